@@ -1,0 +1,79 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An Iterable project and how to reach it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct IterableSpec {
+    /// The Secret, in the same namespace, and the key in it that hold the project's
+    /// server-side API key.
+    pub api_key_secret_ref: SecretKeyRef,
+
+    /// The data centre of the project: US (api.iterable.com) or EU (api.eu.iterable.com). A key
+    /// works in its own data centre only. Default US.
+    #[serde(default)]
+    pub data_center: DataCenter,
+
+    /// The base URL of the API, if it is not the data centre's own, for example a proxy.
+    /// Example: "https://iterable-proxy.example.com".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^https?://[^/\s]+/?$"), length(max = 512))]
+    pub endpoint: Option<String>,
+
+    /// How the project tells users apart: Email, UserId or Hybrid (both). It decides by which
+    /// key an event names its user. Shown in Iterable under Settings > Project Settings.
+    /// Default Email.
+    #[serde(default)]
+    pub project_type: ProjectType,
+}
+
+/// Where an Iterable project lives.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataCenter {
+    /// api.iterable.com
+    #[default]
+    US,
+    /// api.eu.iterable.com
+    EU,
+}
+
+/// What identifies a user in an Iterable project.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProjectType {
+    /// The email address.
+    #[default]
+    Email,
+    /// The userId.
+    UserId,
+    /// Either.
+    Hybrid,
+}
+
+/// One key of a Secret in the forwarder's own namespace.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// The key in the Secret's data. Default "api-key".
+    #[serde(default = "default_key")]
+    #[schemars(regex(pattern = r"^[-._a-zA-Z0-9]+$"), length(min = 1, max = 253))]
+    pub key: String,
+}
+
+impl IterableSpec {
+    /// The base URL of the API, without a slash at its end.
+    pub fn base_url(&self) -> &str {
+        match (&self.endpoint, self.data_center) {
+            (Some(endpoint), _) => endpoint.trim_end_matches('/'),
+            (None, DataCenter::US) => "https://api.iterable.com",
+            (None, DataCenter::EU) => "https://api.eu.iterable.com",
+        }
+    }
+}
+
+fn default_key() -> String {
+    "api-key".to_owned()
+}

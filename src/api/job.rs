@@ -1,0 +1,166 @@
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Affinity, EnvVar, LocalObjectReference, ResourceRequirements, Toleration,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The pod that runs are made of.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct JobSpec {
+    /// The ServiceAccount that runs use, for example one bound to an AWS role. No API token is
+    /// mounted: a run needs no rights in Kubernetes. Default "default".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: Option<String>,
+
+    /// The image that runs use. Left out: the controller's own image, so that an upgrade of the
+    /// operator is an upgrade of the runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+
+    /// When the image is pulled: Always, IfNotPresent or Never. Default IfNotPresent.
+    #[serde(default)]
+    pub image_pull_policy: ImagePullPolicy,
+
+    /// Secrets, in the same namespace, with the registry's credentials.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+
+    /// CPU and memory of the run's container. Default: requests of 50m CPU and 96Mi memory, a
+    /// limit of 256Mi memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+
+    /// Labels that a node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+
+    /// Taints that the pod tolerates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<Toleration>,
+
+    /// Preferences and demands on where the pod runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+
+    /// The PriorityClass of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+
+    /// Labels added to the run's Jobs and pods.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pod_labels: BTreeMap<String, String>,
+
+    /// Annotations added to the run's pods.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pod_annotations: BTreeMap<String, String>,
+
+    /// Environment variables added to the run's container, for example HTTPS_PROXY.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub env: Vec<EnvVar>,
+
+    /// How long a run that is told to stop may take to settle what it holds, in seconds.
+    /// Default 60.
+    #[serde(default = "default_termination_grace_period_seconds")]
+    #[schemars(range(min = 10, max = 3600))]
+    pub termination_grace_period_seconds: i64,
+
+    /// How many finished Jobs are kept.
+    #[serde(default)]
+    pub history_limits: HistoryLimits,
+
+    /// How long a finished Job is kept, in seconds, also one that was made by
+    /// `kubectl create job --from`. Default 86400, a day.
+    #[serde(default = "default_ttl_seconds_after_finished")]
+    #[schemars(range(min = 60, max = 2_592_000))]
+    pub ttl_seconds_after_finished: i32,
+}
+
+/// How many finished Jobs a CronJob keeps.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryLimits {
+    /// Jobs that succeeded. Default 3.
+    #[serde(default = "default_history_limit")]
+    #[schemars(range(min = 1, max = 100))]
+    pub successful: i32,
+
+    /// Jobs that failed. Default 3.
+    #[serde(default = "default_history_limit")]
+    #[schemars(range(min = 1, max = 100))]
+    pub failed: i32,
+}
+
+/// When an image is pulled.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImagePullPolicy {
+    /// At each start.
+    Always,
+    /// When the node lacks it.
+    #[default]
+    IfNotPresent,
+    /// Never: it must be on the node.
+    Never,
+}
+
+impl ImagePullPolicy {
+    /// The policy as Kubernetes writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+impl Default for JobSpec {
+    fn default() -> Self {
+        Self {
+            service_account_name: None,
+            image: None,
+            image_pull_policy: ImagePullPolicy::default(),
+            image_pull_secrets: Vec::new(),
+            resources: None,
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            affinity: None,
+            priority_class_name: None,
+            pod_labels: BTreeMap::new(),
+            pod_annotations: BTreeMap::new(),
+            env: Vec::new(),
+            termination_grace_period_seconds: default_termination_grace_period_seconds(),
+            history_limits: HistoryLimits::default(),
+            ttl_seconds_after_finished: default_ttl_seconds_after_finished(),
+        }
+    }
+}
+
+impl Default for HistoryLimits {
+    fn default() -> Self {
+        Self {
+            successful: default_history_limit(),
+            failed: default_history_limit(),
+        }
+    }
+}
+
+fn default_termination_grace_period_seconds() -> i64 {
+    60
+}
+
+fn default_history_limit() -> i32 {
+    3
+}
+
+fn default_ttl_seconds_after_finished() -> i32 {
+    86_400
+}

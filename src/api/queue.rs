@@ -1,0 +1,73 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Duration;
+
+/// An SQS queue and how to reach it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueSpec {
+    /// The queue's URL, as SQS shows it. Example:
+    /// "https://sqs.us-east-1.amazonaws.com/123456789012/mparticle-events".
+    #[schemars(regex(pattern = r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$"), length(max = 512))]
+    pub url: String,
+
+    /// The AWS region of the queue, for example "eu-central-1". Left out: taken from the host
+    /// of `url`; needed when that host is not one of AWS's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[a-z]{2}(-[a-z]+)+-[0-9]$"))]
+    pub region: Option<String>,
+
+    /// Where SQS answers, if not at the host of `url`: a VPC endpoint, a FIPS endpoint or an
+    /// SQS-compatible server. Example: "https://vpce-0123.sqs.us-east-1.vpce.amazonaws.com".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^https?://[^/\s]+/?$"), length(max = 512))]
+    pub endpoint: Option<String>,
+
+    /// A Secret in the same namespace with AWS credentials under the keys `accessKeyId`,
+    /// `secretAccessKey` and, if temporary, `sessionToken`. Left out: the pod's own identity
+    /// (IRSA, EKS Pod Identity or the instance's role).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<SecretRef>,
+
+    /// An IAM role that is assumed, from the credentials above, before the queue is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assume_role: Option<AssumeRole>,
+
+    /// The URL of the dead-letter queue. Left out: found through the queue's redrive policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$"), length(max = 512))]
+    pub dead_letter_url: Option<String>,
+
+    /// How often the controller reads the queue's depth into `status.queue`. Default "60s";
+    /// SQS's own numbers lag by about a minute.
+    #[serde(default = "default_poll_interval")]
+    pub poll_interval: Duration,
+}
+
+/// An IAM role to assume.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AssumeRole {
+    /// The role's ARN, for example "arn:aws:iam::123456789012:role/event-forwarder".
+    #[schemars(regex(pattern = r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$"), length(max = 2048))]
+    pub arn: String,
+
+    /// The external id that the role's trust policy asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 1224))]
+    pub external_id: Option<String>,
+}
+
+/// A Secret in the forwarder's own namespace.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+fn default_poll_interval() -> Duration {
+    Duration::from_secs(60)
+}

@@ -1,0 +1,141 @@
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{DrainSpec, EventForwarderStatus, IterableSpec, JobSpec, MappingSpec, QueueSpec};
+
+/// An EventForwarder empties one SQS queue of mParticle event batches into one Iterable
+/// project, on a schedule.
+#[derive(CustomResource, Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[kube(
+    group = "eventforwarder.io",
+    version = "v1alpha1",
+    kind = "EventForwarder",
+    plural = "eventforwarders",
+    shortname = "ef",
+    category = "all",
+    namespaced,
+    status = "EventForwarderStatus",
+    derive = "PartialEq",
+    printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Depth",
+        type_ = "integer",
+        json_path = ".status.queue.visible",
+        description = "Messages that wait in the queue"
+    ),
+    printcolumn(
+        name = "Dead",
+        type_ = "integer",
+        json_path = ".status.queue.deadLetters",
+        description = "Messages in the dead-letter queue"
+    ),
+    printcolumn(
+        name = "Last Run",
+        type_ = "date",
+        json_path = ".status.lastRun.startedAt"
+    ),
+    printcolumn(
+        name = "Outcome",
+        type_ = "string",
+        json_path = ".status.lastRun.outcome"
+    ),
+    printcolumn(
+        name = "Forwarded",
+        type_ = "integer",
+        json_path = ".status.lastRun.events.forwarded",
+        description = "Events that Iterable accepted in the last run"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "In Flight",
+        type_ = "integer",
+        json_path = ".status.queue.inFlight",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Next Run",
+        type_ = "string",
+        json_path = ".status.nextRunTime",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Suspended",
+        type_ = "boolean",
+        json_path = ".spec.suspend",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Queue",
+        type_ = "string",
+        json_path = ".spec.queue.url",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
+    validation = (
+        "!self.spec.schedule.matches('TZ=')",
+        "spec.schedule must not hold TZ= or CRON_TZ=: Kubernetes refuses it; set spec.timeZone instead, for example \"Europe/Berlin\""
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct EventForwarderSpec {
+    /// When runs start, as a cron expression of five fields (minute, hour, day of month,
+    /// month, day of week) or a macro (@hourly, @daily, @weekly, @monthly, @yearly). Read in
+    /// `timeZone`. Example: "0 * * * *", each full hour.
+    #[schemars(regex(
+        pattern = r"^(@(hourly|daily|midnight|weekly|monthly|yearly|annually)|(\S+\s+){4}\S+)$"
+    ), length(max = 256))]
+    pub schedule: String,
+
+    /// The IANA time zone in which `schedule` is read, for example "Europe/Berlin". Left out:
+    /// the time zone of the cluster's kube-controller-manager, nearly always UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"), length(max = 64))]
+    pub time_zone: Option<String>,
+
+    /// Stops new runs from starting while true. A run that is under way goes on to its end.
+    #[serde(default)]
+    pub suspend: bool,
+
+    /// How late a run may still start after its scheduled time, in seconds. Past it that start
+    /// is skipped; messages wait in the queue for the next one. At least 60. Default 300.
+    #[serde(default = "default_starting_deadline_seconds")]
+    #[schemars(range(min = 60, max = 86_400))]
+    pub starting_deadline_seconds: i64,
+
+    /// The SQS queue that mParticle's batches are read from.
+    pub queue: QueueSpec,
+
+    /// The Iterable project that events are sent to.
+    pub iterable: IterableSpec,
+
+    /// How mParticle events become Iterable events.
+    #[serde(default)]
+    pub mapping: MappingSpec,
+
+    /// How a run empties the queue: limits, pace, and what happens to refused events.
+    #[serde(default)]
+    pub drain: DrainSpec,
+
+    /// The pod that runs are made of: image, resources, placement, history.
+    #[serde(default)]
+    pub job: JobSpec,
+}
+
+fn default_starting_deadline_seconds() -> i64 {
+    300
+}

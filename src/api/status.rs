@@ -1,0 +1,149 @@
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the controller last saw of an EventForwarder's world.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct EventForwarderStatus {
+    /// The `metadata.generation` that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Ready sums up the others: SecretsAvailable, QueueReachable, Scheduled,
+    /// LastRunSucceeded. True is good, for each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// The queue's depth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueDepth>,
+
+    /// The run that ended last, or that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<RunStatus>,
+
+    /// When the last run that drained the queue ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success_time: Option<Time>,
+
+    /// When the next run is due by the schedule, in UTC. Absent while suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_run_time: Option<Time>,
+
+    /// The number of runs that are under way.
+    #[serde(default)]
+    pub active: i32,
+}
+
+/// The depth of a queue, as SQS reports it: approximate, and behind by about a minute.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueDepth {
+    /// Messages that a receive could return now.
+    pub visible: i64,
+    /// Messages received and neither deleted nor visible again.
+    pub in_flight: i64,
+    /// Messages sent with a delay that has not passed.
+    pub delayed: i64,
+    /// Messages in the dead-letter queue. Absent when there is none, or it can't be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<i64>,
+    /// When these numbers were last seen to differ.
+    pub observed_at: Time,
+}
+
+/// One run: its Job, and its report once it has ended.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunStatus {
+    /// The run's Job.
+    pub job_name: String,
+    /// When the Job started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When the run ended. Absent while it is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// Running, or how the run ended: Drained, Deadline, Interrupted, SinkDown, KeyRefused,
+    /// QueueDenied, BadConfiguration, Panicked, or Lost when it left no report.
+    pub outcome: String,
+    /// What became of the messages.
+    #[serde(default)]
+    pub messages: MessageCounts,
+    /// What became of the events in them.
+    #[serde(default)]
+    pub events: EventCounts,
+    /// Requests made.
+    #[serde(default)]
+    pub requests: RequestCounts,
+    /// Why events were skipped or rejected and messages left, the most frequent first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub reasons: Vec<ReasonCount>,
+    /// What went wrong, when something did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// What became of a run's SQS messages.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MessageCounts {
+    /// Received from the queue.
+    pub received: u64,
+    /// Deleted from the queue, all their events settled.
+    pub deleted: u64,
+    /// Given back to the queue, or left to come back by themselves.
+    pub released: u64,
+    /// Messages with events that were put into the dead-letter queue.
+    pub dead_lettered: u64,
+    /// Received again within the run, and not sent twice.
+    pub duplicate: u64,
+}
+
+/// What became of a run's events.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EventCounts {
+    /// Accepted by Iterable.
+    pub forwarded: u64,
+    /// Left out by a rule of the mapping.
+    pub skipped: u64,
+    /// Refused, by the mapping or by Iterable.
+    pub rejected: u64,
+}
+
+/// Requests that a run made.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RequestCounts {
+    /// To SQS, each of which is billed.
+    pub sqs: u64,
+    /// To Iterable.
+    pub iterable: u64,
+}
+
+/// How often something happened.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ReasonCount {
+    /// A PascalCase word, for example "NoUser".
+    pub reason: String,
+    /// How many events, or messages.
+    pub count: u64,
+}
+
+/// Reasons with their counts, the most frequent first.
+pub fn reason_counts(by_reason: &BTreeMap<String, u64>) -> Vec<ReasonCount> {
+    let mut counts: Vec<_> = by_reason
+        .iter()
+        .map(|(reason, count)| ReasonCount { reason: reason.clone(), count: *count })
+        .collect();
+    counts.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
+    counts
+}

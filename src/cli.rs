@@ -1,0 +1,70 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Ships analytics events from mParticle to Iterable through an SQS queue.
+#[derive(Parser, Debug)]
+#[command(name = "event-forwarder", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The modes of the binary.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Print the CustomResourceDefinition of EventForwarder as YAML.
+    Crd,
+    /// Reconcile EventForwarders into CronJobs and keep their status.
+    Controller(ControllerArgs),
+    /// Empty the queue of one EventForwarder into Iterable, once.
+    Drain(DrainArgs),
+    /// Show what mParticle batches become, without network, cluster or key.
+    Map(MapArgs),
+}
+
+/// How the controller runs.
+#[derive(clap::Args, Debug, Clone)]
+pub struct ControllerArgs {
+    /// The image that runs use, unless a forwarder names its own.
+    #[arg(long, env = "EVENT_FORWARDER_IMAGE")]
+    pub image: String,
+    /// Namespaces to watch, comma-separated. All, if none is given.
+    #[arg(long, env = "EVENT_FORWARDER_WATCH_NAMESPACES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    pub listen: std::net::SocketAddr,
+}
+
+/// What a drain needs besides the queue and Iterable.
+#[derive(clap::Args, Debug, Clone)]
+pub struct DrainArgs {
+    /// The EventForwarder, as a manifest in YAML or JSON.
+    #[arg(long)]
+    pub forwarder: PathBuf,
+    /// A file that holds Iterable's API key.
+    #[arg(long)]
+    pub api_key_file: PathBuf,
+    /// A folder with the files accessKeyId, secretAccessKey and sessionToken. Left out: the
+    /// ambient AWS identity.
+    #[arg(long)]
+    pub aws_credentials_dir: Option<PathBuf>,
+    /// Where the report is written at the end of the run, as JSON of at most 4,096 bytes.
+    #[arg(long)]
+    pub report_file: Option<PathBuf>,
+}
+
+/// What to map.
+#[derive(clap::Args, Debug, Clone)]
+pub struct MapArgs {
+    /// The EventForwarder whose mapping is used, as a manifest in YAML or JSON. Left out: the
+    /// defaults.
+    #[arg(long)]
+    pub forwarder: Option<PathBuf>,
+    /// Files with mParticle batches; standard input if none is given.
+    pub files: Vec<PathBuf>,
+}

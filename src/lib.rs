@@ -1,0 +1,14 @@
+//! Ships analytics events from mParticle to Iterable through an SQS queue.
+//!
+//! Rooms, each with one job; arrows run downward only:
+//! [`controller`] turns each [`api::EventForwarder`] into a CronJob; [`drain`] empties one
+//! queue into Iterable, through [`mapping`], [`sqs`] and [`iterable`].
+
+pub mod api;
+pub mod cli;
+pub mod controller;
+pub mod drain;
+pub mod iterable;
+pub mod mapping;
+pub mod sqs;
+pub mod telemetry;

@@ -1,0 +1,20 @@
+//! Starts one mode of the binary and turns its error into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use event_forwarder::{
+    api::EventForwarder,
+    cli::{Cli, Command},
+};
+use kube::CustomResourceExt;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Crd => {
+            print!("{}", serde_saphyr::to_string(&EventForwarder::crd()).unwrap_or_default());
+            ExitCode::SUCCESS
+        }
+        _ => ExitCode::FAILURE,
+    }
+}
