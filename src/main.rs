@@ -1,20 +1,86 @@
 //! Starts one mode of the binary and turns its error into an exit code.
 
-use std::process::ExitCode;
+use std::{future::Future, process::ExitCode};
 
 use clap::Parser;
 use event_forwarder::{
     api::EventForwarder,
     cli::{Cli, Command},
+    controller, telemetry,
 };
 use kube::CustomResourceExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Crd => {
-            print!("{}", serde_saphyr::to_string(&EventForwarder::crd()).unwrap_or_default());
+    let command = Cli::parse().command;
+    // The one crypto provider of the process, before any client is made: with none, or two, the
+    // first TLS connection would panic.
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
+        eprintln!(
+            "error: another crypto provider is installed already; this is a fault of the build"
+        );
+        return ExitCode::FAILURE;
+    }
+    match command {
+        Command::Crd => print_crd(),
+        Command::Controller(args) => {
+            telemetry::init();
+            run(async {
+                controller::run(args, stop_on_signal()?)
+                    .await
+                    .map_err(Into::into)
+            })
+        }
+        Command::Drain(_) | Command::Map(_) => ExitCode::FAILURE,
+    }
+}
+
+fn print_crd() -> ExitCode {
+    match serde_saphyr::to_string(&EventForwarder::crd()) {
+        Ok(yaml) => {
+            print!("{yaml}");
             ExitCode::SUCCESS
         }
-        _ => ExitCode::FAILURE,
+        Err(error) => failed(&error.into()),
     }
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+fn run(mode: impl Future<Output = Result<(), AnyError>>) -> ExitCode {
+    let outcome = tokio::runtime::Runtime::new()
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(mode));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &AnyError) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+/// A token that is cancelled by SIGTERM or SIGINT.
+fn stop_on_signal() -> std::io::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to stop; ends what is under way");
+        stopped.cancel();
+    });
+    Ok(stop)
 }
