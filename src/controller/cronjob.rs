@@ -315,3 +315,6 @@ where
         .is_some()
         .then(|| collection.clone())
 }
+
+#[cfg(test)]
+mod tests;

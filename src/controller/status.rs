@@ -435,3 +435,6 @@ fn without_job(mut run: RunStatus, now: Timestamp) -> RunStatus {
     }
     run
 }
+
+#[cfg(test)]
+mod tests;
