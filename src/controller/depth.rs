@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     api::{EventForwarder, QueueSpec},
-    sqs::{Credentials, Depth, QueueClient, SqsError},
+    sqs::{Credentials, Depth, Error, QueueClient},
 };
 
 /// Polls at work at the same time.
@@ -140,37 +140,36 @@ impl Depths {
 
 async fn poll_on(depths: Arc<Depths>, forwarder: ObjectRef<EventForwarder>, target: Target) {
     let interval = jittered(target.queue.poll_interval.get(), &forwarder);
-    let mut client = None;
     let mut pause = interval;
+    let mut client = None;
     loop {
         let reading = match depths.permits.acquire().await {
-            Ok(_permit) => poll(&mut client, &target).await,
+            Ok(_permit) => poll(&mut client, &target).await.map_err(problem),
             Err(_) => return,
         };
-        pause = if reading.is_ok() {
-            interval
-        } else {
-            (pause * 2).min(MAX_PAUSE.max(interval))
+        pause = match reading {
+            Ok(_) => interval,
+            Err(_) => (pause * 2).min(MAX_PAUSE.max(interval)),
         };
         depths.record(&forwarder, reading);
         tokio::time::sleep(pause).await;
     }
 }
 
-async fn poll(client: &mut Option<QueueClient>, target: &Target) -> Reading {
-    let read = async {
-        if client.is_none() {
-            *client = Some(QueueClient::connect(&target.queue, &target.credentials).await?);
-        }
-        match client {
-            Some(client) => client.depth().await,
-            None => Err(SqsError::NotConnected),
-        }
+/// Reads the depth, over the connection of the last poll if there was one.
+async fn poll(client: &mut Option<QueueClient>, target: &Target) -> Result<Depth, Error> {
+    let connected = match client.take() {
+        Some(connected) => connected,
+        None => QueueClient::connect(&target.queue, target.credentials.clone()).await?,
     };
-    read.await.map_err(|error| DepthProblem {
+    client.insert(connected).depth().await
+}
+
+fn problem(error: Error) -> DepthProblem {
+    DepthProblem {
         reason: error.reason(),
         message: error.to_string(),
-    })
+    }
 }
 
 /// Spreads forwarders of the same interval over a tenth of it, each at its own fixed place.

@@ -84,11 +84,11 @@ pub async fn secrets(
         })
     };
     Ok(part(ACCESS_KEY_ID).and_then(|id| {
-        Ok(Credentials::keys(
-            id,
-            part(SECRET_ACCESS_KEY)?,
-            value(&secret, SESSION_TOKEN),
-        ))
+        Ok(Credentials::Keys {
+            access_key_id: id,
+            secret_access_key: part(SECRET_ACCESS_KEY)?,
+            session_token: value(&secret, SESSION_TOKEN),
+        })
     }))
 }
 

@@ -1,38 +1,22 @@
-//! stand-in until merged
-use crate::api::QueueSpec;
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Credentials {
-    Ambient,
-    Keys(String, String, Option<String>),
-}
-impl Credentials {
-    pub fn keys(a: String, b: String, c: Option<String>) -> Self {
-        Self::Keys(a, b, c)
-    }
-}
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Depth {
-    pub visible: i64,
-    pub in_flight: i64,
-    pub delayed: i64,
-    pub dead_letters: Option<i64>,
-}
-pub struct QueueClient;
-#[derive(Debug, thiserror::Error)]
-pub enum SqsError {
-    #[error("x")]
-    NotConnected,
-}
-impl SqsError {
-    pub fn reason(&self) -> &'static str {
-        "x"
-    }
-}
-impl QueueClient {
-    pub async fn connect(_: &QueueSpec, _: &Credentials) -> Result<Self, SqsError> {
-        Ok(Self)
-    }
-    pub async fn depth(&self) -> Result<Depth, SqsError> {
-        Err(SqsError::NotConnected)
-    }
-}
+//! The queue: one SQS queue, spoken to through the AWS SDK.
+//!
+//! [`QueueClient`] is the only type that makes requests. Each of its calls is one billed request
+//! with a time limit of its own and no hidden repeats: whoever calls decides what to repeat.
+
+mod connect;
+mod credentials;
+mod error;
+mod message;
+mod queue;
+
+pub use connect::region_of;
+pub use credentials::Credentials;
+pub use error::{EntryError, Error};
+pub use message::{Message, Outgoing};
+pub use queue::{Depth, QueueClient, QueueSettings, Redrive};
+
+/// The most entries that one request to SQS takes or returns.
+pub const MAX_ENTRIES: usize = 10;
+
+/// The largest message that SQS carries, in bytes, its attributes included.
+pub const MAX_MESSAGE_BYTES: usize = 1_048_576;

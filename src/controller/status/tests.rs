@@ -79,7 +79,12 @@ impl World {
 }
 
 fn depth(visible: i64, dead_letters: Option<i64>) -> Depth {
-    Depth { visible, in_flight: 0, delayed: 0, dead_letters }
+    Depth {
+        visible,
+        in_flight: 0,
+        delayed: 0,
+        dead_letters,
+    }
 }
 
 fn run(job_name: &str, end: Option<End>) -> Run {
@@ -92,7 +97,10 @@ fn run(job_name: &str, end: Option<End>) -> Run {
 }
 
 fn ended(failure: Option<&str>) -> Option<End> {
-    Some(End { at: at("2026-03-01T12:00:09Z"), failure: failure.map(str::to_owned) })
+    Some(End {
+        at: at("2026-03-01T12:00:09Z"),
+        failure: failure.map(str::to_owned),
+    })
 }
 
 fn report(outcome: Outcome) -> Report {
@@ -100,9 +108,20 @@ fn report(outcome: Outcome) -> Report {
         outcome,
         started_at: at("2026-03-01T12:00:02Z"),
         finished_at: at("2026-03-01T12:00:08Z"),
-        messages: MessageCounts { received: 4, deleted: 4, ..MessageCounts::default() },
-        events: EventCounts { forwarded: 11, skipped: 2, rejected: 1 },
-        requests: RequestCounts { sqs: 5, iterable: 1 },
+        messages: MessageCounts {
+            received: 4,
+            deleted: 4,
+            ..MessageCounts::default()
+        },
+        events: EventCounts {
+            forwarded: 11,
+            skipped: 2,
+            rejected: 1,
+        },
+        requests: RequestCounts {
+            sqs: 5,
+            iterable: 1,
+        },
         reasons: Vec::new(),
         bytes_sent: 4096,
         oldest_message_age_seconds: Some(60),
@@ -111,13 +130,23 @@ fn report(outcome: Outcome) -> Report {
 }
 
 #[track_caller]
-fn assert_condition(status: &EventForwarderStatus, type_: &str, verdict: &str, reason: &str) -> String {
+fn assert_condition(
+    status: &EventForwarderStatus,
+    type_: &str,
+    verdict: &str,
+    reason: &str,
+) -> String {
     let condition = status
         .conditions
         .iter()
         .find(|condition| condition.type_ == type_)
         .unwrap_or_else(|| panic!("no condition {type_}"));
-    assert_eq!((condition.status.as_str(), condition.reason.as_str()), (verdict, reason), "{}", condition.message);
+    assert_eq!(
+        (condition.status.as_str(), condition.reason.as_str()),
+        (verdict, reason),
+        "{}",
+        condition.message
+    );
     assert_eq!(condition.observed_generation, Some(3));
     condition.message.clone()
 }
@@ -138,10 +167,16 @@ fn a_forwarder_in_good_order_is_ready_before_its_first_run() {
 #[test]
 fn a_missing_secret_is_named_with_its_mend_and_pauses_runs() {
     let mut world = World::well();
-    world.secrets = Err(SecretProblem::Missing { name: "iterable".into(), mend: "kubectl create secret …".into() });
+    world.secrets = Err(SecretProblem::Missing {
+        name: "iterable".into(),
+        mend: "kubectl create secret …".into(),
+    });
     let status = world.status();
     let message = assert_condition(&status, "SecretsAvailable", "False", "SecretMissing");
-    assert!(message.contains("Secret iterable") && message.contains("kubectl create secret"), "{message}");
+    assert!(
+        message.contains("Secret iterable") && message.contains("kubectl create secret"),
+        "{message}"
+    );
     assert_condition(&status, "Ready", "False", "SecretMissing");
     assert_condition(&status, "Scheduled", "False", "Paused");
 }
@@ -161,9 +196,25 @@ fn what_stands_in_the_way_of_the_cronjob_is_a_condition() {
     let cases: [(serde_json::Value, Option<Applied>, &str); 5] = [
         (json!({"schedule": "5-3 * * * *"}), None, "InvalidSchedule"),
         (json!({"timeZone": "Mars/Base"}), None, "InvalidTimeZone"),
-        (json!({"schedule": "0 0 31 2 *"}), Some(Applied::InPlace), "NeverFires"),
-        (json!({}), Some(Applied::NameTaken { name: "mparticle".into() }), "NameTaken"),
-        (json!({}), Some(Applied::Refused { message: "spec.x: Invalid".into() }), "CronJobRefused"),
+        (
+            json!({"schedule": "0 0 31 2 *"}),
+            Some(Applied::InPlace),
+            "NeverFires",
+        ),
+        (
+            json!({}),
+            Some(Applied::NameTaken {
+                name: "mparticle".into(),
+            }),
+            "NameTaken",
+        ),
+        (
+            json!({}),
+            Some(Applied::Refused {
+                message: "spec.x: Invalid".into(),
+            }),
+            "CronJobRefused",
+        ),
     ];
     for (spec, applied, reason) in cases {
         let mut world = World::well();
@@ -178,7 +229,10 @@ fn what_stands_in_the_way_of_the_cronjob_is_a_condition() {
 #[test]
 fn a_queue_that_can_not_be_read_keeps_its_last_depth_and_says_why() {
     let mut world = World::well().then("2026-03-01T12:31:00Z");
-    world.depth = Some(Err(DepthProblem { reason: "AccessDenied", message: "grant sqs:GetQueueAttributes".into() }));
+    world.depth = Some(Err(DepthProblem {
+        reason: "AccessDenied",
+        message: "grant sqs:GetQueueAttributes".into(),
+    }));
     let status = world.status();
     assert_condition(&status, "QueueReachable", "False", "AccessDenied");
     assert_condition(&status, "Ready", "False", "AccessDenied");
@@ -191,7 +245,10 @@ fn the_depth_is_dated_by_its_last_change() {
     let observed = |status: EventForwarderStatus| status.queue.map(|queue| queue.observed_at);
     assert_eq!(observed(world.status()), Some(Time(at(NOW))));
     world.depth = Some(Ok(depth(6, Some(0))));
-    assert_eq!(observed(world.status()), Some(Time(at("2026-03-01T12:31:00Z"))));
+    assert_eq!(
+        observed(world.status()),
+        Some(Time(at("2026-03-01T12:31:00Z")))
+    );
 }
 
 #[test]
@@ -200,7 +257,10 @@ fn a_run_is_followed_from_its_start_to_its_report() {
     world.runs = vec![run("mparticle-1", None)];
     let under_way = world.status();
     let last = under_way.last_run.as_ref().expect("a run");
-    assert_eq!((last.outcome.as_str(), last.finished_at.clone()), ("Running", None));
+    assert_eq!(
+        (last.outcome.as_str(), last.finished_at.clone()),
+        ("Running", None)
+    );
     assert_eq!(under_way.active, 1);
     assert_condition(&under_way, "LastRunSucceeded", "Unknown", "NoRunYet");
 
@@ -209,7 +269,10 @@ fn a_run_is_followed_from_its_start_to_its_report() {
     world.report = Some(report(Outcome::Drained));
     let done = world.status();
     let last = done.last_run.as_ref().expect("a run");
-    assert_eq!((last.outcome.as_str(), last.events.forwarded), ("Drained", 11));
+    assert_eq!(
+        (last.outcome.as_str(), last.events.forwarded),
+        ("Drained", 11)
+    );
     assert_eq!(last.finished_at, Some(Time(at("2026-03-01T12:00:09Z"))));
     assert_eq!(done.last_success_time, last.finished_at);
     assert_eq!(done.active, 0);
@@ -217,7 +280,11 @@ fn a_run_is_followed_from_its_start_to_its_report() {
 
     let mut later = world.then("2026-03-01T13:31:00Z");
     later.report = None;
-    assert_eq!(later.status().last_run, done.last_run, "a recorded run is not read again");
+    assert_eq!(
+        later.status().last_run,
+        done.last_run,
+        "a recorded run is not read again"
+    );
 }
 
 #[test]
@@ -233,18 +300,31 @@ fn the_verdict_on_the_last_run_stands_while_the_next_is_under_way() {
     world.runs.insert(0, run("mparticle-2", None));
     world.report = None;
     let status = world.status();
-    assert_eq!(status.last_run.as_ref().map(|run| run.outcome.as_str()), Some("Running"));
+    assert_eq!(
+        status.last_run.as_ref().map(|run| run.outcome.as_str()),
+        Some("Running")
+    );
     assert_condition(&status, "LastRunSucceeded", "False", "KeyRefused");
 }
 
 #[test]
 fn a_run_without_a_report_is_lost_with_what_became_of_its_pod() {
     let mut world = World::well();
-    world.runs = vec![run("mparticle-1", ended(Some("DeadlineExceeded: Job was active longer than specified deadline")))];
-    world.report = Some(Report::Missing { why: "the container of pod p ended with exit code 137 (OOMKilled)".into() });
+    world.runs = vec![run(
+        "mparticle-1",
+        ended(Some(
+            "DeadlineExceeded: Job was active longer than specified deadline",
+        )),
+    )];
+    world.report = Some(Report::Missing {
+        why: "the container of pod p ended with exit code 137 (OOMKilled)".into(),
+    });
     let status = world.status();
     let message = assert_condition(&status, "LastRunSucceeded", "False", "Lost");
-    assert!(message.contains("OOMKilled") && message.contains("DeadlineExceeded"), "{message}");
+    assert!(
+        message.contains("OOMKilled") && message.contains("DeadlineExceeded"),
+        "{message}"
+    );
     assert_eq!(status.last_success_time, None);
 }
 
@@ -265,7 +345,10 @@ fn times_of_transition_move_only_when_the_verdict_does() {
     let world = World::well().then("2026-03-01T12:31:00Z");
     assert_eq!(since(&world.status()), Time(at(NOW)));
     let mut world = world;
-    world.secrets = Err(SecretProblem::KeyMissing { name: "iterable".into(), key: "api-key".into() });
+    world.secrets = Err(SecretProblem::KeyMissing {
+        name: "iterable".into(),
+        key: "api-key".into(),
+    });
     assert_eq!(since(&world.status()), Time(at("2026-03-01T12:31:00Z")));
 }
 
