@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// What the controller last saw of an EventForwarder's world.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::for_kubernetes)]
 pub struct EventForwarderStatus {
     /// The `metadata.generation` that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -126,11 +126,11 @@ fn job(
     JobSpec {
         // The next scheduled run is the retry: it finds whatever this one left in the queue.
         backoff_limit: Some(0),
-        active_deadline_seconds: Some(
+        active_deadline_seconds: Some(spec.job.active_deadline_seconds.unwrap_or_else(|| {
             max_duration
                 .saturating_add(spec.job.termination_grace_period_seconds)
-                .saturating_add(START_ALLOWANCE_SECONDS),
-        ),
+                .saturating_add(START_ALLOWANCE_SECONDS)
+        })),
         ttl_seconds_after_finished: Some(spec.job.ttl_seconds_after_finished),
         template: PodTemplateSpec {
             metadata: Some(ObjectMeta {
@@ -175,17 +175,11 @@ fn pod(forwarder: &EventForwarder, image: &str) -> PodSpec {
         affinity: job.affinity.clone(),
         priority_class_name: job.priority_class_name.clone(),
         image_pull_secrets: non_empty(&job.image_pull_secrets),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(NON_ROOT),
-            run_as_group: Some(NON_ROOT),
-            fs_group: Some(NON_ROOT),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
-        }),
+        topology_spread_constraints: non_empty(&job.topology_spread_constraints),
+        host_aliases: non_empty(&job.host_aliases),
+        security_context: Some(
+            job.security_context.clone().unwrap_or_else(restricted_pod),
+        ),
         containers: vec![Container {
             name: CONTAINER.to_owned(),
             image: Some(job.image.clone().unwrap_or_else(|| image.to_owned())),
@@ -195,15 +189,9 @@ fn pod(forwarder: &EventForwarder, image: &str) -> PodSpec {
             resources: Some(job.resources.clone().unwrap_or_else(default_resources)),
             termination_message_path: Some(REPORT_FILE.to_owned()),
             termination_message_policy: Some("File".to_owned()),
-            security_context: Some(SecurityContext {
-                allow_privilege_escalation: Some(false),
-                read_only_root_filesystem: Some(true),
-                capabilities: Some(Capabilities {
-                    drop: Some(vec!["ALL".to_owned()]),
-                    add: None,
-                }),
-                ..SecurityContext::default()
-            }),
+            security_context: Some(
+                job.container_security_context.clone().unwrap_or_else(restricted_container),
+            ),
             volume_mounts: Some(
                 mounts
                     .iter()
@@ -213,12 +201,47 @@ fn pod(forwarder: &EventForwarder, image: &str) -> PodSpec {
                         read_only: Some(true),
                         ..VolumeMount::default()
                     })
+                    .chain(job.volume_mounts.iter().cloned())
                     .collect(),
             ),
             ..Container::default()
         }],
-        volumes: Some(mounts.into_iter().map(|(volume, _)| volume).collect()),
+        volumes: Some(
+            mounts
+                .into_iter()
+                .map(|(volume, _)| volume)
+                .chain(job.volumes.iter().cloned())
+                .collect(),
+        ),
         ..PodSpec::default()
+    }
+}
+
+/// The pod's part of the restricted Pod Security level.
+fn restricted_pod() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(NON_ROOT),
+        run_as_group: Some(NON_ROOT),
+        fs_group: Some(NON_ROOT),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// The container's part of it, and a root that can't be written to.
+fn restricted_container() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            add: None,
+        }),
+        ..SecurityContext::default()
     }
 }
 
