@@ -45,6 +45,10 @@ pub struct EventForwarderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_run_time: Option<Time>,
 
+    /// The value of the annotation `eventforwarder.io/run-now` that last started a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run_request: Option<String>,
+
     /// The number of runs that are under way.
     #[serde(default)]
     pub active: i32,

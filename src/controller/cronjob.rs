@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::{
-        batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec},
+        batch::v1::{CronJob, CronJobSpec, Job, JobSpec, JobTemplateSpec},
         core::v1::{
             Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, KeyToPath,
             ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec,
@@ -12,12 +12,12 @@ use k8s_openapi::{
             VolumeMount,
         },
     },
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::{ObjectMeta, OwnerReference}},
 };
 use kube::Resource;
 use serde_json::json;
 
-use super::plan::Plan;
+use super::plan::{Plan, short_hash};
 use crate::api::EventForwarder;
 
 /// The label that marks what this controller made.
@@ -28,6 +28,8 @@ pub const MANAGER: &str = "event-forwarder";
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
 /// The annotation that holds the forwarder's full name, on CronJobs and Jobs.
 pub const FORWARDER: &str = "eventforwarder.io/forwarder";
+/// The annotation by which a user asks for a run now; any new value asks again.
+pub const RUN_NOW: &str = "eventforwarder.io/run-now";
 /// The pod annotation that holds the forwarder as the run reads it.
 const RESOURCE: &str = "eventforwarder.io/resource";
 
@@ -90,6 +92,33 @@ pub fn desired(forwarder: &EventForwarder, plan: &Plan, around: Surroundings<'_>
         }),
         status: None,
     }
+}
+
+/// The Job that a request to run now asks for, by the CronJob that stands. The same request
+/// gives the same name, so that it is met once.
+pub fn run_now(cronjob: &CronJob, request: &str) -> Option<Job> {
+    let name = cronjob.metadata.name.as_ref()?;
+    let template = &cronjob.spec.as_ref()?.job_template;
+    let metadata = template.metadata.clone().unwrap_or_default();
+    let mut annotations = metadata.annotations.unwrap_or_default();
+    annotations.insert("cronjob.kubernetes.io/instantiate".to_owned(), "manual".to_owned());
+    let owner = OwnerReference {
+        // Not as its controller, or the CronJob would take the Job for one that it has forgotten.
+        controller: Some(false),
+        ..cronjob.controller_owner_ref(&())?
+    };
+    Some(Job {
+        metadata: ObjectMeta {
+            name: Some(format!("{name}-{}", short_hash(request))),
+            namespace: cronjob.metadata.namespace.clone(),
+            labels: metadata.labels,
+            annotations: Some(annotations),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec.clone(),
+        status: None,
+    })
 }
 
 fn labels(cronjob_name: &str) -> BTreeMap<String, String> {

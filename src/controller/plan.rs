@@ -58,21 +58,17 @@ impl Plan {
 /// The name of a forwarder's CronJob: the forwarder's own if it fits, else its beginning and
 /// a hash of all of it. A pure function of the name, so that it never changes.
 pub fn cronjob_name(forwarder: &str) -> String {
-    const HASH_DIGITS: usize = 8;
     if forwarder.len() <= MAX_CRONJOB_NAME {
         return forwarder.to_owned();
     }
-    let hash = Sha256::digest(forwarder);
-    let digits: String = hash
-        .iter()
-        .take(HASH_DIGITS / 2)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let kept: String = forwarder
-        .chars()
-        .take(MAX_CRONJOB_NAME - HASH_DIGITS - 1)
-        .collect();
-    format!("{}-{digits}", kept.trim_end_matches(['-', '.']))
+    let hash = short_hash(forwarder);
+    let kept: String = forwarder.chars().take(MAX_CRONJOB_NAME - hash.len() - 1).collect();
+    format!("{}-{hash}", kept.trim_end_matches(['-', '.']))
+}
+
+/// Eight hexadecimal digits that stand for a text in a name.
+pub fn short_hash(text: &str) -> String {
+    Sha256::digest(text).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The times at which runs start.

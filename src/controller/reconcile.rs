@@ -24,8 +24,8 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    apply::apply,
-    cronjob::{self, INSTANCE, MANAGER, Surroundings},
+    apply::{apply, start},
+    cronjob::{self, INSTANCE, MANAGER, RUN_NOW, Surroundings},
     depth::{Depths, Target},
     error::{Call, Error},
     metrics::Metrics,
@@ -153,7 +153,14 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         }
     };
 
+    let request = run_request(forwarder).filter(|_| secrets.is_ok());
+    let job = request.zip(cronjob.as_deref()).and_then(|(request, cronjob)| cronjob::run_now(cronjob, request));
+    if let Some(job) = &job {
+        start(&Api::<Job>::namespaced(client.clone(), &namespace), job).await?;
+    }
+
     let learned = Learned {
+        run_request: job.is_some().then_some(request).flatten(),
         plan: plan.as_ref(),
         secrets: secrets.as_ref().map(|_| ()),
         applied: applied.as_ref(),
@@ -167,6 +174,13 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     write_status(forwarder, &status, client, &namespace).await?;
     publish_news(forwarder, &status, &context.recorder).await;
     Ok(Action::requeue(next_look(&status, &learned, now)))
+}
+
+/// The request for a run now that has not been met yet.
+fn run_request(forwarder: &EventForwarder) -> Option<&str> {
+    let request = forwarder.annotations().get(RUN_NOW)?;
+    let met = forwarder.status.as_ref().and_then(|status| status.last_run_request.as_ref());
+    (met != Some(request)).then_some(request)
 }
 
 /// What the Jobs and pods tell of a forwarder's runs.

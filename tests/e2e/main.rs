@@ -48,6 +48,7 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
     add![
         runs::a_scheduled_run_forwards_every_sample_event_and_empties_the_queue,
         runs::the_report_of_a_run_started_by_hand_is_in_status,
+        runs::an_annotation_starts_a_run_now_and_once,
         runs::a_batch_that_can_not_be_parsed_is_left_for_the_redrive_policy,
         runs::suspend_stops_runs_and_resuming_starts_them_again,
         runs::a_refused_key_is_a_condition_and_deletes_nothing,
@@ -71,8 +72,8 @@ where
     F: Future<Output = ()> + Send + 'static,
     T: FnOnce(Arc<Shared>) -> F + Send + 'static,
 {
-    let context = context
-        .map(|(runtime, shared)| (runtime.clone(), Arc::clone(shared), shared.turn()));
+    let context =
+        context.map(|(runtime, shared)| (runtime.clone(), Arc::clone(shared), shared.turn()));
     Trial::test(name, move || {
         let Some((runtime, shared, _turn)) = context else {
             return Ok(());

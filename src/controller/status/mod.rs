@@ -25,6 +25,8 @@ pub struct Learned<'a> {
     pub secrets: Result<(), &'a SecretProblem>,
     /// What became of the CronJob; none if the plan did not allow one.
     pub applied: Option<&'a Applied>,
+    /// The request for a run now that was met just now.
+    pub run_request: Option<&'a str>,
     /// When the CronJob last started a run by its schedule, or else was made.
     pub last_scheduled: Option<Timestamp>,
     /// The forwarder's runs, the newest first.
@@ -53,6 +55,10 @@ pub fn next(
         totals: runs::totals(&previous, learned),
         last_success_time: runs::last_success_time(&previous, learned),
         next_run_time: next_run_time(forwarder, learned, now),
+        last_run_request: learned
+            .run_request
+            .map(str::to_owned)
+            .or_else(|| previous.last_run_request.clone()),
         active: runs::active(learned.runs),
     };
     status.conditions = conditions::all(forwarder, &previous, &status, learned, now);

@@ -77,6 +77,7 @@ impl World {
             applied: self.applied.as_ref(),
             runs: &self.runs,
             reports: &reports,
+            run_request: None,
             pending: self.pending.as_ref(),
             last_scheduled: self.last_scheduled.map(at),
             depth: self.depth.as_ref(),
