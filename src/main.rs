@@ -6,7 +6,7 @@ use clap::Parser;
 use event_forwarder::{
     api::EventForwarder,
     cli::{Cli, Command},
-    controller, telemetry,
+    controller, drain, map, telemetry,
 };
 use kube::CustomResourceExt;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,12 +30,18 @@ fn main() -> ExitCode {
         Command::Controller(args) => {
             telemetry::init();
             run(async {
-                controller::run(args, stop_on_signal()?)
-                    .await
-                    .map_err(Into::into)
+                controller::run(args, stop_on_signal()?).await?;
+                Ok(ExitCode::SUCCESS)
             })
         }
-        Command::Drain(_) | Command::Map(_) => ExitCode::FAILURE,
+        Command::Drain(args) => {
+            telemetry::init();
+            run(async {
+                let outcome = drain::command(args, stop_on_signal()?).await;
+                Ok(ExitCode::from(outcome.exit_code()))
+            })
+        }
+        Command::Map(args) => map::run(&args),
     }
 }
 
@@ -51,14 +57,11 @@ fn print_crd() -> ExitCode {
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-fn run(mode: impl Future<Output = Result<(), AnyError>>) -> ExitCode {
-    let outcome = tokio::runtime::Runtime::new()
+fn run(mode: impl Future<Output = Result<ExitCode, AnyError>>) -> ExitCode {
+    tokio::runtime::Runtime::new()
         .map_err(Into::into)
-        .and_then(|runtime| runtime.block_on(mode));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
-    }
+        .and_then(|runtime| runtime.block_on(mode))
+        .unwrap_or_else(|error| failed(&error))
 }
 
 fn failed(error: &AnyError) -> ExitCode {
