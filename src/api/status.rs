@@ -142,7 +142,10 @@ pub struct ReasonCount {
 pub fn reason_counts(by_reason: &BTreeMap<String, u64>) -> Vec<ReasonCount> {
     let mut counts: Vec<_> = by_reason
         .iter()
-        .map(|(reason, count)| ReasonCount { reason: reason.clone(), count: *count })
+        .map(|(reason, count)| ReasonCount {
+            reason: reason.clone(),
+            count: *count,
+        })
         .collect();
     counts.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
     counts

@@ -128,7 +128,13 @@ impl<M, R> Ledger<M, R> {
     }
 
     /// Takes in a received message with the number of its events that are to be settled.
-    pub fn admit(&mut self, id: &str, group: Option<&str>, events: usize, message: M) -> Admission<M> {
+    pub fn admit(
+        &mut self,
+        id: &str,
+        group: Option<&str>,
+        events: usize,
+        message: M,
+    ) -> Admission<M> {
         let id = message_id(id);
         if let Some(ticket) = self.by_id.get(&id) {
             return Admission::Held(*ticket, message);
@@ -142,7 +148,11 @@ impl<M, R> Ledger<M, R> {
         self.next += 1;
         let group = group.filter(|_| self.fifo).map(Arc::from);
         if let Some(group) = &group {
-            self.groups.entry(Arc::clone(group)).or_default().tickets.push_back(ticket);
+            self.groups
+                .entry(Arc::clone(group))
+                .or_default()
+                .tickets
+                .push_back(ticket);
         }
         self.by_id.insert(id, ticket);
         self.held.insert(
@@ -163,7 +173,9 @@ impl<M, R> Ledger<M, R> {
 
     /// Settles one event of a held message.
     pub fn settle(&mut self, ticket: Ticket, verdict: Verdict<R>) {
-        let Some(entry) = self.held.get_mut(&ticket) else { return };
+        let Some(entry) = self.held.get_mut(&ticket) else {
+            return;
+        };
         entry.open = entry.open.saturating_sub(1);
         match verdict {
             Verdict::Done => {}
@@ -175,7 +187,9 @@ impl<M, R> Ledger<M, R> {
 
     /// Says whether the dead letters of a message were sent. If not, the message is left.
     pub fn dead_lettered(&mut self, ticket: Ticket, sent: bool) {
-        let Some(entry) = self.held.get_mut(&ticket) else { return };
+        let Some(entry) = self.held.get_mut(&ticket) else {
+            return;
+        };
         entry.dead_letter = DeadLetter::Sent;
         entry.left |= !sent;
         self.advance(ticket);
@@ -203,10 +217,16 @@ impl<M, R> Ledger<M, R> {
     /// Whether a message will be left whatever becomes of its other events, since an earlier
     /// one of its group is left.
     pub fn is_lost(&self, ticket: Ticket) -> bool {
-        let line = self.held.get(&ticket).and_then(|entry| self.groups.get(entry.group.as_ref()?));
+        let line = self
+            .held
+            .get(&ticket)
+            .and_then(|entry| self.groups.get(entry.group.as_ref()?));
         let Some(line) = line else { return false };
         let earlier = line.tickets.iter().take_while(|other| **other != ticket);
-        line.broken || earlier.filter_map(|other| self.held.get(other)).any(|entry| entry.left)
+        line.broken
+            || earlier
+                .filter_map(|other| self.held.get(other))
+                .any(|entry| entry.left)
     }
 
     /// A held message.
@@ -216,7 +236,9 @@ impl<M, R> Ledger<M, R> {
 
     /// All held messages.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Ticket, &mut M)> {
-        self.held.iter_mut().map(|(ticket, entry)| (*ticket, &mut entry.message))
+        self.held
+            .iter_mut()
+            .map(|(ticket, entry)| (*ticket, &mut entry.message))
     }
 
     /// The number of messages that are held.
@@ -236,9 +258,15 @@ impl<M, R> Ledger<M, R> {
             return;
         };
         while let Some(line) = self.groups.get(&group) {
-            let (Some(first), broken) = (line.tickets.front().copied(), line.broken) else { break };
-            let Some(kept) = self.decide(first, broken) else { return };
-            let Some(line) = self.groups.get_mut(&group) else { return };
+            let (Some(first), broken) = (line.tickets.front().copied(), line.broken) else {
+                break;
+            };
+            let Some(kept) = self.decide(first, broken) else {
+                return;
+            };
+            let Some(line) = self.groups.get_mut(&group) else {
+                return;
+            };
             line.tickets.pop_front();
             line.broken |= !kept;
         }
@@ -340,7 +368,10 @@ mod tests {
         ledger.settle(ticket, Verdict::Left);
         ledger.settle(ticket, Verdict::Done);
         assert_eq!(ledger.decisions(), [Decision::Leave("a")]);
-        assert_eq!(ledger.admit("a", None, 3, "again"), Admission::Left("again"));
+        assert_eq!(
+            ledger.admit("a", None, 3, "again"),
+            Admission::Left("again")
+        );
     }
 
     #[test]
@@ -369,10 +400,16 @@ mod tests {
     fn a_second_copy_is_told_from_a_first() {
         let mut ledger = TestLedger::new(false);
         let ticket = new_ticket(ledger.admit("a", None, 1, "first"));
-        assert_eq!(ledger.admit("a", None, 1, "second"), Admission::Held(ticket, "second"));
+        assert_eq!(
+            ledger.admit("a", None, 1, "second"),
+            Admission::Held(ticket, "second")
+        );
         ledger.settle(ticket, Verdict::Done);
         assert_eq!(ledger.decisions(), [Decision::Delete(Settled("first"))]);
-        assert_eq!(ledger.admit("a", None, 1, "third"), Admission::Settled(Settled("third")));
+        assert_eq!(
+            ledger.admit("a", None, 1, "third"),
+            Admission::Settled(Settled("third"))
+        );
     }
 
     #[test]
@@ -385,7 +422,13 @@ mod tests {
         ledger.settle(other, Verdict::Done);
         assert_eq!(ledger.decisions(), [Decision::Delete(Settled("3"))]);
         ledger.settle(first, Verdict::Done);
-        assert_eq!(ledger.decisions(), [Decision::Delete(Settled("1")), Decision::Delete(Settled("2"))]);
+        assert_eq!(
+            ledger.decisions(),
+            [
+                Decision::Delete(Settled("1")),
+                Decision::Delete(Settled("2"))
+            ]
+        );
     }
 
     #[test]
@@ -397,7 +440,10 @@ mod tests {
         assert!(ledger.is_lost(second) && !ledger.is_lost(first));
         ledger.settle(second, Verdict::Rejected(1));
         ledger.settle(first, Verdict::Done);
-        assert_eq!(ledger.decisions(), [Decision::Leave("1"), Decision::Leave("2")]);
+        assert_eq!(
+            ledger.decisions(),
+            [Decision::Leave("1"), Decision::Leave("2")]
+        );
     }
 
     #[test]

@@ -74,13 +74,32 @@ impl Group {
     pub fn halves(mut self) -> [Self; 2] {
         let right = self.items.split_off(self.items.len().div_ceil(2));
         let guesses = self.guesses;
-        [Self { attempts: 0, ..self }, Self { items: right, attempts: 0, guesses }]
+        [
+            Self {
+                attempts: 0,
+                ..self
+            },
+            Self {
+                items: right,
+                attempts: 0,
+                guesses,
+            },
+        ]
     }
 
     /// Splits off the events at these positions (ascending): those, and the rest.
     pub fn split(self, positions: &[usize]) -> [Self; 2] {
         let guesses = self.guesses + 1;
-        let mut halves = [Self { guesses, ..Self::default() }, Self { guesses, ..Self::default() }];
+        let mut halves = [
+            Self {
+                guesses,
+                ..Self::default()
+            },
+            Self {
+                guesses,
+                ..Self::default()
+            },
+        ];
         for (index, item) in self.items.into_iter().enumerate() {
             let side = usize::from(positions.binary_search(&index).is_err());
             halves[side].items.push(item);
@@ -135,14 +154,20 @@ impl Batcher {
         }
         let grown = self.bytes + event.json().len() + 1;
         if self.forming.items.len() >= self.limits.events
-            || (!self.forming.items.is_empty() && HEAD.len() + grown + TAIL.len() - 1 > self.limits.bytes)
+            || (!self.forming.items.is_empty()
+                && HEAD.len() + grown + TAIL.len() - 1 > self.limits.bytes)
         {
             self.close();
         }
         self.since.get_or_insert(now);
         self.bytes += event.json().len() + 1;
-        self.ids.insert(event.id().to_owned(), self.forming.items.len());
-        self.forming.items.push(Item { event, owner, twins: Vec::new() });
+        self.ids
+            .insert(event.id().to_owned(), self.forming.items.len());
+        self.forming.items.push(Item {
+            event,
+            owner,
+            twins: Vec::new(),
+        });
     }
 
     /// The next full request.

@@ -52,27 +52,38 @@ pub struct Judgement {
 
 impl Cause {
     fn new(reason: &str, detail: impl Into<String>) -> Self {
-        Self { reason: reason.to_owned(), detail: detail.into() }
+        Self {
+            reason: reason.to_owned(),
+            detail: detail.into(),
+        }
     }
 }
 
 /// Judges an accepted request by its counts and lists.
 pub fn judge_counts(group: Group, counts: &Counts) -> Judgement {
     let total = group.items.len() as u64;
-    let complete = counts.succeeded.is_none_or(|succeeded| succeeded.saturating_add(counts.failed) == total);
+    let complete = counts
+        .succeeded
+        .is_none_or(|succeeded| succeeded.saturating_add(counts.failed) == total);
     if complete && counts.failed == 0 && counts.listed.is_empty() {
         return settle(group, std::iter::repeat(None));
     }
     let index = Index::of(&counts.listed.users);
     let disallowed: HashSet<&str> = counts.listed.names.iter().map(String::as_str).collect();
-    let by_user: Vec<_> = group.items.iter().map(|item| index.find(item).map(|found| found.reason)).collect();
+    let by_user: Vec<_> = group
+        .items
+        .iter()
+        .map(|item| index.find(item).map(|found| found.reason))
+        .collect();
     let reasons: Vec<_> = group
         .items
         .iter()
         .zip(&by_user)
         .map(|(item, user)| {
             user.or_else(|| {
-                disallowed.contains(item.event.event_name()).then_some(ListReason::DisallowedEventName)
+                disallowed
+                    .contains(item.event.event_name())
+                    .then_some(ListReason::DisallowedEventName)
             })
         })
         .collect();
@@ -96,16 +107,24 @@ pub fn judge_counts(group: Group, counts: &Counts) -> Judgement {
 fn judge_one(group: Group, counts: &Counts, listed: Option<ListReason>) -> Judgement {
     let finding = match listed {
         Some(reason) => of_list(reason),
-        None if counts.failed > 0 => {
-            Finding::Refused(Cause::new("RefusedByIterable", "counted as failed, without a reason"))
-        }
+        None if counts.failed > 0 => Finding::Refused(Cause::new(
+            "RefusedByIterable",
+            "counted as failed, without a reason",
+        )),
         None => Finding::Unclear(Cause::new(
             "NotConfirmed",
             "Iterable counted the event neither as taken nor as failed",
         )),
     };
-    let found = group.items.into_iter().map(|item| (item, finding.clone())).collect();
-    Judgement { found, again: Vec::new() }
+    let found = group
+        .items
+        .into_iter()
+        .map(|item| (item, finding.clone()))
+        .collect();
+    Judgement {
+        found,
+        again: Vec::new(),
+    }
 }
 
 /// The case that lists name an identifier once per refused event: if that adds up, the events
@@ -121,7 +140,10 @@ fn judge_by_multiplicity(group: Group, counts: &Counts, index: &Index) -> Judgem
         return halve(group);
     }
     let mut judgement = Judgement::default();
-    let mut unclear = Group { guesses: group.guesses, ..Group::default() };
+    let mut unclear = Group {
+        guesses: group.guesses,
+        ..Group::default()
+    };
     for item in group.items {
         match index.find(&item) {
             None => judgement.found.push((item, Finding::Taken)),
@@ -137,9 +159,19 @@ fn judge_by_multiplicity(group: Group, counts: &Counts, index: &Index) -> Judgem
 
 /// Both halves again, or a single event again as it is.
 fn halve(group: Group) -> Judgement {
-    let again = if group.items.len() > 1 { group.halves().into() } else { vec![group] };
-    let again = again.into_iter().filter(|part| !part.items.is_empty()).collect();
-    Judgement { found: Vec::new(), again }
+    let again = if group.items.len() > 1 {
+        group.halves().into()
+    } else {
+        vec![group]
+    };
+    let again = again
+        .into_iter()
+        .filter(|part| !part.items.is_empty())
+        .collect();
+    Judgement {
+        found: Vec::new(),
+        again,
+    }
 }
 
 /// Who is listed, and why.
@@ -183,7 +215,11 @@ impl Index {
                 deprecated: user.deprecated,
             });
             if found.deprecated && !user.deprecated {
-                *found = Found { reason: user.reason, times: 0, deprecated: false };
+                *found = Found {
+                    reason: user.reason,
+                    times: 0,
+                    deprecated: false,
+                };
             }
             if found.deprecated == user.deprecated {
                 found.times += 1;
@@ -208,21 +244,36 @@ impl Index {
 /// Judges a request that was refused as a whole for what stands in it.
 pub fn judge_refusal(group: Group, refusal: &Refusal, conflicts: TypeConflicts) -> Judgement {
     let drop = conflicts == TypeConflicts::DropField && is_type_conflict(refusal);
-    let suspects = if group.guesses < MAX_GUESSES { suspects(&group, refusal) } else { Vec::new() };
+    let suspects = if group.guesses < MAX_GUESSES {
+        suspects(&group, refusal)
+    } else {
+        Vec::new()
+    };
     if drop && !suspects.is_empty() {
         return drop_fields(group, refusal, &suspects);
     }
     if group.items.len() > 1 {
         let guess = !suspects.is_empty() && suspects.len() <= group.items.len() / 2;
-        let again = if guess { group.split(&suspects) } else { group.halves() };
-        return Judgement { found: Vec::new(), again: again.into() };
+        let again = if guess {
+            group.split(&suspects)
+        } else {
+            group.halves()
+        };
+        return Judgement {
+            found: Vec::new(),
+            again: again.into(),
+        };
     }
     if drop {
         return drop_fields(group, refusal, &[0]);
     }
     let finding = of_refusal(refusal);
     Judgement {
-        found: group.items.into_iter().map(|item| (item, finding.clone())).collect(),
+        found: group
+            .items
+            .into_iter()
+            .map(|item| (item, finding.clone()))
+            .collect(),
         again: Vec::new(),
     }
 }
@@ -230,11 +281,21 @@ pub fn judge_refusal(group: Group, refusal: &Refusal, conflicts: TypeConflicts) 
 /// Judges a request that was too large: nobody is to blame, unless an event was alone.
 pub fn judge_too_large(group: Group) -> Judgement {
     if group.items.len() > 1 {
-        return Judgement { found: Vec::new(), again: group.halves().into() };
+        return Judgement {
+            found: Vec::new(),
+            again: group.halves().into(),
+        };
     }
-    let cause = Cause::new("EventTooLarge", "Iterable does not take a request with this event alone");
+    let cause = Cause::new(
+        "EventTooLarge",
+        "Iterable does not take a request with this event alone",
+    );
     Judgement {
-        found: group.items.into_iter().map(|item| (item, Finding::Refused(cause.clone()))).collect(),
+        found: group
+            .items
+            .into_iter()
+            .map(|item| (item, Finding::Refused(cause.clone())))
+            .collect(),
         again: Vec::new(),
     }
 }
@@ -246,7 +307,10 @@ fn settle(group: Group, reasons: impl Iterator<Item = Option<ListReason>>) -> Ju
         .zip(reasons)
         .map(|(item, reason)| (item, reason.map_or(Finding::Taken, of_list)))
         .collect();
-    Judgement { found, again: Vec::new() }
+    Judgement {
+        found,
+        again: Vec::new(),
+    }
 }
 
 fn of_list(reason: ListReason) -> Finding {
@@ -284,7 +348,9 @@ fn suspects(group: &Group, refusal: &Refusal) -> Vec<usize> {
         return (0..group.items.len())
             .filter(|index| {
                 let event = data_fields(&group.items[*index]);
-                conflicts.iter().any(|(field, value)| holds(&event, field, *value))
+                conflicts
+                    .iter()
+                    .any(|(field, value)| holds(&event, field, *value))
             })
             .collect();
     }
@@ -295,7 +361,11 @@ fn suspects(group: &Group, refusal: &Refusal) -> Vec<usize> {
     (0..group.items.len())
         .filter(|index| {
             let user = identifier(&group.items[*index]);
-            !user.is_empty() && refusal.said.split([' ', ',', '"', '\'']).any(|word| word == user)
+            !user.is_empty()
+                && refusal
+                    .said
+                    .split([' ', ',', '"', '\''])
+                    .any(|word| word == user)
         })
         .collect()
 }
@@ -308,7 +378,15 @@ fn indexes(refusal: &Refusal, count: usize) -> Vec<usize> {
         .as_object()
         .into_iter()
         .flatten()
-        .filter_map(|(place, _)| place.split_once("events[")?.1.split_once(']')?.0.parse::<usize>().ok())
+        .filter_map(|(place, _)| {
+            place
+                .split_once("events[")?
+                .1
+                .split_once(']')?
+                .0
+                .parse::<usize>()
+                .ok()
+        })
         .flat_map(|index| [index.checked_sub(1), Some(index)])
         .flatten()
         .filter(|index| *index < count)
@@ -321,10 +399,14 @@ fn indexes(refusal: &Refusal, count: usize) -> Vec<usize> {
 /// The fields in conflict, by their own name, with the value at fault. Iterable writes a field
 /// as `field` or as `something:::field`.
 fn conflicts(refusal: &Refusal) -> impl Iterator<Item = (&str, Option<&Value>)> {
-    refusal.params["validationErrors"].as_object().into_iter().flatten().map(|(field, error)| {
-        let name = field.rsplit(":::").next().unwrap_or(field);
-        (name, error.get("offendingValue"))
-    })
+    refusal.params["validationErrors"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(field, error)| {
+            let name = field.rsplit(":::").next().unwrap_or(field);
+            (name, error.get("offendingValue"))
+        })
 }
 
 fn data_fields(item: &Item) -> Value {
@@ -333,7 +415,9 @@ fn data_fields(item: &Item) -> Value {
 }
 
 fn holds(fields: &Value, field: &str, value: Option<&Value>) -> bool {
-    fields.get(field).is_some_and(|own| value.is_none_or(|value| own == value))
+    fields
+        .get(field)
+        .is_some_and(|own| value.is_none_or(|value| own == value))
 }
 
 /// Sends the events again without the fields in conflict: those of `suspects` without them, the
@@ -341,7 +425,10 @@ fn holds(fields: &Value, field: &str, value: Option<&Value>) -> bool {
 fn drop_fields(group: Group, refusal: &Refusal, suspects: &[usize]) -> Judgement {
     let mut judgement = Judgement::default();
     let alone = group.items.len() == 1;
-    let mut again = Group { guesses: group.guesses + 1, ..Group::default() };
+    let mut again = Group {
+        guesses: group.guesses + 1,
+        ..Group::default()
+    };
     for (index, mut item) in group.items.into_iter().enumerate() {
         let mut dropped = false;
         if suspects.binary_search(&index).is_ok() {

@@ -16,7 +16,6 @@ pub mod tally;
 
 use std::{
     collections::hash_map::RandomState,
-    future::Future,
     hash::{BuildHasher, Hasher},
     path::Path,
     sync::Arc,
@@ -24,7 +23,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use self::{
     engine::Engine,
@@ -63,21 +62,30 @@ impl StartError {
     }
 }
 
-/// Runs the command: drains until the queue is empty, a limit is reached or the process is told
-/// to stop; writes the report; answers how it ended.
-pub async fn command(args: DrainArgs) -> Outcome {
+/// Runs the command: drains until the queue is empty, a limit is reached or `stop` is cancelled;
+/// writes the report; answers how it ended.
+pub async fn command(args: DrainArgs, stop: CancellationToken) -> Outcome {
     let began = Timestamp::now();
     let report_file = args.report_file.clone();
     // A task of its own, so that a panic in it still leaves a report.
     let run = tokio::spawn(async move {
         match Plan::read(&args) {
-            Ok(plan) => drain(plan, told_to_stop()).await,
+            Ok(plan) => drain(plan, stop.cancelled()).await,
             Err(error) => not_begun(began, &error.into()),
         }
     });
     let report = run.await.unwrap_or_else(|error| {
-        let tally = Tally { notice: Some(format!("the program failed: {error}")), ..Tally::default() };
-        tally.report(Outcome::Panicked, began, Timestamp::now(), RequestCounts::default(), 0)
+        let tally = Tally {
+            notice: Some(format!("the program failed: {error}")),
+            ..Tally::default()
+        };
+        tally.report(
+            Outcome::Panicked,
+            began,
+            Timestamp::now(),
+            RequestCounts::default(),
+            0,
+        )
     });
     log(&report);
     if let Some(path) = report_file {
@@ -96,7 +104,10 @@ pub async fn drain(plan: Plan, stop: impl Future<Output = ()>) -> RunReport {
     };
     let (queue, iterable) = (hands.queue.clone(), hands.iterable.clone());
     let (outcome, tally) = pipeline::run(hands, engine, stop).await;
-    let requests = RequestCounts { sqs: queue.requests(), iterable: iterable.requests() };
+    let requests = RequestCounts {
+        sqs: queue.requests(),
+        iterable: iterable.requests(),
+    };
     tally.report(outcome, began, Timestamp::now(), requests, iterable.bytes())
 }
 
@@ -108,7 +119,11 @@ async fn start(plan: &Plan, now: Instant) -> Result<(Hands, Engine), StartError>
     let settings = queue.settings().await?;
     let dead_letters = queue.dead_letter_queue_of(&settings);
     let dead_letter_bytes = dead_letters.as_ref().map(|_| settings.max_message_bytes);
-    let engine = Engine::new(plan.bounds(&settings, dead_letter_bytes), now, RandomState::new().build_hasher().finish());
+    let engine = Engine::new(
+        plan.bounds(&settings, dead_letter_bytes),
+        now,
+        RandomState::new().build_hasher().finish(),
+    );
     let hands = Hands {
         queue,
         dead_letters,
@@ -120,26 +135,27 @@ async fn start(plan: &Plan, now: Instant) -> Result<(Hands, Engine), StartError>
 }
 
 fn not_begun(began: Timestamp, error: &StartError) -> RunReport {
-    let tally = Tally { notice: Some(error.to_string()), ..Tally::default() };
-    tally.report(error.outcome(), began, Timestamp::now(), RequestCounts::default(), 0)
-}
-
-/// Done when the process gets SIGTERM or SIGINT.
-async fn told_to_stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
+    let tally = Tally {
+        notice: Some(error.to_string()),
+        ..Tally::default()
     };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("told to stop: settling what is under way and giving back the rest");
+    tally.report(
+        error.outcome(),
+        began,
+        Timestamp::now(),
+        RequestCounts::default(),
+        0,
+    )
 }
 
 fn log(report: &RunReport) {
-    let RunReport { outcome, messages, events, requests, .. } = report;
+    let RunReport {
+        outcome,
+        messages,
+        events,
+        requests,
+        ..
+    } = report;
     tracing::info!(
         %outcome,
         received = messages.received,

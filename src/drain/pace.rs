@@ -164,7 +164,11 @@ impl Pace {
             step if step >= wide => usize::MAX,
             step => step,
         };
-        self.post_time = if self.post_time.is_zero() { took } else { (self.post_time * 7 + took) / 8 };
+        self.post_time = if self.post_time.is_zero() {
+            took
+        } else {
+            (self.post_time * 7 + took) / 8
+        };
     }
 
     /// A post that was sent at `sent_at` has failed: back to one post, later. `dice` is a
@@ -193,9 +197,14 @@ impl Pace {
         }
         let doublings = (self.trouble + self.slow_downs).saturating_sub(1).min(16);
         let bound = BACK_OFF.saturating_mul(1 << doublings).min(MAX_BACK_OFF);
-        let wait = bound.mul_f64(dice.clamp(0.0, 1.0)).max(retry_after.unwrap_or_default());
+        let wait = bound
+            .mul_f64(dice.clamp(0.0, 1.0))
+            .max(retry_after.unwrap_or_default());
         let until = now + wait;
-        self.blocked_until = Some(self.blocked_until.map_or(until, |earlier| earlier.max(until)));
+        self.blocked_until = Some(
+            self.blocked_until
+                .map_or(until, |earlier| earlier.max(until)),
+        );
     }
 
     /// Whether Iterable counts as down, so that the run should end.
@@ -225,7 +234,8 @@ struct GivenClock(Arc<AtomicU64>);
 
 impl GivenClock {
     fn set(&self, since_start: Duration) {
-        self.0.store(Nanos::from(since_start).as_u64(), Ordering::Relaxed);
+        self.0
+            .store(Nanos::from(since_start).as_u64(), Ordering::Relaxed);
     }
 }
 
@@ -241,7 +251,11 @@ impl Clock for GivenClock {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { post_interval: Duration::from_millis(100), posts: 8, receives: 6 };
+    const LIMITS: Limits = Limits {
+        post_interval: Duration::from_millis(100),
+        posts: 8,
+        receives: 6,
+    };
 
     fn pace() -> (Pace, Instant) {
         let start = Instant::now();
@@ -263,8 +277,14 @@ mod tests {
         let (mut pace, start) = pace();
         (0..4).for_each(|_| pace.succeeded(Duration::from_millis(10)));
         assert_eq!(pace.permit_post(start, 0), Ok(()));
-        assert_eq!(pace.permit_post(start, 1), Err(Some(start + Duration::from_millis(100))));
-        assert_eq!(pace.permit_post(start + Duration::from_millis(100), 1), Ok(()));
+        assert_eq!(
+            pace.permit_post(start, 1),
+            Err(Some(start + Duration::from_millis(100)))
+        );
+        assert_eq!(
+            pace.permit_post(start + Duration::from_millis(100), 1),
+            Ok(())
+        );
     }
 
     #[test]
@@ -277,7 +297,10 @@ mod tests {
         assert!(!pace.is_widening() && pace.may_receive(start, 5, 100_000));
         pace.failed(Failure::Trouble, start, start, None, 0.0);
         assert!(pace.is_widening());
-        assert!(!pace.may_receive(start, 0, 0), "no receive while the sink is in trouble");
+        assert!(
+            !pace.may_receive(start, 0, 0),
+            "no receive while the sink is in trouble"
+        );
         pace.succeeded(Duration::from_millis(10));
         assert!(pace.may_receive(start, 0, 0));
     }
@@ -285,15 +308,30 @@ mod tests {
     #[test]
     fn a_wait_that_iterable_asks_for_is_kept_whatever_the_dice_say() {
         let (mut pace, start) = pace();
-        pace.failed(Failure::SlowDown, start, start, Some(Duration::from_secs(7)), 0.1);
-        assert_eq!(pace.permit_post(start, 0), Err(Some(start + Duration::from_secs(7))));
+        pace.failed(
+            Failure::SlowDown,
+            start,
+            start,
+            Some(Duration::from_secs(7)),
+            0.1,
+        );
+        assert_eq!(
+            pace.permit_post(start, 0),
+            Err(Some(start + Duration::from_secs(7)))
+        );
     }
 
     #[test]
     fn posts_that_fail_together_count_once_towards_the_breaker() {
         let (mut pace, start) = pace();
         for _ in 0..8 {
-            pace.failed(Failure::Trouble, start, start + Duration::from_secs(1), None, 0.5);
+            pace.failed(
+                Failure::Trouble,
+                start,
+                start + Duration::from_secs(1),
+                None,
+                0.5,
+            );
         }
         assert!(!pace.is_broken(start + Duration::from_secs(1)));
         for second in 2..6 {
@@ -308,7 +346,13 @@ mod tests {
         let (mut pace, start) = pace();
         for step in 0..3 {
             let sent = start + Duration::from_secs(31 * step);
-            pace.failed(Failure::Trouble, sent, sent + Duration::from_secs(30), None, 0.0);
+            pace.failed(
+                Failure::Trouble,
+                sent,
+                sent + Duration::from_secs(30),
+                None,
+                0.0,
+            );
         }
         assert!(pace.is_broken(start + Duration::from_secs(92)));
     }

@@ -41,7 +41,11 @@ pub struct Hands {
 }
 
 /// Runs to the end, or until `stop` is done.
-pub async fn run(hands: Hands, mut engine: Engine, stop: impl Future<Output = ()>) -> (Outcome, Tally) {
+pub async fn run(
+    hands: Hands,
+    mut engine: Engine,
+    stop: impl Future<Output = ()>,
+) -> (Outcome, Tally) {
     let mut stop = pin!(stop);
     let mut stopped = false;
     let mut tasks = JoinSet::new();
@@ -76,22 +80,45 @@ impl Hands {
         match action {
             Action::Receive(asked) => {
                 let result = self.queue.receive(asked, WAIT, self.visibility).await;
-                let result = result.map(|messages| messages.into_iter().map(|message| self.open(message)).collect());
-                Done::Received { began, asked, result }
+                let result = result.map(|messages| {
+                    messages
+                        .into_iter()
+                        .map(|message| self.open(message))
+                        .collect()
+                });
+                Done::Received {
+                    began,
+                    asked,
+                    result,
+                }
             }
             Action::Post(group) => {
                 let answer = self.iterable.track_bulk(group.encode()).await;
-                Done::Posted { began, group, answer }
+                Done::Posted {
+                    began,
+                    group,
+                    answer,
+                }
             }
             Action::Delete(deletions) => {
-                let handles: Vec<_> = deletions.iter().map(|one| one.settled.message().handle.clone()).collect();
+                let handles: Vec<_> = deletions
+                    .iter()
+                    .map(|one| one.settled.message().handle.clone())
+                    .collect();
                 let result = self.queue.delete(&handles).await;
                 Done::Deleted { deletions, result }
             }
             Action::Extend(receipts, timeout) => {
-                let handles: Vec<_> = receipts.iter().map(|receipt| receipt.handle.clone()).collect();
+                let handles: Vec<_> = receipts
+                    .iter()
+                    .map(|receipt| receipt.handle.clone())
+                    .collect();
                 let result = self.queue.extend(&handles, timeout).await;
-                Done::Extended { began, receipts, result }
+                Done::Extended {
+                    began,
+                    receipts,
+                    result,
+                }
             }
             Action::GiveBack(handles, after) => {
                 if let Err(error) = self.queue.extend(&handles, after).await {
@@ -100,7 +127,10 @@ impl Hands {
                 Done::GivenBack
             }
             Action::SendDeadLetters(letters) => {
-                let outgoing = letters.iter().map(|letter| letter.outgoing.clone()).collect();
+                let outgoing = letters
+                    .iter()
+                    .map(|letter| letter.outgoing.clone())
+                    .collect();
                 let result = match &self.dead_letters {
                     Some(queue) => queue.send(outgoing).await,
                     None => Ok(Vec::new()),

@@ -85,11 +85,17 @@ impl Plan {
     pub fn bounds(&self, queue: &QueueSettings, dead_letter_bytes: Option<usize>) -> Config {
         let Self { spec, pods, .. } = self;
         let rate = spec.iterable.requests_per_second.max(1);
-        let grace = Duration::from_secs(u64::try_from(spec.job.termination_grace_period_seconds).unwrap_or(0));
+        let grace = Duration::from_secs(
+            u64::try_from(spec.job.termination_grace_period_seconds).unwrap_or(0),
+        );
         Config {
             pace: Limits {
                 post_interval: Duration::from_secs(1) * pods.get() / rate,
-                posts: if queue.fifo { 1 } else { size(spec.drain.concurrency) },
+                posts: if queue.fifo {
+                    1
+                } else {
+                    size(spec.drain.concurrency)
+                },
                 receives: MAX_RECEIVES,
             },
             request: RequestLimits {
@@ -117,10 +123,14 @@ impl Plan {
 }
 
 fn read_forwarder(path: &Path) -> Result<EventForwarder, PlanError> {
-    let text = fs::read_to_string(path)
-        .map_err(|cause| PlanError::Unreadable { path: path.to_owned(), cause })?;
-    serde_saphyr::from_str(&text)
-        .map_err(|error| PlanError::NoForwarder { path: path.to_owned(), detail: error.to_string() })
+    let text = fs::read_to_string(path).map_err(|cause| PlanError::Unreadable {
+        path: path.to_owned(),
+        cause,
+    })?;
+    serde_saphyr::from_str(&text).map_err(|error| PlanError::NoForwarder {
+        path: path.to_owned(),
+        detail: error.to_string(),
+    })
 }
 
 fn size(number: u32) -> usize {

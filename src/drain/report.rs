@@ -76,7 +76,9 @@ impl RunReport {
     /// `Other`.
     pub fn encode(&self) -> String {
         let mut report = self.clone();
-        report.message = report.message.map(|text| text.chars().take(MAX_MESSAGE).collect());
+        report.message = report
+            .message
+            .map(|text| text.chars().take(MAX_MESSAGE).collect());
         for reason in &mut report.reasons {
             reason.reason = reason.reason.chars().take(MAX_REASON).collect();
         }
@@ -92,7 +94,10 @@ impl RunReport {
             match report.reasons.pop() {
                 Some(rarest) => {
                     other += rarest.count;
-                    report.reasons.push(ReasonCount { reason: "Other".to_owned(), count: other });
+                    report.reasons.push(ReasonCount {
+                        reason: "Other".to_owned(),
+                        count: other,
+                    });
                 }
                 None => report.message = None,
             }
@@ -109,7 +114,9 @@ impl Outcome {
             | Error::AccessDenied { .. }
             | Error::NoCredentials { .. }
             | Error::Refused { .. } => Self::QueueDenied,
-            Error::Throttled { .. } | Error::Unreachable { .. } | Error::Server { .. } => Self::QueueDown,
+            Error::Throttled { .. } | Error::Unreachable { .. } | Error::Server { .. } => {
+                Self::QueueDown
+            }
         }
     }
 
@@ -148,7 +155,10 @@ mod tests {
             events: EventCounts::default(),
             requests: RequestCounts::default(),
             reasons: (0..reasons)
-                .map(|index| ReasonCount { reason: format!("Reason{index}\u{1}é"), count: (reasons - index) as u64 })
+                .map(|index| ReasonCount {
+                    reason: format!("Reason{index}\u{1}é"),
+                    count: (reasons - index) as u64,
+                })
                 .collect(),
             bytes_sent: 0,
             oldest_message_age_seconds: None,

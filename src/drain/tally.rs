@@ -53,7 +53,9 @@ impl Tally {
         requests: RequestCounts,
         bytes_sent: u64,
     ) -> RunReport {
-        let age = self.oldest.map(|oldest| started_at.duration_since(oldest).as_secs());
+        let age = self
+            .oldest
+            .map(|oldest| started_at.duration_since(oldest).as_secs());
         RunReport {
             outcome,
             started_at,

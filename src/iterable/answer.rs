@@ -78,7 +78,9 @@ impl fmt::Display for Trouble {
             Self::TimedOut => f.write_str("no answer within the time limit"),
             Self::Broken => f.write_str("the connection broke"),
             Self::Status(status) => write!(f, "status {status}"),
-            Self::NoCounts => f.write_str("an answer that is not Iterable's: is spec.iterable.endpoint right?"),
+            Self::NoCounts => {
+                f.write_str("an answer that is not Iterable's: is spec.iterable.endpoint right?")
+            }
         }
     }
 }
@@ -107,15 +109,25 @@ impl Answer {
     /// Reads an answer: by its status first, since an error's body may be HTML, empty, or say
     /// `Success`.
     pub fn read(status: u16, retry_after: Option<&str>, body: &[u8]) -> Self {
-        let retry_after = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        let retry_after = retry_after
+            .and_then(|text| text.trim().parse().ok())
+            .map(Duration::from_secs);
         match status {
-            200..=299 => Counts::read(body)
-                .map_or(Self::Trouble { kind: Trouble::NoCounts, retry_after }, Self::Counted),
+            200..=299 => Counts::read(body).map_or(
+                Self::Trouble {
+                    kind: Trouble::NoCounts,
+                    retry_after,
+                },
+                Self::Counted,
+            ),
             400 | 409 | 422 => Self::of_refusal(Refusal::read(status, body)),
             401 | 403 => Self::KeyRefused(Refusal::read(status, body)),
             413 => Self::TooLarge,
             429 => Self::SlowDown { retry_after },
-            408 | 425 | 500.. => Self::Trouble { kind: Trouble::Status(status), retry_after },
+            408 | 425 | 500.. => Self::Trouble {
+                kind: Trouble::Status(status),
+                retry_after,
+            },
             _ => Self::Misdirected(Refusal::read(status, body)),
         }
     }
@@ -141,7 +153,11 @@ impl Counts {
         if succeeded.is_none() && failed.is_none() {
             return None;
         }
-        Some(Self { succeeded, failed: failed.unwrap_or_default(), listed: Listed::read(&body) })
+        Some(Self {
+            succeeded,
+            failed: failed.unwrap_or_default(),
+            listed: Listed::read(&body),
+        })
     }
 }
 
@@ -153,7 +169,12 @@ impl Refusal {
             Some(msg) => line(msg),
             None => line(&String::from_utf8_lossy(&body[..body.len().min(400)])),
         };
-        Self { status, code, said, params: value["params"].clone() }
+        Self {
+            status,
+            code,
+            said,
+            params: value["params"].clone(),
+        }
     }
 }
 

@@ -34,7 +34,9 @@ pub struct Client {
 
 /// A client that can't be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the HTTP client for Iterable can't be made: {0}; check the proxy and certificate settings of the pod")]
+#[error(
+    "the HTTP client for Iterable can't be made: {0}; check the proxy and certificate settings of the pod"
+)]
 pub struct ClientError(#[from] reqwest::Error);
 
 impl Client {
@@ -68,8 +70,13 @@ impl Client {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
         match self.post(&self.track_bulk, body).await {
-            Ok((status, retry_after, body)) => Answer::read(status.as_u16(), retry_after.as_deref(), &body),
-            Err(error) => Answer::Trouble { kind: trouble(&error), retry_after: None },
+            Ok((status, retry_after, body)) => {
+                Answer::read(status.as_u16(), retry_after.as_deref(), &body)
+            }
+            Err(error) => Answer::Trouble {
+                kind: trouble(&error),
+                retry_after: None,
+            },
         }
     }
 

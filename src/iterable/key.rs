@@ -40,12 +40,18 @@ pub enum KeyError {
 impl ApiKey {
     /// Reads the key from a file; blanks and line ends around it don't count.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let text = fs::read_to_string(path)
-            .map_err(|cause| KeyError::Unreadable { path: path.to_owned(), cause })?;
+        let text = fs::read_to_string(path).map_err(|cause| KeyError::Unreadable {
+            path: path.to_owned(),
+            cause,
+        })?;
         if text.trim().is_empty() {
-            return Err(KeyError::Empty { path: path.to_owned() });
+            return Err(KeyError::Empty {
+                path: path.to_owned(),
+            });
         }
-        Self::new(text.trim()).ok_or_else(|| KeyError::Malformed { path: path.to_owned() })
+        Self::new(text.trim()).ok_or_else(|| KeyError::Malformed {
+            path: path.to_owned(),
+        })
     }
 
     /// A key from its text; none if it can't stand in a header.
@@ -76,7 +82,10 @@ mod tests {
     #[test]
     fn no_formatting_shows_the_key() {
         let key = ApiKey::new("abc123").unwrap();
-        assert_eq!(format!("{key:?} {:?}", key.header()), "ApiKey(hidden) Sensitive");
+        assert_eq!(
+            format!("{key:?} {:?}", key.header()),
+            "ApiKey(hidden) Sensitive"
+        );
     }
 
     #[test]

@@ -81,7 +81,9 @@ impl Listed {
         for list in ["invalidEmails", "invalidUserIds"] {
             listed.add(list, &body[list], true);
         }
-        listed.names = texts(&body["disallowedEventNames"]).map(str::to_owned).collect();
+        listed.names = texts(&body["disallowedEventNames"])
+            .map(str::to_owned)
+            .collect();
         listed
     }
 
@@ -104,12 +106,13 @@ impl Listed {
             "invalidDataEmails" | "invalidDataUserIds" => ListReason::InvalidUserData,
             _ => ListReason::RefusedByIterable,
         };
-        self.users.extend(texts(entries).map(|identifier| ListedUser {
-            identifier: identifier.to_owned(),
-            kind,
-            reason,
-            deprecated,
-        }));
+        self.users
+            .extend(texts(entries).map(|identifier| ListedUser {
+                identifier: identifier.to_owned(),
+                kind,
+                reason,
+                deprecated,
+            }));
     }
 
     /// Whether nothing is named.
@@ -119,5 +122,9 @@ impl Listed {
 }
 
 fn texts(value: &Value) -> impl Iterator<Item = &str> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str)
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
 }

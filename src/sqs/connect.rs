@@ -21,13 +21,18 @@ pub(super) const CALL_LIMIT: Duration = Duration::from_secs(5);
 
 /// The AWS SDK's configuration for a queue: region, endpoint, identity, TLS by ring, the proxy
 /// of the environment, a time limit on each call and no hidden repeats.
-pub(super) async fn sdk_config(spec: &QueueSpec, credentials: Credentials) -> Result<SdkConfig, Error> {
+pub(super) async fn sdk_config(
+    spec: &QueueSpec,
+    credentials: Credentials,
+) -> Result<SdkConfig, Error> {
     let url = parse(&spec.url)?;
     let region = spec
         .region
         .clone()
         .or_else(|| url.host_str().and_then(region_of).map(str::to_owned))
-        .ok_or_else(|| Error::NoRegion { queue: spec.url.clone() })?;
+        .ok_or_else(|| Error::NoRegion {
+            queue: spec.url.clone(),
+        })?;
     let endpoint = spec
         .endpoint
         .clone()
@@ -55,7 +60,10 @@ pub(super) async fn sdk_config(spec: &QueueSpec, credentials: Credentials) -> Re
 /// `sqs.eu-central-1.amazonaws.com`, `sqs-fips.us-gov-west-1.amazonaws.com` or
 /// `vpce-1-2.sqs.us-east-1.vpce.amazonaws.com`.
 pub fn region_of(host: &str) -> Option<&str> {
-    if !(host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") || host.ends_with(".api.aws")) {
+    if !(host.ends_with(".amazonaws.com")
+        || host.ends_with(".amazonaws.com.cn")
+        || host.ends_with(".api.aws"))
+    {
         return None;
     }
     if host == "queue.amazonaws.com" {
@@ -74,7 +82,10 @@ pub fn region_of(host: &str) -> Option<&str> {
 }
 
 pub(super) fn parse(url: &str) -> Result<Url, Error> {
-    Url::parse(url).map_err(|error| Error::BadUrl { queue: url.to_owned(), detail: error.to_string() })
+    Url::parse(url).map_err(|error| Error::BadUrl {
+        queue: url.to_owned(),
+        detail: error.to_string(),
+    })
 }
 
 fn http_client() -> SharedHttpClient {
@@ -105,11 +116,17 @@ mod tests {
         for (host, region) in [
             ("sqs.us-east-1.amazonaws.com", Some("us-east-1")),
             ("sqs.cn-north-1.amazonaws.com.cn", Some("cn-north-1")),
-            ("sqs-fips.us-gov-west-1.amazonaws.com", Some("us-gov-west-1")),
+            (
+                "sqs-fips.us-gov-west-1.amazonaws.com",
+                Some("us-gov-west-1"),
+            ),
             ("sqs.eu-west-1.api.aws", Some("eu-west-1")),
             ("eu-west-1.queue.amazonaws.com", Some("eu-west-1")),
             ("queue.amazonaws.com", Some("us-east-1")),
-            ("vpce-0123-4567.sqs.us-east-1.vpce.amazonaws.com", Some("us-east-1")),
+            (
+                "vpce-0123-4567.sqs.us-east-1.vpce.amazonaws.com",
+                Some("us-east-1"),
+            ),
             ("localhost", None),
             ("sqs.us-east-1.example.com", None),
         ] {

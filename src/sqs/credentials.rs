@@ -17,7 +17,7 @@ use crate::api::AssumeRole;
 const REREAD_AFTER: Duration = Duration::from_secs(300);
 
 /// Whose rights are used with AWS.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
     /// Those of the surroundings: environment, web identity (IRSA), container (EKS Pod
     /// Identity) or instance.
@@ -53,15 +53,17 @@ impl Credentials {
         let explicit = match self {
             Self::Ambient => None,
             Self::Dir(dir) => Some(SharedCredentialsProvider::new(DirProvider(dir))),
-            Self::Keys { access_key_id, secret_access_key, session_token } => {
-                Some(SharedCredentialsProvider::new(Keys::new(
-                    access_key_id,
-                    secret_access_key,
-                    session_token,
-                    None,
-                    "Secret",
-                )))
-            }
+            Self::Keys {
+                access_key_id,
+                secret_access_key,
+                session_token,
+            } => Some(SharedCredentialsProvider::new(Keys::new(
+                access_key_id,
+                secret_access_key,
+                session_token,
+                None,
+                "Secret",
+            ))),
         };
         let config = match explicit {
             Some(provider) => base.into_builder().credentials_provider(provider).build(),
@@ -102,7 +104,10 @@ fn read_keys(dir: &Path) -> Result<Keys, CredentialsError> {
         let path = dir.join(name);
         match fs::read_to_string(&path) {
             Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
-            Ok(_) => Err(CredentialsError::provider_error(format!("{} is empty", path.display()))),
+            Ok(_) => Err(CredentialsError::provider_error(format!(
+                "{} is empty",
+                path.display()
+            ))),
             Err(error) => Err(CredentialsError::provider_error(format!(
                 "{} can't be read: {error}",
                 path.display()
@@ -131,7 +136,10 @@ mod tests {
         assert!(format!("{error:?}").contains("secretAccessKey"));
         fs::write(dir.join("secretAccessKey"), "hush\n").unwrap();
         let keys = read_keys(&dir).unwrap();
-        assert_eq!((keys.access_key_id(), keys.secret_access_key()), ("AKIDEXAMPLE", "hush"));
+        assert_eq!(
+            (keys.access_key_id(), keys.secret_access_key()),
+            ("AKIDEXAMPLE", "hush")
+        );
         fs::remove_dir_all(dir).unwrap();
         let shown = format!(
             "{:?}",

@@ -63,7 +63,9 @@ pub enum Error {
         code: String,
     },
     /// No answer: the network, a proxy, a time limit.
-    #[error("SQS did not answer sqs:{action} on {queue}: {detail}; check the network and spec.queue.endpoint")]
+    #[error(
+        "SQS did not answer sqs:{action} on {queue}: {detail}; check the network and spec.queue.endpoint"
+    )]
     Unreachable {
         /// The call.
         action: &'static str,
@@ -99,7 +101,10 @@ pub enum Error {
 impl Error {
     /// Whether the same request may succeed when it is made again.
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Throttled { .. } | Self::Unreachable { .. } | Self::Server { .. })
+        matches!(
+            self,
+            Self::Throttled { .. } | Self::Unreachable { .. } | Self::Server { .. }
+        )
     }
 
     /// One PascalCase word, the same in conditions, metrics and reports.
@@ -118,12 +123,18 @@ impl Error {
     }
 
     /// Reads what the SDK reports of `action` on `queue`.
-    pub(super) fn from_sdk<E>(action: &'static str, queue: &str, error: SdkError<E, HttpResponse>) -> Self
+    pub(super) fn from_sdk<E>(
+        action: &'static str,
+        queue: &str,
+        error: SdkError<E, HttpResponse>,
+    ) -> Self
     where
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
     {
         let queue = queue.to_owned();
-        let status = error.raw_response().map(|response| response.status().as_u16());
+        let status = error
+            .raw_response()
+            .map(|response| response.status().as_u16());
         if let Some(service) = error.as_service_error() {
             let code = service.code().unwrap_or("Unknown").to_owned();
             let detail = service.message().unwrap_or("no further word").to_owned();
@@ -133,20 +144,47 @@ impl Error {
             return Self::from_status(action, queue, status, chain(&error));
         }
         match find::<CredentialsError>(&error) {
-            Some(cause) => Self::NoCredentials { action, queue, detail: chain(cause) },
-            None => Self::Unreachable { action, queue, detail: chain(&error) },
+            Some(cause) => Self::NoCredentials {
+                action,
+                queue,
+                detail: chain(cause),
+            },
+            None => Self::Unreachable {
+                action,
+                queue,
+                detail: chain(&error),
+            },
         }
     }
 
     fn from_status(action: &'static str, queue: String, status: u16, detail: String) -> Self {
         match status {
-            403 => Self::AccessDenied { action, queue, code: "Forbidden".to_owned(), detail },
-            500.. => Self::Server { action, queue, status },
-            _ => Self::Unreachable { action, queue, detail },
+            403 => Self::AccessDenied {
+                action,
+                queue,
+                code: "Forbidden".to_owned(),
+                detail,
+            },
+            500.. => Self::Server {
+                action,
+                queue,
+                status,
+            },
+            _ => Self::Unreachable {
+                action,
+                queue,
+                detail,
+            },
         }
     }
 
-    fn from_code(action: &'static str, queue: String, code: String, detail: String, status: u16) -> Self {
+    fn from_code(
+        action: &'static str,
+        queue: String,
+        code: String,
+        detail: String,
+        status: u16,
+    ) -> Self {
         // Some servers still say the names of the older protocol: AWS.SimpleQueueService.X.
         let name = code.rsplit(['.', '#']).next().unwrap_or(&code);
         match name {
@@ -167,15 +205,45 @@ impl Error {
             | "MissingAuthenticationToken"
             | "OptInRequired"
             | "SignatureDoesNotMatch"
-            | "UnrecognizedClientException" => Self::AccessDenied { action, queue, code, detail },
-            "RequestThrottled" | "ThrottlingException" | "Throttling" | "TooManyRequestsException"
-            | "RequestLimitExceeded" | "KmsThrottled" | "OverLimit" => {
-                Self::Throttled { action, queue, code }
-            }
-            _ if status >= 500 => Self::Server { action, queue, status },
-            _ if status == 403 => Self::AccessDenied { action, queue, code, detail },
-            _ if status == 429 => Self::Throttled { action, queue, code },
-            _ => Self::Refused { action, queue, code, detail },
+            | "UnrecognizedClientException" => Self::AccessDenied {
+                action,
+                queue,
+                code,
+                detail,
+            },
+            "RequestThrottled"
+            | "ThrottlingException"
+            | "Throttling"
+            | "TooManyRequestsException"
+            | "RequestLimitExceeded"
+            | "KmsThrottled"
+            | "OverLimit" => Self::Throttled {
+                action,
+                queue,
+                code,
+            },
+            _ if status >= 500 => Self::Server {
+                action,
+                queue,
+                status,
+            },
+            _ if status == 403 => Self::AccessDenied {
+                action,
+                queue,
+                code,
+                detail,
+            },
+            _ if status == 429 => Self::Throttled {
+                action,
+                queue,
+                code,
+            },
+            _ => Self::Refused {
+                action,
+                queue,
+                code,
+                detail,
+            },
         }
     }
 }
@@ -233,13 +301,26 @@ mod tests {
     use super::*;
 
     fn reason(code: &str, status: u16) -> &'static str {
-        Error::from_code("ReceiveMessage", "q".to_owned(), code.to_owned(), String::new(), status).reason()
+        Error::from_code(
+            "ReceiveMessage",
+            "q".to_owned(),
+            code.to_owned(),
+            String::new(),
+            status,
+        )
+        .reason()
     }
 
     #[test]
     fn codes_of_both_protocols_mean_the_same() {
-        assert_eq!(reason("AWS.SimpleQueueService.NonExistentQueue", 400), "QueueMissing");
-        assert_eq!(reason("com.amazonaws.sqs#QueueDoesNotExist", 400), "QueueMissing");
+        assert_eq!(
+            reason("AWS.SimpleQueueService.NonExistentQueue", 400),
+            "QueueMissing"
+        );
+        assert_eq!(
+            reason("com.amazonaws.sqs#QueueDoesNotExist", 400),
+            "QueueMissing"
+        );
         assert_eq!(reason("AccessDeniedException", 400), "AccessDenied");
         assert_eq!(reason("RequestThrottled", 400), "Throttled");
         assert_eq!(reason("InternalError", 500), "QueueServerError");

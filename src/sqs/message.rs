@@ -47,8 +47,10 @@ impl Message {
             id: message.message_id?,
             receipt: message.receipt_handle?,
             body: message.body?,
-            sent_at: number(Name::SentTimestamp).and_then(|ms| Timestamp::from_millisecond(ms).ok()),
-            receive_count: number(Name::ApproximateReceiveCount).and_then(|count| count.try_into().ok()),
+            sent_at: number(Name::SentTimestamp)
+                .and_then(|ms| Timestamp::from_millisecond(ms).ok()),
+            receive_count: number(Name::ApproximateReceiveCount)
+                .and_then(|count| count.try_into().ok()),
             group: system.get(&Name::MessageGroupId).cloned(),
             attributes: message
                 .message_attributes
@@ -82,13 +84,19 @@ impl Outgoing {
         self.body.len() + attributes
     }
 
-    pub(super) fn into_entry(self, index: usize) -> Result<SendMessageBatchRequestEntry, BuildError> {
+    pub(super) fn into_entry(
+        self,
+        index: usize,
+    ) -> Result<SendMessageBatchRequestEntry, BuildError> {
         let attributes = self
             .attributes
             .into_iter()
             .filter(|(_, value)| !value.is_empty())
             .map(|(name, value)| {
-                let value = MessageAttributeValue::builder().data_type("String").string_value(value).build()?;
+                let value = MessageAttributeValue::builder()
+                    .data_type("String")
+                    .string_value(value)
+                    .build()?;
                 Ok((name.to_owned(), value))
             })
             .collect::<Result<_, BuildError>>()?;

@@ -12,8 +12,8 @@ use aws_sdk_sqs::{
     config::{Builder as ConfigBuilder, timeout::TimeoutConfig},
     error::BuildError,
     types::{
-        BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
-        MessageSystemAttributeName, QueueAttributeName,
+        BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry,
+        DeleteMessageBatchRequestEntry, MessageSystemAttributeName, QueueAttributeName,
     },
 };
 use serde::Deserialize;
@@ -106,17 +106,27 @@ impl QueueClient {
             .send()
             .await
             .map_err(|error| Error::from_sdk("GetQueueAttributes", &self.url, error))?;
-        Ok(QueueSettings::read(&self.url, &answer.attributes.unwrap_or_default()))
+        Ok(QueueSettings::read(
+            &self.url,
+            &answer.attributes.unwrap_or_default(),
+        ))
     }
 
     /// The depth of the queue and of its dead-letter queue: two requests.
     pub async fn depth(&self) -> Result<Depth, Error> {
         let settings = self.settings().await?;
         let dead_letters = match self.dead_letter_queue_of(&settings) {
-            Some(queue) => queue.settings().await.ok().map(|settings| settings.depth.visible),
+            Some(queue) => queue
+                .settings()
+                .await
+                .ok()
+                .map(|settings| settings.depth.visible),
             None => None,
         };
-        Ok(Depth { dead_letters, ..settings.depth })
+        Ok(Depth {
+            dead_letters,
+            ..settings.depth
+        })
     }
 
     /// The queue's dead-letter queue: the one that the forwarder names, else that of the redrive
@@ -130,12 +140,21 @@ impl QueueClient {
 
     /// As [`Self::dead_letter_queue`], from settings that are known already.
     pub fn dead_letter_queue_of(&self, settings: &QueueSettings) -> Option<Self> {
-        let from_policy = || url_of_arn(&self.url, &settings.redrive.as_ref()?.dead_letter_target_arn);
+        let from_policy = || {
+            url_of_arn(
+                &self.url,
+                &settings.redrive.as_ref()?.dead_letter_target_arn,
+            )
+        };
         self.dead_letter_queue_of_url(self.dead_letter_url.clone().or_else(from_policy))
     }
 
     fn dead_letter_queue_of_url(&self, url: Option<String>) -> Option<Self> {
-        Some(Self { url: url?.into(), dead_letter_url: None, ..self.clone() })
+        Some(Self {
+            url: url?.into(),
+            dead_letter_url: None,
+            ..self.clone()
+        })
     }
 
     /// Receives up to `max` messages (ten at most), waiting up to `wait` for the first. With a
@@ -148,7 +167,9 @@ impl QueueClient {
         visibility: Option<Duration>,
     ) -> Result<Vec<Message>, Error> {
         self.count();
-        let limit = TimeoutConfig::builder().operation_attempt_timeout(wait + CALL_LIMIT).build();
+        let limit = TimeoutConfig::builder()
+            .operation_attempt_timeout(wait + CALL_LIMIT)
+            .build();
         let answer = self
             .client
             .receive_message()
@@ -163,14 +184,22 @@ impl QueueClient {
             .send()
             .await
             .map_err(|error| Error::from_sdk("ReceiveMessage", &self.url, error))?;
-        Ok(answer.messages.unwrap_or_default().into_iter().filter_map(Message::from_sdk).collect())
+        Ok(answer
+            .messages
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(Message::from_sdk)
+            .collect())
     }
 
     /// Deletes messages by their receipts, ten at most. The answer has one result per receipt,
     /// in their order: SQS accepts a request of which single entries fail.
     pub async fn delete(&self, receipts: &[String]) -> Result<Vec<Result<(), EntryError>>, Error> {
         let entries = self.entries("DeleteMessage", receipts, |index, receipt| {
-            DeleteMessageBatchRequestEntry::builder().id(index).receipt_handle(receipt).build()
+            DeleteMessageBatchRequestEntry::builder()
+                .id(index)
+                .receipt_handle(receipt)
+                .build()
         })?;
         let answer = self
             .client
@@ -212,7 +241,10 @@ impl QueueClient {
 
     /// Sends messages, ten at most and together no larger than one message may be. The answer
     /// has one result per message, in their order.
-    pub async fn send(&self, messages: Vec<Outgoing>) -> Result<Vec<Result<(), EntryError>>, Error> {
+    pub async fn send(
+        &self,
+        messages: Vec<Outgoing>,
+    ) -> Result<Vec<Result<(), EntryError>>, Error> {
         self.count();
         let count = messages.len();
         let entries = messages
@@ -265,7 +297,8 @@ impl QueueClient {
 impl QueueSettings {
     /// Reads the attributes of the queue at `url`; what a server leaves out is SQS's default.
     fn read(url: &str, attributes: &HashMap<QueueAttributeName, String>) -> Self {
-        let number = |name: QueueAttributeName| attributes.get(&name).and_then(|text| text.parse().ok());
+        let number =
+            |name: QueueAttributeName| attributes.get(&name).and_then(|text| text.parse().ok());
         let depth = |name| number(name).unwrap_or_default();
         Self {
             visibility_timeout: Duration::from_secs(
@@ -277,7 +310,9 @@ impl QueueSettings {
                 .and_then(|bytes: i64| usize::try_from(bytes).ok())
                 .unwrap_or(super::MAX_MESSAGE_BYTES),
             fifo: url.ends_with(".fifo")
-                || attributes.get(&QueueAttributeName::FifoQueue).is_some_and(|text| text == "true"),
+                || attributes
+                    .get(&QueueAttributeName::FifoQueue)
+                    .is_some_and(|text| text == "true"),
             redrive: attributes
                 .get(&QueueAttributeName::RedrivePolicy)
                 .and_then(|text| serde_json::from_str(text).ok()),
@@ -306,12 +341,21 @@ fn by_position<'a>(
         count
     ];
     for id in done {
-        if let Some(result) = id.parse().ok().and_then(|index: usize| results.get_mut(index)) {
+        if let Some(result) = id
+            .parse()
+            .ok()
+            .and_then(|index: usize| results.get_mut(index))
+        {
             *result = Ok(());
         }
     }
     for entry in failed {
-        if let Some(result) = entry.id.parse().ok().and_then(|index: usize| results.get_mut(index)) {
+        if let Some(result) = entry
+            .id
+            .parse()
+            .ok()
+            .and_then(|index: usize| results.get_mut(index))
+        {
             *result = Err(EntryError {
                 code: entry.code,
                 sender_fault: entry.sender_fault,
@@ -380,7 +424,10 @@ mod tests {
             ),
             Some("https://sqs.eu-west-1.amazonaws.com/123456789012/events-dead".to_owned())
         );
-        assert_eq!(url_of_arn("https://sqs.eu-west-1.amazonaws.com/1/q", "no-arn"), None);
+        assert_eq!(
+            url_of_arn("https://sqs.eu-west-1.amazonaws.com/1/q", "no-arn"),
+            None
+        );
     }
 
     #[test]

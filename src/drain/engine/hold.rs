@@ -53,7 +53,9 @@ impl Receipt {
 impl Engine {
     /// Extends what has been held for a third of its time, in tens.
     pub(super) fn extend(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let Some(first) = self.extend_at.filter(|_| !self.gave_up) else { return };
+        let Some(first) = self.extend_at.filter(|_| !self.gave_up) else {
+            return;
+        };
         // A little later than the first, so that several come due together.
         let visibility = self.config.visibility;
         let at = first + visibility / 24;
@@ -64,10 +66,15 @@ impl Engine {
         let mut due = Vec::new();
         let mut next: Option<Instant> = None;
         for (ticket, held) in self.ledger.iter_mut() {
-            let Some(at) = held.receipt.extend_at else { continue };
+            let Some(at) = held.receipt.extend_at else {
+                continue;
+            };
             if at <= now {
                 held.receipt.extend_at = None;
-                due.push(Receipt { ticket: Some(ticket), ..held.receipt.clone() });
+                due.push(Receipt {
+                    ticket: Some(ticket),
+                    ..held.receipt.clone()
+                });
             } else {
                 next = Some(next.map_or(at, |earlier| earlier.min(at)));
             }
@@ -110,7 +117,12 @@ impl Engine {
         };
         let mut next = None;
         for (index, receipt) in receipts.iter().enumerate() {
-            let Some(held) = receipt.ticket.and_then(|ticket| self.ledger.get_mut(ticket)) else { continue };
+            let Some(held) = receipt
+                .ticket
+                .and_then(|ticket| self.ledger.get_mut(ticket))
+            else {
+                continue;
+            };
             if held.receipt.handle != receipt.handle {
                 continue;
             }
@@ -118,7 +130,8 @@ impl Engine {
                 Some(Ok(())) => {
                     let end = held.receipt.received_at + MAX_VISIBILITY;
                     held.receipt.expires_at = (began + visibility).min(end);
-                    held.receipt.extend_at = Some(began + visibility / 3).filter(|at| *at + visibility < end);
+                    held.receipt.extend_at =
+                        Some(began + visibility / 3).filter(|at| *at + visibility < end);
                 }
                 // In other hands, or past its time: no further beat.
                 Some(Err(_)) => {}
@@ -132,11 +145,17 @@ impl Engine {
     /// Gives back what the run is done with, and keeps what it left once already from coming
     /// again before the run is over.
     pub(super) fn give_back(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let rest = self.give_up_at.saturating_duration_since(now).min(MAX_VISIBILITY - Duration::from_secs(60));
+        let rest = self
+            .give_up_at
+            .saturating_duration_since(now)
+            .min(MAX_VISIBILITY - Duration::from_secs(60));
         let park = std::mem::take(&mut self.park);
         for chunk in park.chunks(MAX_ENTRIES) {
             self.others += 1;
-            actions.push(Action::GiveBack(chunk.to_vec(), rest.max(self.config.visibility)));
+            actions.push(Action::GiveBack(
+                chunk.to_vec(),
+                rest.max(self.config.visibility),
+            ));
         }
         let room = MAX_PARKED - self.parked.len();
         self.parked.extend(park.into_iter().take(room));

@@ -107,7 +107,11 @@ impl Intake {
     /// room to grow, and by the queue's own limit before any was seen.
     fn reserve(&self, config: &Config) -> usize {
         let limit = config.max_message_bytes * 2;
-        let each = if self.largest == 0 { limit } else { (self.largest * 2).min(limit) };
+        let each = if self.largest == 0 {
+            limit
+        } else {
+            (self.largest * 2).min(limit)
+        };
         each * MAX_ENTRIES
     }
 }
@@ -116,7 +120,9 @@ impl Engine {
     pub(super) fn receive(&mut self, now: Instant, actions: &mut Vec<Action>) {
         while self.may_receive(now) {
             let left = self.config.max_messages - self.intake.received - self.intake.asked;
-            let max = usize::try_from(left).unwrap_or(MAX_ENTRIES).min(MAX_ENTRIES);
+            let max = usize::try_from(left)
+                .unwrap_or(MAX_ENTRIES)
+                .min(MAX_ENTRIES);
             self.intake.under_way += 1;
             self.intake.asked += max as u64;
             actions.push(Action::Receive(max));
@@ -143,7 +149,9 @@ impl Engine {
             && ahead < AHEAD
             && ahead + self.posting < within
             && (bytes <= self.config.max_bytes || (intake.under_way == 0 && self.ledger.is_empty()))
-            && self.pace.may_receive(now, intake.under_way, self.ledger.len())
+            && self
+                .pace
+                .may_receive(now, intake.under_way, self.ledger.len())
     }
 
     pub(super) fn received(
@@ -196,11 +204,16 @@ impl Engine {
             }
             return;
         }
-        intake.until_settled = self.config.fifo && parcels.windows(2).all(|pair| pair[0].group == pair[1].group);
+        intake.until_settled = self.config.fifo
+            && parcels
+                .windows(2)
+                .all(|pair| pair[0].group == pair[1].group);
         if count == MAX_ENTRIES {
             intake.short = 0;
             // The estimate lags: where ten came, more may be.
-            intake.waiting = intake.waiting.max(((intake.under_way + 2) * MAX_ENTRIES) as i64);
+            intake.waiting = intake
+                .waiting
+                .max(((intake.under_way + 2) * MAX_ENTRIES) as i64);
         } else if intake.waiting <= 0 {
             intake.short += 1;
         }
@@ -234,7 +247,10 @@ impl Engine {
             group: parcel.group.clone(),
         };
         let bytes = held.bytes;
-        match self.ledger.admit(&parcel.id, parcel.group.as_deref(), events, held) {
+        match self
+            .ledger
+            .admit(&parcel.id, parcel.group.as_deref(), events, held)
+        {
             Admission::New(ticket) => {
                 self.intake.held_bytes += bytes;
                 self.intake.largest = self.intake.largest.max(bytes);
@@ -263,7 +279,8 @@ impl Engine {
             Ok(mapped) => mapped,
             Err(cause) => {
                 self.tally.reason(&cause.reason);
-                self.tally.notice(format!("a message can't be read: {}", cause.detail));
+                self.tally
+                    .notice(format!("a message can't be read: {}", cause.detail));
                 self.ledger.settle(ticket, Verdict::Left);
                 return;
             }
@@ -273,11 +290,23 @@ impl Engine {
             self.tally.reason(skipped.reason.as_str());
         }
         for rejected in mapped.rejected {
-            let cause = Cause { reason: rejected.reason.as_str().to_owned(), detail: rejected.detail };
-            self.reject(Owner { ticket, source: rejected.source }, cause);
+            let cause = Cause {
+                reason: rejected.reason.as_str().to_owned(),
+                detail: rejected.detail,
+            };
+            self.reject(
+                Owner {
+                    ticket,
+                    source: rejected.source,
+                },
+                cause,
+            );
         }
         for event in mapped.events {
-            let owner = Owner { ticket, source: event.source() };
+            let owner = Owner {
+                ticket,
+                source: event.source(),
+            };
             if self.is_stopping() {
                 self.ledger.settle(ticket, Verdict::Left);
             } else {
@@ -293,7 +322,10 @@ impl Engine {
         let verdict = match self.config.rejected {
             RejectedEvents::DeadLetter => {
                 if self.config.dead_letter_bytes.is_some() {
-                    Verdict::Rejected(Refused { source: owner.source, cause })
+                    Verdict::Rejected(Refused {
+                        source: owner.source,
+                        cause,
+                    })
                 } else {
                     self.tally.notice(
                         "the queue has no dead-letter queue, so messages with rejected events stay in \

@@ -225,10 +225,22 @@ impl Engine {
     /// Takes in what was done.
     pub fn done(&mut self, done: Done, now: Instant) {
         match done {
-            Done::Received { began, asked, result } => self.received(began, asked, result, now),
-            Done::Posted { began, group, answer } => self.posted(began, group, answer, now),
+            Done::Received {
+                began,
+                asked,
+                result,
+            } => self.received(began, asked, result, now),
+            Done::Posted {
+                began,
+                group,
+                answer,
+            } => self.posted(began, group, answer, now),
             Done::Deleted { deletions, result } => self.deleted(deletions, result, now),
-            Done::Extended { began, receipts, result } => self.extended(began, &receipts, result),
+            Done::Extended {
+                began,
+                receipts,
+                result,
+            } => self.extended(began, &receipts, result),
             Done::GivenBack => self.others -= 1,
             Done::SentDeadLetters { letters, result } => self.sent_dead_letters(letters, result),
         }
@@ -263,7 +275,9 @@ impl Engine {
 
     /// How the run has ended, once nothing is left to do.
     pub fn ended(&self) -> Option<Outcome> {
-        let (Phase::Finishing(outcome) | Phase::Stopping(outcome)) = self.phase else { return None };
+        let (Phase::Finishing(outcome) | Phase::Stopping(outcome)) = self.phase else {
+            return None;
+        };
         let idle = self.others == 0 && self.deletions.is_empty() && self.deleting == 0;
         let told = self.give_back.is_empty() && self.park.is_empty() && self.parked.is_empty();
         (idle && told && (self.is_settled() || self.gave_up)).then_some(outcome)
@@ -306,7 +320,11 @@ impl Engine {
             }
         }
         if matches!(self.phase, Phase::Running | Phase::Finishing(_)) {
-            let next = if self.phase == Phase::Running { self.finish_at } else { self.stop_at };
+            let next = if self.phase == Phase::Running {
+                self.finish_at
+            } else {
+                self.stop_at
+            };
             self.wake_by(next);
         } else if !self.gave_up {
             self.wake_by(self.give_up_at);

@@ -33,7 +33,8 @@ impl Engine {
             match self.pace.permit_post(now, self.posting) {
                 Err(None) => return,
                 Err(Some(at)) if at >= self.stop_at => {
-                    self.tally.notice("Iterable asks for a longer wait than the run has time");
+                    self.tally
+                        .notice("Iterable asks for a longer wait than the run has time");
                     self.stop(Outcome::SinkDown, now);
                     return;
                 }
@@ -54,7 +55,9 @@ impl Engine {
         if !self.again.is_empty() || self.batcher.full_requests() > 0 {
             return true;
         }
-        let Some(since) = self.batcher.forming_since() else { return false };
+        let Some(since) = self.batcher.forming_since() else {
+            return false;
+        };
         let nothing_comes = self.intake.under_way() == 0 && !self.may_receive(now);
         if nothing_comes || now >= since + self.linger() {
             return true;
@@ -66,7 +69,10 @@ impl Engine {
     fn next_request(&mut self) -> Option<Group> {
         let mut group = self.again.pop_front().or_else(|| self.batcher.take_any())?;
         if self.config.fifo {
-            let lost: Vec<_> = group.items.extract_if(.., |item| self.ledger.is_lost(item.owner.ticket)).collect();
+            let lost: Vec<_> = group
+                .items
+                .extract_if(.., |item| self.ledger.is_lost(item.owner.ticket))
+                .collect();
             for owner in lost.iter().flat_map(|item| item.owners()) {
                 self.ledger.settle(owner.ticket, Verdict::Left);
             }
@@ -110,13 +116,15 @@ impl Engine {
             Answer::SlowDown { retry_after } => {
                 let dice = self.dice.roll();
                 self.tally.reason("SinkSlowDown");
-                self.pace.failed(Failure::SlowDown, began, now, retry_after, dice);
+                self.pace
+                    .failed(Failure::SlowDown, began, now, retry_after, dice);
                 self.later(group)
             }
             Answer::Trouble { kind, retry_after } => {
                 let dice = self.dice.roll();
                 self.tally.reason(kind.as_str());
-                self.pace.failed(Failure::Trouble, began, now, retry_after, dice);
+                self.pace
+                    .failed(Failure::Trouble, began, now, retry_after, dice);
                 self.stumbled(group, kind)
             }
         };
@@ -130,7 +138,10 @@ impl Engine {
 
     /// The same request again, later.
     fn later(&self, group: Group) -> Judgement {
-        Judgement { found: Vec::new(), again: vec![group] }
+        Judgement {
+            found: Vec::new(),
+            again: vec![group],
+        }
     }
 
     /// The same request again, or its halves if it keeps failing while others succeed.
@@ -140,11 +151,24 @@ impl Engine {
             return self.later(group);
         }
         if group.items.len() > 1 {
-            return Judgement { found: Vec::new(), again: group.halves().into() };
+            return Judgement {
+                found: Vec::new(),
+                again: group.halves().into(),
+            };
         }
-        let cause = Cause { reason: kind.as_str().to_owned(), detail: kind.to_string() };
-        let found = group.items.into_iter().map(|item| (item, Finding::Unclear(cause.clone()))).collect();
-        Judgement { found, again: Vec::new() }
+        let cause = Cause {
+            reason: kind.as_str().to_owned(),
+            detail: kind.to_string(),
+        };
+        let found = group
+            .items
+            .into_iter()
+            .map(|item| (item, Finding::Unclear(cause.clone())))
+            .collect();
+        Judgement {
+            found,
+            again: Vec::new(),
+        }
     }
 
     fn apply(&mut self, judgement: Judgement) {
@@ -161,23 +185,37 @@ impl Engine {
                     }
                     Finding::UserNotFound => {
                         let detail = "Iterable knows no such user".to_owned();
-                        self.reject(owner, Cause { reason: "UserNotFound".to_owned(), detail });
+                        self.reject(
+                            owner,
+                            Cause {
+                                reason: "UserNotFound".to_owned(),
+                                detail,
+                            },
+                        );
                     }
                     Finding::Refused(cause) => self.reject(owner, cause.clone()),
                     Finding::Unclear(cause) => {
                         self.unclear += 1;
                         self.tally.reason(&cause.reason);
-                        self.tally.notice(format!("an event stays in the queue: {}", cause.detail));
+                        self.tally
+                            .notice(format!("an event stays in the queue: {}", cause.detail));
                         self.ledger.settle(owner.ticket, Verdict::Left);
                     }
                 }
             }
         }
         if self.is_stopping() {
-            judgement.again.into_iter().for_each(|group| self.leave(group));
+            judgement
+                .again
+                .into_iter()
+                .for_each(|group| self.leave(group));
         } else {
             // In front, in their order: what was sent first stays first.
-            judgement.again.into_iter().rev().for_each(|group| self.again.push_front(group));
+            judgement
+                .again
+                .into_iter()
+                .rev()
+                .for_each(|group| self.again.push_front(group));
         }
     }
 

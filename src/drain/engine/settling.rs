@@ -79,7 +79,11 @@ impl Engine {
 
     pub(super) fn delete_later(&mut self, settled: Settled<Held>, now: Instant) {
         let settled = settled.map(|held| held.receipt);
-        self.deletions.push_back(Deletion { settled, tries: 0, not_before: None });
+        self.deletions.push_back(Deletion {
+            settled,
+            tries: 0,
+            not_before: None,
+        });
         self.deletions_since.get_or_insert(now);
     }
 
@@ -87,13 +91,19 @@ impl Engine {
     pub(super) fn delete(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.drop_expired(now);
         while self.deleting < MAX_DELETING {
-            let ready = self.deletions.iter().filter(|one| one.is_ready(now)).count();
+            let ready = self
+                .deletions
+                .iter()
+                .filter(|one| one.is_ready(now))
+                .count();
             if ready == 0 || (ready < MAX_ENTRIES && !self.is_last_delete(now)) {
                 break;
             }
             let mut batch = Vec::new();
             for _ in 0..self.deletions.len() {
-                let Some(one) = self.deletions.pop_front() else { break };
+                let Some(one) = self.deletions.pop_front() else {
+                    break;
+                };
                 if batch.len() < MAX_ENTRIES && one.is_ready(now) {
                     batch.push(one);
                 } else {
@@ -104,7 +114,12 @@ impl Engine {
             self.deletions_since = (!self.deletions.is_empty()).then_some(now);
             actions.push(Action::Delete(batch));
         }
-        let next = self.deletions.iter().filter_map(|one| one.not_before).filter(|at| *at > now).min();
+        let next = self
+            .deletions
+            .iter()
+            .filter_map(|one| one.not_before)
+            .filter(|at| *at > now)
+            .min();
         if let Some(next) = next {
             self.wake_by(next);
         }
@@ -120,7 +135,9 @@ impl Engine {
         if !more_comes {
             return true;
         }
-        let Some(since) = self.deletions_since else { return false };
+        let Some(since) = self.deletions_since else {
+            return false;
+        };
         // Time enough to be joined by others, far from the end of their own.
         let until = since + self.config.visibility / 6;
         if now < until {
@@ -131,7 +148,8 @@ impl Engine {
 
     fn drop_expired(&mut self, now: Instant) {
         let before = self.deletions.len();
-        self.deletions.retain(|one| !one.settled.message().is_expired(now));
+        self.deletions
+            .retain(|one| !one.settled.message().is_expired(now));
         for _ in self.deletions.len()..before {
             self.lose("HandleExpired");
         }
@@ -168,13 +186,15 @@ impl Engine {
                 Some(Ok(())) => self.tally.messages.deleted += 1,
                 Some(Err(error)) if error.is_expired() => self.lose("HandleExpired"),
                 Some(Err(error)) if error.sender_fault => {
-                    self.tally.notice(format!("a message could not be deleted: {error}"));
+                    self.tally
+                        .notice(format!("a message could not be deleted: {error}"));
                     self.lose("DeleteFailed");
                 }
                 _ => {
                     deletion.tries += 1;
                     if deletion.tries < MAX_TRIES && !self.gave_up {
-                        let wait = Duration::from_millis(100 << deletion.tries).mul_f64(self.dice.roll());
+                        let wait =
+                            Duration::from_millis(100 << deletion.tries).mul_f64(self.dice.roll());
                         deletion.not_before = Some(now + wait);
                         self.deletions.push_back(deletion);
                         self.deletions_since.get_or_insert(now);
@@ -190,10 +210,14 @@ impl Engine {
     fn write_letters(&mut self, ticket: Ticket, refused: &[Refused]) {
         let mut by_reason: BTreeMap<&str, (Vec<Source>, &str)> = BTreeMap::new();
         for one in refused {
-            let entry = by_reason.entry(&one.cause.reason).or_insert((Vec::new(), &one.cause.detail));
+            let entry = by_reason
+                .entry(&one.cause.reason)
+                .or_insert((Vec::new(), &one.cause.detail));
             entry.0.push(one.source);
         }
-        let Some(held) = self.ledger.get_mut(ticket) else { return };
+        let Some(held) = self.ledger.get_mut(ticket) else {
+            return;
+        };
         let letters: Option<Vec<Letter>> = by_reason
             .into_iter()
             .map(|(reason, (sources, detail))| {
@@ -212,8 +236,17 @@ impl Engine {
                         (group, format!("{}-{reason}", held.id))
                     }),
                 };
-                let fits = outgoing.bytes() <= self.config.dead_letter_bytes.unwrap_or(0).min(MAX_MESSAGE_BYTES);
-                fits.then_some(Letter { outgoing, ticket, tries: 0 })
+                let fits = outgoing.bytes()
+                    <= self
+                        .config
+                        .dead_letter_bytes
+                        .unwrap_or(0)
+                        .min(MAX_MESSAGE_BYTES);
+                fits.then_some(Letter {
+                    outgoing,
+                    ticket,
+                    tries: 0,
+                })
             })
             .collect();
         match letters {
@@ -259,7 +292,9 @@ impl Engine {
                     self.tally.reason("DeadLetterQueueDenied");
                     self.tally.notice(error.to_string());
                     self.config.rejected = RejectedEvents::Leave;
-                    letters.iter().for_each(|letter| self.letter_settled(letter.ticket, false));
+                    letters
+                        .iter()
+                        .for_each(|letter| self.letter_settled(letter.ticket, false));
                     return;
                 }
                 Vec::new()
@@ -270,7 +305,8 @@ impl Engine {
                 Some(Ok(())) => self.letter_settled(letter.ticket, true),
                 Some(Err(error)) if error.sender_fault => {
                     self.tally.reason("DeadLetterRefused");
-                    self.tally.notice(format!("the dead-letter queue refused a message: {error}"));
+                    self.tally
+                        .notice(format!("the dead-letter queue refused a message: {error}"));
                     self.letter_settled(letter.ticket, false);
                 }
                 _ => {
@@ -287,7 +323,9 @@ impl Engine {
     }
 
     fn letter_settled(&mut self, ticket: Ticket, sent: bool) {
-        let Some((open, all_sent)) = self.letters.open.get_mut(&ticket) else { return };
+        let Some((open, all_sent)) = self.letters.open.get_mut(&ticket) else {
+            return;
+        };
         *open -= 1;
         *all_sent &= sent;
         let (open, all_sent) = (*open, *all_sent);
@@ -313,5 +351,8 @@ impl Letters {
 
 /// A text that SQS takes as an attribute: cut, and without control characters.
 fn sendable(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(MAX_DETAIL).collect()
+    text.chars()
+        .filter(|character| !character.is_control())
+        .take(MAX_DETAIL)
+        .collect()
 }
