@@ -50,6 +50,38 @@ pub struct IterableSpec {
     #[serde(default = "default_max_bytes_per_request")]
     #[schemars(range(min = 10_000, max = 32_000_000))]
     pub max_bytes_per_request: u32,
+
+    /// What happens to an event whose user Iterable doesn't know. Retry: its message stays in
+    /// the queue for later runs, since a user made a minute ago may not be visible yet. Reject:
+    /// it counts as rejected, see `drain.rejected`. Default Retry.
+    #[serde(default)]
+    pub unknown_users: UnknownUsers,
+
+    /// What happens to an event with a field whose type differs from the one that Iterable
+    /// first saw. RejectEvent: the event is rejected, see `drain.rejected`. DropField: it is
+    /// sent without the field. Default RejectEvent.
+    #[serde(default)]
+    pub type_conflicts: TypeConflicts,
+}
+
+/// What happens to an event whose user is unknown.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownUsers {
+    /// The message stays in the queue.
+    #[default]
+    Retry,
+    /// The event is rejected.
+    Reject,
+}
+
+/// What happens to an event with a field of another type.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TypeConflicts {
+    /// The event is rejected.
+    #[default]
+    RejectEvent,
+    /// The field is left out.
+    DropField,
 }
 
 /// Where an Iterable project lives.
