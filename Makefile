@@ -16,7 +16,7 @@ test: ## Run all tests: unit, property, integration, then end to end on a real c
 lint: ## Check format, lints, dependencies and scripts
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo deny --locked check
+	cargo deny --locked check bans licenses sources
 	shellcheck .ci/run demo/up demo/down demo/common tests/run tests/cluster/cluster tests/cluster/selftest tests/sqs/setup deploy/build-image
 
 crd: ## Write the resource's definition to where crds/ and the chart keep it

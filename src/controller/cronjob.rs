@@ -173,7 +173,7 @@ fn job(
     }
 }
 
-/// The forwarder without the parts that only the controller reads.
+/// The forwarder as the run reads it: of the job, only the grace period that it must keep to.
 fn resource_for_the_run(forwarder: &EventForwarder) -> String {
     let mut resource = json!({
         "apiVersion": EventForwarder::api_version(&()),
@@ -184,9 +184,9 @@ fn resource_for_the_run(forwarder: &EventForwarder) -> String {
         },
         "spec": forwarder.spec,
     });
-    if let Some(spec) = resource["spec"].as_object_mut() {
-        spec.remove("job");
-    }
+    resource["spec"]["job"] = json!({
+        "terminationGracePeriodSeconds": forwarder.spec.job.termination_grace_period_seconds,
+    });
     resource.to_string()
 }
 
