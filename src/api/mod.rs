@@ -28,12 +28,18 @@ pub use status::*;
 /// minimum of 0 that stands beside them says the same. `kubectl explain` wraps descriptions
 /// itself, so the line breaks of the source would only be in its way.
 fn for_kubernetes(schema: &mut Schema) {
-    let unsigned = |format: &Value| format.as_str().is_some_and(|format| format.starts_with("uint"));
+    let unsigned = |format: &Value| {
+        format
+            .as_str()
+            .is_some_and(|format| format.starts_with("uint"))
+    };
     if schema.get("format").is_some_and(unsigned) {
         schema.remove("format");
     }
     if let Some(Value::String(description)) = schema.get_mut("description") {
-        let paragraphs = description.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
+        let paragraphs = description
+            .split("\n\n")
+            .map(|paragraph| paragraph.replace('\n', " "));
         *description = paragraphs.collect::<Vec<_>>().join("\n\n");
     }
     transform_subschemas(&mut for_kubernetes, schema);

@@ -12,7 +12,10 @@ use k8s_openapi::{
             VolumeMount,
         },
     },
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::{ObjectMeta, OwnerReference}},
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{ObjectMeta, OwnerReference},
+    },
 };
 use kube::Resource;
 use serde_json::json;
@@ -70,7 +73,14 @@ pub fn desired(forwarder: &EventForwarder, plan: &Plan, around: Surroundings<'_>
             namespace: forwarder.metadata.namespace.clone(),
             labels: Some(labels.clone()),
             annotations: Some(annotations.clone()),
-            owner_references: forwarder.controller_owner_ref(&()).map(|owner| vec![owner]),
+            owner_references: forwarder.controller_owner_ref(&()).map(|owner| {
+                // To block the owner's deletion takes a right over its finalizers on some
+                // clusters, and here there is nothing to wait for.
+                vec![OwnerReference {
+                    block_owner_deletion: None,
+                    ..owner
+                }]
+            }),
             ..ObjectMeta::default()
         },
         spec: Some(CronJobSpec {
@@ -101,10 +111,14 @@ pub fn run_now(cronjob: &CronJob, request: &str) -> Option<Job> {
     let template = &cronjob.spec.as_ref()?.job_template;
     let metadata = template.metadata.clone().unwrap_or_default();
     let mut annotations = metadata.annotations.unwrap_or_default();
-    annotations.insert("cronjob.kubernetes.io/instantiate".to_owned(), "manual".to_owned());
+    annotations.insert(
+        "cronjob.kubernetes.io/instantiate".to_owned(),
+        "manual".to_owned(),
+    );
     let owner = OwnerReference {
         // Not as its controller, or the CronJob would take the Job for one that it has forgotten.
         controller: Some(false),
+        block_owner_deletion: None,
         ..cronjob.controller_owner_ref(&())?
     };
     Some(Job {
@@ -206,9 +220,7 @@ fn pod(forwarder: &EventForwarder, image: &str) -> PodSpec {
         image_pull_secrets: non_empty(&job.image_pull_secrets),
         topology_spread_constraints: non_empty(&job.topology_spread_constraints),
         host_aliases: non_empty(&job.host_aliases),
-        security_context: Some(
-            job.security_context.clone().unwrap_or_else(restricted_pod),
-        ),
+        security_context: Some(job.security_context.clone().unwrap_or_else(restricted_pod)),
         containers: vec![Container {
             name: CONTAINER.to_owned(),
             image: Some(job.image.clone().unwrap_or_else(|| image.to_owned())),
@@ -219,7 +231,9 @@ fn pod(forwarder: &EventForwarder, image: &str) -> PodSpec {
             termination_message_path: Some(REPORT_FILE.to_owned()),
             termination_message_policy: Some("File".to_owned()),
             security_context: Some(
-                job.container_security_context.clone().unwrap_or_else(restricted_container),
+                job.container_security_context
+                    .clone()
+                    .unwrap_or_else(restricted_container),
             ),
             volume_mounts: Some(
                 mounts

@@ -204,7 +204,10 @@ pub async fn pending(
 
 fn what_it_waits_for(pods: &[Pod]) -> Option<String> {
     let Some(pod) = pods.last() else {
-        return Some("it has no pod; a quota, a limit or a policy may forbid it: see `kubectl describe job`".to_owned());
+        return Some(
+            "it has no pod; a quota, a limit or a policy may forbid it: see `kubectl describe job`"
+                .to_owned(),
+        );
     };
     let status = pod.status.as_ref()?;
     if status.phase.as_deref() != Some("Pending") {

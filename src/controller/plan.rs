@@ -62,13 +62,20 @@ pub fn cronjob_name(forwarder: &str) -> String {
         return forwarder.to_owned();
     }
     let hash = short_hash(forwarder);
-    let kept: String = forwarder.chars().take(MAX_CRONJOB_NAME - hash.len() - 1).collect();
+    let kept: String = forwarder
+        .chars()
+        .take(MAX_CRONJOB_NAME - hash.len() - 1)
+        .collect();
     format!("{}-{hash}", kept.trim_end_matches(['-', '.']))
 }
 
 /// Eight hexadecimal digits that stand for a text in a name.
 pub fn short_hash(text: &str) -> String {
-    Sha256::digest(text).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(text)
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The times at which runs start.

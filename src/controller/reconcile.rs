@@ -122,7 +122,9 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
 
     let plan = Plan::new(&name, &forwarder.spec);
     let cronjob = plan.as_ref().ok().and_then(|plan| {
-        context.cronjobs.get(&ObjectRef::new(&plan.cronjob_name).within(&namespace))
+        context
+            .cronjobs
+            .get(&ObjectRef::new(&plan.cronjob_name).within(&namespace))
     });
     let secrets = observe::secrets(
         &Api::<Secret>::namespaced(client.clone(), &namespace),
@@ -136,7 +138,9 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
             queue: forwarder.spec.queue.clone(),
             credentials: credentials.clone(),
         };
-        context.depths.follow(&ObjectRef::from_obj(forwarder), target)
+        context
+            .depths
+            .follow(&ObjectRef::from_obj(forwarder), target)
     });
 
     let applied = match &plan {
@@ -154,7 +158,9 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     };
 
     let request = run_request(forwarder).filter(|_| secrets.is_ok());
-    let job = request.zip(cronjob.as_deref()).and_then(|(request, cronjob)| cronjob::run_now(cronjob, request));
+    let job = request
+        .zip(cronjob.as_deref())
+        .and_then(|(request, cronjob)| cronjob::run_now(cronjob, request));
     if let Some(job) = &job {
         start(&Api::<Job>::namespaced(client.clone(), &namespace), job).await?;
     }
@@ -179,7 +185,10 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
 /// The request for a run now that has not been met yet.
 fn run_request(forwarder: &EventForwarder) -> Option<&str> {
     let request = forwarder.annotations().get(RUN_NOW)?;
-    let met = forwarder.status.as_ref().and_then(|status| status.last_run_request.as_ref());
+    let met = forwarder
+        .status
+        .as_ref()
+        .and_then(|status| status.last_run_request.as_ref());
     (met != Some(request)).then_some(request)
 }
 
@@ -209,7 +218,11 @@ async fn runs_seen(
         Some(run) => observe::pending(&pods, namespace, run, now).await?,
         None => None,
     };
-    Ok(RunsSeen { runs, reports, pending })
+    Ok(RunsSeen {
+        runs,
+        reports,
+        pending,
+    })
 }
 
 fn last_scheduled(cronjob: &CronJob) -> Option<Timestamp> {
@@ -226,7 +239,10 @@ fn next_look(status: &EventForwarderStatus, learned: &Learned<'_>, now: Timestam
         pause = pause.min(PENDING_PAUSE);
     }
     // A little after the next run is due, to announce the one after it.
-    let until_due = status.next_run_time.as_ref().map(|due| due.0.duration_since(now));
+    let until_due = status
+        .next_run_time
+        .as_ref()
+        .map(|due| due.0.duration_since(now));
     match until_due.map(Duration::try_from) {
         Some(Ok(until)) => pause.min(until + Duration::from_secs(5)),
         // It is due and has not been seen to start.
@@ -269,8 +285,15 @@ async fn write_status(
 
 /// Publishes an event for each condition that is news. Status holds the same, so an event that
 /// can't be published costs no more than a line in the log.
-async fn publish_news(forwarder: &EventForwarder, status: &EventForwarderStatus, recorder: &Recorder) {
-    let before = forwarder.status.as_ref().map_or(&[][..], |status| &status.conditions);
+async fn publish_news(
+    forwarder: &EventForwarder,
+    status: &EventForwarderStatus,
+    recorder: &Recorder,
+) {
+    let before = forwarder
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.conditions);
     let reference = forwarder.object_ref(&());
     for condition in status::news(before, &status.conditions) {
         if condition.type_ == "Ready" || condition.status == "Unknown" {

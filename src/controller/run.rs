@@ -204,7 +204,10 @@ async fn watch(
         depths: Arc::clone(&depths),
         recorder: Recorder::new(
             client.clone(),
-            Reporter { controller: MANAGER.to_owned(), instance: Some(args.identity.clone()) },
+            Reporter {
+                controller: MANAGER.to_owned(),
+                instance: Some(args.identity.clone()),
+            },
         ),
         metrics: metrics.clone(),
         failures: HashMap::new().into(),

@@ -12,7 +12,7 @@ mod world;
 
 use std::{process::ExitCode, sync::Arc};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::{Handle, Runtime};
 use world::Shared;
 
@@ -42,7 +42,7 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
     let mut trials = Vec::new();
     macro_rules! add {
         ($($test:path),* $(,)?) => {$(
-            trials.push(trial(stringify!($test), context, |shared| async move { $test(&shared).await }));
+            trials.push(trial(stringify!($test), context, $test));
         )*};
     }
     add![
@@ -67,32 +67,16 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
     trials
 }
 
-fn trial<F, T>(name: &str, context: Context<'_>, test: T) -> Trial
+fn trial<T>(name: &str, context: Context<'_>, test: T) -> Trial
 where
-    F: Future<Output = ()> + Send + 'static,
-    T: FnOnce(Arc<Shared>) -> F + Send + 'static,
+    T: AsyncFnOnce(&Shared) + Send + 'static,
 {
     let context =
         context.map(|(runtime, shared)| (runtime.clone(), Arc::clone(shared), shared.turn()));
     Trial::test(name, move || {
-        let Some((runtime, shared, _turn)) = context else {
-            return Ok(());
-        };
-        // A panic in the test is its failure, with its own words.
-        match runtime.block_on(runtime.spawn(test(Arc::clone(&shared)))) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(Failed::from(panic_text(error))),
+        if let Some((runtime, shared, _turn)) = context {
+            runtime.block_on(test(&shared));
         }
+        Ok(())
     })
-}
-
-fn panic_text(error: tokio::task::JoinError) -> String {
-    match error.try_into_panic() {
-        Ok(panic) => panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .unwrap_or_else(|| "it panicked".to_owned()),
-        Err(error) => error.to_string(),
-    }
 }

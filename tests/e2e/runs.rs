@@ -6,7 +6,9 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::world::{Shared, World, condition, eventually, jobs, kubectl, samples};
+use crate::world::{
+    Shared, World, condition, eventually, jobs, kubectl, recent_kiloseconds, sample,
+};
 
 /// Ada's session and screens, her custom events, every commerce action, and Grace's Android
 /// life cycle.
@@ -24,7 +26,7 @@ const SKIPPED: u64 = 7;
 
 pub async fn a_scheduled_run_forwards_every_sample_event_and_empties_the_queue(shared: &Shared) {
     let world = World::new(shared, "scheduled").await;
-    let bodies = BATCHES.map(|name| std::fs::read_to_string(samples().join(name)).expect(name));
+    let bodies = BATCHES.map(sample);
     world.queue.send(&bodies).await.expect("sending");
     world.give_key().await;
     world
@@ -67,7 +69,7 @@ pub async fn a_scheduled_run_forwards_every_sample_event_and_empties_the_queue(s
     let home = find(&events, "Screen View", "screen_name", "Home");
     assert_eq!(home["email"], "ada@example.com");
     assert_eq!(home.get("userId"), None, "one key names the user");
-    assert_eq!(home["createdAt"], 1_764_057_601);
+    assert_eq!(home["createdAt"], kiloseconds * 1000 + 601);
     assert_eq!(home["dataFields"]["referrer"], "push");
     assert_eq!(home["dataFields"]["items"], "12", "text stays text");
     let main = find(&events, "Screen View", "screen_name", "MainActivity");
@@ -149,7 +151,7 @@ fn find<'a>(
 
 pub async fn the_report_of_a_run_started_by_hand_is_in_status(shared: &Shared) {
     let world = World::new(shared, "by-hand").await;
-    let bodies = BATCHES.map(|name| std::fs::read_to_string(samples().join(name)).expect(name));
+    let bodies = BATCHES.map(sample);
     world.queue.send(&bodies).await.expect("sending");
     world.give_key().await;
     world.apply("mparticle", json!({})).await;
@@ -172,22 +174,46 @@ pub async fn an_annotation_starts_a_run_now_and_once(shared: &Shared) {
     let world = World::new(shared, "run-now").await;
     world.give_key().await;
     world.apply("mparticle", json!({})).await;
-    world.until::<CronJob>("mparticle", "a CronJob is there", |_| true).await;
+    world
+        .until::<CronJob>("mparticle", "a CronJob is there", |_| true)
+        .await;
     let ask = async |value: &str| {
         let annotation = format!("eventforwarder.io/run-now={value}");
-        kubectl(&["annotate", "ef", "mparticle", "--namespace", &world.namespace, "--overwrite", &annotation]).await;
+        kubectl(&[
+            "annotate",
+            "ef",
+            "mparticle",
+            "--namespace",
+            &world.namespace,
+            "--overwrite",
+            &annotation,
+        ])
+        .await;
         world
-            .status_until("mparticle", "the run that was asked for has ended", |status| {
-                status.last_run_request.as_deref() == Some(value)
-                    && status.active == 0
-                    && status.last_run.as_ref().is_some_and(|run| run.finished_at.is_some())
-            })
+            .status_until(
+                "mparticle",
+                "the run that was asked for has ended",
+                |status| {
+                    status.last_run_request.as_deref() == Some(value)
+                        && status.active == 0
+                        && status
+                            .last_run
+                            .as_ref()
+                            .is_some_and(|run| run.finished_at.is_some())
+                },
+            )
             .await
     };
     ask("first").await;
-    assert_eq!(ask("first").await.totals.runs, 1, "the same value asks for no second run");
+    assert_eq!(
+        ask("first").await.totals.runs,
+        1,
+        "the same value asks for no second run"
+    );
     world
-        .status_until("mparticle", "the second run is counted", |status| status.totals.runs <= 2)
+        .status_until("mparticle", "the second run is counted", |status| {
+            status.totals.runs <= 2
+        })
         .await;
     ask("second").await;
     eventually("two Jobs", async || jobs(&world).await.len() == 2).await;
@@ -195,8 +221,7 @@ pub async fn an_annotation_starts_a_run_now_and_once(shared: &Shared) {
 
 pub async fn a_batch_that_can_not_be_parsed_is_left_for_the_redrive_policy(shared: &Shared) {
     let world = World::new(shared, "unreadable-batch").await;
-    let truncated =
-        std::fs::read_to_string(samples().join("33-body-truncated.txt")).expect("a sample");
+    let truncated = sample("33-body-truncated.txt");
     world.queue.send(&[truncated]).await.expect("sending");
     world.give_key().await;
     world.apply("mparticle", json!({})).await;
@@ -269,7 +294,7 @@ pub async fn a_refused_key_is_a_condition_and_deletes_nothing(shared: &Shared) {
     world
         .secret("iterable", &[("api-key", "not-the-key")])
         .await;
-    let body = std::fs::read_to_string(samples().join(BATCHES[0])).expect("a sample");
+    let body = sample(BATCHES[0]);
     world.queue.send(&[body]).await.expect("sending");
     world.apply("mparticle", json!({})).await;
     let status = world.run_now("mparticle", "now").await;

@@ -5,8 +5,7 @@ use std::{
     env,
     fmt::Debug,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::Path,
     time::Duration,
 };
 
@@ -249,18 +248,15 @@ impl World {
     }
 
     /// Waits until the forwarder's status satisfies `met`.
-    #[track_caller]
-    pub fn status_until<'a>(
-        &'a self,
-        name: &'a str,
-        what: &'a str,
-        met: impl Fn(&EventForwarderStatus) -> bool + Send + 'a,
-    ) -> impl Future<Output = EventForwarderStatus> + Send + 'a {
-        async move {
-            let met = |forwarder: &EventForwarder| forwarder.status.as_ref().is_some_and(&met);
-            let forwarder = self.until::<EventForwarder>(name, what, met).await;
-            forwarder.status.unwrap_or_default()
-        }
+    pub async fn status_until(
+        &self,
+        name: &str,
+        what: &str,
+        met: impl Fn(&EventForwarderStatus) -> bool,
+    ) -> EventForwarderStatus {
+        let met = |forwarder: &EventForwarder| forwarder.status.as_ref().is_some_and(&met);
+        let forwarder = self.until::<EventForwarder>(name, what, met).await;
+        forwarder.status.unwrap_or_default()
     }
 
     /// Waits until the object satisfies `met`.
@@ -477,9 +473,17 @@ pub fn chart() -> String {
     root().join("charts/event-forwarder").display().to_string()
 }
 
-/// The sample batches.
-pub fn samples() -> PathBuf {
-    root().join("tests/samples")
+/// A sample body, with the times in it moved from 2025-11-25T08:00:00Z, a multiple of 1,000 s, to
+/// the last such multiple before now: an event that is a year old would be taken for one of a
+/// broken clock.
+pub fn sample(name: &str) -> String {
+    let body = std::fs::read_to_string(root().join("tests/samples").join(name)).expect(name);
+    body.replace("1764057", &recent_kiloseconds().to_string())
+}
+
+/// The thousands of seconds since 1970 that [`sample`] puts in place of 1764057.
+pub fn recent_kiloseconds() -> i64 {
+    jiff::Timestamp::now().as_second() / 1000
 }
 
 fn root() -> &'static Path {

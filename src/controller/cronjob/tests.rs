@@ -82,8 +82,9 @@ fn a_run_has_no_token_and_meets_the_restricted_pod_security_level() {
 
 #[test]
 fn the_run_reads_the_forwarder_that_was_declared() {
-    let cronjob =
-        built(json!({"drain": {"maxDuration": "20m"}, "job": {"priorityClassName": "low", "terminationGracePeriodSeconds": 90}}));
+    let cronjob = built(
+        json!({"drain": {"maxDuration": "20m"}, "job": {"priorityClassName": "low", "terminationGracePeriodSeconds": 90}}),
+    );
     let template = &cronjob["spec"]["jobTemplate"]["spec"]["template"]["metadata"];
     let text = template["annotations"][RESOURCE]
         .as_str()

@@ -45,7 +45,12 @@ impl Finding {
         reason: impl Into<String>,
         message: impl Into<String>,
     ) -> Self {
-        Self { type_, status, reason: reason.into(), message: message.into() }
+        Self {
+            type_,
+            status,
+            reason: reason.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -66,7 +71,14 @@ pub fn all(
     ];
     std::iter::once(ready(forwarder, &findings))
         .chain(findings)
-        .map(|finding| dated(finding, &previous.conditions, status.observed_generation, now))
+        .map(|finding| {
+            dated(
+                finding,
+                &previous.conditions,
+                status.observed_generation,
+                now,
+            )
+        })
         .collect()
 }
 
@@ -75,13 +87,17 @@ pub fn unreadable(error: &str, generation: Option<i64>, now: Timestamp) -> Condi
     let message = format!(
         "this version of the controller can't read the object: {error}. Correct the field, or bring controller and definition to the same version"
     );
-    dated(Finding::new(READY, "False", "Unreadable", message), &[], generation, now)
+    dated(
+        Finding::new(READY, "False", "Unreadable", message),
+        &[],
+        generation,
+        now,
+    )
 }
 
 fn secrets_available(secrets: Result<(), &SecretProblem>) -> Finding {
-    let finding = |status, reason, message: String| {
-        Finding::new(SECRETS_AVAILABLE, status, reason, message)
-    };
+    let finding =
+        |status, reason, message: String| Finding::new(SECRETS_AVAILABLE, status, reason, message);
     match secrets {
         Ok(()) => finding(
             "True",
@@ -121,9 +137,8 @@ fn queue_reachable(depth: Option<&Reading>) -> Finding {
 }
 
 fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) -> Finding {
-    let finding = |status, reason, message: String| {
-        Finding::new(SCHEDULED, status, reason, message)
-    };
+    let finding =
+        |status, reason, message: String| Finding::new(SCHEDULED, status, reason, message);
     let plan = match learned.plan {
         Ok(plan) => plan,
         Err(error) => {
@@ -191,8 +206,9 @@ fn last_run_succeeded(
     status: &EventForwarderStatus,
     learned: &Learned<'_>,
 ) -> Finding {
-    let finding =
-        |verdict, reason: &str, message: String| Finding::new(LAST_RUN_SUCCEEDED, verdict, reason, message);
+    let finding = |verdict, reason: &str, message: String| {
+        Finding::new(LAST_RUN_SUCCEEDED, verdict, reason, message)
+    };
     let Some(run) = &status.last_run else {
         return finding("Unknown", "NoRunYet", "no run has ended yet".to_owned());
     };
@@ -200,19 +216,32 @@ fn last_run_succeeded(
         return finding(
             "False",
             "RunPending",
-            format!("Job {} has not started its container: {}", run.job_name, pending.why),
+            format!(
+                "Job {} has not started its container: {}",
+                run.job_name, pending.why
+            ),
         );
     }
     // A run that is under way says nothing yet: the verdict on the one before it stays.
     if run.outcome == RUNNING {
-        let before = previous
-            .recent_runs
-            .first()
-            .and_then(|_| previous.conditions.iter().find(|condition| condition.type_ == LAST_RUN_SUCCEEDED));
+        let before = previous.recent_runs.first().and_then(|_| {
+            previous
+                .conditions
+                .iter()
+                .find(|condition| condition.type_ == LAST_RUN_SUCCEEDED)
+        });
         return match before {
-            Some(before) if before.status == "True" => finding("True", &before.reason, before.message.clone()),
-            Some(before) if before.status == "False" => finding("False", &before.reason, before.message.clone()),
-            _ => finding("Unknown", "NoRunYet", "the first run is under way".to_owned()),
+            Some(before) if before.status == "True" => {
+                finding("True", &before.reason, before.message.clone())
+            }
+            Some(before) if before.status == "False" => {
+                finding("False", &before.reason, before.message.clone())
+            }
+            _ => finding(
+                "Unknown",
+                "NoRunYet",
+                "the first run is under way".to_owned(),
+            ),
         };
     }
     if succeeded(&run.outcome) {
@@ -223,14 +252,20 @@ fn last_run_succeeded(
         );
         return finding("True", &run.outcome, message);
     }
-    let why = run.message.as_deref().unwrap_or("the run gave no reason; see its pod's log");
-    finding("False", &run.outcome, format!("Job {}: {why}", run.job_name))
+    let why = run
+        .message
+        .as_deref()
+        .unwrap_or("the run gave no reason; see its pod's log");
+    finding(
+        "False",
+        &run.outcome,
+        format!("Job {}: {why}", run.job_name),
+    )
 }
 
 fn dead_letters_empty(queue: Option<&QueueDepth>) -> Finding {
-    let finding = |status, reason, message: String| {
-        Finding::new(DEAD_LETTERS_EMPTY, status, reason, message)
-    };
+    let finding =
+        |status, reason, message: String| Finding::new(DEAD_LETTERS_EMPTY, status, reason, message);
     match queue.map(|queue| queue.dead_letters) {
         None => finding("Unknown", "NotReadYet", "the queue's depth has not been read yet".to_owned()),
         Some(None) => finding(
@@ -255,7 +290,8 @@ fn overdue(
     now: Timestamp,
 ) -> Option<String> {
     let given_up = |due: &Timestamp| {
-        due.checked_add(patience(forwarder)).is_ok_and(|end| now > end)
+        due.checked_add(patience(forwarder))
+            .is_ok_and(|end| now > end)
     };
     if let Some(due) = broken_promise(forwarder, learned).filter(given_up) {
         return Some(format!(
@@ -290,24 +326,17 @@ pub fn patience(forwarder: &EventForwarder) -> SignedDuration {
 
 /// Sums up: what is wrong first, then what is not known yet.
 fn ready(forwarder: &EventForwarder, findings: &[Finding]) -> Finding {
-    let says =
-        |finding: &&Finding, status| finding.status == status && finding.reason != "Suspended" && finding.type_ != DEAD_LETTERS_EMPTY;
+    let says = |finding: &&Finding, status| {
+        finding.status == status
+            && finding.reason != "Suspended"
+            && finding.type_ != DEAD_LETTERS_EMPTY
+    };
     if let Some(bad) = findings.iter().find(|finding| says(finding, "False")) {
-        return Finding::new(
-            READY,
-            "False",
-            bad.reason.clone(),
-            bad.message.clone(),
-        );
+        return Finding::new(READY, "False", bad.reason.clone(), bad.message.clone());
     }
     let unknown = |finding: &&Finding| finding.status == "Unknown" && finding.reason != "NoRunYet";
     if let Some(open) = findings.iter().find(unknown) {
-        return Finding::new(
-            READY,
-            "Unknown",
-            open.reason.clone(),
-            open.message.clone(),
-        );
+        return Finding::new(READY, "Unknown", open.reason.clone(), open.message.clone());
     }
     if forwarder.spec.suspend {
         return Finding::new(
@@ -340,4 +369,3 @@ fn dated(
         last_transition_time: since,
     }
 }
-

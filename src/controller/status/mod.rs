@@ -74,9 +74,13 @@ fn next_run_time(
     if forwarder.spec.suspend || learned.secrets.is_err() {
         return None;
     }
-    let announced = conditions::broken_promise(forwarder, learned)
-        .filter(|due| due.checked_add(conditions::patience(forwarder)).is_ok_and(|end| now <= end));
-    announced.or_else(|| learned.plan.ok()?.schedule.next_after(now)).map(Time)
+    let announced = conditions::broken_promise(forwarder, learned).filter(|due| {
+        due.checked_add(conditions::patience(forwarder))
+            .is_ok_and(|end| now <= end)
+    });
+    announced
+        .or_else(|| learned.plan.ok()?.schedule.next_after(now))
+        .map(Time)
 }
 
 fn queue(
@@ -88,8 +92,19 @@ fn queue(
         return previous;
     };
     let unchanged = previous.filter(|before| {
-        let numbers = (before.visible, before.in_flight, before.delayed, before.dead_letters);
-        numbers == (depth.visible, depth.in_flight, depth.delayed, depth.dead_letters)
+        let numbers = (
+            before.visible,
+            before.in_flight,
+            before.delayed,
+            before.dead_letters,
+        );
+        numbers
+            == (
+                depth.visible,
+                depth.in_flight,
+                depth.delayed,
+                depth.dead_letters,
+            )
     });
     unchanged.or(Some(QueueDepth {
         visible: depth.visible,

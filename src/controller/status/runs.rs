@@ -19,7 +19,9 @@ const MAX_RECENT: usize = 10;
 
 /// A run that met its time limit did its work; the next one goes on.
 pub fn succeeded(outcome: &str) -> bool {
-    [Outcome::Drained, Outcome::Deadline].iter().any(|good| good.to_string() == outcome)
+    [Outcome::Drained, Outcome::Deadline]
+        .iter()
+        .any(|good| good.to_string() == outcome)
 }
 
 /// The runs that have ended and that status does not hold yet, the oldest first: several, if the
@@ -30,15 +32,16 @@ pub fn unrecorded(status: Option<&EventForwarderStatus>, runs: &[Run]) -> Vec<Ru
     let forgotten = (recent.len() >= MAX_RECENT)
         .then(|| recent.iter().map(|run| run.finished_at.0).min())
         .flatten();
-    let mut new: Vec<_> = runs
-        .iter()
-        .filter(|run| {
-            let Some(end) = &run.end else { return false };
-            recent.iter().all(|known| known.job_name != run.job_name || known.started_at.0 != started(run))
-                && forgotten.is_none_or(|oldest| end.at > oldest)
-        })
-        .cloned()
-        .collect();
+    let mut new: Vec<_> =
+        runs.iter()
+            .filter(|run| {
+                let Some(end) = &run.end else { return false };
+                recent.iter().all(|known| {
+                    known.job_name != run.job_name || known.started_at.0 != started(run)
+                }) && forgotten.is_none_or(|oldest| end.at > oldest)
+            })
+            .cloned()
+            .collect();
     new.sort_by_key(|run| run.end.as_ref().map(|end| end.at));
     new
 }
@@ -133,21 +136,26 @@ pub fn recent_runs(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Ve
             rejected: ended.events.rejected,
         }
     });
-    new.chain(previous.recent_runs.iter().cloned()).take(MAX_RECENT).collect()
+    new.chain(previous.recent_runs.iter().cloned())
+        .take(MAX_RECENT)
+        .collect()
 }
 
 /// The sums over all runs since the forwarder was made.
 pub fn totals(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Totals {
-    learned.reports.iter().fold(previous.totals, |mut totals, (run, report)| {
-        let run = ended(run, report);
-        totals.runs += 1;
-        totals.failed_runs += u64::from(!succeeded(&run.outcome));
-        totals.messages_deleted += run.messages.deleted;
-        totals.forwarded += run.events.forwarded;
-        totals.skipped += run.events.skipped;
-        totals.rejected += run.events.rejected;
-        totals
-    })
+    learned
+        .reports
+        .iter()
+        .fold(previous.totals, |mut totals, (run, report)| {
+            let run = ended(run, report);
+            totals.runs += 1;
+            totals.failed_runs += u64::from(!succeeded(&run.outcome));
+            totals.messages_deleted += run.messages.deleted;
+            totals.forwarded += run.events.forwarded;
+            totals.skipped += run.events.skipped;
+            totals.rejected += run.events.rejected;
+            totals
+        })
 }
 
 /// When the last run that succeeded ended.

@@ -67,7 +67,9 @@ impl World {
         let reports: Vec<_> = unrecorded(self.forwarder.status.as_ref(), &self.runs)
             .into_iter()
             .map(|run| {
-                let gone = || Report::Missing { why: "its pod is gone".to_owned() };
+                let gone = || Report::Missing {
+                    why: "its pod is gone".to_owned(),
+                };
                 (run, self.report.clone().unwrap_or_else(gone))
             })
             .collect();
@@ -358,24 +360,50 @@ fn a_run_whose_job_was_deleted_by_hand_is_lost() {
 #[test]
 fn runs_that_ended_while_the_controller_was_away_are_all_counted_once() {
     let mut world = World::well();
-    let ends = ["2026-03-01T10:00:09Z", "2026-03-01T11:00:09Z", "2026-03-01T12:00:09Z"];
+    let ends = [
+        "2026-03-01T10:00:09Z",
+        "2026-03-01T11:00:09Z",
+        "2026-03-01T12:00:09Z",
+    ];
     for (n, end) in ends.iter().enumerate() {
-        let created = at(end).checked_sub(SignedDuration::from_secs(9)).expect("a time");
+        let created = at(end)
+            .checked_sub(SignedDuration::from_secs(9))
+            .expect("a time");
         world.runs.insert(
             0,
             Run {
                 created_at: created,
                 started_at: Some(created),
-                ..run(&format!("mparticle-{n}"), Some(End { at: at(end), failure: None }))
+                ..run(
+                    &format!("mparticle-{n}"),
+                    Some(End {
+                        at: at(end),
+                        failure: None,
+                    }),
+                )
             },
         );
     }
     world.report = Some(report(Outcome::Drained));
     let status = world.status();
-    assert_eq!((status.totals.runs, status.totals.forwarded, status.totals.rejected), (3, 33, 3));
-    let names: Vec<_> = status.recent_runs.iter().map(|run| run.job_name.as_str()).collect();
+    assert_eq!(
+        (
+            status.totals.runs,
+            status.totals.forwarded,
+            status.totals.rejected
+        ),
+        (3, 33, 3)
+    );
+    let names: Vec<_> = status
+        .recent_runs
+        .iter()
+        .map(|run| run.job_name.as_str())
+        .collect();
     assert_eq!(names, ["mparticle-2", "mparticle-1", "mparticle-0"]);
-    assert_eq!(status.last_run.map(|run| run.job_name).as_deref(), Some("mparticle-2"));
+    assert_eq!(
+        status.last_run.map(|run| run.job_name).as_deref(),
+        Some("mparticle-2")
+    );
     assert_eq!(world.then("2026-03-01T12:40:00Z").status().totals.runs, 3);
 }
 
@@ -383,14 +411,24 @@ fn runs_that_ended_while_the_controller_was_away_are_all_counted_once() {
 fn more_jobs_than_status_remembers_are_not_counted_again() {
     let mut world = World::well();
     for n in 0..25 {
-        let created = at("2026-03-01T00:00:00Z").checked_add(SignedDuration::from_mins(n)).expect("a time");
-        let end = created.checked_add(SignedDuration::from_secs(5)).expect("a time");
+        let created = at("2026-03-01T00:00:00Z")
+            .checked_add(SignedDuration::from_mins(n))
+            .expect("a time");
+        let end = created
+            .checked_add(SignedDuration::from_secs(5))
+            .expect("a time");
         world.runs.insert(
             0,
             Run {
                 created_at: created,
                 started_at: Some(created),
-                ..run(&format!("mparticle-{n}"), Some(End { at: end, failure: None }))
+                ..run(
+                    &format!("mparticle-{n}"),
+                    Some(End {
+                        at: end,
+                        failure: None,
+                    }),
+                )
             },
         );
     }
@@ -406,9 +444,15 @@ fn a_run_that_waits_too_long_for_its_container_is_told() {
     let mut world = World::well();
     world.runs = vec![run("mparticle-1", None)];
     let why = "pod p: ErrImagePull: not found".to_owned();
-    world.pending = Some(Pending { why: why.clone(), too_long: false });
+    world.pending = Some(Pending {
+        why: why.clone(),
+        too_long: false,
+    });
     assert_condition(&world.status(), "Ready", "True", "Ready");
-    world.pending = Some(Pending { why, too_long: true });
+    world.pending = Some(Pending {
+        why,
+        too_long: true,
+    });
     let status = world.status();
     let message = assert_condition(&status, "LastRunSucceeded", "False", "RunPending");
     assert!(message.contains("ErrImagePull"), "{message}");
@@ -422,7 +466,11 @@ fn a_run_that_does_not_start_when_announced_is_overdue_until_one_does() {
     let mut world = world.then("2026-03-01T13:00:30Z");
     let waits = world.status();
     assert_condition(&waits, "Scheduled", "True", "CronJobInPlace");
-    assert_eq!(waits.next_run_time, Some(Time(at("2026-03-01T13:00:00Z"))), "it is still the next");
+    assert_eq!(
+        waits.next_run_time,
+        Some(Time(at("2026-03-01T13:00:00Z"))),
+        "it is still the next"
+    );
 
     world.now = "2026-03-01T13:06:01Z";
     let late = world.status();
@@ -460,18 +508,32 @@ fn dead_letters_are_told_and_leave_the_forwarder_ready() {
     assert!(message.contains("12 messages"), "{message}");
     assert_condition(&status, "Ready", "True", "Ready");
     world.depth = Some(Ok(depth(5, None)));
-    assert_condition(&world.status(), "DeadLettersEmpty", "Unknown", "NoDeadLetterQueue");
+    assert_condition(
+        &world.status(),
+        "DeadLettersEmpty",
+        "Unknown",
+        "NoDeadLetterQueue",
+    );
 }
 
 #[test]
 fn events_are_for_news_only() {
     let mut world = World::well().then("2026-03-01T12:31:00Z");
     let first = world.status().conditions;
-    assert_eq!(news(&[], &first).count(), 0, "a new forwarder in good order is no news");
+    assert_eq!(
+        news(&[], &first).count(),
+        0,
+        "a new forwarder in good order is no news"
+    );
     assert_eq!(news(&first, &first).count(), 0);
-    world.depth = Some(Err(DepthProblem { reason: "QueueMissing", message: "no queue".into() }));
+    world.depth = Some(Err(DepthProblem {
+        reason: "QueueMissing",
+        message: "no queue".into(),
+    }));
     let second = world.status().conditions;
-    let types: Vec<_> = news(&first, &second).map(|condition| condition.type_.as_str()).collect();
+    let types: Vec<_> = news(&first, &second)
+        .map(|condition| condition.type_.as_str())
+        .collect();
     assert_eq!(types, ["Ready", "QueueReachable"]);
 }
 
