@@ -26,6 +26,7 @@ const SKIPPED: u64 = 7;
 
 pub async fn a_scheduled_run_forwards_every_sample_event_and_empties_the_queue(shared: &Shared) {
     let world = World::new(shared, "scheduled").await;
+    let kiloseconds = recent_kiloseconds();
     let bodies = BATCHES.map(sample);
     world.queue.send(&bodies).await.expect("sending");
     world.give_key().await;
