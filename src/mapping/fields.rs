@@ -46,6 +46,17 @@ impl From<&DataFieldsSpec> for FieldRules {
     }
 }
 
+impl FieldRules {
+    /// These rules, but with values left as they are given.
+    pub const fn as_given(self) -> Self {
+        Self {
+            coerce: Coerce::Never,
+            dates: Dates::Keep,
+            ..self
+        }
+    }
+}
+
 /// Writes the members of a `dataFields` object, the first of each name.
 pub struct FieldWriter<'w> {
     json: &'w mut String,
