@@ -338,8 +338,8 @@ pub fn excerpt(body: &str, sources: &[Source]) -> Result<String, BodyError> {
             kept.push(excerpt_of_batch(batch, &events));
         }
     }
-    Ok(match kept.len() {
-        1 => kept.remove(0),
+    Ok(match kept.as_slice() {
+        [batch] if batch.starts_with('{') => kept.remove(0),
         _ => format!("[{}]", kept.join(",")),
     })
 }
