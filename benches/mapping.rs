@@ -23,6 +23,9 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const ROUND: Duration = Duration::from_millis(400);
 const ROUNDS: usize = 7;
 
+/// Handles a body and gives the number of events in it.
+type Candidate<'c> = &'c dyn Fn(&str) -> usize;
+
 fn main() {
     // Cargo passes `--bench`; under `cargo test --benches` one short round shows that it runs.
     let is_bench = std::env::args().any(|arg| arg == "--bench");
@@ -48,7 +51,7 @@ fn main() {
         "corpus", "candidate", "MB/s", "allocs/ev", "bytes/ev"
     );
     for (corpus, bodies) in &corpora {
-        let candidates: [(&str, &dyn Fn(&str) -> usize); 4] = [
+        let candidates: [(&str, Candidate<'_>); 4] = [
             ("Mapper, defaults", &|body| map(&by_default, body)),
             ("Mapper, every event", &|body| map(&everything, body)),
             ("serde_json::Value, parsed only", &|body| parse_value(body)),
@@ -68,7 +71,6 @@ fn mapper(spec: &MappingSpec) -> Mapper {
     Mapper::new(spec, ProjectType::Email, None).expect("the mapping is usable")
 }
 
-/// The candidates give the number of events that they saw.
 fn map(mapper: &Mapper, body: &str) -> usize {
     let mapped = black_box(mapper.map(body, None).expect("the body is readable"));
     mapped.events.len() + mapped.skipped.len() + mapped.rejected.len()
@@ -133,11 +135,7 @@ fn map_value(body: &str) -> usize {
     events.len()
 }
 
-fn megabytes_a_second(
-    bodies: &[String],
-    round: Duration,
-    candidate: &dyn Fn(&str) -> usize,
-) -> f64 {
+fn megabytes_a_second(bodies: &[String], round: Duration, candidate: Candidate<'_>) -> f64 {
     let start = Instant::now();
     let busy = time_on_core();
     let mut bytes = 0;
@@ -164,7 +162,7 @@ fn time_on_core() -> Option<Duration> {
         .map(Duration::from_nanos)
 }
 
-fn allocations_an_event(bodies: &[String], candidate: &dyn Fn(&str) -> usize) -> (f64, f64) {
+fn allocations_an_event(bodies: &[String], candidate: Candidate<'_>) -> (f64, f64) {
     let region = Region::new(ALLOCATOR);
     let events: usize = bodies.iter().map(|body| candidate(body)).sum();
     let change = region.change();

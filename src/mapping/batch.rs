@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use crate::api::{ContextGroup, SkipOrForward, SkipOrReject};
 
 use super::{
-    KindRule, Mapper, context,
-    context::Context,
+    KindRule, Mapper,
+    context::{self, Context},
     fields::FieldWriter,
     id::EventId,
     identity::{Identities, Unidentified, UserKey},
@@ -21,10 +21,10 @@ use super::{
         Source,
     },
     raw::Raw,
-    request::MAX_EVENT_BYTES,
+    stop::{Place, Stop},
     time::{Clocks, EventTime},
     transform::{RunError, Shared, Transform},
-    transformed::{OutputError, Transformed},
+    transformed::Transformed,
 };
 
 /// The mapping of one batch, under way.
@@ -65,12 +65,6 @@ struct Draft<'d> {
     user: Result<UserKey, Unidentified>,
     id: EventId,
     time: EventTime,
-}
-
-/// Why an event goes no further.
-enum Stop {
-    Skip(SkipReason),
-    Reject(RejectReason, String),
 }
 
 impl<'m> BatchMapping<'m> {
@@ -433,67 +427,6 @@ impl<'m> BatchMapping<'m> {
             events,
             envelope: Transform::batch(&envelope),
         }
-    }
-}
-
-/// Where an event stands, for what is said of it.
-#[derive(Clone, Copy)]
-struct Place<'p> {
-    path: &'p str,
-    event: u32,
-}
-
-impl Place<'_> {
-    fn reject(self, reason: RejectReason, member: &str, why: &str) -> Stop {
-        let Self { path, event } = self;
-        Stop::Reject(reason, format!("at {path}.events[{event}]{member}: {why}"))
-    }
-
-    fn unidentified(self, error: &Unidentified) -> Stop {
-        let (reason, rule) = match error {
-            Unidentified::NoUser => return Stop::Skip(SkipReason::NoUser),
-            Unidentified::InvalidEmail(rule) => (RejectReason::InvalidEmail, rule),
-            Unidentified::InvalidUserId(rule) => (RejectReason::InvalidUserId, rule),
-        };
-        Stop::Reject(reason, format!("at {}.user_identities: {rule}", self.path))
-    }
-
-    fn run_error(self, error: &RunError) -> Stop {
-        match error {
-            RunError::Failed(fault) => {
-                self.reject(RejectReason::TransformFailed, "", &format!("spec.mapping.transform failed: {fault}"))
-            }
-            RunError::TooCostly(what) => self.reject(
-                RejectReason::TransformTooCostly,
-                "",
-                &format!("spec.mapping.transform was stopped: {what}"),
-            ),
-            RunError::ManyOutputs => self.reject(
-                RejectReason::TransformOutput,
-                "",
-                "spec.mapping.transform: it has more than one output; one event can become one event only",
-            ),
-        }
-    }
-
-    fn output_error(self, error: &OutputError) -> Stop {
-        let reason = match error {
-            OutputError::InvalidEmail(_) => RejectReason::InvalidEmail,
-            OutputError::InvalidUserId(_) => RejectReason::InvalidUserId,
-            _ => RejectReason::TransformOutput,
-        };
-        self.reject(reason, "", &format!("spec.mapping.transform: {error}"))
-    }
-
-    fn fits(self, event: MappedEvent) -> Result<MappedEvent, Stop> {
-        if event.json().len() <= MAX_EVENT_BYTES {
-            return Ok(event);
-        }
-        let why = format!(
-            "{} bytes when encoded; a request holds {MAX_EVENT_BYTES}",
-            event.json().len()
-        );
-        Err(self.reject(RejectReason::TooLarge, "", &why))
     }
 }
 

@@ -35,6 +35,19 @@ const DEVICE: &[&str] = &["platform", "os_version", "device_model"];
 const LOCALE: &[&str] = &["locale_language", "locale_country", "timezone_offset"];
 const SOURCE: &[&str] = &["channel", "partner"];
 
+/// The names of the fields of a group.
+pub fn context_fields(group: ContextGroup) -> Vec<&'static str> {
+    let names = |fields: &[Field]| fields.iter().map(|field| field.to).collect();
+    match group {
+        ContextGroup::Session => names(SESSION),
+        ContextGroup::Location => names(LOCATION),
+        ContextGroup::Application => APPLICATION.to_vec(),
+        ContextGroup::Device => DEVICE.to_vec(),
+        ContextGroup::Locale => LOCALE.to_vec(),
+        ContextGroup::Source => [SOURCE, &["mpid", "environment"]].concat(),
+    }
+}
+
 /// The fields that each event of a batch gets, as members of a JSON object.
 #[derive(Debug, Default)]
 pub struct Context {

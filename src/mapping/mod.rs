@@ -8,6 +8,7 @@ mod batch;
 mod body;
 mod coerce;
 mod context;
+mod field_rules;
 mod fields;
 mod id;
 mod identity;
@@ -19,6 +20,7 @@ mod notes;
 mod outcome;
 mod raw;
 mod request;
+mod stop;
 mod table;
 mod time;
 mod transform;
@@ -32,9 +34,10 @@ use crate::api::{
 };
 
 pub use body::{BodyError, excerpt};
+pub use context::context_fields;
 pub use identity::{User, check_email, check_user_id};
 pub use kind::Kind;
-pub use name::TemplateError;
+pub use name::{TemplateError, placeholders};
 pub use notes::{Note, Notes};
 pub use outcome::{
     EventType, Mapped, MappedEvent, RejectReason, Rejected, SkipReason, Skipped, Source,
@@ -44,7 +47,7 @@ pub use table::{Field, FieldType};
 pub use transform::{Exhausted, FUEL, TransformError};
 
 use batch::BatchMapping;
-use fields::FieldRules;
+use field_rules::FieldRules;
 use identity::Identification;
 use mparticle::Batch;
 use name::NameTemplate;

@@ -64,6 +64,17 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
+    /// Every one.
+    pub const ALL: [Self; 7] = [
+        Self::NotSelected,
+        Self::ScreenLeft,
+        Self::Development,
+        Self::Replay,
+        Self::AliasRequest,
+        Self::NoUser,
+        Self::DroppedByTransform,
+    ];
+
     /// The reason as a word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -125,6 +136,24 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    /// Every one.
+    pub const ALL: [Self; 14] = [
+        Self::NotABatch,
+        Self::EventsNotAList,
+        Self::EventNotAnObject,
+        Self::NoEventType,
+        Self::NoData,
+        Self::DataNotAnObject,
+        Self::NoEventName,
+        Self::InvalidEmail,
+        Self::InvalidUserId,
+        Self::TooLarge,
+        Self::TransformFailed,
+        Self::TransformTooCostly,
+        Self::TransformOutput,
+        Self::AliasRequest,
+    ];
+
     /// The reason as a word.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -7,6 +7,7 @@
 mod meter;
 mod natives;
 mod ops;
+mod paths;
 mod value;
 
 use std::{borrow::Cow, sync::Arc, thread};
