@@ -756,6 +756,19 @@ fn text_is_unharmed_down_to_its_escapes() {
 }
 
 #[test]
+fn a_name_with_half_a_surrogate_pair_costs_nothing_beside_it() {
+    let (kept, _) = fields(
+        |_| {},
+        r#"{"\ud800":1,"after":2,"nested":{"\udc00x":3,"y":4}}"#,
+    );
+    assert_eq!(
+        kept,
+        json!({"\u{fffd}\u{fffd}\u{fffd}": 1, "after": 2, "nested": {"\u{fffd}\u{fffd}\u{fffd}x": 3, "y": 4}}),
+        "a replacement for each of the three bytes"
+    );
+}
+
+#[test]
 fn a_known_field_of_the_wrong_type_is_dropped_and_noted() {
     let spec = spec(|spec| {
         spec.events = vec![EventSelector::All];

@@ -1,6 +1,6 @@
 //! Values of JSON as they stand in the text, read only when someone asks.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -102,8 +102,7 @@ impl<'a> Raw<'a> {
     pub fn each_member(self, visit: impl FnMut(Cow<'a, str>, Raw<'a>)) {
         if self.shape() == Shape::Object {
             let mut input = serde_json::Deserializer::from_str(self.0);
-            // The text was found to be well-formed before, so this ends without an error, but
-            // for keys with escapes that spell no character: then the rest is left out.
+            // The text was found to be well-formed before, so this ends without an error.
             let _ = input.deserialize_map(Members(visit));
         }
     }
@@ -134,16 +133,41 @@ impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
     }
 }
 
-/// A member's name, borrowed from the text where nothing in it is escaped.
-#[derive(Deserialize)]
-pub struct Key<'a>(#[serde(borrow)] pub Cow<'a, str>);
+/// A member's name, borrowed from the text where nothing in it is escaped. Escapes that spell no
+/// character, half a surrogate pair, become replacement characters: a name is no reason to lose
+/// what stands beside it.
+pub struct Key<'a>(pub Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_bytes(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl<'de> Visitor<'de> for KeyVisitor {
+    type Value = Key<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_bytes<E>(self, name: &'de [u8]) -> Result<Key<'de>, E> {
+        Ok(Key(String::from_utf8_lossy(name)))
+    }
+
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Owned(String::from_utf8_lossy(name).into_owned())))
+    }
+}
 
 struct Members<F>(F);
 
 impl<'de, F: FnMut(Cow<'de, str>, Raw<'de>)> Visitor<'de> for Members<F> {
     type Value = ();
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
@@ -160,7 +184,7 @@ struct Elements<F>(F);
 impl<'de, F: FnMut(Raw<'de>)> Visitor<'de> for Elements<F> {
     type Value = ();
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array")
     }
 
