@@ -10,7 +10,7 @@ use std::{
 };
 
 use event_forwarder::{
-    api::{EventSelector, MappingSpec, ProjectType},
+    api::{EventSelector, MappingSpec, ProjectType, TransformSpec},
     mapping::Mapper,
 };
 use serde_json::{Value, json};
@@ -40,6 +40,14 @@ fn main() {
         events: vec![EventSelector::All],
         ..MappingSpec::default()
     });
+    let ruled = mapper(&MappingSpec {
+        events: vec![EventSelector::All],
+        transform: Some(TransformSpec {
+            jq: Some("del(.dataFields.referrer) | .dataFields.type = $event.event_type".to_owned()),
+            config_map_key_ref: None,
+        }),
+        ..MappingSpec::default()
+    });
     let corpora = [
         ("single events, 2 kB each", single_events()),
         ("batches of 10 events", batches(10)),
@@ -51,9 +59,10 @@ fn main() {
         "corpus", "candidate", "MB/s", "allocs/ev", "bytes/ev"
     );
     for (corpus, bodies) in &corpora {
-        let candidates: [(&str, Candidate<'_>); 4] = [
+        let candidates: [(&str, Candidate<'_>); 5] = [
             ("Mapper, defaults", &|body| map(&by_default, body)),
             ("Mapper, every event", &|body| map(&everything, body)),
+            ("Mapper, every event, a jq rule", &|body| map(&ruled, body)),
             ("serde_json::Value, parsed only", &|body| parse_value(body)),
             ("serde_json::Value, mapped alike", &|body| map_value(body)),
         ];

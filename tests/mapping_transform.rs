@@ -268,6 +268,16 @@ fn a_rule_that_loops_or_explodes_is_stopped_and_costs_one_event() {
 }
 
 #[test]
+fn a_large_event_is_not_too_costly_in_itself() {
+    let many: serde_json::Map<_, _> = (0..900)
+        .map(|index| (format!("a{index}"), json!("x".repeat(900))))
+        .collect();
+    let body = batch(&[("screen_view", json!({"custom_attributes": many}))]);
+    let mapped = mapped(".dataFields.a0 = 1 | del(.dataFields.a1)", &body);
+    assert_eq!(mapped.events.len(), 1, "{:?}", mapped.rejected);
+}
+
+#[test]
 fn a_stopped_rule_does_not_touch_the_events_beside_it() {
     let body = batch(&[
         ("screen_view", json!({"screen_name": "Home"})),

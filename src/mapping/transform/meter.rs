@@ -55,9 +55,10 @@ thread_local! {
     static STACK_BASE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Evaluates `program` within the bounds.
-pub fn run<T>(program: impl FnOnce() -> T) -> Result<T, Stopped> {
-    FUEL_LEFT.set(FUEL);
+/// Evaluates `program` within the bounds. `allowance`: units on top, for reading what the program
+/// is given; its length in bytes always suffices.
+pub fn run<T>(allowance: usize, program: impl FnOnce() -> T) -> Result<T, Stopped> {
+    FUEL_LEFT.set(FUEL.saturating_add(allowance as u64));
     STACK_BASE.set(stack_pointer());
     let result = catch_unwind(AssertUnwindSafe(program));
     FUEL_LEFT.set(u64::MAX);

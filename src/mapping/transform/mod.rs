@@ -116,9 +116,15 @@ impl Transform {
     /// Reads what programs see as `$batch`.
     pub fn batch(members: &[(Cow<'_, str>, Raw<'_>)]) -> Result<Shared, RunError> {
         let read = |(name, raw): &(Cow<'_, str>, Raw<'_>)| (Arc::from(&**name), Value::read(*raw));
-        meter::run(|| Value::object(members.iter().map(read).collect()))
-            .map(Shared)
-            .map_err(RunError::from)
+        let allowance = members
+            .iter()
+            .map(|(name, raw)| name.len() + raw.json().len())
+            .sum();
+        meter::run(allowance, || {
+            Value::object(members.iter().map(read).collect())
+        })
+        .map(Shared)
+        .map_err(RunError::from)
     }
 
     /// Runs the program on an event of Iterable's, with `$event` and `$batch`. Gives the JSON of
@@ -129,7 +135,8 @@ impl Transform {
         event: Raw<'_>,
         batch: &Shared,
     ) -> Result<Option<String>, RunError> {
-        meter::run(|| {
+        let allowance = input.json().len() + event.json().len();
+        meter::run(allowance, || {
             let vars = Vars::new([Value::read(event), batch.0.clone()]);
             let context = Ctx::<Jq>::new(Counted(&self.filter.lut), vars);
             let mut outputs = self.filter.id.run((context, Value::read(input)));
