@@ -132,6 +132,16 @@ fn a_body_that_can_not_be_read_says_where_and_why() {
             "duplicate field `events`",
         ),
         ("{} trailing", "InvalidJson", "byte 5"),
+        (
+            "{\"mpid\":1,\"a\u{1}b\":2}",
+            "InvalidJson",
+            "control character",
+        ),
+        (
+            "{\"mpid\":1,\"\\n\u{1}b\":2}",
+            "InvalidJson",
+            "control character",
+        ),
         ("hello world!", "NotJson", "hello world!"),
         ("%7B%22cut", "TruncatedJson", "$"),
         ("7", "NotJson", "\"7\""),

@@ -205,13 +205,6 @@ impl<'m> BatchMapping<'m> {
             let why = "not an object with event_type and data";
             return Err(at.reject(RejectReason::EventNotAnObject, "", why));
         };
-        if event_type.is_empty() {
-            return Err(at.reject(
-                RejectReason::NoEventType,
-                ".event_type",
-                "missing, null or empty",
-            ));
-        }
         let nothing = EventData::default();
         let data = if let Lenient::Found(data) = &event.data {
             data
@@ -219,50 +212,21 @@ impl<'m> BatchMapping<'m> {
             &nothing
         };
         let kind = Kind::of(event_type, data);
-        let Some(rule) = self.mapper.rule(kind).filter(|rule| rule.is_selected) else {
-            return Err(Stop::Skip(SkipReason::NotSelected));
-        };
-        if let Some(reason) = around.skip {
-            return Err(Stop::Skip(reason));
-        }
-        if let Lenient::Malformed = event.data {
-            return Err(at.reject(RejectReason::DataNotAnObject, ".data", "not an object"));
+        let rule = self.select(kind, event_type, &event.data, around, at)?;
+        if kind == Kind::ScreenView && data.is_screen_left() {
+            return Err(Stop::Skip(SkipReason::ScreenLeft));
         }
         if data.is_nameless() {
             let why = "no source_message_id, event_id or timestamp_unixtime_ms, so nothing tells it from another event";
             return Err(at.reject(RejectReason::NoData, ".data", why));
         }
-        if kind == Kind::ScreenView && data.is_screen_left() {
-            return Err(Stop::Skip(SkipReason::ScreenLeft));
-        }
         if let (Err(error), None) = (&around.user, &self.mapper.transform) {
             return Err(at.unidentified(error));
         }
-        let draft = self.draft(kind, rule, data, source, event_type, around, at)?;
-        match &self.mapper.transform {
-            None => self.encode(draft, around, at),
-            Some(transform) => self.transform(transform, draft, around, at),
-        }
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is a thing of its own that the event is made from"
-    )]
-    fn draft<'d>(
-        &mut self,
-        kind: Kind,
-        rule: &KindRule,
-        data: &'d EventData<'d>,
-        source: Source,
-        event_type: &'d EventType,
-        around: &Surroundings<'_, '_>,
-        at: Place<'_>,
-    ) -> Result<Draft<'d>, Stop> {
-        let Some(event_name) = rule
+        let name = rule
             .template
-            .render(event_type, data, &mut self.mapped.notes)
-        else {
+            .render(event_type, data, &mut self.mapped.notes);
+        let Some(event_name) = name else {
             let why = "nothing in it gives a name by the template in spec.mapping.eventName";
             return Err(at.reject(RejectReason::NoEventName, "", why));
         };
@@ -270,18 +234,46 @@ impl<'m> BatchMapping<'m> {
         if let Some(note) = time.note {
             self.mapped.notes.add(note);
         }
-        let id = EventId::derive(event_type, data, around.batch, &around.identities);
-        let user = around.user.clone();
-        Ok(Draft {
+        let draft = Draft {
             kind,
             data,
             source,
             event_type,
             event_name,
-            user,
-            id,
+            user: around.user.clone(),
+            id: EventId::derive(event_type, data, around.batch, &around.identities),
             time,
-        })
+        };
+        match &self.mapper.transform {
+            None => self.encode(draft, around, at),
+            Some(transform) => self.transform(transform, draft, around, at),
+        }
+    }
+
+    /// The rule for a kind of event, if the forwarder takes the event at all.
+    fn select(
+        &self,
+        kind: Kind,
+        event_type: &str,
+        data: &Lenient<EventData<'_>>,
+        around: &Surroundings<'_, '_>,
+        at: Place<'_>,
+    ) -> Result<&'m KindRule, Stop> {
+        if event_type.is_empty() {
+            let why = "missing, null or empty";
+            return Err(at.reject(RejectReason::NoEventType, ".event_type", why));
+        }
+        let mapper: &'m Mapper = self.mapper;
+        let Some(rule) = mapper.rule(kind).filter(|rule| rule.is_selected) else {
+            return Err(Stop::Skip(SkipReason::NotSelected));
+        };
+        if let Some(reason) = around.skip {
+            return Err(Stop::Skip(reason));
+        }
+        if let Lenient::Malformed = data {
+            return Err(at.reject(RejectReason::DataNotAnObject, ".data", "not an object"));
+        }
+        Ok(rule)
     }
 
     fn encode(

@@ -3,6 +3,7 @@
 use crate::api::ContextGroup;
 
 use super::{
+    fields::MAX_VALUE_BYTES,
     identity,
     mparticle::Batch,
     raw::{Raw, push_text},
@@ -113,7 +114,9 @@ impl Context {
     }
 
     fn add(&mut self, name: &str, value: Option<&str>) {
-        let Some(value) = value else { return };
+        let Some(value) = value.filter(|value| value.len() <= MAX_VALUE_BYTES) else {
+            return;
+        };
         if !self.json.is_empty() {
             self.json.push(',');
         }

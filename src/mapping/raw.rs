@@ -71,6 +71,12 @@ impl<'a> Raw<'a> {
         }
     }
 
+    /// A string's text, with replacement characters for escapes that spell none.
+    fn lossy_text(self) -> String {
+        let mut input = serde_json::Deserializer::from_str(self.0);
+        input.deserialize_bytes(LossyText).unwrap_or_default()
+    }
+
     /// The text of a string, a number or a boolean. Empty text is no value: mParticle sends it
     /// for what is not known.
     pub fn scalar(self) -> Option<Cow<'a, str>> {
@@ -140,25 +146,25 @@ pub struct Key<'a>(pub Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        input.deserialize_bytes(KeyVisitor)
+        let raw = Raw::deserialize(input)?;
+        Ok(Self(match raw.plain_text() {
+            Some(plain) => Cow::Borrowed(plain),
+            None => Cow::Owned(raw.lossy_text()),
+        }))
     }
 }
 
-struct KeyVisitor;
+struct LossyText;
 
-impl<'de> Visitor<'de> for KeyVisitor {
-    type Value = Key<'de>;
+impl Visitor<'_> for LossyText {
+    type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
+        f.write_str("a text")
     }
 
-    fn visit_borrowed_bytes<E>(self, name: &'de [u8]) -> Result<Key<'de>, E> {
-        Ok(Key(String::from_utf8_lossy(name)))
-    }
-
-    fn visit_bytes<E>(self, name: &[u8]) -> Result<Key<'de>, E> {
-        Ok(Key(Cow::Owned(String::from_utf8_lossy(name).into_owned())))
+    fn visit_bytes<E>(self, text: &[u8]) -> Result<String, E> {
+        Ok(String::from_utf8_lossy(text).into_owned())
     }
 }
 
