@@ -121,15 +121,43 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// An object's member of that name.
+    /// An object's first member of that name, if it is not null. What comes after it is not
+    /// read.
     pub fn member(self, name: &str) -> Option<Raw<'a>> {
         let mut found = None;
-        self.each_member(|key, value| {
-            if key == name {
-                found = value.present();
+        if self.shape() == Shape::Object {
+            let mut input = serde_json::Deserializer::from_str(self.0);
+            // An error tells that not all was read.
+            let _ = input.deserialize_map(Find {
+                name,
+                found: &mut found,
+            });
+        }
+        found.and_then(Raw::present)
+    }
+}
+
+struct Find<'f, 'a> {
+    name: &'f str,
+    found: &'f mut Option<Raw<'a>>,
+}
+
+impl<'de> Visitor<'de> for Find<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Key<'de>>()? {
+            let value = map.next_value()?;
+            if key.0 == self.name {
+                *self.found = Some(value);
+                break;
             }
-        });
-        found
+        }
+        Ok(())
     }
 }
 
