@@ -34,18 +34,32 @@ fn own(event_type: &str, data: Value) -> Value {
 fn an_event_has_exactly_the_members_that_iterable_documents() {
     let event = own("screen_view", json!({"screen_name": "Home"}));
     let members: Vec<_> = event.as_object().unwrap().keys().cloned().collect();
-    assert_eq!(members, ["createdAt", "dataFields", "email", "eventName", "id"]);
+    assert_eq!(
+        members,
+        ["createdAt", "dataFields", "email", "eventName", "id"]
+    );
     assert_eq!(event["createdAt"], 1_764_057_600);
     assert_eq!(event["email"], "ada@example.com");
     let id = event["id"].as_str().unwrap();
-    assert!(id.len() <= 512 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
+    assert!(
+        id.len() <= 512
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    );
 }
 
 #[test]
 fn a_screen_view_is_named_alike_for_all_screens_and_carries_the_screen() {
-    let event = own("screen_view", json!({"screen_name": "Product Detail", "activity_type": null}));
+    let event = own(
+        "screen_view",
+        json!({"screen_name": "Product Detail", "activity_type": null}),
+    );
     assert_eq!(event["eventName"], "Screen View");
-    assert_eq!(event["dataFields"], json!({"screen_name": "Product Detail"}));
+    assert_eq!(
+        event["dataFields"],
+        json!({"screen_name": "Product Detail"})
+    );
 }
 
 /// schema: `activity_stopped` is sent by Android when an activity is left.
@@ -170,7 +184,11 @@ fn attributes_are_coerced_as_the_connection_does_it_when_asked() {
         "big": "9007199254740993", "exp": "1e3", "whole": "1.0", "empty": "", "dot": ".5",
         "minus": "-.25", "plus": "+7", "word": "Infinity", "blank": " 1 ", "date": "2025-11-25"
     });
-    let event = map_one(&spec, "custom_event", json!({"event_name": "E", "custom_attributes": attributes}));
+    let event = map_one(
+        &spec,
+        "custom_event",
+        json!({"event_name": "E", "custom_attributes": attributes}),
+    );
     assert_eq!(
         event["dataFields"],
         json!({
@@ -194,7 +212,11 @@ fn dates_become_iterables_form_when_asked() {
         "utc": "2025-11-25T08:00:00.123Z", "offset": "2025-11-25T09:30:00+01:30",
         "local": "2025-11-25T08:00:00", "day": "2025-11-25", "text": "at 2025-11-25T08:00:00Z"
     });
-    let event = map_one(&spec, "custom_event", json!({"event_name": "E", "custom_attributes": attributes}));
+    let event = map_one(
+        &spec,
+        "custom_event",
+        json!({"event_name": "E", "custom_attributes": attributes}),
+    );
     assert_eq!(
         event["dataFields"],
         json!({
@@ -261,7 +283,10 @@ fn every_product_action_has_mparticles_own_name() {
         ("remove_from_wish_list", "eCommerce - RemoveFromWishList"),
     ];
     for (action, name) in names {
-        let event = own("commerce_event", json!({"product_action": {"action": action}}));
+        let event = own(
+            "commerce_event",
+            json!({"product_action": {"action": action}}),
+        );
         assert_eq!(event["eventName"], name);
     }
 }
@@ -299,7 +324,10 @@ fn promotions_and_impressions_are_commerce_events_too() {
 /// text that is none. The push token addresses a device and says nothing to a marketer.
 #[test]
 fn push_and_opt_out_events_carry_what_happened() {
-    let registration = own("push_registration", json!({"register": true, "registration_token": "t"}));
+    let registration = own(
+        "push_registration",
+        json!({"register": true, "registration_token": "t"}),
+    );
     assert_eq!(registration["dataFields"], json!({"register": true}));
     let message = own(
         "push_message",
@@ -315,8 +343,14 @@ fn push_and_opt_out_events_carry_what_happened() {
                "push_notification_payload": "{\"itbl\":{\"campaignId\":111}}",
                "application_state": "background", "push_message_behavior": "2"})
     );
-    let reaction = own("push_reaction", json!({"push_notification_payload": "not json"}));
-    assert_eq!(reaction["dataFields"], json!({"push_notification_payload": "not json"}));
+    let reaction = own(
+        "push_reaction",
+        json!({"push_notification_payload": "not json"}),
+    );
+    assert_eq!(
+        reaction["dataFields"],
+        json!({"push_notification_payload": "not json"})
+    );
     let opt_out = own("opt_out", json!({"is_opted_out": "true"}));
     assert_eq!(opt_out["eventName"], "Opt Out");
     assert_eq!(opt_out["dataFields"], json!({"is_opted_out": true}));
@@ -348,8 +382,14 @@ fn diagnostics_are_mapped_when_asked_for() {
         json!({"http_verb": "GET", "url": "https://api.example.com/v1?q=a%26b", "time_elapsed": 450,
                "bytes_in": 2048, "bytes_out": 128, "response_code": 200})
     );
-    let breadcrumb = own("breadcrumb", json!({"label": "Opened cart", "session_number": 2}));
-    assert_eq!(breadcrumb["dataFields"], json!({"label": "Opened cart", "session_number": 2}));
+    let breadcrumb = own(
+        "breadcrumb",
+        json!({"label": "Opened cart", "session_number": 2}),
+    );
+    assert_eq!(
+        breadcrumb["dataFields"],
+        json!({"label": "Opened cart", "session_number": 2})
+    );
 }
 
 /// schema: an attribute's `new` and `old` are text, a list or null. field types: so both are
@@ -366,13 +406,22 @@ fn profile_events_keep_one_type_for_each_field() {
         json!({"profile_event_type": "login", "previous_mpid": "-7636538281262557123",
                "current_mpid": "7346244611012968789"})
     );
-    let text = own("user_attribute_change", json!({"user_attribute_name": "plan", "new": "gold", "old": null, "deleted": false, "is_new_attribute": true}));
+    let text = own(
+        "user_attribute_change",
+        json!({"user_attribute_name": "plan", "new": "gold", "old": null, "deleted": false, "is_new_attribute": true}),
+    );
     assert_eq!(
         text["dataFields"],
         json!({"user_attribute_name": "plan", "new": ["gold"], "deleted": false, "is_new_attribute": true})
     );
-    let list = own("user_attribute_change", json!({"user_attribute_name": "tags", "new": ["a", "b"], "old": "a"}));
-    assert_eq!(list["dataFields"], json!({"user_attribute_name": "tags", "new": ["a", "b"], "old": ["a"]}));
+    let list = own(
+        "user_attribute_change",
+        json!({"user_attribute_name": "tags", "new": ["a", "b"], "old": "a"}),
+    );
+    assert_eq!(
+        list["dataFields"],
+        json!({"user_attribute_name": "tags", "new": ["a", "b"], "old": ["a"]})
+    );
     let identity = own(
         "user_identity_change",
         json!({"new": {"identity_type": "email", "identity": "new@example.com"}, "old": null}),
@@ -381,7 +430,10 @@ fn profile_events_keep_one_type_for_each_field() {
         identity["dataFields"],
         json!({"new_identity_type": "email", "new_identity": "new@example.com"})
     );
-    assert_eq!(identity["email"], "ada@example.com", "the user comes from the batch alone");
+    assert_eq!(
+        identity["email"], "ada@example.com",
+        "the user comes from the batch alone"
+    );
 }
 
 /// mParticle's media documentation: a custom event of the type media, with every integer as
@@ -393,8 +445,17 @@ fn media_events_and_numbers_as_text_read_like_any_other() {
                "event_id": id, "source_message_id": null,
                "custom_attributes": {"content_duration": "120000"}})
     };
-    let text = own("custom_event", data(json!("1764057600000"), json!("-109840007014118971")));
-    let number = own("custom_event", data(json!(1_764_057_600_000i64), json!(-109_840_007_014_118_971i64)));
+    let text = own(
+        "custom_event",
+        data(json!("1764057600000"), json!("-109840007014118971")),
+    );
+    let number = own(
+        "custom_event",
+        data(
+            json!(1_764_057_600_000i64),
+            json!(-109_840_007_014_118_971i64),
+        ),
+    );
     assert_eq!(text, number);
     assert_eq!(text["eventName"], "Play");
     assert_eq!(text["createdAt"], 1_764_057_600);
@@ -406,7 +467,10 @@ fn a_type_that_was_never_seen_is_kept_with_all_its_members() {
     let data = json!({"hologram": "x", "size": 3, "deep": {"a": 1}});
     let event = own("hologram_view", data.clone());
     assert_eq!(event["eventName"], "hologram_view");
-    assert_eq!(event["dataFields"], json!({"hologram": "x", "size": 3, "deep": {"a": 1}}));
+    assert_eq!(
+        event["dataFields"],
+        json!({"hologram": "x", "size": 3, "deep": {"a": 1}})
+    );
     let mapped = map_batch(&MappingSpec::default(), &batch(&[("hologram_view", data)]));
     assert_eq!(mapped.skipped[0].reason, SkipReason::NotSelected);
     assert_eq!(mapped.skipped[0].event_type, "hologram_view");
@@ -450,14 +514,23 @@ fn by_default_what_mparticles_own_connection_does_not_take_is_forwarded() {
         ("session_start", json!({})),
         ("session_end", json!({})),
         ("screen_view", json!({"screen_name": "Home"})),
-        ("application_state_transition", json!({"application_transition_type": "application_exit"})),
+        (
+            "application_state_transition",
+            json!({"application_transition_type": "application_exit"}),
+        ),
         ("first_run", json!({})),
         ("uninstall", json!({})),
         ("commerce_event", refund),
-        ("commerce_event", json!({"promotion_action": {"action": "view"}})),
+        (
+            "commerce_event",
+            json!({"promotion_action": {"action": "view"}}),
+        ),
         ("commerce_event", purchase),
         ("custom_event", json!({"event_name": "A"})),
-        ("custom_event", json!({"event_name": "Play", "custom_event_type": "media"})),
+        (
+            "custom_event",
+            json!({"event_name": "Play", "custom_event_type": "media"}),
+        ),
         ("push_registration", json!({})),
         ("push_message", json!({})),
         ("push_reaction", json!({})),
@@ -471,9 +544,18 @@ fn by_default_what_mparticles_own_connection_does_not_take_is_forwarded() {
         ("pre_attribution", json!({})),
     ];
     let mapped = map_batch(&MappingSpec::default(), &batch(&types));
-    let forwarded: Vec<_> = mapped.events.iter().map(|event| event.source().event).collect();
+    let forwarded: Vec<_> = mapped
+        .events
+        .iter()
+        .map(|event| event.source().event)
+        .collect();
     assert_eq!(forwarded, [0, 1, 2, 3, 4, 5, 6, 7]);
-    assert!(mapped.skipped.iter().all(|skipped| skipped.reason == SkipReason::NotSelected));
+    assert!(
+        mapped
+            .skipped
+            .iter()
+            .all(|skipped| skipped.reason == SkipReason::NotSelected)
+    );
     assert_eq!(mapped.skipped.len(), types.len() - 8);
 
     let all = map_batch(&everything(), &batch(&types));
@@ -487,7 +569,11 @@ fn an_event_that_nothing_tells_from_another_is_rejected() {
         {"event_type":"session_start","data":{}},{"event_type":"session_start","data":"x"},
         {"event_type":"","data":{}},{"data":{}},null,"text",7,[]]}"#;
     let mapped = map_batch(&everything(), body);
-    let reasons: Vec<_> = mapped.rejected.iter().map(|rejected| rejected.reason).collect();
+    let reasons: Vec<_> = mapped
+        .rejected
+        .iter()
+        .map(|rejected| rejected.reason)
+        .collect();
     assert_eq!(
         reasons,
         [

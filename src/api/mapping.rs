@@ -119,6 +119,9 @@ pub enum EventSelector {
     Unknown,
 }
 
+/// Text with placeholders in braces.
+const TEMPLATE: &str = r"^[^{}]*(\{[^{}]+\}[^{}]*)*$";
+
 /// Names of events in Iterable. A name is a template: `{screen_name}` stands for that field of
 /// the event, and any field that the type has may stand in braces (the documentation of the
 /// mapping lists them), as may `{event_type}`. A name longer than 256 characters is cut. Iterable
@@ -127,73 +130,73 @@ pub enum EventSelector {
 #[serde(rename_all = "camelCase", default)]
 pub struct EventNameSpec {
     /// Default "Session Start".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub session_start: String,
     /// Default "Session End".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub session_end: String,
     /// Default "Screen View"; the screen is the field `screen_name`. Example, a name per
     /// screen: "Viewed {screen_name}".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub screen_view: String,
     /// Default "{event_name}", the name that mParticle's own connection gives.
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub custom_event: String,
     /// Default "{event_name}".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub media: String,
     /// Default "eCommerce - {action}", for example "eCommerce - AddToCart", as mParticle names
     /// them itself.
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub commerce: String,
     /// Default "eCommerce - {action}".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub purchase: String,
     /// Default "Application {transition}", where the transition is Initialized, Foreground,
     /// Background or Exit.
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub application_state_transition: String,
     /// Default "First Run".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub first_run: String,
     /// Default "Uninstall".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub uninstall: String,
     /// Default "Push Registration".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub push_registration: String,
     /// Default "Push Message".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub push_message: String,
     /// Default "Push Reaction".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub push_reaction: String,
     /// Default "Opt Out".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub opt_out: String,
     /// Default "Crash Report".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub crash_report: String,
     /// Default "Network Performance".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub network_performance: String,
     /// Default "Breadcrumb".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub breadcrumb: String,
     /// Default "Profile".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub profile: String,
     /// Default "User Attribute Change".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub user_attribute_change: String,
     /// Default "User Identity Change".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub user_identity_change: String,
     /// Default "Pre Attribution".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub pre_attribution: String,
     /// Default "{event_type}".
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
     pub unknown: String,
 }
 

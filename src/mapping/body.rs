@@ -4,7 +4,10 @@
 //! leaves it form-encoded, percent-encoded, quoted, in base64, or inside an event of Lambda or
 //! SNS (`docs/mapping.md` shows each). Each of these can be told from a batch, so each is read.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use base64::{
     Engine,
@@ -16,7 +19,7 @@ use serde_json::error::Category;
 
 use super::{
     outcome::Source,
-    raw::{Raw, Shape},
+    raw::{Raw, Shape, push_text},
 };
 
 /// How many wrappers are taken off, one inside the other.
@@ -327,24 +330,26 @@ fn from_base64(text: &str) -> Option<String> {
 /// A body that holds only those events of `body`, with their batch's envelope: what goes to the
 /// dead-letter queue. Mapping it gives the same ids.
 pub fn excerpt(body: &str, sources: &[Source]) -> Result<String, BodyError> {
+    let mut by_batch = BTreeMap::<usize, BTreeSet<usize>>::new();
+    for source in sources {
+        by_batch
+            .entry(source.batch as usize)
+            .or_default()
+            .insert(source.event as usize);
+    }
     let mut kept = Vec::new();
     for (index, document) in documents(body)?.iter().enumerate() {
-        let events: Vec<usize> = sources
-            .iter()
-            .filter(|source| source.batch as usize == index)
-            .map(|source| source.event as usize)
-            .collect();
-        if let (false, Some(batch)) = (events.is_empty(), Raw::parse(&document.text)) {
-            kept.push(excerpt_of_batch(batch, &events));
+        if let (Some(events), Some(batch)) = (by_batch.get(&index), Raw::parse(&document.text)) {
+            kept.push(excerpt_of_batch(batch, events));
         }
     }
-    Ok(match kept.len() {
-        1 => kept.remove(0),
+    Ok(match kept.as_slice() {
+        [batch] if batch.starts_with('{') => kept.remove(0),
         _ => format!("[{}]", kept.join(",")),
     })
 }
 
-fn excerpt_of_batch(batch: Raw<'_>, kept: &[usize]) -> String {
+fn excerpt_of_batch(batch: Raw<'_>, kept: &BTreeSet<usize>) -> String {
     if batch.shape() != Shape::Object {
         return batch.json().to_owned();
     }
@@ -353,7 +358,7 @@ fn excerpt_of_batch(batch: Raw<'_>, kept: &[usize]) -> String {
         if text.len() > 1 {
             text.push(',');
         }
-        super::raw::push_text(&mut text, &name);
+        push_text(&mut text, &name);
         text.push(':');
         if name == "events" && value.shape() == Shape::List {
             text.push('[');

@@ -3,6 +3,7 @@
 use crate::api::ContextGroup;
 
 use super::{
+    fields::MAX_VALUE_BYTES,
     identity,
     mparticle::Batch,
     raw::{Raw, push_text},
@@ -34,6 +35,19 @@ const APPLICATION: &[&str] = &["application_name", "application_version"];
 const DEVICE: &[&str] = &["platform", "os_version", "device_model"];
 const LOCALE: &[&str] = &["locale_language", "locale_country", "timezone_offset"];
 const SOURCE: &[&str] = &["channel", "partner"];
+
+/// The names of the fields of a group.
+pub fn context_fields(group: ContextGroup) -> Vec<&'static str> {
+    let names = |fields: &[Field]| fields.iter().map(|field| field.to).collect();
+    match group {
+        ContextGroup::Session => names(SESSION),
+        ContextGroup::Location => names(LOCATION),
+        ContextGroup::Application => APPLICATION.to_vec(),
+        ContextGroup::Device => DEVICE.to_vec(),
+        ContextGroup::Locale => LOCALE.to_vec(),
+        ContextGroup::Source => [SOURCE, &["mpid", "environment"]].concat(),
+    }
+}
 
 /// The fields that each event of a batch gets, as members of a JSON object.
 #[derive(Debug, Default)]
@@ -100,7 +114,9 @@ impl Context {
     }
 
     fn add(&mut self, name: &str, value: Option<&str>) {
-        let Some(value) = value else { return };
+        let Some(value) = value.filter(|value| value.len() <= MAX_VALUE_BYTES) else {
+            return;
+        };
         if !self.json.is_empty() {
             self.json.push(',');
         }

@@ -7,11 +7,12 @@
 
 use std::borrow::Cow;
 
-use crate::api::{Coerce, DataFieldsSpec, Dates, Dots, RefusedNames};
+use crate::api::{Coerce, Dates};
 
 use super::{
     coerce,
     context::Context,
+    field_rules::{FieldRules, checked_name},
     notes::{Note, Notes},
     raw::{Raw, Shape, push_text},
     table::{Field, FieldType},
@@ -19,32 +20,10 @@ use super::{
 
 /// The longest value that is sent, in bytes of UTF-8.
 pub const MAX_VALUE_BYTES: usize = 32_000;
-/// The longest name of a field, which is mParticle's own limit, in characters.
-pub const MAX_NAME_CHARS: usize = 256;
 /// The most fields of an event. mParticle allows its senders 100 attributes.
 pub const MAX_FIELDS: usize = 1_000;
 /// How deep a value may nest.
 pub const MAX_DEPTH: usize = 16;
-
-/// How fields are written.
-#[derive(Clone, Copy, Debug)]
-pub struct FieldRules {
-    coerce: Coerce,
-    dates: Dates,
-    refused_names: RefusedNames,
-    dots: Dots,
-}
-
-impl From<&DataFieldsSpec> for FieldRules {
-    fn from(spec: &DataFieldsSpec) -> Self {
-        Self {
-            coerce: spec.coerce,
-            dates: spec.dates,
-            refused_names: spec.refused_names,
-            dots: spec.dots,
-        }
-    }
-}
 
 /// Writes the members of a `dataFields` object, the first of each name.
 pub struct FieldWriter<'w> {
@@ -433,48 +412,4 @@ fn find_member<'a>(members: &[(Cow<'a, str>, Raw<'a>)], name: &str) -> Option<Ra
         .rev()
         .find(|(key, _)| key == name)
         .and_then(|(_, value)| value.present())
-}
-
-/// A name that Iterable's schema takes, or why there is none. It refuses names that are only
-/// digits, that start with `_`, or that hold `,` or `#`, and reads a dot as a path
-/// (support.iterable.com, "Best Practices for Field Names and Event Names").
-pub fn checked_name(name: &str, rules: FieldRules) -> Result<Cow<'_, str>, Note> {
-    let dots = rules.dots == Dots::Replace && name.contains('.');
-    let refused = name.contains([',', '#'])
-        || name.starts_with('_')
-        || name.bytes().all(|byte| byte.is_ascii_digit())
-        || name.trim().is_empty()
-        || name.chars().nth(MAX_NAME_CHARS).is_some();
-    match (refused, dots) {
-        (false, false) => return Ok(Cow::Borrowed(name)),
-        (true, _) if rules.refused_names == RefusedNames::Drop => {
-            return Err(Note::FieldNameRefused);
-        }
-        _ => {}
-    }
-    let replaced: String = name
-        .trim_start_matches('_')
-        .chars()
-        .map(|char| match char {
-            ',' | '#' => '_',
-            '.' if dots => '_',
-            other => other,
-        })
-        .collect();
-    let trimmed = replaced.trim_start_matches('_');
-    if trimmed.trim().is_empty() {
-        return Err(Note::FieldNameRefused);
-    }
-    let prefix = if trimmed.bytes().all(|byte| byte.is_ascii_digit()) {
-        "field_"
-    } else {
-        ""
-    };
-    Ok(Cow::Owned(
-        prefix
-            .chars()
-            .chain(trimmed.chars())
-            .take(MAX_NAME_CHARS)
-            .collect(),
-    ))
 }

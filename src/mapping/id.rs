@@ -25,8 +25,8 @@ pub struct EventId(String);
 
 impl EventId {
     /// The id as text.
-    pub fn into_text(self) -> String {
-        self.0
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// Derives the id of an event from its type and, of these, the first that it has:

@@ -4,9 +4,11 @@
 //! [`kind`], by which it is selected; a user ([`identity`]), a name ([`name`]), a time
 //! ([`time`]), an id ([`id`]) and its fields ([`fields`]); and comes out as an [`outcome`].
 
+mod batch;
 mod body;
 mod coerce;
 mod context;
+mod field_rules;
 mod fields;
 mod id;
 mod identity;
@@ -18,37 +20,38 @@ mod notes;
 mod outcome;
 mod raw;
 mod request;
+mod stop;
 mod table;
 mod time;
-
-use std::borrow::Cow;
+mod transform;
+mod transformed;
 
 use jiff::Timestamp;
 
 use crate::api::{
-    ContextGroup, EventSelector, MappingSpec, ProjectType, SkipOrForward, SkipOrReject, WithoutUser,
+    ConfigMapKeyRef, ContextGroup, EventSelector, MappingSpec, ProjectType, SkipOrForward,
+    SkipOrReject, WithoutUser,
 };
 
 pub use body::{BodyError, excerpt};
+pub use context::context_fields;
 pub use identity::{User, check_email, check_user_id};
 pub use kind::Kind;
-pub use name::TemplateError;
+pub use name::{TemplateError, placeholders};
 pub use notes::{Note, Notes};
 pub use outcome::{
     EventType, Mapped, MappedEvent, RejectReason, Rejected, SkipReason, Skipped, Source,
 };
 pub use request::{MAX_BYTES, MAX_EVENT_BYTES, MAX_EVENTS, requests};
 pub use table::{Field, FieldType};
+pub use transform::{Exhausted, FUEL, TransformError};
 
-use context::Context;
-use fields::{FieldRules, FieldWriter};
-use id::EventId;
-use identity::{Identification, Identities, Unidentified, UserKey};
-use lenient::Lenient;
-use mparticle::{Batch, Event, EventData};
+use batch::BatchMapping;
+use field_rules::FieldRules;
+use identity::Identification;
+use mparticle::Batch;
 use name::NameTemplate;
-use outcome::Head;
-use time::Clocks;
+use transform::Transform;
 
 /// The mapping of one forwarder, ready to use.
 #[derive(Debug)]
@@ -62,6 +65,7 @@ pub struct Mapper {
     development: SkipOrForward,
     replays: SkipOrForward,
     alias_requests: SkipOrReject,
+    transform: Option<Transform>,
 }
 
 #[derive(Debug)]
@@ -87,17 +91,29 @@ pub enum MapperError {
         "spec.mapping.identity.withoutUser: PlaceholderEmail needs an Email project; set Skip, or spec.iterable.projectType: Email"
     )]
     PlaceholderNeedsEmailProject,
+    /// The user's rules are wrong.
+    #[error("spec.mapping.transform: {0}")]
+    Transform(#[from] TransformError),
+    /// The ConfigMap with the user's rules was not given.
+    #[error(
+        "spec.mapping.transform.configMapKeyRef: the program of key {key} in ConfigMap {name} is not there; create it, or take the reference out"
+    )]
+    TransformMissing {
+        /// The ConfigMap's name.
+        name: String,
+        /// The key in it.
+        key: String,
+    },
 }
 
 impl Mapper {
-    /// Prepares a mapping. `transform`: the text of the user's rules where the spec refers to a
-    /// ConfigMap.
+    /// Prepares a mapping. `transform`: the text of the user's rules, where the spec does not
+    /// hold them itself.
     pub fn new(
         spec: &MappingSpec,
         project_type: ProjectType,
         transform: Option<&str>,
     ) -> Result<Self, MapperError> {
-        let _ = transform;
         if spec.identity.without_user == WithoutUser::PlaceholderEmail
             && project_type != ProjectType::Email
         {
@@ -114,7 +130,7 @@ impl Mapper {
                         .map_err(|error| MapperError::Template { key, error })?,
                 })
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_, MapperError>>()?;
         Ok(Self {
             kinds,
             identification: Identification::new(&spec.identity, project_type),
@@ -124,18 +140,26 @@ impl Mapper {
             development: spec.development,
             replays: spec.replays,
             alias_requests: spec.alias_requests,
+            transform: program(spec, transform)?.map(Transform::new).transpose()?,
         })
     }
 
     /// Maps the body of one message. `sent_at`: when the queue received it, to tell absurd
     /// clocks by.
     pub fn map(&self, body: &str, sent_at: Option<Timestamp>) -> Result<Mapped, BodyError> {
+        if self.transform.is_some() {
+            return transform::on_large_stack(|| self.map_here(body, sent_at));
+        }
+        self.map_here(body, sent_at)
+    }
+
+    fn map_here(&self, body: &str, sent_at: Option<Timestamp>) -> Result<Mapped, BodyError> {
         let mut mapped = Mapped::default();
         // Nearly every body is one batch as it came. Anything else is taken apart first.
         if let Ok(batch) = serde_json::from_str::<Batch<'_>>(body)
             && (batch.recognised || batch.is_alias_request())
         {
-            BatchMapping::new(self, 0, "$", sent_at, &mut mapped).run(&batch);
+            BatchMapping::new(self, 0, "$", body, sent_at, &mut mapped).run(&batch);
             return Ok(mapped);
         }
         let documents = body::documents(body)?;
@@ -150,7 +174,14 @@ impl Mapper {
                 }
                 Err(error) => Err(BodyError::syntax(&document.path, &document.text, &error)),
             };
-            let mut mapping = BatchMapping::new(self, index, &document.path, sent_at, &mut mapped);
+            let mut mapping = BatchMapping::new(
+                self,
+                index,
+                &document.path,
+                &document.text,
+                sent_at,
+                &mut mapped,
+            );
             match batch {
                 Ok(batch) => mapping.run(&batch),
                 Err(error) if is_alone => return Err(error),
@@ -165,270 +196,24 @@ impl Mapper {
     }
 }
 
-/// The mapping of one batch, under way.
-struct BatchMapping<'m> {
-    mapper: &'m Mapper,
-    index: u32,
-    path: &'m str,
-    sent_at: Option<Timestamp>,
-    mapped: &'m mut Mapped,
-}
-
-/// What the events of a batch share.
-struct Surroundings<'b, 'a> {
-    batch: &'b Batch<'a>,
-    identities: Identities<'a>,
-    user: Result<UserKey, Unidentified>,
-    clocks: Clocks,
-    context: Context,
-    skip: Option<SkipReason>,
-}
-
-/// Why an event goes no further.
-enum Stop {
-    Skip(SkipReason),
-    Reject(RejectReason, String),
-}
-
-impl<'m> BatchMapping<'m> {
-    fn new(
-        mapper: &'m Mapper,
-        index: u32,
-        path: &'m str,
-        sent_at: Option<Timestamp>,
-        mapped: &'m mut Mapped,
-    ) -> Self {
-        Self {
-            mapper,
-            index,
-            path,
-            sent_at,
-            mapped,
-        }
-    }
-
-    fn run(&mut self, batch: &Batch<'_>) {
-        if batch.is_alias_request() {
-            return match self.mapper.alias_requests {
-                SkipOrReject::Skip => self.mapped.skipped.push(Skipped {
-                    source: self.source(0),
-                    event_type: Cow::Borrowed("alias"),
-                    reason: SkipReason::AliasRequest,
-                }),
-                SkipOrReject::Reject => self.reject_batch(
-                    RejectReason::AliasRequest,
-                    format!("at {}: a request to merge two profiles, which spec.mapping.aliasRequests rejects", self.path),
-                ),
-            };
-        }
-        let events = match &batch.events {
-            Lenient::Missing => return,
-            Lenient::Malformed => {
-                let detail = format!("at {}.events: not a list of events", self.path);
-                return self.reject_batch(RejectReason::EventsNotAList, detail);
-            }
-            Lenient::Found(events) => events,
-        };
-        if events.is_empty() {
-            return;
-        }
-        let around = self.surroundings(batch);
-        self.mapped.events.reserve(events.len());
-        for (index, event) in (0..).zip(events) {
-            let event_type = event_type_of(event);
-            match self.event(index, &event_type, event, &around) {
-                Ok(event) => self.mapped.events.push(event),
-                Err(Stop::Skip(reason)) => {
-                    self.mapped.skipped.push(Skipped {
-                        source: self.source(index),
-                        event_type,
-                        reason,
-                    });
-                }
-                Err(Stop::Reject(reason, detail)) => self.mapped.rejected.push(Rejected {
-                    source: self.source(index),
-                    event_type,
-                    reason,
-                    detail,
-                }),
-            }
-        }
-    }
-
-    fn surroundings<'b, 'a>(&self, batch: &'b Batch<'a>) -> Surroundings<'b, 'a> {
-        let identities = Identities::read(batch.user_identities);
-        let is_replay = batch.is_replay();
-        let skip = if self.mapper.development == SkipOrForward::Skip && batch.is_development() {
-            Some(SkipReason::Development)
-        } else if self.mapper.replays == SkipOrForward::Skip && is_replay {
-            Some(SkipReason::Replay)
-        } else {
-            None
-        };
-        Surroundings {
-            user: self.mapper.identification.user(batch, &identities),
-            clocks: Clocks::new(batch.timestamp, self.sent_at, is_replay),
-            context: Context::of(batch, &self.mapper.context),
-            batch,
-            identities,
-            skip,
-        }
-    }
-
-    fn event(
-        &mut self,
-        index: u32,
-        event_type: &EventType,
-        event: &Lenient<Event<'_>>,
-        around: &Surroundings<'_, '_>,
-    ) -> Result<MappedEvent, Stop> {
-        let at = |what: &str| format!("at {}.events[{index}]{what}", self.path);
-        let Lenient::Found(event) = event else {
-            return Err(Stop::Reject(
-                RejectReason::EventNotAnObject,
-                at(": not an object with event_type and data"),
-            ));
-        };
-        if event_type.is_empty() {
-            return Err(Stop::Reject(
-                RejectReason::NoEventType,
-                at(".event_type: missing, null or empty"),
-            ));
-        }
-        let nothing = EventData::default();
-        let data = if let Lenient::Found(data) = &event.data {
-            data
-        } else {
-            &nothing
-        };
-        let kind = Kind::of(event_type, data);
-        let Some(rule) = self.mapper.rule(kind).filter(|rule| rule.is_selected) else {
-            return Err(Stop::Skip(SkipReason::NotSelected));
-        };
-        if let Some(reason) = around.skip {
-            return Err(Stop::Skip(reason));
-        }
-        if let Lenient::Malformed = event.data {
-            return Err(Stop::Reject(RejectReason::DataNotAnObject, at(".data: not an object")));
-        }
-        if data.is_nameless() {
-            return Err(Stop::Reject(
-                RejectReason::NoData,
-                at(".data: no source_message_id, event_id or timestamp_unixtime_ms, so nothing tells it from another event"),
-            ));
-        }
-        if kind == Kind::ScreenView && data.is_screen_left() {
-            return Err(Stop::Skip(SkipReason::ScreenLeft));
-        }
-        let user = around.user.clone().map_err(|error| match error {
-            Unidentified::NoUser => Stop::Skip(SkipReason::NoUser),
-            Unidentified::InvalidEmail(rule) => Stop::Reject(
-                RejectReason::InvalidEmail,
-                format!("at {}.user_identities: {rule}", self.path),
-            ),
-            Unidentified::InvalidUserId(rule) => Stop::Reject(
-                RejectReason::InvalidUserId,
-                format!("at {}.user_identities: {rule}", self.path),
-            ),
-        })?;
-        let Some(event_name) = rule
-            .template
-            .render(event_type, data, &mut self.mapped.notes)
-        else {
-            return Err(Stop::Reject(
-                RejectReason::NoEventName,
-                at(": nothing in it gives a name by the template in spec.mapping.eventName"),
-            ));
-        };
-        let id = EventId::derive(event_type, data, around.batch, &around.identities);
-        let time = around.clocks.event_time(data.timestamp);
-        if let Some(note) = time.note {
-            self.mapped.notes.add(note);
-        }
-        let head = Head {
-            event_name,
-            user,
-            id: id.into_text(),
-            source: self.source(index),
-            event_type: event_type.clone(),
-        };
-        let hint = 384
-            + around.context.json().len()
-            + data.custom_attributes.map_or(0, |raw| raw.json().len());
-        Ok(MappedEvent::encode(head, time.seconds(), hint, |json| {
-            self.data_fields(json, kind, data, time.millis, around);
-        }))
-    }
-
-    /// The sender's attributes come first: of two fields with one name, the first stays.
-    fn data_fields(
-        &mut self,
-        json: &mut String,
-        kind: Kind,
-        data: &EventData<'_>,
-        millis: Option<i64>,
-        around: &Surroundings<'_, '_>,
-    ) {
-        let mut writer = FieldWriter::new(json, self.mapper.fields, &mut self.mapped.notes);
-        if let Some(attributes) = data.custom_attributes {
-            writer.attributes(attributes);
-        }
-        if kind == Kind::Unknown {
-            for (name, value) in &data.own {
-                writer.attribute(name, *value);
-            }
-        } else {
-            writer.known(kind.fields(), &|name| data.own(name));
-        }
-        if self.mapper.context.contains(&ContextGroup::Session) {
-            writer.known(context::SESSION, &|_| data.session_uuid);
-        }
-        if let (true, Some(location)) = (
-            self.mapper.context.contains(&ContextGroup::Location),
-            data.location,
-        ) {
-            writer.known(context::LOCATION, &|name| location.member(name));
-        }
-        writer.context(&around.context);
-        if let (Some(field), Some(millis)) = (&self.mapper.milliseconds_field, millis) {
-            writer.integer(field, millis);
-        }
-        writer.end();
-    }
-
-    fn source(&self, event: u32) -> Source {
-        Source {
-            batch: self.index,
-            event,
-        }
-    }
-
-    fn reject_batch(&mut self, reason: RejectReason, detail: String) {
-        let source = self.source(0);
-        self.mapped.rejected.push(Rejected {
-            source,
-            event_type: Cow::Borrowed(""),
-            reason,
-            detail,
-        });
-    }
-}
-
-/// The type of an event as it is reported: without a copy for those that are known.
-fn event_type_of(event: &Lenient<Event<'_>>) -> EventType {
-    let Lenient::Found(Event {
-        event_type: Some(raw),
-        ..
-    }) = event
-    else {
-        return Cow::Borrowed("");
+/// The text of the user's rules, if there are any.
+fn program<'p>(
+    spec: &'p MappingSpec,
+    given: Option<&'p str>,
+) -> Result<Option<&'p str>, MapperError> {
+    let Some(transform) = &spec.transform else {
+        return Ok(given);
     };
-    match raw.scalar() {
-        None => Cow::Borrowed(""),
-        Some(text) => Kind::ALL
-            .into_iter()
-            .filter_map(Kind::event_type)
-            .find(|known| *known == text)
-            .map_or_else(|| Cow::Owned(text.into_owned()), Cow::Borrowed),
+    match (
+        transform.jq.as_deref(),
+        given,
+        &transform.config_map_key_ref,
+    ) {
+        (Some(program), ..) | (None, Some(program), _) => Ok(Some(program)),
+        (None, None, Some(ConfigMapKeyRef { name, key })) => Err(MapperError::TransformMissing {
+            name: name.clone(),
+            key: key.clone(),
+        }),
+        (None, None, None) => Ok(None),
     }
 }

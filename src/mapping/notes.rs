@@ -31,6 +31,21 @@ pub enum Note {
 }
 
 impl Note {
+    /// Every one.
+    pub const ALL: [Self; 11] = [
+        Self::MissingTime,
+        Self::AbsurdTime,
+        Self::NameCut,
+        Self::FieldRenamed,
+        Self::FieldNameRefused,
+        Self::FieldDuplicate,
+        Self::FieldTooLong,
+        Self::FieldTooDeep,
+        Self::FieldWrongType,
+        Self::FieldUnreadable,
+        Self::FieldsTooMany,
+    ];
+
     /// The note as a word.
     pub const fn as_str(self) -> &'static str {
         match self {

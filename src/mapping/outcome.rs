@@ -64,6 +64,17 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
+    /// Every one.
+    pub const ALL: [Self; 7] = [
+        Self::NotSelected,
+        Self::ScreenLeft,
+        Self::Development,
+        Self::Replay,
+        Self::AliasRequest,
+        Self::NoUser,
+        Self::DroppedByTransform,
+    ];
+
     /// The reason as a word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -125,6 +136,24 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    /// Every one.
+    pub const ALL: [Self; 14] = [
+        Self::NotABatch,
+        Self::EventsNotAList,
+        Self::EventNotAnObject,
+        Self::NoEventType,
+        Self::NoData,
+        Self::DataNotAnObject,
+        Self::NoEventName,
+        Self::InvalidEmail,
+        Self::InvalidUserId,
+        Self::TooLarge,
+        Self::TransformFailed,
+        Self::TransformTooCostly,
+        Self::TransformOutput,
+        Self::AliasRequest,
+    ];
+
     /// The reason as a word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -159,44 +188,27 @@ pub struct MappedEvent {
 }
 
 impl MappedEvent {
-    /// Encodes an event. `data_fields` writes the object of that name.
-    pub(super) fn encode(
-        head: Head,
-        created_at: Option<i64>,
-        size_hint: usize,
-        data_fields: impl FnOnce(&mut String),
+    /// An event that goes out as `encoded`.
+    pub(super) fn new(
+        encoded: Encoded,
+        event_name: Arc<str>,
+        user: UserKey,
+        source: Source,
+        event_type: EventType,
     ) -> Self {
-        let mut json = String::with_capacity(size_hint);
-        json.push_str("{\"eventName\":");
-        push_text(&mut json, &head.event_name);
-        let (key, value) = match &head.user {
-            UserKey::Email(email) => (",\"email\":", email),
-            UserKey::UserId(id) => (",\"userId\":", id),
-        };
-        json.push_str(key);
-        push_text(&mut json, value);
-        json.push_str(",\"id\":\"");
-        let id_start = json.len();
-        json.push_str(&head.id);
-        let id = id_start..json.len();
-        json.push('"');
-        if let Some(seconds) = created_at {
-            json.push_str(",\"createdAt\":");
-            json.push_str(&seconds.to_string());
-        }
-        json.push_str(",\"dataFields\":");
-        let fields_start = json.len();
-        data_fields(&mut json);
-        let data_fields = fields_start..json.len();
-        json.push('}');
+        let Encoded {
+            json,
+            id,
+            data_fields,
+        } = encoded;
         Self {
             json,
             id,
             data_fields,
-            event_name: head.event_name,
-            user: head.user,
-            source: head.source,
-            event_type: head.event_type,
+            event_name,
+            user,
+            source,
+            event_type,
         }
     }
 
@@ -262,12 +274,61 @@ impl MappedEvent {
     }
 }
 
-/// What an event is known by.
-#[derive(Clone, Debug)]
-pub(super) struct Head {
-    pub event_name: Arc<str>,
-    pub user: UserKey,
-    pub id: String,
-    pub source: Source,
-    pub event_type: EventType,
+/// A `TrackRequest` as JSON, and where two of its members stand in it.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    pub json: String,
+    id: Range<usize>,
+    data_fields: Range<usize>,
+}
+
+/// The members of a `TrackRequest` but for its `dataFields`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head<'h> {
+    pub event_name: &'h str,
+    pub user: Option<User<'h>>,
+    pub id: &'h str,
+    pub created_at: Option<i64>,
+    /// Further members, each with a comma before it.
+    pub more: &'h str,
+}
+
+impl Encoded {
+    /// Encodes an event. `data_fields` writes the object of that name.
+    pub fn new(head: Head<'_>, size_hint: usize, data_fields: impl FnOnce(&mut String)) -> Self {
+        let mut json = String::with_capacity(size_hint);
+        json.push_str("{\"eventName\":");
+        push_text(&mut json, head.event_name);
+        match head.user {
+            Some(User::Email(email)) => {
+                json.push_str(",\"email\":");
+                push_text(&mut json, email);
+            }
+            Some(User::UserId(id)) => {
+                json.push_str(",\"userId\":");
+                push_text(&mut json, id);
+            }
+            None => {}
+        }
+        json.push_str(",\"id\":\"");
+        let id_start = json.len();
+        json.push_str(head.id);
+        let id = id_start..json.len();
+        json.push('"');
+        if let Some(seconds) = head.created_at {
+            json.push_str(",\"createdAt\":");
+            json.push_str(&seconds.to_string());
+        }
+        json.push_str(head.more);
+        json.push_str(",\"dataFields\":");
+        let fields_start = json.len();
+        data_fields(&mut json);
+        let data_fields = fields_start..json.len();
+        json.push('}');
+        Self {
+            json,
+            id,
+            data_fields,
+        }
+    }
 }

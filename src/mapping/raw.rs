@@ -1,6 +1,6 @@
 //! Values of JSON as they stand in the text, read only when someone asks.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -71,6 +71,12 @@ impl<'a> Raw<'a> {
         }
     }
 
+    /// A string's text, with replacement characters for escapes that spell none.
+    fn lossy_text(self) -> String {
+        let mut input = serde_json::Deserializer::from_str(self.0);
+        input.deserialize_bytes(LossyText).unwrap_or_default()
+    }
+
     /// The text of a string, a number or a boolean. Empty text is no value: mParticle sends it
     /// for what is not known.
     pub fn scalar(self) -> Option<Cow<'a, str>> {
@@ -102,8 +108,7 @@ impl<'a> Raw<'a> {
     pub fn each_member(self, visit: impl FnMut(Cow<'a, str>, Raw<'a>)) {
         if self.shape() == Shape::Object {
             let mut input = serde_json::Deserializer::from_str(self.0);
-            // The text was found to be well-formed before, so this ends without an error, but
-            // for keys with escapes that spell no character: then the rest is left out.
+            // The text was found to be well-formed before, so this ends without an error.
             let _ = input.deserialize_map(Members(visit));
         }
     }
@@ -116,15 +121,43 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// An object's member of that name.
+    /// An object's first member of that name, if it is not null. What comes after it is not
+    /// read.
     pub fn member(self, name: &str) -> Option<Raw<'a>> {
         let mut found = None;
-        self.each_member(|key, value| {
-            if key == name {
-                found = value.present();
+        if self.shape() == Shape::Object {
+            let mut input = serde_json::Deserializer::from_str(self.0);
+            // An error tells that not all was read.
+            let _ = input.deserialize_map(Find {
+                name,
+                found: &mut found,
+            });
+        }
+        found.and_then(Raw::present)
+    }
+}
+
+struct Find<'f, 'a> {
+    name: &'f str,
+    found: &'f mut Option<Raw<'a>>,
+}
+
+impl<'de> Visitor<'de> for Find<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Key<'de>>()? {
+            let value = map.next_value()?;
+            if key.0 == self.name {
+                *self.found = Some(value);
+                break;
             }
-        });
-        found
+        }
+        Ok(())
     }
 }
 
@@ -134,16 +167,41 @@ impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
     }
 }
 
-/// A member's name, borrowed from the text where nothing in it is escaped.
-#[derive(Deserialize)]
-pub struct Key<'a>(#[serde(borrow)] pub Cow<'a, str>);
+/// A member's name, borrowed from the text where nothing in it is escaped. Escapes that spell no
+/// character, half a surrogate pair, become replacement characters: a name is no reason to lose
+/// what stands beside it.
+pub struct Key<'a>(pub Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let raw = Raw::deserialize(input)?;
+        Ok(Self(match raw.plain_text() {
+            Some(plain) => Cow::Borrowed(plain),
+            None => Cow::Owned(raw.lossy_text()),
+        }))
+    }
+}
+
+struct LossyText;
+
+impl Visitor<'_> for LossyText {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_bytes<E>(self, text: &[u8]) -> Result<String, E> {
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+}
 
 struct Members<F>(F);
 
 impl<'de, F: FnMut(Cow<'de, str>, Raw<'de>)> Visitor<'de> for Members<F> {
     type Value = ();
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
@@ -160,7 +218,7 @@ struct Elements<F>(F);
 impl<'de, F: FnMut(Raw<'de>)> Visitor<'de> for Elements<F> {
     type Value = ();
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array")
     }
 

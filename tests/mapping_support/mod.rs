@@ -29,7 +29,9 @@ pub fn batch(events: &[(&str, Value)]) -> String {
         .map(|(index, (event_type, data))| {
             let mut data = data.clone();
             let members = data.as_object_mut().expect("data is an object");
-            members.entry("timestamp_unixtime_ms").or_insert(json!(1_764_057_600_000i64));
+            members
+                .entry("timestamp_unixtime_ms")
+                .or_insert(json!(1_764_057_600_000i64));
             members
                 .entry("source_message_id")
                 .or_insert(json!(format!("A1A1A1A1-0000-4000-8000-{index:012}")));
@@ -68,7 +70,10 @@ pub fn map_for(spec: &MappingSpec, project: ProjectType, body: &str) -> Mapped {
 /// Maps one event and gives what Iterable would get.
 pub fn map_one(spec: &MappingSpec, event_type: &str, data: Value) -> Value {
     let mapped = map_batch(spec, &batch(&[(event_type, data)]));
-    let event = mapped.events.first().unwrap_or_else(|| panic!("not forwarded: {mapped:?}"));
+    let event = mapped
+        .events
+        .first()
+        .unwrap_or_else(|| panic!("not forwarded: {mapped:?}"));
     serde_json::from_str(event.json()).expect("the event is JSON")
 }
 
@@ -78,7 +83,10 @@ pub fn sample_path(name: &str) -> PathBuf {
     let file = std::fs::read_dir(&directory)
         .expect("the samples are there")
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)));
+        .find(|path| {
+            path.file_name()
+                .is_some_and(|file| file.to_string_lossy().starts_with(name))
+        });
     file.unwrap_or_else(|| panic!("no sample {name}"))
 }
 
