@@ -59,6 +59,9 @@ pub struct DrainArgs {
     /// ambient AWS identity.
     #[arg(long)]
     pub aws_credentials_dir: Option<PathBuf>,
+    /// The jq program, where the forwarder refers to a ConfigMap for it.
+    #[arg(long, value_name = "FILE")]
+    pub transform: Option<PathBuf>,
     /// Where the report is written at the end of the run, as JSON of at most 4,096 bytes.
     #[arg(long)]
     pub report_file: Option<PathBuf>,

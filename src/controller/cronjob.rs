@@ -6,7 +6,7 @@ use k8s_openapi::{
     api::{
         batch::v1::{CronJob, CronJobSpec, Job, JobSpec, JobTemplateSpec},
         core::v1::{
-            Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, KeyToPath,
+            Capabilities, ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, KeyToPath,
             ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec,
             ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
             VolumeMount,
@@ -21,7 +21,7 @@ use kube::Resource;
 use serde_json::json;
 
 use super::plan::{Plan, short_hash};
-use crate::api::EventForwarder;
+use crate::api::{ConfigMapKeyRef, EventForwarder};
 
 /// The label that marks what this controller made.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -42,6 +42,8 @@ const CONFIG_FILE: &str = "forwarder.json";
 const API_KEY_DIR: &str = "/var/run/secrets/eventforwarder.io/iterable";
 const API_KEY_FILE: &str = "api-key";
 const AWS_DIR: &str = "/var/run/secrets/eventforwarder.io/aws";
+const MAPPING_DIR: &str = "/etc/event-forwarder-mapping";
+const TRANSFORM_FILE: &str = "transform.jq";
 const REPORT_FILE: &str = "/dev/termination-log";
 /// The user and group "nonroot" that the image is built with.
 const NON_ROOT: i64 = 65_532;
@@ -298,7 +300,15 @@ fn arguments(forwarder: &EventForwarder) -> Vec<String> {
     if forwarder.spec.queue.credentials_secret_ref.is_some() {
         arguments.push(format!("--aws-credentials-dir={AWS_DIR}"));
     }
+    if transform_ref(forwarder).is_some() {
+        arguments.push(format!("--transform={MAPPING_DIR}/{TRANSFORM_FILE}"));
+    }
     arguments
+}
+
+/// The ConfigMap that holds the user's rules, if the spec does not hold them itself.
+fn transform_ref(forwarder: &EventForwarder) -> Option<&ConfigMapKeyRef> {
+    forwarder.spec.mapping.transform.as_ref()?.config_map_key_ref.as_ref()
 }
 
 fn mounts(forwarder: &EventForwarder) -> Vec<(Volume, &'static str)> {
@@ -322,7 +332,27 @@ fn mounts(forwarder: &EventForwarder) -> Vec<(Volume, &'static str)> {
     if let Some(credentials) = &spec.queue.credentials_secret_ref {
         mounts.push((secret_volume("aws", &credentials.name, None), AWS_DIR));
     }
+    if let Some(rules) = transform_ref(forwarder) {
+        mounts.push((rules_volume(rules), MAPPING_DIR));
+    }
     mounts
+}
+
+fn rules_volume(rules: &ConfigMapKeyRef) -> Volume {
+    Volume {
+        name: "mapping".to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: rules.name.clone(),
+            default_mode: Some(0o644),
+            items: Some(vec![KeyToPath {
+                key: rules.key.clone(),
+                path: TRANSFORM_FILE.to_owned(),
+                mode: None,
+            }]),
+            optional: None,
+        }),
+        ..Volume::default()
+    }
 }
 
 fn resource_volume() -> Volume {

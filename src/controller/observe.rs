@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{Pod, Secret},
+    core::v1::{ConfigMap, Pod, Secret},
 };
 use kube::{Api, ResourceExt, api::ListParams};
 
@@ -90,6 +90,27 @@ pub async fn secrets(
             session_token: value(&secret, SESSION_TOKEN),
         })
     }))
+}
+
+/// Reads the user's rules, where the forwarder refers to a ConfigMap for them; none if there is
+/// no such ConfigMap or key.
+///
+/// # Errors
+/// When the API server fails or does not answer.
+pub async fn transform(
+    api: &Api<ConfigMap>,
+    namespace: &str,
+    spec: &EventForwarderSpec,
+) -> Result<Option<String>, Error> {
+    let transform = spec.mapping.transform.as_ref();
+    let Some(reference) = transform.and_then(|transform| transform.config_map_key_ref.as_ref()) else {
+        return Ok(None);
+    };
+    let name = &reference.name;
+    let config_map = Call::new("get", format!("ConfigMap {namespace}/{name}"))
+        .run(api.get_opt(name))
+        .await?;
+    Ok(config_map.and_then(|config_map| config_map.data?.remove(&reference.key)))
 }
 
 async fn get_secret(

@@ -7,7 +7,10 @@ use croner::{
 use jiff::{Timestamp, tz::TimeZone};
 use sha2::{Digest, Sha256};
 
-use crate::api::EventForwarderSpec;
+use crate::{
+    api::EventForwarderSpec,
+    mapping::{Mapper, MapperError},
+};
 
 /// Kubernetes takes no CronJob with a longer name: each Job's name adds 11 characters, and
 /// a Job's name must fit a label.
@@ -53,6 +56,15 @@ impl Plan {
             schedule: Schedule::parse(&spec.schedule, spec.time_zone.as_deref())?,
         })
     }
+}
+
+/// Whether runs could use the mapping. `transform` is the text of the user's rules, where the
+/// spec refers to a ConfigMap for them.
+///
+/// # Errors
+/// What a run would end with, before it touches the queue.
+pub fn check_mapping(spec: &EventForwarderSpec, transform: Option<&str>) -> Result<(), MapperError> {
+    Mapper::new(&spec.mapping, spec.iterable.project_type, transform).map(|_| ())
 }
 
 /// The name of a forwarder's CronJob: the forwarder's own if it fits, else its beginning and

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
-    core::v1::{Pod, Secret},
+    core::v1::{ConfigMap, Pod, Secret},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -30,7 +30,7 @@ use super::{
     error::{Call, Error},
     metrics::Metrics,
     observe::{self, Pending, Report, Run},
-    plan::Plan,
+    plan::{self, Plan},
     status::{self, Learned},
 };
 use crate::api::{EventForwarder, EventForwarderStatus};
@@ -39,9 +39,9 @@ use crate::api::{EventForwarder, EventForwarderStatus};
 /// watch of all others.
 pub type Guarded = DeserializeGuard<EventForwarder>;
 
-/// How soon a missing Secret is looked for again. Secrets are not watched: that would take the
-/// right to list them.
-const SECRET_PAUSE: Duration = Duration::from_secs(15);
+/// How soon a missing Secret or ConfigMap is looked for again. They are not watched: that would
+/// take the right to list them.
+const MISSING_PAUSE: Duration = Duration::from_secs(15);
 /// How soon a run whose container has not started is looked at again.
 const PENDING_PAUSE: Duration = Duration::from_secs(30);
 /// How soon a forwarder whose run is due is looked at again.
@@ -132,6 +132,13 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         &forwarder.spec,
     )
     .await?;
+    let transform = observe::transform(
+        &Api::<ConfigMap>::namespaced(client.clone(), &namespace),
+        &namespace,
+        &forwarder.spec,
+    )
+    .await?;
+    let mapping = plan::check_mapping(&forwarder.spec, transform.as_deref());
     let seen = runs_seen(forwarder, plan.as_ref().ok(), context, &namespace, now).await?;
     let depth = secrets.as_ref().ok().and_then(|credentials| {
         let target = Target {
@@ -148,7 +155,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         Ok(plan) => {
             let around = Surroundings {
                 image: &context.image,
-                paused: secrets.is_err(),
+                paused: secrets.is_err() || mapping.is_err(),
             };
             let desired = cronjob::desired(forwarder, plan, around);
             let api = Api::<CronJob>::namespaced(client.clone(), &namespace);
@@ -157,7 +164,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         }
     };
 
-    let request = run_request(forwarder).filter(|_| secrets.is_ok());
+    let request = run_request(forwarder).filter(|_| secrets.is_ok() && mapping.is_ok());
     let job = request
         .zip(cronjob.as_deref())
         .and_then(|(request, cronjob)| cronjob::run_now(cronjob, request));
@@ -169,6 +176,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         run_request: job.is_some().then_some(request).flatten(),
         plan: plan.as_ref(),
         secrets: secrets.as_ref().map(|_| ()),
+        mapping: mapping.as_ref().copied(),
         applied: applied.as_ref(),
         last_scheduled: cronjob.as_deref().and_then(last_scheduled),
         runs: &seen.runs,
@@ -232,8 +240,8 @@ fn last_scheduled(cronjob: &CronJob) -> Option<Timestamp> {
 /// When to look again although nothing was heard of.
 fn next_look(status: &EventForwarderStatus, learned: &Learned<'_>, now: Timestamp) -> Duration {
     let mut pause = RESYNC;
-    if learned.secrets.is_err() {
-        pause = pause.min(SECRET_PAUSE);
+    if learned.held_back() {
+        pause = pause.min(MISSING_PAUSE);
     }
     if learned.pending.is_some_and(|pending| !pending.too_long) {
         pause = pause.min(PENDING_PAUSE);

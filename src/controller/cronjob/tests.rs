@@ -155,3 +155,14 @@ fn aws_credentials_are_mounted_only_when_the_forwarder_brings_its_own() {
     );
     assert!(!args(&built(json!({}))).contains("--aws-credentials-dir"));
 }
+
+#[test]
+fn rules_in_a_config_map_are_mounted_where_the_run_looks_for_them() {
+    let cronjob = built(json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules"}}}}));
+    let pod = pod(&cronjob);
+    let args = pod["containers"][0]["args"].to_string();
+    assert!(args.contains("--transform=/etc/event-forwarder-mapping/transform.jq"), "{args}");
+    let volumes = pod["volumes"].as_array().expect("volumes");
+    let rules = volumes.iter().find(|volume| volume["name"] == "mapping").expect("the rules' volume");
+    assert_eq!(rules["configMap"]["name"], "rules");
+}

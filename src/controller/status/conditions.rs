@@ -15,6 +15,7 @@ use crate::{
         observe::SecretProblem,
         plan::PlanError,
     },
+    mapping::MapperError,
 };
 
 const READY: &str = "Ready";
@@ -174,6 +175,13 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
     if forwarder.spec.suspend {
         return finding("False", "Suspended", "no runs start while spec.suspend is true; messages wait in the queue, no longer than its retention time".to_owned());
     }
+    if let Err(error) = learned.mapping {
+        return finding(
+            "False",
+            mapping_reason(error),
+            format!("runs are held back, since they could not map any event: {error}"),
+        );
+    }
     if learned.secrets.is_err() {
         return finding(
             "False",
@@ -279,6 +287,14 @@ fn dead_letters_empty(queue: Option<&QueueDepth>) -> Finding {
             "DeadLettersPresent",
             format!("about {count} messages are in the dead-letter queue. Look at why, mend it, and move them back to the queue before their retention time ends"),
         ),
+    }
+}
+
+const fn mapping_reason(error: &MapperError) -> &'static str {
+    match error {
+        MapperError::TransformMissing { .. } => "TransformMissing",
+        MapperError::Transform(_) => "InvalidTransform",
+        MapperError::Template { .. } | MapperError::PlaceholderNeedsEmailProject => "InvalidMapping",
     }
 }
 

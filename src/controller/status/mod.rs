@@ -15,7 +15,10 @@ use super::{
     observe::{Pending, Report, Run, SecretProblem},
     plan::{Plan, PlanError},
 };
-use crate::api::{EventForwarder, EventForwarderStatus, QueueDepth};
+use crate::{
+    api::{EventForwarder, EventForwarderStatus, QueueDepth},
+    mapping::MapperError,
+};
 
 /// All that one reconciliation learned.
 pub struct Learned<'a> {
@@ -23,6 +26,8 @@ pub struct Learned<'a> {
     pub plan: Result<&'a Plan, &'a PlanError>,
     /// The Secrets.
     pub secrets: Result<(), &'a SecretProblem>,
+    /// The mapping, tried.
+    pub mapping: Result<(), &'a MapperError>,
     /// What became of the CronJob; none if the plan did not allow one.
     pub applied: Option<&'a Applied>,
     /// The request for a run now that was met just now.
@@ -37,6 +42,13 @@ pub struct Learned<'a> {
     pub pending: Option<&'a Pending>,
     /// The queue's depth; none before the first poll.
     pub depth: Option<&'a Reading>,
+}
+
+impl Learned<'_> {
+    /// Whether runs are held back since they could not do their work.
+    pub const fn held_back(&self) -> bool {
+        self.secrets.is_err() || self.mapping.is_err()
+    }
 }
 
 /// The status that `forwarder` should have.
@@ -71,7 +83,7 @@ fn next_run_time(
     learned: &Learned<'_>,
     now: Timestamp,
 ) -> Option<Time> {
-    if forwarder.spec.suspend || learned.secrets.is_err() {
+    if forwarder.spec.suspend || learned.held_back() {
         return None;
     }
     let announced = conditions::broken_promise(forwarder, learned).filter(|due| {

@@ -4,7 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::{EventCounts, MessageCounts, RequestCounts},
-    controller::{depth::DepthProblem, observe::End},
+    controller::{depth::DepthProblem, observe::End, plan::check_mapping},
     drain::report::{Outcome, RunReport},
     sqs::Depth,
 };
@@ -64,6 +64,7 @@ impl World {
 
     fn status(&self) -> EventForwarderStatus {
         let plan = Plan::new("mparticle", &self.forwarder.spec);
+        let mapping = check_mapping(&self.forwarder.spec, None);
         let reports: Vec<_> = unrecorded(self.forwarder.status.as_ref(), &self.runs)
             .into_iter()
             .map(|run| {
@@ -76,6 +77,7 @@ impl World {
         let learned = Learned {
             plan: plan.as_ref(),
             secrets: self.secrets.as_ref().map(|()| ()),
+            mapping: mapping.as_ref().copied(),
             applied: self.applied.as_ref(),
             runs: &self.runs,
             reports: &reports,
@@ -211,7 +213,10 @@ fn a_suspended_forwarder_is_ready_says_so_and_has_no_next_run() {
 
 #[test]
 fn what_stands_in_the_way_of_the_cronjob_is_a_condition() {
-    let cases: [(serde_json::Value, Option<Applied>, &str); 5] = [
+    let cases: [(serde_json::Value, Option<Applied>, &str); 8] = [
+        (json!({"mapping": {"transform": {"jq": "del(.dataFields"}}}), Some(Applied::InPlace), "InvalidTransform"),
+        (json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules"}}}}), Some(Applied::InPlace), "TransformMissing"),
+        (json!({"mapping": {"eventName": {"screenView": "{no_such_field"}}}), Some(Applied::InPlace), "InvalidMapping"),
         (json!({"schedule": "5-3 * * * *"}), None, "InvalidSchedule"),
         (json!({"timeZone": "Mars/Base"}), None, "InvalidTimeZone"),
         (
