@@ -19,8 +19,8 @@ lint: ## Check format, lints, dependencies and scripts
 	cargo deny --locked check bans licenses sources
 	shellcheck .ci/run demo/up demo/down demo/common tests/run tests/cluster/cluster tests/cluster/selftest tests/sqs/setup deploy/build-image
 
-crd: ## Write the resource's definition to where crds/ and the chart keep it
-	cargo run --quiet --locked -- crd > crds/eventforwarder.yaml
-	cp crds/eventforwarder.yaml charts/event-forwarder/files/crd.yaml
+crd: ## Write the definition and the manifests made of it anew (needs helm)
+	cargo build --quiet --locked
+	deploy/generate $${CARGO_TARGET_DIR:-target}/debug/event-forwarder
 
 .PHONY: help demo demo-down test lint crd

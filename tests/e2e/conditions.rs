@@ -4,7 +4,7 @@ use k8s_openapi::api::batch::v1::CronJob;
 use kube::{Api, ResourceExt, api::DynamicObject};
 use serde_json::json;
 
-use crate::world::{Shared, World, condition, kubectl, kubectl_apply};
+use crate::world::{Shared, World, apply_json, condition, kubectl, kubectl_apply, sample};
 
 pub async fn a_missing_secret_is_named_and_the_forwarder_resumes_when_it_appears(shared: &Shared) {
     let world = World::new(shared, "no-secret").await;
@@ -129,4 +129,41 @@ pub async fn an_object_that_can_not_be_read_stops_nobody_else(shared: &Shared) {
         ready["type"] == "Ready" && ready["reason"] == "Unreadable" && object.name_any() == "odd"
     })
     .await;
+}
+
+pub async fn rules_in_a_config_map_are_checked_before_any_run(shared: &Shared) {
+    let world = World::new(shared, "rules").await;
+    world.give_key().await;
+    let rules = async |program: &str| {
+        apply_json(
+            &world.client,
+            json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "rules", "namespace": world.namespace},
+                "data": {"transform.jq": program},
+            }),
+        )
+        .await;
+    };
+    let spec = json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules"}}}});
+    world.apply("mparticle", spec).await;
+    let told = async |reason: &str| {
+        let status = world
+            .status_until("mparticle", reason, |status| condition(status, "Scheduled").1 == reason)
+            .await;
+        condition(&status, "Scheduled").2.to_owned()
+    };
+    let message = told("TransformMissing").await;
+    assert!(message.contains("ConfigMap rules"), "{message}");
+    rules(".dataFields.tier = ").await;
+    let message = told("InvalidTransform").await;
+    assert!(message.contains("spec.mapping.transform"), "{message}");
+    rules(r#".dataFields.tier = "gold""#).await;
+    told("CronJobInPlace").await;
+
+    world.queue.send(&[sample("01-session-and-screens-list-identities.json")]).await.expect("sending");
+    world.run_now("mparticle", "now").await;
+    let events = world.iterable.handle.events();
+    assert_eq!(events.len(), 4);
+    assert!(events.iter().all(|event| event.event["dataFields"]["tier"] == "gold"), "{events:#?}");
 }

@@ -55,6 +55,7 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         conditions::a_missing_secret_is_named_and_the_forwarder_resumes_when_it_appears,
         conditions::a_missing_queue_is_a_condition,
         conditions::an_invalid_schedule_is_refused_with_a_sentence,
+        conditions::rules_in_a_config_map_are_checked_before_any_run,
         conditions::an_object_that_can_not_be_read_stops_nobody_else,
         ownership::a_changed_schedule_reaches_the_cronjob,
         ownership::a_hand_edited_cronjob_is_put_back,

@@ -562,3 +562,44 @@ fn nothing_new_gives_the_same_status() {
     let second = world.then("2026-03-01T12:45:00Z").status();
     assert_eq!(first, second);
 }
+
+/// The document is the closed list: a reason that it does not hold must not reach a user.
+#[test]
+fn every_reason_is_documented() {
+    let document = include_str!("../../../docs/conditions.md");
+    let source = include_str!("conditions.rs");
+    let words = source.split('"').skip(1).step_by(2);
+    let reasons = words.filter(|word| {
+        word.len() > 4
+            && word.starts_with(|first: char| first.is_ascii_uppercase())
+            && word.chars().all(|letter| letter.is_ascii_alphabetic())
+            && *word != "False"
+            && *word != "Unknown"
+    });
+    let mut seen = 0;
+    for reason in reasons {
+        seen += 1;
+        assert!(document.contains(&format!("| {reason} |")), "{reason} is not documented");
+    }
+    assert!(seen > 20, "only {seen} reasons were found in the source");
+}
+
+#[test]
+fn every_outcome_is_documented_with_its_exit_code() {
+    let document = include_str!("../../../docs/conditions.md");
+    let all = [
+        Outcome::Drained,
+        Outcome::Deadline,
+        Outcome::Interrupted,
+        Outcome::SinkDown,
+        Outcome::KeyRefused,
+        Outcome::QueueDenied,
+        Outcome::BadConfiguration,
+        Outcome::Panicked,
+    ];
+    for outcome in all {
+        let verdict = if runs::succeeded(&outcome.to_string()) { "True" } else { "False" };
+        let row = format!("| {outcome} | {} | {verdict} |", outcome.exit_code());
+        assert!(document.contains(&row), "no row {row}");
+    }
+}
