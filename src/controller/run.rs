@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, future::join_all};
+use futures::{FutureExt, StreamExt, future::join_all};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::batch::v1::{CronJob, Job},
@@ -221,6 +221,15 @@ async fn watch(
         changes.recv().await.map(|forwarder| (forwarder, changes))
     });
 
+    // Without them, a forwarder would seem to have no runs. Awaited once for all reconciliations:
+    // of several that wait for a store themselves, kube-runtime wakes only the last. They fail to
+    // become ready only while the controller stops.
+    let (cronjobs_known, jobs_known) = (cronjobs.clone(), jobs.clone());
+    let stores_known = async move {
+        let _ = tokio::join!(cronjobs_known.wait_until_ready(), jobs_known.wait_until_ready());
+    }
+    .boxed()
+    .shared();
     let control = Controller::for_stream(forwarder_stream, forwarders.clone())
         .owns_stream(cronjob_stream)
         .watches_stream(job_stream, |job| forwarder_of(&job))
@@ -229,11 +238,9 @@ async fn watch(
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
             move |forwarder, context: Arc<Context>| {
-                let (cronjobs, jobs) = (cronjobs.clone(), jobs.clone());
+                let stores_known = stores_known.clone();
                 async move {
-                    // Without them, a forwarder would seem to have no runs. They fail to become
-                    // ready only while the controller stops.
-                    let _ = tokio::join!(cronjobs.wait_until_ready(), jobs.wait_until_ready());
+                    stores_known.await;
                     reconcile(forwarder, context).await
                 }
             },

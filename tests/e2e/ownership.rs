@@ -7,11 +7,13 @@ use k8s_openapi::api::{
 };
 use kube::{
     ResourceExt,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::json;
 
-use crate::world::{Shared, World, apply_json, condition, eventually, gone, kubectl};
+use crate::world::{
+    SYSTEM, Shared, World, apply_json, condition, eventually, gone, kubectl, kubectl_apply,
+};
 
 fn schedule(cronjob: &CronJob) -> &str {
     cronjob
@@ -245,4 +247,24 @@ pub async fn a_long_name_gets_a_cronjob_all_the_same(shared: &Shared) {
                 .is_some_and(|run| run.job_name == "now" && run.finished_at.is_some())
         })
         .await;
+}
+
+pub async fn a_controller_that_starts_takes_up_every_forwarder(shared: &Shared) {
+    let world = World::new(shared, "restart").await;
+    world.give_key().await;
+    let names: Vec<_> = (0..40).map(|n| format!("forwarder-{n}")).collect();
+    let apply_all = async |schedule: &str| {
+        let spec = json!({"schedule": schedule, "suspend": true});
+        let items: Vec<_> = names.iter().map(|name| world.manifest(name, spec.clone())).collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+        kubectl_apply(&list).await.expect("kubectl apply");
+    };
+    apply_all("0 0 1 1 *").await;
+    kubectl(&["delete", "pods", "--namespace", SYSTEM, "--all", "--wait=false"]).await;
+    apply_all("0 0 2 2 *").await;
+    eventually("each has its CronJob, by the schedule that it was given meanwhile", async || {
+        let cronjobs = world.api::<CronJob>().list(&ListParams::default()).await.expect("CronJobs").items;
+        cronjobs.iter().filter(|cronjob| schedule(cronjob) == "0 0 2 2 *").count() == names.len()
+    })
+    .await;
 }

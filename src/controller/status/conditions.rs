@@ -25,6 +25,7 @@ const SCHEDULED: &str = "Scheduled";
 const LAST_RUN_SUCCEEDED: &str = "LastRunSucceeded";
 const DEAD_LETTERS_EMPTY: &str = "DeadLettersEmpty";
 const RUN_OVERDUE: &str = "RunOverdue";
+const RUN_PENDING: &str = "RunPending";
 
 /// A message longer than this is cut: conditions are read in terminals.
 const MAX_MESSAGE_CHARS: usize = 1024;
@@ -65,7 +66,7 @@ pub fn all(
 ) -> Vec<Condition> {
     let findings = vec![
         secrets_available(learned.secrets),
-        queue_reachable(learned.depth),
+        queue_reachable(previous, status.observed_generation, learned.depth),
         scheduled(forwarder, learned, now),
         last_run_succeeded(previous, status, learned),
         dead_letters_empty(status.queue.as_ref()),
@@ -122,19 +123,31 @@ fn secrets_available(secrets: Result<(), &SecretProblem>) -> Finding {
     }
 }
 
-fn queue_reachable(depth: Option<&Reading>) -> Finding {
-    let finding = |status, reason: &str, message: String| {
-        Finding::new(QUEUE_REACHABLE, status, reason, message)
-    };
+fn queue_reachable(
+    previous: &EventForwarderStatus,
+    generation: Option<i64>,
+    depth: Option<&Reading>,
+) -> Finding {
+    let finding =
+        |status, reason: &str, message: String| Finding::new(QUEUE_REACHABLE, status, reason, message);
     match depth {
-        None => finding(
-            "Unknown",
-            "NotReadYet",
-            "the queue's depth has not been read yet".to_owned(),
-        ),
         Some(Ok(_)) => finding("True", "Reachable", "the queue answers".to_owned()),
         Some(Err(DepthProblem { reason, message })) => finding("False", reason, message.clone()),
+        // A controller that has just started knows nothing against what was found before.
+        None => (previous.observed_generation == generation)
+            .then(|| as_before(previous, QUEUE_REACHABLE))
+            .flatten()
+            .unwrap_or_else(|| {
+                finding("Unknown", "NotReadYet", "the queue's depth has not been read yet".to_owned())
+            }),
     }
+}
+
+/// The verdict of a type that status holds, if it is one.
+fn as_before(previous: &EventForwarderStatus, type_: &'static str) -> Option<Finding> {
+    let before = previous.conditions.iter().find(|condition| condition.type_ == type_)?;
+    let status = ["True", "False"].into_iter().find(|status| *status == before.status)?;
+    Some(Finding::new(type_, status, &before.reason, &before.message))
 }
 
 fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) -> Finding {
@@ -223,7 +236,7 @@ fn last_run_succeeded(
     if let Some(pending) = learned.pending.filter(|pending| pending.too_long) {
         return finding(
             "False",
-            "RunPending",
+            RUN_PENDING,
             format!(
                 "Job {} has not started its container: {}",
                 run.job_name, pending.why
@@ -232,25 +245,9 @@ fn last_run_succeeded(
     }
     // A run that is under way says nothing yet: the verdict on the one before it stays.
     if run.outcome == RUNNING {
-        let before = previous.recent_runs.first().and_then(|_| {
-            previous
-                .conditions
-                .iter()
-                .find(|condition| condition.type_ == LAST_RUN_SUCCEEDED)
-        });
-        return match before {
-            Some(before) if before.status == "True" => {
-                finding("True", &before.reason, before.message.clone())
-            }
-            Some(before) if before.status == "False" => {
-                finding("False", &before.reason, before.message.clone())
-            }
-            _ => finding(
-                "Unknown",
-                "NoRunYet",
-                "the first run is under way".to_owned(),
-            ),
-        };
+        return as_before(previous, LAST_RUN_SUCCEEDED)
+            .filter(|before| before.reason != RUN_PENDING)
+            .unwrap_or_else(|| finding("Unknown", "NoRunYet", "the first run is under way".to_owned()));
     }
     if succeeded(&run.outcome) {
         let events = &run.events;

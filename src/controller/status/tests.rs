@@ -603,3 +603,13 @@ fn every_outcome_is_documented_with_its_exit_code() {
         assert!(document.contains(&row), "no row {row}");
     }
 }
+
+#[test]
+fn a_controller_that_has_just_started_keeps_what_was_found_of_the_queue() {
+    let mut world = World::well().then("2026-03-01T12:31:00Z");
+    world.depth = None;
+    assert_condition(&world.status(), "QueueReachable", "True", "Reachable");
+    world.forwarder.metadata.generation = Some(3);
+    world.forwarder.status.as_mut().expect("a status").observed_generation = Some(2);
+    assert_condition(&world.status(), "QueueReachable", "Unknown", "NotReadYet");
+}
