@@ -35,6 +35,12 @@ pub struct ControllerArgs {
     /// Namespaces to watch, comma-separated. All, if none is given.
     #[arg(long, env = "EVENT_FORWARDER_WATCH_NAMESPACES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
+    /// The namespace of the lease that keeps replicas apart. Left out: this is the only replica.
+    #[arg(long, env = "EVENT_FORWARDER_LEASE_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// This replica's name in the lease, unlike any other's.
+    #[arg(long, env = "POD_NAME", default_value = "event-forwarder")]
+    pub identity: String,
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: std::net::SocketAddr,

@@ -1,25 +1,89 @@
 //! Starts one mode of the binary and turns its error into an exit code.
 
-use std::process::ExitCode;
+use std::{future::Future, process::ExitCode};
 
 use clap::Parser;
 use event_forwarder::{
     api::EventForwarder,
     cli::{Cli, Command},
-    map,
+    controller, drain, map, telemetry,
 };
 use kube::CustomResourceExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Crd => {
-            print!(
-                "{}",
-                serde_saphyr::to_string(&EventForwarder::crd()).unwrap_or_default()
-            );
-            ExitCode::SUCCESS
+    let command = Cli::parse().command;
+    // The one crypto provider of the process, before any client is made: with none, or two, the
+    // first TLS connection would panic.
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
+        eprintln!(
+            "error: another crypto provider is installed already; this is a fault of the build"
+        );
+        return ExitCode::FAILURE;
+    }
+    match command {
+        Command::Crd => print_crd(),
+        Command::Controller(args) => {
+            telemetry::init();
+            run(async {
+                controller::run(args, stop_on_signal()?).await?;
+                Ok(ExitCode::SUCCESS)
+            })
+        }
+        Command::Drain(args) => {
+            telemetry::init();
+            run(async {
+                let outcome = drain::command(args, stop_on_signal()?).await;
+                Ok(ExitCode::from(outcome.exit_code()))
+            })
         }
         Command::Map(args) => map::run(&args),
-        _ => ExitCode::FAILURE,
     }
+}
+
+fn print_crd() -> ExitCode {
+    match serde_saphyr::to_string(&EventForwarder::crd()) {
+        Ok(yaml) => {
+            print!("{yaml}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error.into()),
+    }
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+fn run(mode: impl Future<Output = Result<ExitCode, AnyError>>) -> ExitCode {
+    tokio::runtime::Runtime::new()
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(mode))
+        .unwrap_or_else(|error| failed(&error))
+}
+
+fn failed(error: &AnyError) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+/// A token that is cancelled by SIGTERM or SIGINT.
+fn stop_on_signal() -> std::io::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to stop; ends what is under way");
+        stopped.cancel();
+    });
+    Ok(stop)
 }

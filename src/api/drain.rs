@@ -11,16 +11,71 @@ pub struct DrainSpec {
     /// and ends; the rest waits for the next run. Default "50m".
     #[serde(default = "default_max_duration")]
     pub max_duration: Duration,
+
+    /// How many messages a run receives at most; the rest waits for the next run. Left out: no
+    /// such limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_messages: Option<u64>,
+
+    /// What happens to rejected events: those that the mapping can't read, or that Iterable
+    /// will never take. DeadLetter: just those events go to the dead-letter queue, with the
+    /// reason, and the message is deleted. Leave: the message stays for the queue's own redrive
+    /// policy. Drop: they are discarded, and counted. Without a dead-letter queue, or without
+    /// the right to send to it, DeadLetter acts as Leave. Default DeadLetter.
+    #[serde(default)]
+    pub rejected: RejectedEvents,
+
+    /// How many bytes of messages and events a run holds at most, roughly half of the memory
+    /// that it takes. Default 67108864, 64 MiB.
+    #[serde(default = "default_max_bytes_in_flight")]
+    #[schemars(range(min = 4_194_304, max = 4_294_967_296u64))]
+    pub max_bytes_in_flight: u64,
+
+    /// How many requests to Iterable are under way at once, at most. Default 8.
+    #[serde(default = "default_concurrency")]
+    #[schemars(range(min = 1, max = 64))]
+    pub concurrency: u32,
+
+    /// How long a received message stays invisible, extended while the run holds it. Left out:
+    /// the queue's own timeout. Example: "2m".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visibility_timeout: Option<Duration>,
+}
+
+/// What happens to rejected events.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RejectedEvents {
+    /// They go to the dead-letter queue.
+    #[default]
+    DeadLetter,
+    /// Their message stays.
+    Leave,
+    /// They are discarded.
+    Drop,
 }
 
 impl Default for DrainSpec {
     fn default() -> Self {
         Self {
             max_duration: default_max_duration(),
+            max_messages: None,
+            rejected: RejectedEvents::default(),
+            max_bytes_in_flight: default_max_bytes_in_flight(),
+            concurrency: default_concurrency(),
+            visibility_timeout: None,
         }
     }
 }
 
 fn default_max_duration() -> Duration {
     Duration::from_secs(50 * 60)
+}
+
+fn default_max_bytes_in_flight() -> u64 {
+    64 << 20
+}
+
+fn default_concurrency() -> u32 {
+    8
 }

@@ -12,7 +12,9 @@ pub struct Duration(StdDuration);
 
 /// A text that is no [`Duration`].
 #[derive(Debug, thiserror::Error)]
-#[error("\"{0}\" is no duration: write hours, minutes and seconds, for example \"50m\" or \"1h30m\"")]
+#[error(
+    "\"{0}\" is no duration: write hours, minutes and seconds, for example \"50m\" or \"1h30m\""
+)]
 pub struct DurationError(String);
 
 impl Duration {
@@ -30,7 +32,11 @@ impl Duration {
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
-        let parts = [(seconds / 3600, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
+        let parts = [
+            (seconds / 3600, 'h'),
+            (seconds / 60 % 60, 'm'),
+            (seconds % 60, 's'),
+        ];
         if seconds == 0 {
             return f.write_str("0s");
         }

@@ -1,6 +1,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Duration;
+
 /// An Iterable project and how to reach it.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -25,6 +27,61 @@ pub struct IterableSpec {
     /// Default Email.
     #[serde(default)]
     pub project_type: ProjectType,
+
+    /// How long one request may take before it counts as failed and is made again. Default
+    /// "30s".
+    #[serde(default = "default_request_timeout")]
+    pub request_timeout: Duration,
+
+    /// The most requests in a second to events/trackBulk, over all pods of a run. Iterable's
+    /// limit is 10 for a project: set less if other integrations use the same project's.
+    /// Default 10.
+    #[serde(default = "default_requests_per_second")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub requests_per_second: u32,
+
+    /// The most events in one request. Default 1000.
+    #[serde(default = "default_max_events_per_request")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_events_per_request: u32,
+
+    /// The largest request body, in bytes. An event that is larger by itself is sent alone.
+    /// Default 4000000.
+    #[serde(default = "default_max_bytes_per_request")]
+    #[schemars(range(min = 10_000, max = 32_000_000))]
+    pub max_bytes_per_request: u32,
+
+    /// What happens to an event whose user Iterable doesn't know. Retry: its message stays in
+    /// the queue for later runs, since a user made a minute ago may not be visible yet. Reject:
+    /// it counts as rejected, see `drain.rejected`. Default Retry.
+    #[serde(default)]
+    pub unknown_users: UnknownUsers,
+
+    /// What happens to an event with a field whose type differs from the one that Iterable
+    /// first saw. RejectEvent: the event is rejected, see `drain.rejected`. DropField: it is
+    /// sent without the field. Default RejectEvent.
+    #[serde(default)]
+    pub type_conflicts: TypeConflicts,
+}
+
+/// What happens to an event whose user is unknown.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownUsers {
+    /// The message stays in the queue.
+    #[default]
+    Retry,
+    /// The event is rejected.
+    Reject,
+}
+
+/// What happens to an event with a field of another type.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TypeConflicts {
+    /// The event is rejected.
+    #[default]
+    RejectEvent,
+    /// The field is left out.
+    DropField,
 }
 
 /// Where an Iterable project lives.
@@ -72,6 +129,22 @@ impl IterableSpec {
             (None, DataCenter::EU) => "https://api.eu.iterable.com",
         }
     }
+}
+
+fn default_request_timeout() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn default_requests_per_second() -> u32 {
+    10
+}
+
+fn default_max_events_per_request() -> u32 {
+    1_000
+}
+
+fn default_max_bytes_per_request() -> u32 {
+    4_000_000
 }
 
 fn default_key() -> String {

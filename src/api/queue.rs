@@ -9,7 +9,10 @@ use super::Duration;
 pub struct QueueSpec {
     /// The queue's URL, as SQS shows it. Example:
     /// "https://sqs.us-east-1.amazonaws.com/123456789012/mparticle-events".
-    #[schemars(regex(pattern = r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$"), length(max = 512))]
+    #[schemars(
+        regex(pattern = r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$"),
+        length(max = 512)
+    )]
     pub url: String,
 
     /// The AWS region of the queue, for example "eu-central-1". Left out: taken from the host
@@ -36,7 +39,10 @@ pub struct QueueSpec {
 
     /// The URL of the dead-letter queue. Left out: found through the queue's redrive policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$"), length(max = 512))]
+    #[schemars(
+        regex(pattern = r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$"),
+        length(max = 512)
+    )]
     pub dead_letter_url: Option<String>,
 
     /// How often the controller reads the queue's depth into `status.queue`. Default "60s";
@@ -50,7 +56,10 @@ pub struct QueueSpec {
 #[serde(rename_all = "camelCase")]
 pub struct AssumeRole {
     /// The role's ARN, for example "arn:aws:iam::123456789012:role/event-forwarder".
-    #[schemars(regex(pattern = r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$"), length(max = 2048))]
+    #[schemars(
+        regex(pattern = r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$"),
+        length(max = 2048)
+    )]
     pub arn: String,
 
     /// The external id that the role's trust policy asks for.

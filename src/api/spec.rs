@@ -1,12 +1,11 @@
-use kube::CustomResource;
-use schemars::JsonSchema;
+use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{DrainSpec, EventForwarderStatus, IterableSpec, JobSpec, MappingSpec, QueueSpec};
 
 /// An EventForwarder empties one SQS queue of mParticle event batches into one Iterable
 /// project, on a schedule.
-#[derive(CustomResource, Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(CustomResource, Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[kube(
     group = "eventforwarder.io",
     version = "v1alpha1",
@@ -86,25 +85,28 @@ use super::{DrainSpec, EventForwarderStatus, IterableSpec, JobSpec, MappingSpec,
         json_path = ".status.conditions[?(@.type==\"Ready\")].message",
         priority = 1
     ),
-    validation = (
-        "!self.spec.schedule.matches('TZ=')",
-        "spec.schedule must not hold TZ= or CRON_TZ=: Kubernetes refuses it; set spec.timeZone instead, for example \"Europe/Berlin\""
-    )
+    doc = "Empties one SQS queue of mParticle event batches into one Iterable project, on a schedule."
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::for_kubernetes)]
 pub struct EventForwarderSpec {
     /// When runs start, as a cron expression of five fields (minute, hour, day of month,
     /// month, day of week) or a macro (@hourly, @daily, @weekly, @monthly, @yearly). Read in
     /// `timeZone`. Example: "0 * * * *", each full hour.
-    #[schemars(regex(
-        pattern = r"^(@(hourly|daily|midnight|weekly|monthly|yearly|annually)|(\S+\s+){4}\S+)$"
-    ), length(max = 256))]
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(
+        validation = Rule::new("!self.contains('TZ=')").message("schedule must not hold TZ= or CRON_TZ=, which Kubernetes refuses: put the zone into spec.timeZone, for example Europe/Berlin"),
+        validation = Rule::new(cron_rule()).message("schedule is no cron expression: write five fields (minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC, day of week 0-6 or SUN-SAT) or one of @hourly, @daily, @weekly, @monthly, @yearly, for example 0 * * * * for each full hour")
+    )]
     pub schedule: String,
 
     /// The IANA time zone in which `schedule` is read, for example "Europe/Berlin". Left out:
     /// the time zone of the cluster's kube-controller-manager, nearly always UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"), length(max = 64))]
+    #[schemars(
+        regex(pattern = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"),
+        length(max = 64)
+    )]
     pub time_zone: Option<String>,
 
     /// Stops new runs from starting while true. A run that is under way goes on to its end.
@@ -134,6 +136,27 @@ pub struct EventForwarderSpec {
     /// The pod that runs are made of: image, resources, placement, history.
     #[serde(default)]
     pub job: JobSpec,
+}
+
+/// What Kubernetes' own cron parser takes, less `@every`, which has no fixed times. Ranges that
+/// run backwards (5-3) pass here and are refused by Kubernetes when the CronJob is applied.
+fn cron_rule() -> String {
+    let field = |value: &str| {
+        let term = format!("([*]|[?]|({value})(-({value}))?)(/[1-9][0-9]*)?");
+        format!("{term}(,{term})*")
+    };
+    let fields = [
+        "[0-5]?[0-9]",
+        "[01]?[0-9]|2[0-3]",
+        "0?[1-9]|[12][0-9]|3[01]",
+        "0?[1-9]|1[0-2]|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)",
+        "[0-6]|(?i:sun|mon|tue|wed|thu|fri|sat)",
+    ]
+    .map(field)
+    .join(" +");
+    format!(
+        "self.contains('TZ=') || self.matches('^(@(hourly|daily|midnight|weekly|monthly|yearly|annually)|{fields})$')"
+    )
 }
 
 fn default_starting_deadline_seconds() -> i64 {

@@ -1,1 +1,21 @@
-//! x
+//! Turns each EventForwarder into a CronJob and keeps its status.
+//!
+//! [`reconcile`] tells the story in five steps: [`observe`] (what the cluster holds),
+//! [`plan`] (pure: what was declared, parsed), [`cronjob`] (pure: the CronJob that should be),
+//! [`apply`] (makes it so), [`status`] (pure: what was seen and done, as status).
+//! [`depth`] reads the queues beside it; [`run`] wires all of it to the API server.
+
+mod apply;
+mod cronjob;
+mod depth;
+mod error;
+mod http;
+mod metrics;
+mod observe;
+mod plan;
+mod reconcile;
+mod run;
+mod status;
+
+pub use error::Error;
+pub use run::run;

@@ -1,3 +1,183 @@
 //! One run: empties one SQS queue into Iterable and reports what it did.
+//!
+//! [`plan`] reads what the user meant; [`engine`] decides, with [`ack`] on which message may be
+//! deleted, [`pace`] on how fast to go, [`batch`] on what goes into a request and [`blame`] on
+//! what an answer means; [`pipeline`] acts; [`report`] tells.
 
+pub mod ack;
+pub mod batch;
+pub mod blame;
+pub mod engine;
+pub mod pace;
+pub mod pipeline;
+pub mod plan;
 pub mod report;
+pub mod tally;
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
+    path::Path,
+    sync::Arc,
+    time::Instant,
+};
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    engine::Engine,
+    pipeline::Hands,
+    plan::{Plan, PlanError},
+    report::{Outcome, RunReport},
+    tally::Tally,
+};
+use crate::{
+    api::RequestCounts,
+    cli::DrainArgs,
+    iterable::{Client, ClientError},
+    mapping::{Mapper, MapperError},
+    sqs::{Error as QueueError, QueueClient},
+};
+
+/// Why a run did not begin.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Mapper(#[from] MapperError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+impl StartError {
+    const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Plan(_) | Self::Mapper(_) | Self::Client(_) => Outcome::BadConfiguration,
+            Self::Queue(error) => Outcome::of_queue(error),
+        }
+    }
+}
+
+/// Runs the command: drains until the queue is empty, a limit is reached or `stop` is cancelled;
+/// writes the report; answers how it ended.
+pub async fn command(args: DrainArgs, stop: CancellationToken) -> Outcome {
+    let began = Timestamp::now();
+    let report_file = args.report_file.clone();
+    // A task of its own, so that a panic in it still leaves a report.
+    let run = tokio::spawn(async move {
+        match Plan::read(&args) {
+            Ok(plan) => drain(plan, stop.cancelled()).await,
+            Err(error) => not_begun(began, &error.into()),
+        }
+    });
+    let report = run.await.unwrap_or_else(|error| {
+        let tally = Tally {
+            notice: Some(format!("the program failed: {error}")),
+            ..Tally::default()
+        };
+        tally.report(
+            Outcome::Panicked,
+            began,
+            Timestamp::now(),
+            RequestCounts::default(),
+            0,
+        )
+    });
+    log(&report);
+    if let Some(path) = report_file {
+        write(&report, &path);
+    }
+    report.outcome
+}
+
+/// Drains the planned queue until it is empty, a limit is reached or `stop` is done.
+pub async fn drain(plan: Plan, stop: impl Future<Output = ()>) -> RunReport {
+    let began = Timestamp::now();
+    let started = Instant::now();
+    let (hands, engine) = match start(&plan, started).await {
+        Ok(started) => started,
+        Err(error) => return not_begun(began, &error),
+    };
+    let (queue, iterable) = (hands.queue.clone(), hands.iterable.clone());
+    let (outcome, tally) = pipeline::run(hands, engine, stop).await;
+    let requests = RequestCounts {
+        sqs: queue.requests(),
+        iterable: iterable.requests(),
+    };
+    tally.report(outcome, began, Timestamp::now(), requests, iterable.bytes())
+}
+
+async fn start(plan: &Plan, now: Instant) -> Result<(Hands, Engine), StartError> {
+    let spec = &plan.spec;
+    let mapper = Mapper::new(&spec.mapping, spec.iterable.project_type, None)?;
+    let iterable = Client::new(&spec.iterable, &plan.key)?;
+    let queue = QueueClient::connect(&spec.queue, plan.credentials.clone()).await?;
+    let settings = queue.settings().await?;
+    let dead_letters = queue.dead_letter_queue_of(&settings);
+    let dead_letter_bytes = dead_letters.as_ref().map(|_| settings.max_message_bytes);
+    let engine = Engine::new(
+        plan.bounds(&settings, dead_letter_bytes),
+        now,
+        RandomState::new().build_hasher().finish(),
+    );
+    let hands = Hands {
+        queue,
+        dead_letters,
+        iterable,
+        mapper: Arc::new(mapper),
+        visibility: spec.drain.visibility_timeout.map(|timeout| timeout.get()),
+    };
+    Ok((hands, engine))
+}
+
+fn not_begun(began: Timestamp, error: &StartError) -> RunReport {
+    let tally = Tally {
+        notice: Some(error.to_string()),
+        ..Tally::default()
+    };
+    tally.report(
+        error.outcome(),
+        began,
+        Timestamp::now(),
+        RequestCounts::default(),
+        0,
+    )
+}
+
+fn log(report: &RunReport) {
+    let RunReport {
+        outcome,
+        messages,
+        events,
+        requests,
+        ..
+    } = report;
+    tracing::info!(
+        %outcome,
+        received = messages.received,
+        deleted = messages.deleted,
+        released = messages.released,
+        dead_lettered = messages.dead_lettered,
+        duplicate = messages.duplicate,
+        forwarded = events.forwarded,
+        skipped = events.skipped,
+        rejected = events.rejected,
+        sqs_requests = requests.sqs,
+        iterable_requests = requests.iterable,
+        "{}",
+        report.message.as_deref().unwrap_or("run ended"),
+    );
+    for reason in &report.reasons {
+        tracing::info!(reason = reason.reason, count = reason.count, "counted");
+    }
+}
+
+fn write(report: &RunReport, path: &Path) {
+    if let Err(error) = std::fs::write(path, report.encode()) {
+        tracing::error!(path = %path.display(), %error, "the report could not be written");
+    }
+}

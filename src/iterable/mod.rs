@@ -1,1 +1,11 @@
-//! x
+//! The sink: one Iterable project, its limits, and its answers put into a few classes.
+
+mod answer;
+mod client;
+mod key;
+mod listed;
+
+pub use answer::{Answer, Counts, Refusal, Trouble};
+pub use client::{Client, ClientError};
+pub use key::{ApiKey, KeyError};
+pub use listed::{ListReason, Listed, ListedUser, UserKind};

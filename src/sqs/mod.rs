@@ -1,1 +1,22 @@
-//! x
+//! The queue: one SQS queue, spoken to through the AWS SDK.
+//!
+//! [`QueueClient`] is the only type that makes requests. Each of its calls is one billed request
+//! with a time limit of its own and no hidden repeats: whoever calls decides what to repeat.
+
+mod connect;
+mod credentials;
+mod error;
+mod message;
+mod queue;
+
+pub use connect::region_of;
+pub use credentials::Credentials;
+pub use error::{EntryError, Error};
+pub use message::{Message, Outgoing};
+pub use queue::{Depth, QueueClient, QueueSettings, Redrive};
+
+/// The most entries that one request to SQS takes or returns.
+pub const MAX_ENTRIES: usize = 10;
+
+/// The largest message that SQS carries, in bytes, its attributes included.
+pub const MAX_MESSAGE_BYTES: usize = 1_048_576;

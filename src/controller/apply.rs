@@ -1,0 +1,226 @@
+//! Makes the cluster's CronJob the one that should be, and writes nothing when it is already.
+
+use k8s_openapi::{
+    api::batch::v1::{CronJob, Job},
+    apimachinery::pkg::api::resource::Quantity,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::Value;
+
+use super::{
+    cronjob::MANAGER,
+    error::{Call, Error},
+};
+
+/// What became of the CronJob.
+#[derive(Debug)]
+pub enum Applied {
+    /// It is as it should be, changed just now or not.
+    InPlace,
+    /// An object of that name stands there that this forwarder does not own.
+    NameTaken {
+        /// The CronJob's name.
+        name: String,
+    },
+    /// The API server refused it as invalid.
+    Refused {
+        /// The API server's words.
+        message: String,
+    },
+}
+
+/// Applies `desired`, given what the cluster was last seen to hold.
+///
+/// # Errors
+/// When the API server fails or does not answer; a refusal of the object itself is
+/// [`Applied::Refused`].
+pub async fn apply(
+    api: &Api<CronJob>,
+    owner_uid: Option<&str>,
+    desired: &CronJob,
+    seen: Option<&CronJob>,
+) -> Result<Applied, Error> {
+    let name = desired.name_any();
+    let object = format!("CronJob {}/{name}", desired.namespace().unwrap_or_default());
+    let live = match seen {
+        Some(seen) => Some(seen.clone()),
+        // Watched CronJobs carry our label; one that a user made of the same name does not.
+        None => Call::new("get", &object).run(api.get_opt(&name)).await?,
+    };
+    if let Some(live) = &live {
+        if !owned_by(live, owner_uid) {
+            return Ok(Applied::NameTaken { name });
+        }
+        if satisfies(live, desired) {
+            return Ok(Applied::InPlace);
+        }
+    }
+    let (params, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(desired));
+    match Call::new("apply", &object)
+        .run(api.patch(&name, &params, &patch))
+        .await
+    {
+        Ok(_) => {
+            tracing::info!(
+                cronjob = name,
+                created = live.is_none(),
+                "applied the CronJob"
+            );
+            Ok(Applied::InPlace)
+        }
+        Err(Error::Api { call, source }) => match *source {
+            kube::Error::Api(status) if status.code == 422 || status.code == 400 => {
+                Ok(Applied::Refused {
+                    message: status.message.clone(),
+                })
+            }
+            source => Err(Error::Api {
+                call,
+                source: Box::new(source),
+            }),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Starts a run at a user's request, unless the same request has started it before.
+///
+/// # Errors
+/// When the API server fails or does not answer.
+pub async fn start(api: &Api<Job>, job: &Job) -> Result<(), Error> {
+    let name = job.name_any();
+    let object = format!("Job {}/{name}", job.namespace().unwrap_or_default());
+    match Call::new("create", object)
+        .run(api.create(&PostParams::default(), job))
+        .await
+    {
+        Ok(_) => {
+            tracing::info!(job = name, "started a run that was asked for");
+            Ok(())
+        }
+        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 409) => {
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn owned_by(live: &CronJob, owner_uid: Option<&str>) -> bool {
+    live.owner_references()
+        .iter()
+        .any(|owner| owner.controller == Some(true) && Some(owner.uid.as_str()) == owner_uid)
+}
+
+/// Whether `live` holds all that `desired` asks for. The API server adds defaults and other
+/// managers add fields of their own: both are left alone.
+fn satisfies(live: &CronJob, desired: &CronJob) -> bool {
+    match (serde_json::to_value(live), serde_json::to_value(desired)) {
+        (Ok(live), Ok(desired)) => holds(&live, &desired),
+        _ => false,
+    }
+}
+
+fn holds(live: &Value, desired: &Value) -> bool {
+    match (live, desired) {
+        (Value::Object(live), Value::Object(desired)) => desired
+            .iter()
+            .all(|(key, wanted)| live.get(key).is_some_and(|live| holds(live, wanted))),
+        (Value::Array(live), Value::Array(desired)) => desired
+            .iter()
+            .all(|wanted| live.iter().any(|live| holds(live, wanted))),
+        (Value::String(live), Value::String(desired)) => {
+            live == desired || same_quantity(live, desired)
+        }
+        _ => live == desired,
+    }
+}
+
+/// The API server rewrites quantities: "0.5" comes back as "500m".
+fn same_quantity(a: &str, b: &str) -> bool {
+    let parsed = |text: &str| parse_quantity(&Quantity(text.to_owned()));
+    matches!((parsed(a), parsed(b)), (Some(a), Some(b)) if a == b)
+}
+
+/// A quantity in thousandths, if it is one.
+fn parse_quantity(quantity: &Quantity) -> Option<i128> {
+    const SUFFIXES: [(&str, i128); 13] = [
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("Ti", 1 << 40),
+        ("Pi", 1 << 50),
+        ("Ei", 1 << 60),
+        ("k", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+        ("T", 1_000_000_000_000),
+        ("P", 1_000_000_000_000_000),
+        ("E", 1_000_000_000_000_000_000),
+        ("", 1),
+    ];
+    let text = quantity.0.as_str();
+    if let Some(thousandths) = text.strip_suffix('m') {
+        return thousandths.parse().ok();
+    }
+    let (number, factor) = SUFFIXES
+        .iter()
+        .find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, factor)))?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if fraction.len() > 3 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let whole: i128 = whole.parse().ok()?;
+    let thousandths: i128 = format!("{fraction:0<3}").parse().ok()?;
+    whole
+        .checked_mul(1000)?
+        .checked_add(thousandths)?
+        .checked_mul(*factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn defaults_that_the_server_added_are_no_difference() {
+        let live = json!({"spec": {"suspend": false, "jobTemplate": {"spec": {"completions": 1, "backoffLimit": 0}}}});
+        assert!(holds(
+            &live,
+            &json!({"spec": {"jobTemplate": {"spec": {"backoffLimit": 0}}}})
+        ));
+        assert!(!holds(&live, &json!({"spec": {"suspend": true}})));
+        assert!(!holds(&live, &json!({"spec": {"timeZone": "UTC"}})));
+    }
+
+    #[test]
+    fn a_quantity_is_the_same_however_it_is_written() {
+        for (a, b) in [
+            ("0.5", "500m"),
+            ("1", "1000m"),
+            ("1024Mi", "1Gi"),
+            ("1k", "1000"),
+        ] {
+            assert!(same_quantity(a, b), "{a} {b}");
+        }
+        for (a, b) in [
+            ("1", "1Mi"),
+            ("abc", "abd"),
+            ("0.5", "0.6"),
+            ("latest", "LATEST"),
+        ] {
+            assert!(!same_quantity(a, b), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_list_holds_what_others_added_to_it() {
+        let live = json!([{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]);
+        assert!(holds(&live, &json!([{"name": "B", "value": "2"}])));
+        assert!(!holds(&live, &json!([{"name": "B", "value": "3"}])));
+    }
+}

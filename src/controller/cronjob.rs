@@ -1,0 +1,386 @@
+//! The CronJob that a forwarder should have. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        batch::v1::{CronJob, CronJobSpec, Job, JobSpec, JobTemplateSpec},
+        core::v1::{
+            Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, KeyToPath,
+            ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec,
+            ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
+            VolumeMount,
+        },
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{ObjectMeta, OwnerReference},
+    },
+};
+use kube::Resource;
+use serde_json::json;
+
+use super::plan::{Plan, short_hash};
+use crate::api::EventForwarder;
+
+/// The label that marks what this controller made.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY`], and the field manager of every apply.
+pub const MANAGER: &str = "event-forwarder";
+/// The label that holds the CronJob's name, on all that stems from it.
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
+/// The annotation that holds the forwarder's full name, on CronJobs and Jobs.
+pub const FORWARDER: &str = "eventforwarder.io/forwarder";
+/// The annotation by which a user asks for a run now; any new value asks again.
+pub const RUN_NOW: &str = "eventforwarder.io/run-now";
+/// The pod annotation that holds the forwarder as the run reads it.
+const RESOURCE: &str = "eventforwarder.io/resource";
+
+const CONTAINER: &str = "drain";
+const CONFIG_DIR: &str = "/etc/event-forwarder";
+const CONFIG_FILE: &str = "forwarder.json";
+const API_KEY_DIR: &str = "/var/run/secrets/eventforwarder.io/iterable";
+const API_KEY_FILE: &str = "api-key";
+const AWS_DIR: &str = "/var/run/secrets/eventforwarder.io/aws";
+const REPORT_FILE: &str = "/dev/termination-log";
+/// The user and group "nonroot" that the image is built with.
+const NON_ROOT: i64 = 65_532;
+/// How long a pod may take to be placed and started, in seconds: it counts into the Job's own
+/// deadline.
+const START_ALLOWANCE_SECONDS: i64 = 300;
+
+/// Things outside the resource that the CronJob depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The controller's own image.
+    pub image: &'a str,
+    /// Holds runs back although the forwarder is not suspended, since they could not start.
+    pub paused: bool,
+}
+
+/// The CronJob as it should be. Every field is set that the API server would default to
+/// something else, and nothing else, so that a second apply changes nothing.
+pub fn desired(forwarder: &EventForwarder, plan: &Plan, around: Surroundings<'_>) -> CronJob {
+    let spec = &forwarder.spec;
+    let labels = labels(&plan.cronjob_name);
+    let annotations = BTreeMap::from([(
+        FORWARDER.to_owned(),
+        forwarder.metadata.name.clone().unwrap_or_default(),
+    )]);
+    CronJob {
+        metadata: ObjectMeta {
+            name: Some(plan.cronjob_name.clone()),
+            namespace: forwarder.metadata.namespace.clone(),
+            labels: Some(labels.clone()),
+            annotations: Some(annotations.clone()),
+            owner_references: forwarder.controller_owner_ref(&()).map(|owner| {
+                // To block the owner's deletion takes a right over its finalizers on some
+                // clusters, and here there is nothing to wait for.
+                vec![OwnerReference {
+                    block_owner_deletion: None,
+                    ..owner
+                }]
+            }),
+            ..ObjectMeta::default()
+        },
+        spec: Some(CronJobSpec {
+            schedule: spec.schedule.clone(),
+            time_zone: spec.time_zone.clone(),
+            concurrency_policy: Some("Forbid".to_owned()),
+            suspend: Some(spec.suspend || around.paused),
+            starting_deadline_seconds: Some(spec.starting_deadline_seconds),
+            successful_jobs_history_limit: Some(spec.job.history_limits.successful),
+            failed_jobs_history_limit: Some(spec.job.history_limits.failed),
+            job_template: JobTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(with(&spec.job.pod_labels, labels.clone())),
+                    annotations: Some(annotations.clone()),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(job(forwarder, around.image, labels, annotations)),
+            },
+        }),
+        status: None,
+    }
+}
+
+/// The Job that a request to run now asks for, by the CronJob that stands. The same request
+/// gives the same name, so that it is met once.
+pub fn run_now(cronjob: &CronJob, request: &str) -> Option<Job> {
+    let name = cronjob.metadata.name.as_ref()?;
+    let template = &cronjob.spec.as_ref()?.job_template;
+    let metadata = template.metadata.clone().unwrap_or_default();
+    let mut annotations = metadata.annotations.unwrap_or_default();
+    annotations.insert(
+        "cronjob.kubernetes.io/instantiate".to_owned(),
+        "manual".to_owned(),
+    );
+    let owner = OwnerReference {
+        // Not as its controller, or the CronJob would take the Job for one that it has forgotten.
+        controller: Some(false),
+        block_owner_deletion: None,
+        ..cronjob.controller_owner_ref(&())?
+    };
+    Some(Job {
+        metadata: ObjectMeta {
+            name: Some(format!("{name}-{}", short_hash(request))),
+            namespace: cronjob.metadata.namespace.clone(),
+            labels: metadata.labels,
+            annotations: Some(annotations),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec.clone(),
+        status: None,
+    })
+}
+
+fn labels(cronjob_name: &str) -> BTreeMap<String, String> {
+    [
+        (MANAGED_BY, MANAGER),
+        ("app.kubernetes.io/name", "event-forwarder"),
+        ("app.kubernetes.io/component", "drain"),
+        (INSTANCE, cronjob_name),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect()
+}
+
+/// The user's entries, then ours over them.
+fn with(
+    users: &BTreeMap<String, String>,
+    ours: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut all = users.clone();
+    all.extend(ours);
+    all
+}
+
+fn job(
+    forwarder: &EventForwarder,
+    image: &str,
+    labels: BTreeMap<String, String>,
+    mut annotations: BTreeMap<String, String>,
+) -> JobSpec {
+    let spec = &forwarder.spec;
+    let max_duration = i64::try_from(spec.drain.max_duration.get().as_secs()).unwrap_or(i64::MAX);
+    annotations.insert(RESOURCE.to_owned(), resource_for_the_run(forwarder));
+    JobSpec {
+        // The next scheduled run is the retry: it finds whatever this one left in the queue.
+        backoff_limit: Some(0),
+        active_deadline_seconds: Some(spec.job.active_deadline_seconds.unwrap_or_else(|| {
+            max_duration
+                .saturating_add(spec.job.termination_grace_period_seconds)
+                .saturating_add(START_ALLOWANCE_SECONDS)
+        })),
+        ttl_seconds_after_finished: Some(spec.job.ttl_seconds_after_finished),
+        template: PodTemplateSpec {
+            metadata: Some(ObjectMeta {
+                labels: Some(with(&spec.job.pod_labels, labels)),
+                annotations: Some(with(&spec.job.pod_annotations, annotations)),
+                ..ObjectMeta::default()
+            }),
+            spec: Some(pod(forwarder, image)),
+        },
+        ..JobSpec::default()
+    }
+}
+
+/// The forwarder as the run reads it: of the job, only the grace period that it must keep to.
+fn resource_for_the_run(forwarder: &EventForwarder) -> String {
+    let mut resource = json!({
+        "apiVersion": EventForwarder::api_version(&()),
+        "kind": EventForwarder::kind(&()),
+        "metadata": {
+            "name": forwarder.metadata.name,
+            "namespace": forwarder.metadata.namespace,
+        },
+        "spec": forwarder.spec,
+    });
+    resource["spec"]["job"] = json!({
+        "terminationGracePeriodSeconds": forwarder.spec.job.termination_grace_period_seconds,
+    });
+    resource.to_string()
+}
+
+fn pod(forwarder: &EventForwarder, image: &str) -> PodSpec {
+    let job = &forwarder.spec.job;
+    let mounts = mounts(forwarder);
+    PodSpec {
+        restart_policy: Some("Never".to_owned()),
+        service_account_name: job.service_account_name.clone(),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(job.termination_grace_period_seconds),
+        node_selector: non_empty(&job.node_selector),
+        tolerations: non_empty(&job.tolerations),
+        affinity: job.affinity.clone(),
+        priority_class_name: job.priority_class_name.clone(),
+        image_pull_secrets: non_empty(&job.image_pull_secrets),
+        topology_spread_constraints: non_empty(&job.topology_spread_constraints),
+        host_aliases: non_empty(&job.host_aliases),
+        security_context: Some(job.security_context.clone().unwrap_or_else(restricted_pod)),
+        containers: vec![Container {
+            name: CONTAINER.to_owned(),
+            image: Some(job.image.clone().unwrap_or_else(|| image.to_owned())),
+            image_pull_policy: Some(job.image_pull_policy.as_str().to_owned()),
+            args: Some(arguments(forwarder)),
+            env: non_empty(&job.env),
+            resources: Some(job.resources.clone().unwrap_or_else(default_resources)),
+            termination_message_path: Some(REPORT_FILE.to_owned()),
+            termination_message_policy: Some("File".to_owned()),
+            security_context: Some(
+                job.container_security_context
+                    .clone()
+                    .unwrap_or_else(restricted_container),
+            ),
+            volume_mounts: Some(
+                mounts
+                    .iter()
+                    .map(|(volume, path)| VolumeMount {
+                        name: volume.name.clone(),
+                        mount_path: (*path).to_owned(),
+                        read_only: Some(true),
+                        ..VolumeMount::default()
+                    })
+                    .chain(job.volume_mounts.iter().cloned())
+                    .collect(),
+            ),
+            ..Container::default()
+        }],
+        volumes: Some(
+            mounts
+                .into_iter()
+                .map(|(volume, _)| volume)
+                .chain(job.volumes.iter().cloned())
+                .collect(),
+        ),
+        ..PodSpec::default()
+    }
+}
+
+/// The pod's part of the restricted Pod Security level.
+fn restricted_pod() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(NON_ROOT),
+        run_as_group: Some(NON_ROOT),
+        fs_group: Some(NON_ROOT),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// The container's part of it, and a root that can't be written to.
+fn restricted_container() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            add: None,
+        }),
+        ..SecurityContext::default()
+    }
+}
+
+fn arguments(forwarder: &EventForwarder) -> Vec<String> {
+    let mut arguments = vec![
+        "drain".to_owned(),
+        format!("--forwarder={CONFIG_DIR}/{CONFIG_FILE}"),
+        format!("--api-key-file={API_KEY_DIR}/{API_KEY_FILE}"),
+        format!("--report-file={REPORT_FILE}"),
+    ];
+    if forwarder.spec.queue.credentials_secret_ref.is_some() {
+        arguments.push(format!("--aws-credentials-dir={AWS_DIR}"));
+    }
+    arguments
+}
+
+fn mounts(forwarder: &EventForwarder) -> Vec<(Volume, &'static str)> {
+    let spec = &forwarder.spec;
+    let key = &spec.iterable.api_key_secret_ref;
+    let mut mounts = vec![
+        (resource_volume(), CONFIG_DIR),
+        (
+            secret_volume(
+                "iterable",
+                &key.name,
+                Some(vec![KeyToPath {
+                    key: key.key.clone(),
+                    path: API_KEY_FILE.to_owned(),
+                    mode: None,
+                }]),
+            ),
+            API_KEY_DIR,
+        ),
+    ];
+    if let Some(credentials) = &spec.queue.credentials_secret_ref {
+        mounts.push((secret_volume("aws", &credentials.name, None), AWS_DIR));
+    }
+    mounts
+}
+
+fn resource_volume() -> Volume {
+    Volume {
+        name: "forwarder".to_owned(),
+        downward_api: Some(DownwardAPIVolumeSource {
+            default_mode: Some(0o644),
+            items: Some(vec![DownwardAPIVolumeFile {
+                path: CONFIG_FILE.to_owned(),
+                field_ref: Some(ObjectFieldSelector {
+                    api_version: Some("v1".to_owned()),
+                    field_path: format!("metadata.annotations['{RESOURCE}']"),
+                }),
+                ..DownwardAPIVolumeFile::default()
+            }]),
+        }),
+        ..Volume::default()
+    }
+}
+
+fn secret_volume(name: &str, secret: &str, items: Option<Vec<KeyToPath>>) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret.to_owned()),
+            default_mode: Some(0o440),
+            items,
+            optional: None,
+        }),
+        ..Volume::default()
+    }
+}
+
+fn default_resources() -> ResourceRequirements {
+    let quantities = |entries: &[(&str, &str)]| {
+        entries
+            .iter()
+            .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
+            .collect()
+    };
+    ResourceRequirements {
+        requests: Some(quantities(&[("cpu", "50m"), ("memory", "96Mi")])),
+        limits: Some(quantities(&[("memory", "256Mi")])),
+        claims: None,
+    }
+}
+
+/// Server-side apply takes an empty list for a wish to own it: leave it out instead.
+fn non_empty<C: Clone + IntoIterator>(collection: &C) -> Option<C>
+where
+    for<'a> &'a C: IntoIterator,
+{
+    collection
+        .into_iter()
+        .next()
+        .is_some()
+        .then(|| collection.clone())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn forwarder(spec: Value) -> EventForwarder {
+    let mut all = json!({
+        "schedule": "0 * * * *",
+        "queue": {"url": "https://sqs.us-east-1.amazonaws.com/123456789012/q"},
+        "iterable": {"apiKeySecretRef": {"name": "iterable", "key": "key"}},
+    });
+    let fields = spec.as_object().expect("an object").clone();
+    all.as_object_mut().expect("an object").extend(fields);
+    serde_json::from_value(json!({
+        "apiVersion": "eventforwarder.io/v1alpha1",
+        "kind": "EventForwarder",
+        "metadata": {"name": "mparticle", "namespace": "marketing", "uid": "u-1"},
+        "spec": all,
+    }))
+    .expect("a forwarder")
+}
+
+fn built(spec: Value) -> Value {
+    let forwarder = forwarder(spec);
+    let plan = Plan::new("mparticle", &forwarder.spec).expect("a plan");
+    let around = Surroundings {
+        image: "event-forwarder:1",
+        paused: false,
+    };
+    serde_json::to_value(desired(&forwarder, &plan, around)).expect("json")
+}
+
+fn pod(cronjob: &Value) -> &Value {
+    &cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+}
+
+#[test]
+fn runs_do_not_overlap_are_not_retried_and_are_owned_by_the_forwarder() {
+    let cronjob = built(json!({}));
+    assert_eq!(cronjob["spec"]["concurrencyPolicy"], "Forbid");
+    assert_eq!(cronjob["spec"]["startingDeadlineSeconds"], 300);
+    assert_eq!(cronjob["spec"]["jobTemplate"]["spec"]["backoffLimit"], 0);
+    assert_eq!(pod(&cronjob)["restartPolicy"], "Never");
+    let owner = &cronjob["metadata"]["ownerReferences"][0];
+    assert_eq!(
+        (&owner["kind"], &owner["uid"], &owner["controller"]),
+        (&json!("EventForwarder"), &json!("u-1"), &json!(true))
+    );
+}
+
+#[test]
+fn the_key_is_mounted_as_a_file_and_stands_nowhere_else() {
+    let cronjob = built(json!({}));
+    let container = &pod(&cronjob)["containers"][0];
+    assert_eq!(container["env"], Value::Null);
+    let volumes = pod(&cronjob)["volumes"].as_array().expect("volumes");
+    let secret = volumes
+        .iter()
+        .find(|volume| volume["name"] == "iterable")
+        .expect("the key's volume");
+    assert_eq!(secret["secret"]["secretName"], "iterable");
+    assert_eq!(
+        secret["secret"]["items"],
+        json!([{"key": "key", "path": "api-key"}])
+    );
+}
+
+#[test]
+fn a_run_has_no_token_and_meets_the_restricted_pod_security_level() {
+    let cronjob = built(json!({}));
+    let pod = pod(&cronjob);
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(
+        pod["securityContext"]["seccompProfile"]["type"],
+        "RuntimeDefault"
+    );
+    let container = &pod["containers"][0]["securityContext"];
+    assert_eq!(container["allowPrivilegeEscalation"], false);
+    assert_eq!(container["readOnlyRootFilesystem"], true);
+    assert_eq!(container["capabilities"]["drop"], json!(["ALL"]));
+}
+
+#[test]
+fn the_run_reads_the_forwarder_that_was_declared() {
+    let cronjob = built(
+        json!({"drain": {"maxDuration": "20m"}, "job": {"priorityClassName": "low", "terminationGracePeriodSeconds": 90}}),
+    );
+    let template = &cronjob["spec"]["jobTemplate"]["spec"]["template"]["metadata"];
+    let text = template["annotations"][RESOURCE]
+        .as_str()
+        .expect("the resource");
+    let read: EventForwarder = serde_saphyr::from_str(text).expect("a forwarder");
+    assert_eq!(
+        read.spec.drain,
+        forwarder(json!({"drain": {"maxDuration": "20m"}}))
+            .spec
+            .drain
+    );
+    assert_eq!(
+        read.spec.job.priority_class_name, None,
+        "only the controller reads the job"
+    );
+}
+
+#[test]
+fn the_job_may_last_as_long_as_the_run_its_grace_and_its_start_together() {
+    let cronjob = built(
+        json!({"drain": {"maxDuration": "20m"}, "job": {"terminationGracePeriodSeconds": 90}}),
+    );
+    assert_eq!(
+        cronjob["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"],
+        1200 + 90 + 300
+    );
+}
+
+#[test]
+fn a_forwarder_that_can_not_run_is_held_back_like_a_suspended_one() {
+    let forwarder = forwarder(json!({}));
+    let plan = Plan::new("mparticle", &forwarder.spec).expect("a plan");
+    let paused = Surroundings {
+        image: "i",
+        paused: true,
+    };
+    assert_eq!(
+        desired(&forwarder, &plan, paused)
+            .spec
+            .and_then(|spec| spec.suspend),
+        Some(true)
+    );
+    assert_eq!(built(json!({"suspend": true}))["spec"]["suspend"], true);
+    assert_eq!(built(json!({}))["spec"]["suspend"], false);
+}
+
+#[test]
+fn the_users_labels_never_replace_the_ones_that_runs_are_found_by() {
+    let cronjob = built(json!({"job": {"podLabels": {INSTANCE: "mine", "team": "marketing"}}}));
+    let labels = &cronjob["spec"]["jobTemplate"]["metadata"]["labels"];
+    assert_eq!(
+        (&labels[INSTANCE], &labels["team"]),
+        (&json!("mparticle"), &json!("marketing"))
+    );
+}
+
+#[test]
+fn aws_credentials_are_mounted_only_when_the_forwarder_brings_its_own() {
+    let with = built(json!({"queue": {
+        "url": "https://sqs.us-east-1.amazonaws.com/123456789012/q",
+        "credentialsSecretRef": {"name": "aws"},
+    }}));
+    let args = |cronjob: &Value| pod(cronjob)["containers"][0]["args"].to_string();
+    assert!(
+        args(&with).contains("--aws-credentials-dir"),
+        "{}",
+        args(&with)
+    );
+    assert!(!args(&built(json!({}))).contains("--aws-credentials-dir"));
+}

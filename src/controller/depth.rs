@@ -1,0 +1,240 @@
+//! Reads the queues' depths beside reconciliation: one task per forwarder, few at work at a
+//! time. A changed reading triggers a reconciliation; an unchanged one costs no write.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use kube::runtime::reflector::ObjectRef;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::AbortHandle,
+};
+
+use crate::{
+    api::{EventForwarder, QueueSpec},
+    sqs::{Credentials, Depth, Error, QueueClient},
+};
+
+/// Polls at work at the same time.
+const CONCURRENT_POLLS: usize = 32;
+/// The longest pause after polls that failed.
+const MAX_PAUSE: Duration = Duration::from_secs(600);
+
+/// What the last poll yielded.
+pub type Reading = Result<Depth, DepthProblem>;
+
+/// Why a queue's depth can't be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DepthProblem {
+    /// The condition's reason.
+    pub reason: &'static str,
+    /// What happened, to which queue, and what mends it.
+    pub message: String,
+}
+
+/// A queue, and the identity that it is read with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// The queue.
+    pub queue: QueueSpec,
+    /// The identity.
+    pub credentials: Credentials,
+}
+
+/// The readings of all forwarders of one scope.
+pub struct Depths {
+    followed: Mutex<HashMap<ObjectRef<EventForwarder>, Followed>>,
+    permits: Semaphore,
+    changed: mpsc::UnboundedSender<ObjectRef<EventForwarder>>,
+}
+
+struct Followed {
+    target: Target,
+    reading: Option<Reading>,
+    task: AbortHandle,
+}
+
+impl Depths {
+    /// No readings yet. Yields the forwarders whose reading has changed.
+    pub fn new() -> (
+        Arc<Self>,
+        mpsc::UnboundedReceiver<ObjectRef<EventForwarder>>,
+    ) {
+        let (changed, changes) = mpsc::unbounded_channel();
+        let depths = Self {
+            followed: Mutex::default(),
+            permits: Semaphore::new(CONCURRENT_POLLS),
+            changed,
+        };
+        (Arc::new(depths), changes)
+    }
+
+    /// Sees to it that a forwarder's queue is polled, and yields the last reading.
+    pub fn follow(
+        self: &Arc<Self>,
+        forwarder: &ObjectRef<EventForwarder>,
+        target: Target,
+    ) -> Option<Reading> {
+        match self.lock().entry(forwarder.clone()) {
+            Entry::Occupied(mut entry) if entry.get().target != target => {
+                entry.get().task.abort();
+                entry.insert(self.start(forwarder, target));
+                None
+            }
+            Entry::Occupied(entry) => entry.get().reading.clone(),
+            Entry::Vacant(entry) => {
+                entry.insert(self.start(forwarder, target));
+                None
+            }
+        }
+    }
+
+    /// Ends the polls for forwarders that are no more.
+    pub fn keep_only(&self, alive: impl Fn(&ObjectRef<EventForwarder>) -> bool) {
+        self.lock().retain(|forwarder, followed| {
+            let keep = alive(forwarder);
+            if !keep {
+                followed.task.abort();
+            }
+            keep
+        });
+    }
+
+    /// Ends the polls for one forwarder.
+    pub fn forget(&self, forwarder: &ObjectRef<EventForwarder>) {
+        self.keep_only(|other| other != forwarder);
+    }
+
+    fn start(self: &Arc<Self>, forwarder: &ObjectRef<EventForwarder>, target: Target) -> Followed {
+        let polling = poll_on(Arc::clone(self), forwarder.clone(), target.clone());
+        Followed {
+            target,
+            reading: None,
+            task: tokio::spawn(polling).abort_handle(),
+        }
+    }
+
+    fn record(&self, forwarder: &ObjectRef<EventForwarder>, reading: Reading) {
+        let mut followed = self.lock();
+        let Some(entry) = followed.get_mut(forwarder) else {
+            return;
+        };
+        let rounded = reading.map(rounded);
+        if entry.reading.as_ref() != Some(&rounded) {
+            entry.reading = Some(rounded);
+            // Nobody listens any more only while the controller stops.
+            let _ = self.changed.send(forwarder.clone());
+        }
+    }
+
+    /// The map is whole after each statement that changes it, so a panic elsewhere in the
+    /// lock's scope leaves nothing half done.
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<EventForwarder>, Followed>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn poll_on(depths: Arc<Depths>, forwarder: ObjectRef<EventForwarder>, target: Target) {
+    let interval = jittered(target.queue.poll_interval.get(), &forwarder);
+    let mut pause = interval;
+    let mut client = None;
+    loop {
+        let reading = match depths.permits.acquire().await {
+            Ok(_permit) => poll(&mut client, &target).await.map_err(problem),
+            Err(_) => return,
+        };
+        pause = match reading {
+            Ok(_) => interval,
+            Err(_) => (pause * 2).min(MAX_PAUSE.max(interval)),
+        };
+        depths.record(&forwarder, reading);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Reads the depth, over the connection of the last poll if there was one.
+async fn poll(client: &mut Option<QueueClient>, target: &Target) -> Result<Depth, Error> {
+    let connected = match client.take() {
+        Some(connected) => connected,
+        None => QueueClient::connect(&target.queue, target.credentials.clone()).await?,
+    };
+    client.insert(connected).depth().await
+}
+
+fn problem(error: Error) -> DepthProblem {
+    DepthProblem {
+        reason: error.reason(),
+        message: error.to_string(),
+    }
+}
+
+/// Spreads forwarders of the same interval over a tenth of it, each at its own fixed place.
+fn jittered(interval: Duration, forwarder: &ObjectRef<EventForwarder>) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    forwarder.hash(&mut hasher);
+    let tenth = interval.as_millis().max(10) / 10;
+    let extra = u128::from(hasher.finish()) % tenth;
+    interval + Duration::from_millis(u64::try_from(extra).unwrap_or(0))
+}
+
+/// Numbers of 100 and more are rounded to two significant digits, so that a busy queue does
+/// not have its status written at every poll.
+fn rounded(depth: Depth) -> Depth {
+    Depth {
+        visible: two_digits(depth.visible),
+        in_flight: two_digits(depth.in_flight),
+        delayed: two_digits(depth.delayed),
+        dead_letters: depth.dead_letters.map(two_digits),
+    }
+}
+
+fn two_digits(number: i64) -> i64 {
+    let mut unit = 1;
+    while number / unit >= 100 {
+        unit *= 10;
+    }
+    (number + unit / 2) / unit * unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_numbers_are_exact_and_large_ones_have_two_digits() {
+        for (exact, shown) in [
+            (0, 0),
+            (7, 7),
+            (99, 99),
+            (104, 100),
+            (105, 110),
+            (12_345, 12_000),
+            (999, 1000),
+        ] {
+            assert_eq!(two_digits(exact), shown, "{exact}");
+        }
+    }
+
+    #[test]
+    fn pauses_of_different_forwarders_differ_by_a_tenth_at_most() {
+        let minute = Duration::from_secs(60);
+        let pauses: std::collections::HashSet<_> = (0..50)
+            .map(|n| {
+                jittered(
+                    minute,
+                    &ObjectRef::new(&format!("forwarder-{n}")).within("default"),
+                )
+            })
+            .collect();
+        assert!(pauses.len() > 40);
+        assert!(
+            pauses
+                .iter()
+                .all(|pause| *pause >= minute && *pause < minute * 11 / 10)
+        );
+    }
+}

@@ -1,0 +1,112 @@
+use std::{fmt, future::Future, time::Duration};
+
+/// How long one call to the API server may take. The client retries by itself inside it.
+const CALL_LIMIT: Duration = Duration::from_secs(15);
+
+/// Why a reconciliation, or the controller itself, could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused or failed.
+    #[error("could not {call}: {source}; it is tried again with growing pauses")]
+    Api {
+        /// What was asked.
+        call: Call,
+        /// What came back.
+        #[source]
+        source: Box<kube::Error>,
+    },
+
+    /// The API server did not answer in time.
+    #[error("could not {call}: no answer within {} s; it is tried again with growing pauses", CALL_LIMIT.as_secs())]
+    Timeout {
+        /// What was asked.
+        call: Call,
+    },
+
+    /// The cluster lacks the resource's definition.
+    #[error(
+        "the cluster does not know EventForwarders: {0}. Install the definition with `kubectl apply --server-side -f crds/` or by the chart, then the controller goes on by itself"
+    )]
+    DefinitionMissing(#[source] Box<kube::Error>),
+
+    /// The client's configuration can't be used.
+    #[error(
+        "no way to the API server: {0}. Run inside a pod with a service account, or set KUBECONFIG"
+    )]
+    NoCluster(String),
+
+    /// The lease can't be used.
+    #[error(
+        "could not use the lease that keeps replicas apart: {0}. The service account needs get, create, patch and update on leases in its own namespace"
+    )]
+    Lease(String),
+
+    /// Another replica has taken over.
+    #[error(
+        "another replica holds the lease; this one ends so that no two are at work, and starts again as standby"
+    )]
+    LeaseLost,
+
+    /// The port for metrics and health is taken.
+    #[error("could not listen on {address}: {source}. Choose another address with --listen")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// One call to the API server: a verb and an object.
+#[derive(Debug, Clone)]
+pub struct Call {
+    verb: &'static str,
+    object: String,
+}
+
+impl Call {
+    /// A call, for example `Call::new("apply", "CronJob marketing/mparticle")`.
+    pub fn new(verb: &'static str, object: impl Into<String>) -> Self {
+        Self {
+            verb,
+            object: object.into(),
+        }
+    }
+
+    /// Makes the call, within a time limit.
+    ///
+    /// # Errors
+    /// [`Error::Api`] or [`Error::Timeout`].
+    pub async fn run<T>(self, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+        match tokio::time::timeout(CALL_LIMIT, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(source)) => Err(Error::Api {
+                call: self,
+                source: Box::new(source),
+            }),
+            Err(_) => Err(Error::Timeout { call: self }),
+        }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb, self.object)
+    }
+}
+
+impl Error {
+    /// A label for metrics.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Api { .. } => "Api",
+            Self::Timeout { .. } => "Timeout",
+            Self::DefinitionMissing(_) => "DefinitionMissing",
+            Self::NoCluster(_) => "NoCluster",
+            Self::Lease(_) => "Lease",
+            Self::LeaseLost => "LeaseLost",
+            Self::Listen { .. } => "Listen",
+        }
+    }
+}

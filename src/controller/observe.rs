@@ -1,0 +1,359 @@
+//! What the cluster holds of a forwarder's world: its Secrets, its runs and their reports.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Pod, Secret},
+};
+use kube::{Api, ResourceExt, api::ListParams};
+
+use super::error::{Call, Error};
+use crate::{api::EventForwarderSpec, drain::report::RunReport, sqs::Credentials};
+
+/// The keys of a Secret with AWS credentials.
+const ACCESS_KEY_ID: &str = "accessKeyId";
+const SECRET_ACCESS_KEY: &str = "secretAccessKey";
+const SESSION_TOKEN: &str = "sessionToken";
+
+/// A Secret that the forwarder refers to and that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretProblem {
+    /// There is no such Secret.
+    Missing {
+        /// Its name.
+        name: String,
+        /// A command that makes it.
+        mend: String,
+    },
+    /// The Secret lacks a key, or holds nothing under it.
+    KeyMissing {
+        /// The Secret's name.
+        name: String,
+        /// The key.
+        key: String,
+    },
+}
+
+/// Reads the Secrets that a forwarder refers to, by name alone. Yields the AWS credentials, if
+/// the forwarder brings its own.
+///
+/// # Errors
+/// When the API server fails or does not answer.
+pub async fn secrets(
+    api: &Api<Secret>,
+    namespace: &str,
+    spec: &EventForwarderSpec,
+) -> Result<Result<Credentials, SecretProblem>, Error> {
+    let key = &spec.iterable.api_key_secret_ref;
+    let mend = format!(
+        "kubectl create secret generic {} --namespace {namespace} --from-file={}=FILE-WITH-THE-KEY",
+        key.name, key.key
+    );
+    match get_secret(api, namespace, &key.name).await? {
+        None => {
+            return Ok(Err(SecretProblem::Missing {
+                name: key.name.clone(),
+                mend,
+            }));
+        }
+        Some(secret) if value(&secret, &key.key).is_none() => {
+            return Ok(Err(SecretProblem::KeyMissing {
+                name: key.name.clone(),
+                key: key.key.clone(),
+            }));
+        }
+        Some(_) => {}
+    }
+    let Some(reference) = &spec.queue.credentials_secret_ref else {
+        return Ok(Ok(Credentials::Ambient));
+    };
+    let Some(secret) = get_secret(api, namespace, &reference.name).await? else {
+        let mend = format!(
+            "kubectl create secret generic {} --namespace {namespace} --from-file={ACCESS_KEY_ID}=FILE --from-file={SECRET_ACCESS_KEY}=FILE",
+            reference.name
+        );
+        return Ok(Err(SecretProblem::Missing {
+            name: reference.name.clone(),
+            mend,
+        }));
+    };
+    let part = |key: &str| {
+        value(&secret, key).ok_or_else(|| SecretProblem::KeyMissing {
+            name: reference.name.clone(),
+            key: key.to_owned(),
+        })
+    };
+    Ok(part(ACCESS_KEY_ID).and_then(|id| {
+        Ok(Credentials::Keys {
+            access_key_id: id,
+            secret_access_key: part(SECRET_ACCESS_KEY)?,
+            session_token: value(&secret, SESSION_TOKEN),
+        })
+    }))
+}
+
+async fn get_secret(
+    api: &Api<Secret>,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Secret>, Error> {
+    Call::new("get", format!("Secret {namespace}/{name}"))
+        .run(api.get_opt(name))
+        .await
+}
+
+/// A key's value as text, without white space around it; none if absent or blank.
+fn value(secret: &Secret, key: &str) -> Option<String> {
+    let bytes = &secret.data.as_ref()?.get(key)?.0;
+    let text = std::str::from_utf8(bytes).ok()?.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// One run, as its Job tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The Job's name.
+    pub job_name: String,
+    /// When the Job was made.
+    pub created_at: Timestamp,
+    /// When the Job started.
+    pub started_at: Option<Timestamp>,
+    /// Whether its container is known to run.
+    pub container_started: bool,
+    /// When and how it ended; none while it is under way.
+    pub end: Option<End>,
+}
+
+/// How a Job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// When.
+    pub at: Timestamp,
+    /// The Job's own reason for its failure, if it failed.
+    pub failure: Option<String>,
+}
+
+impl Run {
+    /// Reads a Job.
+    pub fn of(job: &Job) -> Self {
+        let status = job.status.as_ref();
+        let conditions = status
+            .and_then(|status| status.conditions.as_deref())
+            .unwrap_or_default();
+        let end = conditions
+            .iter()
+            .find(|condition| {
+                condition.status == "True"
+                    && matches!(condition.type_.as_str(), "Complete" | "Failed")
+            })
+            .map(|condition| End {
+                at: status
+                    .and_then(|status| status.completion_time.as_ref())
+                    .or(condition.last_transition_time.as_ref())
+                    .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+                failure: (condition.type_ == "Failed").then(|| {
+                    let reason = condition.reason.as_deref().unwrap_or("Failed");
+                    match condition.message.as_deref() {
+                        Some(message) if !message.is_empty() => format!("{reason}: {message}"),
+                        _ => reason.to_owned(),
+                    }
+                }),
+            });
+        Self {
+            job_name: job.name_any(),
+            created_at: job
+                .creation_timestamp()
+                .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            started_at: status
+                .and_then(|status| status.start_time.as_ref())
+                .map(|time| time.0),
+            container_started: status
+                .and_then(|status| status.ready)
+                .is_some_and(|ready| ready > 0),
+            end,
+        }
+    }
+}
+
+/// Why a run's container has not started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// What the pod, or the Job without a pod, waits for.
+    pub why: String,
+    /// Whether it has waited long enough for someone to be told.
+    pub too_long: bool,
+}
+
+/// How long a pod may take to be placed and started before someone is told.
+pub const PENDING_LIMIT: SignedDuration = SignedDuration::from_secs(120);
+
+/// Reads why a run that is under way has not started its container; none if it has.
+///
+/// # Errors
+/// When the API server fails or does not answer.
+pub async fn pending(
+    api: &Api<Pod>,
+    namespace: &str,
+    run: &Run,
+    now: Timestamp,
+) -> Result<Option<Pending>, Error> {
+    let pods = pods_of(api, namespace, &run.job_name).await?;
+    let too_long = now.duration_since(run.created_at) > PENDING_LIMIT;
+    Ok(what_it_waits_for(&pods).map(|why| Pending { why, too_long }))
+}
+
+fn what_it_waits_for(pods: &[Pod]) -> Option<String> {
+    let Some(pod) = pods.last() else {
+        return Some(
+            "it has no pod; a quota, a limit or a policy may forbid it: see `kubectl describe job`"
+                .to_owned(),
+        );
+    };
+    let status = pod.status.as_ref()?;
+    if status.phase.as_deref() != Some("Pending") {
+        return None;
+    }
+    let name = pod.name_any();
+    let waiting = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .filter_map(|container| container.state.as_ref()?.waiting.as_ref())
+        .find(|waiting| waiting.reason.as_deref() != Some("ContainerCreating"));
+    if let Some(waiting) = waiting {
+        let reason = waiting.reason.as_deref().unwrap_or("waiting");
+        let message = waiting.message.as_deref().unwrap_or("no further word");
+        return Some(format!("pod {name}: {reason}: {message}"));
+    }
+    let unplaced = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    Some(match unplaced {
+        Some(condition) => format!(
+            "pod {name} can't be placed on a node: {}",
+            condition.message.as_deref().unwrap_or("no further word")
+        ),
+        None => format!(
+            "pod {name} is being created; if it stays so, a volume or Secret is missing: see `kubectl describe pod {name}`"
+        ),
+    })
+}
+
+/// What a run left behind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Report {
+    /// Its own report.
+    Read(Box<RunReport>),
+    /// No report, and what is known of why.
+    Missing {
+        /// A sentence on what became of the pod.
+        why: String,
+    },
+}
+
+/// Reads the report that a finished run's pod left in its termination message.
+///
+/// # Errors
+/// When the API server fails or does not answer.
+pub async fn report(api: &Api<Pod>, namespace: &str, job_name: &str) -> Result<Report, Error> {
+    Ok(report_in(&pods_of(api, namespace, job_name).await?))
+}
+
+async fn pods_of(api: &Api<Pod>, namespace: &str, job_name: &str) -> Result<Vec<Pod>, Error> {
+    let of_the_job =
+        ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job_name}"));
+    let pods = Call::new("list", format!("pods of Job {namespace}/{job_name}"))
+        .run(api.list(&of_the_job))
+        .await?;
+    Ok(pods.items)
+}
+
+fn report_in(pods: &[Pod]) -> Report {
+    let report = pods.iter().find_map(|pod| {
+        let terminated = terminated(pod)?;
+        serde_json::from_str(terminated.message.as_deref()?).ok()
+    });
+    match report {
+        Some(report) => Report::Read(Box::new(report)),
+        None => Report::Missing {
+            why: pods
+                .last()
+                .map_or_else(|| "its pod is gone".to_owned(), what_became_of),
+        },
+    }
+}
+
+fn terminated(pod: &Pod) -> Option<&k8s_openapi::api::core::v1::ContainerStateTerminated> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_deref()?;
+    statuses.first()?.state.as_ref()?.terminated.as_ref()
+}
+
+fn what_became_of(pod: &Pod) -> String {
+    let name = pod.name_any();
+    if let Some(terminated) = terminated(pod) {
+        let reason = terminated.reason.as_deref().unwrap_or("no reason given");
+        return format!(
+            "the container of pod {name} ended with exit code {} ({reason})",
+            terminated.exit_code
+        );
+    }
+    let status = pod.status.as_ref();
+    let reason = status.and_then(|status| status.reason.as_deref());
+    let message = status.and_then(|status| status.message.as_deref());
+    match (reason, message) {
+        (Some(reason), Some(message)) => format!("pod {name}: {reason}: {message}"),
+        (Some(reason), None) => format!("pod {name}: {reason}"),
+        _ => format!("pod {name} never ran its container"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(status: serde_json::Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).expect("a pod")
+    }
+
+    #[test]
+    fn a_report_is_read_from_the_termination_message() {
+        let message = json!({
+            "outcome": "Drained",
+            "startedAt": "2026-01-01T00:00:00Z",
+            "finishedAt": "2026-01-01T00:00:05Z",
+            "messages": {"received": 2, "deleted": 2},
+            "events": {"forwarded": 7},
+            "requests": {"sqs": 4, "iterable": 1},
+            "reasons": [],
+            "bytesSent": 10,
+        });
+        let pods = [pod(json!({"containerStatuses": [{
+            "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 0, "message": message.to_string()}},
+        }]}))];
+        let Report::Read(report) = report_in(&pods) else {
+            panic!("no report")
+        };
+        assert_eq!(report.events.forwarded, 7);
+    }
+
+    #[test]
+    fn a_missing_report_says_what_became_of_the_pod() {
+        let why = |pods: &[Pod]| match report_in(pods) {
+            Report::Missing { why } => why,
+            Report::Read(report) => panic!("{report:?}"),
+        };
+        let killed = pod(json!({"containerStatuses": [{
+            "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+        }]}));
+        assert!(why(&[killed]).contains("exit code 137 (OOMKilled)"));
+        let evicted = pod(json!({"reason": "Evicted", "message": "The node was low on memory."}));
+        assert!(why(&[evicted]).contains("Evicted: The node was low on memory."));
+        assert_eq!(why(&[]), "its pod is gone");
+    }
+}

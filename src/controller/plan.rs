@@ -1,0 +1,163 @@
+//! What was declared, parsed into what the controller works with. Pure.
+
+use croner::{
+    Cron,
+    parser::{CronParser, Seconds},
+};
+use jiff::{Timestamp, tz::TimeZone};
+use sha2::{Digest, Sha256};
+
+use crate::api::EventForwarderSpec;
+
+/// Kubernetes takes no CronJob with a longer name: each Job's name adds 11 characters, and
+/// a Job's name must fit a label.
+const MAX_CRONJOB_NAME: usize = 52;
+
+/// A spec that can be acted on.
+#[derive(Debug)]
+pub struct Plan {
+    /// The CronJob's name.
+    pub cronjob_name: String,
+    /// When runs start.
+    pub schedule: Schedule,
+}
+
+/// Why a spec can't be acted on, although the API server took it.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The schedule can't be read.
+    #[error(
+        "spec.schedule \"{schedule}\" is no cron expression: {reason}. Write five fields, for example \"0 * * * *\""
+    )]
+    Schedule {
+        /// As written.
+        schedule: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The time zone is not in the IANA database.
+    #[error(
+        "spec.timeZone \"{0}\" is no IANA time zone. Write one such as \"Europe/Berlin\" or \"UTC\""
+    )]
+    TimeZone(String),
+}
+
+impl Plan {
+    /// Parses a spec.
+    ///
+    /// # Errors
+    /// What admission can't know: see [`PlanError`].
+    pub fn new(name: &str, spec: &EventForwarderSpec) -> Result<Self, PlanError> {
+        Ok(Self {
+            cronjob_name: cronjob_name(name),
+            schedule: Schedule::parse(&spec.schedule, spec.time_zone.as_deref())?,
+        })
+    }
+}
+
+/// The name of a forwarder's CronJob: the forwarder's own if it fits, else its beginning and
+/// a hash of all of it. A pure function of the name, so that it never changes.
+pub fn cronjob_name(forwarder: &str) -> String {
+    if forwarder.len() <= MAX_CRONJOB_NAME {
+        return forwarder.to_owned();
+    }
+    let hash = short_hash(forwarder);
+    let kept: String = forwarder
+        .chars()
+        .take(MAX_CRONJOB_NAME - hash.len() - 1)
+        .collect();
+    format!("{}-{hash}", kept.trim_end_matches(['-', '.']))
+}
+
+/// Eight hexadecimal digits that stand for a text in a name.
+pub fn short_hash(text: &str) -> String {
+    Sha256::digest(text)
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// The times at which runs start.
+#[derive(Debug)]
+pub struct Schedule {
+    cron: Cron,
+    time_zone: TimeZone,
+}
+
+impl Schedule {
+    fn parse(schedule: &str, time_zone: Option<&str>) -> Result<Self, PlanError> {
+        let cron = CronParser::builder()
+            .seconds(Seconds::Disallowed)
+            .build()
+            .parse(schedule)
+            .map_err(|error| PlanError::Schedule {
+                schedule: schedule.to_owned(),
+                reason: error.to_string(),
+            })?;
+        let time_zone = match time_zone {
+            None => TimeZone::UTC,
+            Some(name) => TimeZone::get(name).map_err(|_| PlanError::TimeZone(name.to_owned()))?,
+        };
+        Ok(Self { cron, time_zone })
+    }
+
+    /// The first start after `now`; none if there is never another, as on 31 February.
+    pub fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
+        let now = now.to_zoned(self.time_zone.clone());
+        let next = self.cron.find_next_occurrence(&now, false).ok()?;
+        Some(next.timestamp())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(schedule: &str, time_zone: Option<&str>, after: &str) -> Option<String> {
+        let schedule = Schedule::parse(schedule, time_zone).expect("a schedule");
+        let after: Timestamp = after.parse().expect("a time");
+        schedule.next_after(after).map(|time| time.to_string())
+    }
+
+    #[test]
+    fn a_short_name_stays_and_a_long_one_is_cut_with_a_hash() {
+        assert_eq!(cronjob_name("mparticle"), "mparticle");
+        let exactly = "a".repeat(52);
+        assert_eq!(cronjob_name(&exactly), exactly);
+        let long = cronjob_name(&"a".repeat(53));
+        assert!(long.len() <= 52, "{long}");
+        assert_ne!(long, cronjob_name(&"a".repeat(54)));
+        let cut_at_a_dash = cronjob_name(&format!("{}-{}", "a".repeat(42), "b".repeat(30)));
+        assert!(!cut_at_a_dash.contains("--"), "{cut_at_a_dash}");
+    }
+
+    #[test]
+    fn the_next_run_is_read_in_the_time_zone() {
+        assert_eq!(
+            next("0 * * * *", None, "2026-01-01T00:30:00Z").as_deref(),
+            Some("2026-01-01T01:00:00Z")
+        );
+        assert_eq!(
+            next("30 6 * * *", Some("Europe/Berlin"), "2026-01-01T00:00:00Z").as_deref(),
+            Some("2026-01-01T05:30:00Z")
+        );
+        assert_eq!(
+            next("30 6 * * *", Some("Europe/Berlin"), "2026-07-01T00:00:00Z").as_deref(),
+            Some("2026-07-01T04:30:00Z")
+        );
+    }
+
+    #[test]
+    fn a_schedule_that_never_fires_has_no_next_run() {
+        assert_eq!(next("0 0 31 2 *", None, "2026-01-01T00:00:00Z"), None);
+    }
+
+    #[test]
+    fn what_admission_lets_through_is_refused_with_a_sentence() {
+        let backwards = Schedule::parse("5-3 * * * *", None).expect_err("a backwards range");
+        assert!(backwards.to_string().contains("5-3 * * * *"), "{backwards}");
+        let zone = Schedule::parse("0 * * * *", Some("Mars/Base")).expect_err("no such zone");
+        assert!(zone.to_string().contains("Mars/Base"), "{zone}");
+    }
+}

@@ -1,0 +1,356 @@
+//! One reconciliation, in five steps.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    batch::v1::{CronJob, Job},
+    core::v1::{Pod, Secret},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    core::DeserializeGuard,
+    runtime::{
+        controller::Action,
+        events::{Event, EventType, Recorder},
+        reflector::{ObjectRef, Store},
+    },
+};
+use serde_json::json;
+
+use super::{
+    apply::{apply, start},
+    cronjob::{self, INSTANCE, MANAGER, RUN_NOW, Surroundings},
+    depth::{Depths, Target},
+    error::{Call, Error},
+    metrics::Metrics,
+    observe::{self, Pending, Report, Run},
+    plan::Plan,
+    status::{self, Learned},
+};
+use crate::api::{EventForwarder, EventForwarderStatus};
+
+/// A forwarder, or what is known of one that can't be read: one such object must not stop the
+/// watch of all others.
+pub type Guarded = DeserializeGuard<EventForwarder>;
+
+/// How soon a missing Secret is looked for again. Secrets are not watched: that would take the
+/// right to list them.
+const SECRET_PAUSE: Duration = Duration::from_secs(15);
+/// How soon a run whose container has not started is looked at again.
+const PENDING_PAUSE: Duration = Duration::from_secs(30);
+/// How soon a forwarder whose run is due is looked at again.
+const DUE_PAUSE: Duration = Duration::from_secs(30);
+/// How soon a forwarder is looked at again when nothing happens.
+const RESYNC: Duration = Duration::from_secs(600);
+/// The longest pause after reconciliations that failed.
+const MAX_PAUSE: Duration = Duration::from_secs(300);
+
+/// What reconciliations of one scope share.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The image for runs that name none.
+    pub image: String,
+    /// The CronJobs with our label.
+    pub cronjobs: Store<CronJob>,
+    /// The Jobs with our label.
+    pub jobs: Store<Job>,
+    /// The queues' depths.
+    pub depths: Arc<Depths>,
+    /// Publishes events.
+    pub recorder: Recorder,
+    /// Counts and durations.
+    pub metrics: Metrics,
+    /// How often in a row each forwarder has failed.
+    pub failures: Mutex<HashMap<ObjectRef<Guarded>, u32>>,
+}
+
+impl Context {
+    fn failures(&self) -> MutexGuard<'_, HashMap<ObjectRef<Guarded>, u32>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Brings the cluster to what one forwarder declares, and its status to what was seen.
+///
+/// # Errors
+/// When the API server fails; what the user can mend is a condition instead.
+pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    let started = Instant::now();
+    let reference = ObjectRef::from_obj(guarded.as_ref());
+    let result = match &guarded.0 {
+        _ if guarded.meta().deletion_timestamp.is_some() => Ok(Action::await_change()),
+        Ok(forwarder) => five_steps(forwarder, &context).await,
+        Err(invalid) => report_unreadable(&guarded, &invalid.error, &context).await,
+    };
+    context
+        .metrics
+        .reconciled(started.elapsed(), result.as_ref().err().map(Error::reason));
+    if result.is_ok() {
+        context.failures().remove(&reference);
+    }
+    result
+}
+
+/// Waits longer the more often in a row the same forwarder has failed.
+pub fn on_error(guarded: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
+    let reference = ObjectRef::from_obj(guarded.as_ref());
+    let mut failures = context.failures();
+    let failed = failures.entry(reference.clone()).or_default();
+    *failed = failed.saturating_add(1);
+    let pause = Duration::from_secs(1 << (*failed).min(8)).min(MAX_PAUSE);
+    tracing::warn!(
+        namespace = reference.namespace,
+        name = reference.name,
+        pause_seconds = pause.as_secs(),
+        "{error}"
+    );
+    Action::requeue(pause)
+}
+
+async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Action, Error> {
+    let now = Timestamp::now();
+    let name = forwarder.name_any();
+    let namespace = forwarder.namespace().unwrap_or_default();
+    let client = &context.client;
+
+    let plan = Plan::new(&name, &forwarder.spec);
+    let cronjob = plan.as_ref().ok().and_then(|plan| {
+        context
+            .cronjobs
+            .get(&ObjectRef::new(&plan.cronjob_name).within(&namespace))
+    });
+    let secrets = observe::secrets(
+        &Api::<Secret>::namespaced(client.clone(), &namespace),
+        &namespace,
+        &forwarder.spec,
+    )
+    .await?;
+    let seen = runs_seen(forwarder, plan.as_ref().ok(), context, &namespace, now).await?;
+    let depth = secrets.as_ref().ok().and_then(|credentials| {
+        let target = Target {
+            queue: forwarder.spec.queue.clone(),
+            credentials: credentials.clone(),
+        };
+        context
+            .depths
+            .follow(&ObjectRef::from_obj(forwarder), target)
+    });
+
+    let applied = match &plan {
+        Err(_) => None,
+        Ok(plan) => {
+            let around = Surroundings {
+                image: &context.image,
+                paused: secrets.is_err(),
+            };
+            let desired = cronjob::desired(forwarder, plan, around);
+            let api = Api::<CronJob>::namespaced(client.clone(), &namespace);
+            let owner = forwarder.metadata.uid.as_deref();
+            Some(apply(&api, owner, &desired, cronjob.as_deref()).await?)
+        }
+    };
+
+    let request = run_request(forwarder).filter(|_| secrets.is_ok());
+    let job = request
+        .zip(cronjob.as_deref())
+        .and_then(|(request, cronjob)| cronjob::run_now(cronjob, request));
+    if let Some(job) = &job {
+        start(&Api::<Job>::namespaced(client.clone(), &namespace), job).await?;
+    }
+
+    let learned = Learned {
+        run_request: job.is_some().then_some(request).flatten(),
+        plan: plan.as_ref(),
+        secrets: secrets.as_ref().map(|_| ()),
+        applied: applied.as_ref(),
+        last_scheduled: cronjob.as_deref().and_then(last_scheduled),
+        runs: &seen.runs,
+        reports: &seen.reports,
+        pending: seen.pending.as_ref(),
+        depth: depth.as_ref(),
+    };
+    let status = status::next(forwarder, &learned, now);
+    write_status(forwarder, &status, client, &namespace).await?;
+    publish_news(forwarder, &status, &context.recorder).await;
+    Ok(Action::requeue(next_look(&status, &learned, now)))
+}
+
+/// The request for a run now that has not been met yet.
+fn run_request(forwarder: &EventForwarder) -> Option<&str> {
+    let request = forwarder.annotations().get(RUN_NOW)?;
+    let met = forwarder
+        .status
+        .as_ref()
+        .and_then(|status| status.last_run_request.as_ref());
+    (met != Some(request)).then_some(request)
+}
+
+/// What the Jobs and pods tell of a forwarder's runs.
+struct RunsSeen {
+    runs: Vec<Run>,
+    reports: Vec<(Run, Report)>,
+    pending: Option<Pending>,
+}
+
+async fn runs_seen(
+    forwarder: &EventForwarder,
+    plan: Option<&Plan>,
+    context: &Context,
+    namespace: &str,
+    now: Timestamp,
+) -> Result<RunsSeen, Error> {
+    let runs = plan.map_or_else(Vec::new, |plan| runs(&context.jobs, namespace, plan));
+    let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
+    let mut reports = Vec::new();
+    for run in status::unrecorded(forwarder.status.as_ref(), &runs) {
+        let report = observe::report(&pods, namespace, &run.job_name).await?;
+        reports.push((run, report));
+    }
+    let waits = |run: &&Run| run.end.is_none() && !run.container_started;
+    let pending = match runs.first().filter(waits) {
+        Some(run) => observe::pending(&pods, namespace, run, now).await?,
+        None => None,
+    };
+    Ok(RunsSeen {
+        runs,
+        reports,
+        pending,
+    })
+}
+
+fn last_scheduled(cronjob: &CronJob) -> Option<Timestamp> {
+    Some(cronjob.status.as_ref()?.last_schedule_time.as_ref()?.0)
+}
+
+/// When to look again although nothing was heard of.
+fn next_look(status: &EventForwarderStatus, learned: &Learned<'_>, now: Timestamp) -> Duration {
+    let mut pause = RESYNC;
+    if learned.secrets.is_err() {
+        pause = pause.min(SECRET_PAUSE);
+    }
+    if learned.pending.is_some_and(|pending| !pending.too_long) {
+        pause = pause.min(PENDING_PAUSE);
+    }
+    // A little after the next run is due, to announce the one after it.
+    let until_due = status
+        .next_run_time
+        .as_ref()
+        .map(|due| due.0.duration_since(now));
+    match until_due.map(Duration::try_from) {
+        Some(Ok(until)) => pause.min(until + Duration::from_secs(5)),
+        // It is due and has not been seen to start.
+        Some(Err(_)) => pause.min(DUE_PAUSE),
+        None => pause,
+    }
+}
+
+/// The forwarder's runs, the newest first.
+fn runs(jobs: &Store<Job>, namespace: &str, plan: &Plan) -> Vec<Run> {
+    let mut runs: Vec<_> = jobs
+        .state_filter(|job| {
+            job.namespace().as_deref() == Some(namespace)
+                && job.labels().get(INSTANCE) == Some(&plan.cronjob_name)
+        })
+        .iter()
+        .map(|job| Run::of(job))
+        .collect();
+    runs.sort_by(|a, b| {
+        b.created_at
+            .cmp(&a.created_at)
+            .then_with(|| b.job_name.cmp(&a.job_name))
+    });
+    runs
+}
+
+/// Writes the status, if it differs from the one that stands.
+async fn write_status(
+    forwarder: &EventForwarder,
+    status: &EventForwarderStatus,
+    client: &Client,
+    namespace: &str,
+) -> Result<(), Error> {
+    let as_json = |status: &EventForwarderStatus| serde_json::to_value(status).ok();
+    if forwarder.status.as_ref().and_then(as_json) == as_json(status) {
+        return Ok(());
+    }
+    patch_status(client, namespace, &forwarder.name_any(), &json!(status)).await
+}
+
+/// Publishes an event for each condition that is news. Status holds the same, so an event that
+/// can't be published costs no more than a line in the log.
+async fn publish_news(
+    forwarder: &EventForwarder,
+    status: &EventForwarderStatus,
+    recorder: &Recorder,
+) {
+    let before = forwarder
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.conditions);
+    let reference = forwarder.object_ref(&());
+    for condition in status::news(before, &status.conditions) {
+        if condition.type_ == "Ready" || condition.status == "Unknown" {
+            continue;
+        }
+        let event = Event {
+            type_: match condition.status.as_str() {
+                "False" if condition.reason != "Suspended" => EventType::Warning,
+                _ => EventType::Normal,
+            },
+            reason: condition.reason.clone(),
+            note: Some(condition.message.clone()),
+            action: condition.type_.clone(),
+            secondary: None,
+        };
+        if let Err(error) = recorder.publish(&event, &reference).await {
+            tracing::warn!(%error, reason = condition.reason, "could not publish an event");
+        }
+    }
+}
+
+async fn report_unreadable(
+    guarded: &Guarded,
+    error: &str,
+    context: &Context,
+) -> Result<Action, Error> {
+    let namespace = guarded.namespace().unwrap_or_default();
+    let condition = status::unreadable(error, guarded.meta().generation, Timestamp::now());
+    let status = json!({
+        "observedGeneration": guarded.meta().generation,
+        "conditions": [condition],
+    });
+    patch_status(&context.client, &namespace, &guarded.name_any(), &status).await?;
+    Ok(Action::await_change())
+}
+
+async fn patch_status(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    status: &serde_json::Value,
+) -> Result<(), Error> {
+    let api = Api::<Guarded>::namespaced(client.clone(), namespace);
+    let patch = json!({
+        "apiVersion": EventForwarder::api_version(&()),
+        "kind": EventForwarder::kind(&()),
+        "status": status,
+    });
+    Call::new(
+        "write the status of",
+        format!("EventForwarder {namespace}/{name}"),
+    )
+    .run(api.patch_status(
+        name,
+        &PatchParams::apply(MANAGER).force(),
+        &Patch::Apply(&patch),
+    ))
+    .await?;
+    Ok(())
+}

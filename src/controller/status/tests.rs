@@ -1,0 +1,559 @@
+use jiff::SignedDuration;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    api::{EventCounts, MessageCounts, RequestCounts},
+    controller::{depth::DepthProblem, observe::End},
+    drain::report::{Outcome, RunReport},
+    sqs::Depth,
+};
+
+const NOW: &str = "2026-03-01T12:30:00Z";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().expect("a time")
+}
+
+fn forwarder(spec: serde_json::Value, status: Option<EventForwarderStatus>) -> EventForwarder {
+    let mut all = json!({
+        "schedule": "0 * * * *",
+        "queue": {"url": "https://sqs.us-east-1.amazonaws.com/123456789012/q"},
+        "iterable": {"apiKeySecretRef": {"name": "iterable"}},
+    });
+    let fields = spec.as_object().expect("an object").clone();
+    all.as_object_mut().expect("an object").extend(fields);
+    let mut forwarder: EventForwarder = serde_json::from_value(json!({
+        "apiVersion": "eventforwarder.io/v1alpha1",
+        "kind": "EventForwarder",
+        "metadata": {"name": "mparticle", "namespace": "marketing", "generation": 3},
+        "spec": all,
+    }))
+    .expect("a forwarder");
+    forwarder.status = status;
+    forwarder
+}
+
+/// The world when all is well and nothing has run; tests change what they are about.
+struct World {
+    forwarder: EventForwarder,
+    secrets: Result<(), SecretProblem>,
+    applied: Option<Applied>,
+    runs: Vec<Run>,
+    report: Option<Report>,
+    pending: Option<Pending>,
+    last_scheduled: Option<&'static str>,
+    depth: Option<Reading>,
+    now: &'static str,
+}
+
+impl World {
+    fn well() -> Self {
+        Self {
+            forwarder: forwarder(json!({}), None),
+            secrets: Ok(()),
+            applied: Some(Applied::InPlace),
+            runs: Vec::new(),
+            report: None,
+            pending: None,
+            last_scheduled: None,
+            depth: Some(Ok(depth(5, Some(0)))),
+            now: NOW,
+        }
+    }
+
+    fn status(&self) -> EventForwarderStatus {
+        let plan = Plan::new("mparticle", &self.forwarder.spec);
+        let reports: Vec<_> = unrecorded(self.forwarder.status.as_ref(), &self.runs)
+            .into_iter()
+            .map(|run| {
+                let gone = || Report::Missing {
+                    why: "its pod is gone".to_owned(),
+                };
+                (run, self.report.clone().unwrap_or_else(gone))
+            })
+            .collect();
+        let learned = Learned {
+            plan: plan.as_ref(),
+            secrets: self.secrets.as_ref().map(|()| ()),
+            applied: self.applied.as_ref(),
+            runs: &self.runs,
+            reports: &reports,
+            run_request: None,
+            pending: self.pending.as_ref(),
+            last_scheduled: self.last_scheduled.map(at),
+            depth: self.depth.as_ref(),
+        };
+        next(&self.forwarder, &learned, at(self.now))
+    }
+
+    /// The same world, the status so far being part of it, at another time.
+    fn then(mut self, now: &'static str) -> Self {
+        self.forwarder.status = Some(self.status());
+        self.now = now;
+        self
+    }
+}
+
+fn depth(visible: i64, dead_letters: Option<i64>) -> Depth {
+    Depth {
+        visible,
+        in_flight: 0,
+        delayed: 0,
+        dead_letters,
+    }
+}
+
+fn run(job_name: &str, end: Option<End>) -> Run {
+    Run {
+        job_name: job_name.to_owned(),
+        created_at: at("2026-03-01T12:00:00Z"),
+        started_at: Some(at("2026-03-01T12:00:01Z")),
+        container_started: true,
+        end,
+    }
+}
+
+fn ended(failure: Option<&str>) -> Option<End> {
+    Some(End {
+        at: at("2026-03-01T12:00:09Z"),
+        failure: failure.map(str::to_owned),
+    })
+}
+
+fn report(outcome: Outcome) -> Report {
+    Report::Read(Box::new(RunReport {
+        outcome,
+        started_at: at("2026-03-01T12:00:02Z"),
+        finished_at: at("2026-03-01T12:00:08Z"),
+        messages: MessageCounts {
+            received: 4,
+            deleted: 4,
+            ..MessageCounts::default()
+        },
+        events: EventCounts {
+            forwarded: 11,
+            skipped: 2,
+            rejected: 1,
+        },
+        requests: RequestCounts {
+            sqs: 5,
+            iterable: 1,
+        },
+        reasons: Vec::new(),
+        bytes_sent: 4096,
+        oldest_message_age_seconds: Some(60),
+        message: (outcome != Outcome::Drained).then(|| "Iterable refused the key".to_owned()),
+    }))
+}
+
+#[track_caller]
+fn assert_condition(
+    status: &EventForwarderStatus,
+    type_: &str,
+    verdict: &str,
+    reason: &str,
+) -> String {
+    let condition = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)
+        .unwrap_or_else(|| panic!("no condition {type_}"));
+    assert_eq!(
+        (condition.status.as_str(), condition.reason.as_str()),
+        (verdict, reason),
+        "{}",
+        condition.message
+    );
+    assert_eq!(condition.observed_generation, Some(3));
+    condition.message.clone()
+}
+
+#[test]
+fn a_forwarder_in_good_order_is_ready_before_its_first_run() {
+    let status = World::well().status();
+    assert_condition(&status, "Ready", "True", "Ready");
+    assert_condition(&status, "SecretsAvailable", "True", "Found");
+    assert_condition(&status, "QueueReachable", "True", "Reachable");
+    assert_condition(&status, "Scheduled", "True", "CronJobInPlace");
+    assert_condition(&status, "LastRunSucceeded", "Unknown", "NoRunYet");
+    assert_eq!(status.observed_generation, Some(3));
+    assert_eq!(status.next_run_time, Some(Time(at("2026-03-01T13:00:00Z"))));
+    assert_eq!(status.queue.map(|queue| queue.visible), Some(5));
+}
+
+#[test]
+fn a_missing_secret_is_named_with_its_mend_and_pauses_runs() {
+    let mut world = World::well();
+    world.secrets = Err(SecretProblem::Missing {
+        name: "iterable".into(),
+        mend: "kubectl create secret …".into(),
+    });
+    let status = world.status();
+    let message = assert_condition(&status, "SecretsAvailable", "False", "SecretMissing");
+    assert!(
+        message.contains("Secret iterable") && message.contains("kubectl create secret"),
+        "{message}"
+    );
+    assert_condition(&status, "Ready", "False", "SecretMissing");
+    assert_condition(&status, "Scheduled", "False", "Paused");
+}
+
+#[test]
+fn a_suspended_forwarder_is_ready_says_so_and_has_no_next_run() {
+    let mut world = World::well();
+    world.forwarder = forwarder(json!({"suspend": true}), None);
+    let status = world.status();
+    assert_condition(&status, "Ready", "True", "Suspended");
+    assert_condition(&status, "Scheduled", "False", "Suspended");
+    assert_eq!(status.next_run_time, None);
+}
+
+#[test]
+fn what_stands_in_the_way_of_the_cronjob_is_a_condition() {
+    let cases: [(serde_json::Value, Option<Applied>, &str); 5] = [
+        (json!({"schedule": "5-3 * * * *"}), None, "InvalidSchedule"),
+        (json!({"timeZone": "Mars/Base"}), None, "InvalidTimeZone"),
+        (
+            json!({"schedule": "0 0 31 2 *"}),
+            Some(Applied::InPlace),
+            "NeverFires",
+        ),
+        (
+            json!({}),
+            Some(Applied::NameTaken {
+                name: "mparticle".into(),
+            }),
+            "NameTaken",
+        ),
+        (
+            json!({}),
+            Some(Applied::Refused {
+                message: "spec.x: Invalid".into(),
+            }),
+            "CronJobRefused",
+        ),
+    ];
+    for (spec, applied, reason) in cases {
+        let mut world = World::well();
+        world.forwarder = forwarder(spec, None);
+        world.applied = applied;
+        let status = world.status();
+        assert_condition(&status, "Scheduled", "False", reason);
+        assert_condition(&status, "Ready", "False", reason);
+    }
+}
+
+#[test]
+fn a_queue_that_can_not_be_read_keeps_its_last_depth_and_says_why() {
+    let mut world = World::well().then("2026-03-01T12:31:00Z");
+    world.depth = Some(Err(DepthProblem {
+        reason: "AccessDenied",
+        message: "grant sqs:GetQueueAttributes".into(),
+    }));
+    let status = world.status();
+    assert_condition(&status, "QueueReachable", "False", "AccessDenied");
+    assert_condition(&status, "Ready", "False", "AccessDenied");
+    assert_eq!(status.queue.map(|queue| queue.visible), Some(5));
+}
+
+#[test]
+fn the_depth_is_dated_by_its_last_change() {
+    let mut world = World::well().then("2026-03-01T12:31:00Z");
+    let observed = |status: EventForwarderStatus| status.queue.map(|queue| queue.observed_at);
+    assert_eq!(observed(world.status()), Some(Time(at(NOW))));
+    world.depth = Some(Ok(depth(6, Some(0))));
+    assert_eq!(
+        observed(world.status()),
+        Some(Time(at("2026-03-01T12:31:00Z")))
+    );
+}
+
+#[test]
+fn a_run_is_followed_from_its_start_to_its_report() {
+    let mut world = World::well();
+    world.runs = vec![run("mparticle-1", None)];
+    let under_way = world.status();
+    let last = under_way.last_run.as_ref().expect("a run");
+    assert_eq!(
+        (last.outcome.as_str(), last.finished_at.clone()),
+        ("Running", None)
+    );
+    assert_eq!(under_way.active, 1);
+    assert_condition(&under_way, "LastRunSucceeded", "Unknown", "NoRunYet");
+
+    let mut world = world.then("2026-03-01T12:31:00Z");
+    world.runs = vec![run("mparticle-1", ended(None))];
+    world.report = Some(report(Outcome::Drained));
+    let done = world.status();
+    let last = done.last_run.as_ref().expect("a run");
+    assert_eq!(
+        (last.outcome.as_str(), last.events.forwarded),
+        ("Drained", 11)
+    );
+    assert_eq!(last.finished_at, Some(Time(at("2026-03-01T12:00:09Z"))));
+    assert_eq!(done.last_success_time, last.finished_at);
+    assert_eq!(done.active, 0);
+    assert_condition(&done, "LastRunSucceeded", "True", "Drained");
+
+    let mut later = world.then("2026-03-01T13:31:00Z");
+    later.report = None;
+    assert_eq!(
+        later.status().last_run,
+        done.last_run,
+        "a recorded run is not read again"
+    );
+}
+
+#[test]
+fn the_verdict_on_the_last_run_stands_while_the_next_is_under_way() {
+    let mut world = World::well();
+    world.runs = vec![run("mparticle-1", ended(Some("BackoffLimitExceeded")))];
+    world.report = Some(report(Outcome::KeyRefused));
+    let failed = world.status();
+    assert_condition(&failed, "LastRunSucceeded", "False", "KeyRefused");
+    assert_condition(&failed, "Ready", "False", "KeyRefused");
+
+    let mut world = world.then("2026-03-01T13:00:05Z");
+    world.runs.insert(0, run("mparticle-2", None));
+    world.report = None;
+    let status = world.status();
+    assert_eq!(
+        status.last_run.as_ref().map(|run| run.outcome.as_str()),
+        Some("Running")
+    );
+    assert_condition(&status, "LastRunSucceeded", "False", "KeyRefused");
+}
+
+#[test]
+fn a_run_without_a_report_is_lost_with_what_became_of_its_pod() {
+    let mut world = World::well();
+    world.runs = vec![run(
+        "mparticle-1",
+        ended(Some(
+            "DeadlineExceeded: Job was active longer than specified deadline",
+        )),
+    )];
+    world.report = Some(Report::Missing {
+        why: "the container of pod p ended with exit code 137 (OOMKilled)".into(),
+    });
+    let status = world.status();
+    let message = assert_condition(&status, "LastRunSucceeded", "False", "Lost");
+    assert!(
+        message.contains("OOMKilled") && message.contains("DeadlineExceeded"),
+        "{message}"
+    );
+    assert_eq!(status.last_success_time, None);
+}
+
+#[test]
+fn a_run_whose_job_was_deleted_by_hand_is_lost() {
+    let mut world = World::well();
+    world.runs = vec![run("mparticle-1", None)];
+    let mut world = world.then("2026-03-01T12:31:00Z");
+    world.runs.clear();
+    let status = world.status();
+    assert_condition(&status, "LastRunSucceeded", "False", "Lost");
+    assert_eq!(status.active, 0);
+}
+
+#[test]
+fn runs_that_ended_while_the_controller_was_away_are_all_counted_once() {
+    let mut world = World::well();
+    let ends = [
+        "2026-03-01T10:00:09Z",
+        "2026-03-01T11:00:09Z",
+        "2026-03-01T12:00:09Z",
+    ];
+    for (n, end) in ends.iter().enumerate() {
+        let created = at(end)
+            .checked_sub(SignedDuration::from_secs(9))
+            .expect("a time");
+        world.runs.insert(
+            0,
+            Run {
+                created_at: created,
+                started_at: Some(created),
+                ..run(
+                    &format!("mparticle-{n}"),
+                    Some(End {
+                        at: at(end),
+                        failure: None,
+                    }),
+                )
+            },
+        );
+    }
+    world.report = Some(report(Outcome::Drained));
+    let status = world.status();
+    assert_eq!(
+        (
+            status.totals.runs,
+            status.totals.forwarded,
+            status.totals.rejected
+        ),
+        (3, 33, 3)
+    );
+    let names: Vec<_> = status
+        .recent_runs
+        .iter()
+        .map(|run| run.job_name.as_str())
+        .collect();
+    assert_eq!(names, ["mparticle-2", "mparticle-1", "mparticle-0"]);
+    assert_eq!(
+        status.last_run.map(|run| run.job_name).as_deref(),
+        Some("mparticle-2")
+    );
+    assert_eq!(world.then("2026-03-01T12:40:00Z").status().totals.runs, 3);
+}
+
+#[test]
+fn more_jobs_than_status_remembers_are_not_counted_again() {
+    let mut world = World::well();
+    for n in 0..25 {
+        let created = at("2026-03-01T00:00:00Z")
+            .checked_add(SignedDuration::from_mins(n))
+            .expect("a time");
+        let end = created
+            .checked_add(SignedDuration::from_secs(5))
+            .expect("a time");
+        world.runs.insert(
+            0,
+            Run {
+                created_at: created,
+                started_at: Some(created),
+                ..run(
+                    &format!("mparticle-{n}"),
+                    Some(End {
+                        at: end,
+                        failure: None,
+                    }),
+                )
+            },
+        );
+    }
+    world.report = Some(report(Outcome::Drained));
+    assert_eq!(world.status().totals.runs, 25);
+    let world = world.then("2026-03-01T12:40:00Z");
+    let status = world.status();
+    assert_eq!((status.totals.runs, status.recent_runs.len()), (25, 10));
+}
+
+#[test]
+fn a_run_that_waits_too_long_for_its_container_is_told() {
+    let mut world = World::well();
+    world.runs = vec![run("mparticle-1", None)];
+    let why = "pod p: ErrImagePull: not found".to_owned();
+    world.pending = Some(Pending {
+        why: why.clone(),
+        too_long: false,
+    });
+    assert_condition(&world.status(), "Ready", "True", "Ready");
+    world.pending = Some(Pending {
+        why,
+        too_long: true,
+    });
+    let status = world.status();
+    let message = assert_condition(&status, "LastRunSucceeded", "False", "RunPending");
+    assert!(message.contains("ErrImagePull"), "{message}");
+    assert_condition(&status, "Ready", "False", "RunPending");
+}
+
+#[test]
+fn a_run_that_does_not_start_when_announced_is_overdue_until_one_does() {
+    let mut world = World::well();
+    world.last_scheduled = Some("2026-03-01T12:00:00Z");
+    let mut world = world.then("2026-03-01T13:00:30Z");
+    let waits = world.status();
+    assert_condition(&waits, "Scheduled", "True", "CronJobInPlace");
+    assert_eq!(
+        waits.next_run_time,
+        Some(Time(at("2026-03-01T13:00:00Z"))),
+        "it is still the next"
+    );
+
+    world.now = "2026-03-01T13:06:01Z";
+    let late = world.status();
+    let message = assert_condition(&late, "Scheduled", "False", "RunOverdue");
+    assert!(message.contains("2026-03-01T13:00:00Z"), "{message}");
+    assert_eq!(late.next_run_time, Some(Time(at("2026-03-01T14:00:00Z"))));
+
+    let mut world = world.then("2026-03-01T13:20:00Z");
+    assert_condition(&world.status(), "Scheduled", "False", "RunOverdue");
+    world.now = "2026-03-01T14:00:05Z";
+    world.last_scheduled = Some("2026-03-01T14:00:00Z");
+    assert_condition(&world.status(), "Scheduled", "True", "CronJobInPlace");
+}
+
+#[test]
+fn a_changed_schedule_or_a_resumed_one_is_not_overdue_for_what_it_did_not_announce() {
+    let mut world = World::well();
+    world.last_scheduled = Some("2026-02-01T00:00:00Z");
+    world.forwarder = forwarder(json!({"suspend": true}), None);
+    let status = world.then("2026-03-01T13:31:00Z").status();
+    let mut resumed = World::well();
+    resumed.last_scheduled = Some("2026-02-01T00:00:00Z");
+    resumed.forwarder = forwarder(json!({}), Some(status));
+    resumed.now = "2026-03-01T13:31:00Z";
+    assert_condition(&resumed.status(), "Scheduled", "True", "CronJobInPlace");
+}
+
+#[test]
+fn dead_letters_are_told_and_leave_the_forwarder_ready() {
+    let mut world = World::well();
+    assert_condition(&world.status(), "DeadLettersEmpty", "True", "Empty");
+    world.depth = Some(Ok(depth(5, Some(12))));
+    let status = world.status();
+    let message = assert_condition(&status, "DeadLettersEmpty", "False", "DeadLettersPresent");
+    assert!(message.contains("12 messages"), "{message}");
+    assert_condition(&status, "Ready", "True", "Ready");
+    world.depth = Some(Ok(depth(5, None)));
+    assert_condition(
+        &world.status(),
+        "DeadLettersEmpty",
+        "Unknown",
+        "NoDeadLetterQueue",
+    );
+}
+
+#[test]
+fn events_are_for_news_only() {
+    let mut world = World::well().then("2026-03-01T12:31:00Z");
+    let first = world.status().conditions;
+    assert_eq!(
+        news(&[], &first).count(),
+        0,
+        "a new forwarder in good order is no news"
+    );
+    assert_eq!(news(&first, &first).count(), 0);
+    world.depth = Some(Err(DepthProblem {
+        reason: "QueueMissing",
+        message: "no queue".into(),
+    }));
+    let second = world.status().conditions;
+    let types: Vec<_> = news(&first, &second)
+        .map(|condition| condition.type_.as_str())
+        .collect();
+    assert_eq!(types, ["Ready", "QueueReachable"]);
+}
+
+#[test]
+fn times_of_transition_move_only_when_the_verdict_does() {
+    let since = |status: &EventForwarderStatus| status.conditions[0].last_transition_time.clone();
+    let world = World::well().then("2026-03-01T12:31:00Z");
+    assert_eq!(since(&world.status()), Time(at(NOW)));
+    let mut world = world;
+    world.secrets = Err(SecretProblem::KeyMissing {
+        name: "iterable".into(),
+        key: "api-key".into(),
+    });
+    assert_eq!(since(&world.status()), Time(at("2026-03-01T12:31:00Z")));
+}
+
+#[test]
+fn nothing_new_gives_the_same_status() {
+    let world = World::well();
+    let first = world.status();
+    let second = world.then("2026-03-01T12:45:00Z").status();
+    assert_eq!(first, second);
+}

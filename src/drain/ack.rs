@@ -1,0 +1,458 @@
+//! Which message may be deleted. Pure: no clock, no network, only what was settled.
+//!
+//! A message is held from its receive until a [`Decision`] on it. [`Settled`] can be made here
+//! only, and only settled messages are deleted, so that no other part of a run can delete one
+//! too early.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use sha2::{Digest, Sha256};
+
+/// How many of the messages that a run is done with are remembered, so that a second copy is not
+/// sent again. One that comes later is sent once more, which changes nothing in Iterable.
+const REMEMBERED: usize = 100_000;
+
+/// Names a message that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// What became of one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict<R> {
+    /// Nothing is left to do: Iterable took it, or the user's rules discard it.
+    Done,
+    /// It is for the dead-letter queue.
+    Rejected(R),
+    /// Its message has to stay in the queue.
+    Left,
+}
+
+/// What is to be done with a message of which all events are settled.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decision<M, R> {
+    /// Delete it.
+    Delete(Settled<M>),
+    /// Put these events into the dead-letter queue, then call [`Ledger::dead_lettered`]. The
+    /// message is held until then.
+    DeadLetter(Ticket, Vec<R>),
+    /// Leave it in the queue. It is no longer held.
+    Leave(M),
+}
+
+/// A message that may be deleted: all its events are settled.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Settled<M>(M);
+
+impl<M> Settled<M> {
+    /// The message.
+    pub const fn message(&self) -> &M {
+        &self.0
+    }
+
+    /// The same message with other data kept of it.
+    pub fn map<N>(self, keep: impl FnOnce(M) -> N) -> Settled<N> {
+        Settled(keep(self.0))
+    }
+}
+
+/// What a received message is to the run.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Admission<M> {
+    /// Not seen before: it is held now.
+    New(Ticket),
+    /// It is held already. This is the newer copy, with the newer receipt.
+    Held(Ticket, M),
+    /// All its events were settled before: only the delete is missing.
+    Settled(Settled<M>),
+    /// It was left in the queue by this run.
+    Left(M),
+}
+
+/// The messages that a run holds. `M` is what is kept of a message, `R` of a refused event.
+#[derive(Debug)]
+pub struct Ledger<M, R> {
+    fifo: bool,
+    next: u64,
+    held: HashMap<Ticket, Entry<M, R>>,
+    by_id: HashMap<MessageId, Ticket>,
+    groups: HashMap<Arc<str>, Line>,
+    past: Past,
+    decisions: Vec<Decision<M, R>>,
+}
+
+#[derive(Debug)]
+struct Entry<M, R> {
+    id: MessageId,
+    message: M,
+    group: Option<Arc<str>>,
+    open: usize,
+    refused: Vec<R>,
+    left: bool,
+    dead_letter: DeadLetter,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DeadLetter {
+    NotAsked,
+    Asked,
+    Sent,
+}
+
+/// The held messages of one group of a FIFO queue, in the order of their receive.
+#[derive(Debug, Default)]
+struct Line {
+    tickets: VecDeque<Ticket>,
+    /// One before them was left, so they are left too, and come again behind it.
+    broken: bool,
+}
+
+/// An id that SQS gave, shortened to 128 bits of its digest.
+type MessageId = u128;
+
+impl<M, R> Ledger<M, R> {
+    /// An empty ledger. On a `fifo` queue no message is deleted before, or in spite of, an
+    /// earlier one of its group.
+    pub fn new(fifo: bool) -> Self {
+        Self {
+            fifo,
+            next: 0,
+            held: HashMap::new(),
+            by_id: HashMap::new(),
+            groups: HashMap::new(),
+            past: Past::default(),
+            decisions: Vec::new(),
+        }
+    }
+
+    /// Takes in a received message with the number of its events that are to be settled.
+    pub fn admit(
+        &mut self,
+        id: &str,
+        group: Option<&str>,
+        events: usize,
+        message: M,
+    ) -> Admission<M> {
+        let id = message_id(id);
+        if let Some(ticket) = self.by_id.get(&id) {
+            return Admission::Held(*ticket, message);
+        }
+        match self.past.settled(id) {
+            Some(true) => return Admission::Settled(Settled(message)),
+            Some(false) => return Admission::Left(message),
+            None => {}
+        }
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        let group = group.filter(|_| self.fifo).map(Arc::from);
+        if let Some(group) = &group {
+            self.groups
+                .entry(Arc::clone(group))
+                .or_default()
+                .tickets
+                .push_back(ticket);
+        }
+        self.by_id.insert(id, ticket);
+        self.held.insert(
+            ticket,
+            Entry {
+                id,
+                message,
+                group,
+                open: events,
+                refused: Vec::new(),
+                left: false,
+                dead_letter: DeadLetter::NotAsked,
+            },
+        );
+        self.advance(ticket);
+        Admission::New(ticket)
+    }
+
+    /// Settles one event of a held message.
+    pub fn settle(&mut self, ticket: Ticket, verdict: Verdict<R>) {
+        let Some(entry) = self.held.get_mut(&ticket) else {
+            return;
+        };
+        entry.open = entry.open.saturating_sub(1);
+        match verdict {
+            Verdict::Done => {}
+            Verdict::Rejected(refused) => entry.refused.push(refused),
+            Verdict::Left => entry.left = true,
+        }
+        self.advance(ticket);
+    }
+
+    /// Says whether the dead letters of a message were sent. If not, the message is left.
+    pub fn dead_lettered(&mut self, ticket: Ticket, sent: bool) {
+        let Some(entry) = self.held.get_mut(&ticket) else {
+            return;
+        };
+        entry.dead_letter = DeadLetter::Sent;
+        entry.left |= !sent;
+        self.advance(ticket);
+    }
+
+    /// What has been decided since the last call.
+    pub fn decisions(&mut self) -> Vec<Decision<M, R>> {
+        std::mem::take(&mut self.decisions)
+    }
+
+    /// Lets go of all messages that are held, undecided as they are.
+    pub fn release(&mut self) -> Vec<M> {
+        self.groups.clear();
+        self.by_id.clear();
+        let past = &mut self.past;
+        self.held
+            .drain()
+            .map(|(_, entry)| {
+                past.remember(entry.id, false);
+                entry.message
+            })
+            .collect()
+    }
+
+    /// Whether a message will be left whatever becomes of its other events, since an earlier
+    /// one of its group is left.
+    pub fn is_lost(&self, ticket: Ticket) -> bool {
+        let line = self
+            .held
+            .get(&ticket)
+            .and_then(|entry| self.groups.get(entry.group.as_ref()?));
+        let Some(line) = line else { return false };
+        let earlier = line.tickets.iter().take_while(|other| **other != ticket);
+        line.broken
+            || earlier
+                .filter_map(|other| self.held.get(other))
+                .any(|entry| entry.left)
+    }
+
+    /// A held message.
+    pub fn get_mut(&mut self, ticket: Ticket) -> Option<&mut M> {
+        self.held.get_mut(&ticket).map(|entry| &mut entry.message)
+    }
+
+    /// All held messages.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Ticket, &mut M)> {
+        self.held
+            .iter_mut()
+            .map(|(ticket, entry)| (*ticket, &mut entry.message))
+    }
+
+    /// The number of messages that are held.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Decides on the message, and on a FIFO queue on those behind it, as far as possible.
+    fn advance(&mut self, ticket: Ticket) {
+        let Some(group) = self.held.get(&ticket).and_then(|entry| entry.group.clone()) else {
+            self.decide(ticket, false);
+            return;
+        };
+        while let Some(line) = self.groups.get(&group) {
+            let (Some(first), broken) = (line.tickets.front().copied(), line.broken) else {
+                break;
+            };
+            let Some(kept) = self.decide(first, broken) else {
+                return;
+            };
+            let Some(line) = self.groups.get_mut(&group) else {
+                return;
+            };
+            line.tickets.pop_front();
+            line.broken |= !kept;
+        }
+        self.groups.remove(&group);
+    }
+
+    /// Decides on a message if all its events are settled. Answers whether it may be deleted;
+    /// none if it is still held.
+    fn decide(&mut self, ticket: Ticket, broken: bool) -> Option<bool> {
+        let entry = self.held.get_mut(&ticket)?;
+        if entry.open > 0 || entry.dead_letter == DeadLetter::Asked {
+            return None;
+        }
+        let leave = entry.left || broken;
+        if !leave && !entry.refused.is_empty() && entry.dead_letter == DeadLetter::NotAsked {
+            entry.dead_letter = DeadLetter::Asked;
+            let refused = std::mem::take(&mut entry.refused);
+            self.decisions.push(Decision::DeadLetter(ticket, refused));
+            return None;
+        }
+        let entry = self.held.remove(&ticket)?;
+        self.by_id.remove(&entry.id);
+        self.past.remember(entry.id, !leave);
+        self.decisions.push(if leave {
+            Decision::Leave(entry.message)
+        } else {
+            Decision::Delete(Settled(entry.message))
+        });
+        Some(!leave)
+    }
+}
+
+/// The messages that the run is done with, the newest [`REMEMBERED`] of them.
+#[derive(Debug, Default)]
+struct Past {
+    settled: HashMap<MessageId, bool>,
+    order: VecDeque<MessageId>,
+}
+
+impl Past {
+    fn settled(&self, id: MessageId) -> Option<bool> {
+        self.settled.get(&id).copied()
+    }
+
+    fn remember(&mut self, id: MessageId, settled: bool) {
+        if self.settled.insert(id, settled).is_none() {
+            self.order.push_back(id);
+        }
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.settled.remove(&oldest);
+        }
+    }
+}
+
+fn message_id(id: &str) -> MessageId {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&Sha256::digest(id)[..16]);
+    u128::from_be_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type TestLedger = Ledger<&'static str, u32>;
+
+    fn new_ticket(admission: Admission<&'static str>) -> Ticket {
+        match admission {
+            Admission::New(ticket) => ticket,
+            other => panic!("not new: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_message_is_deleted_when_its_last_event_is_settled_and_not_before() {
+        let mut ledger = TestLedger::new(false);
+        let ticket = new_ticket(ledger.admit("a", None, 2, "a"));
+        ledger.settle(ticket, Verdict::Done);
+        assert_eq!(ledger.decisions(), []);
+        ledger.settle(ticket, Verdict::Done);
+        assert_eq!(ledger.decisions(), [Decision::Delete(Settled("a"))]);
+        assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn a_message_without_events_is_deleted_at_once() {
+        let mut ledger = TestLedger::new(false);
+        ledger.admit("a", None, 0, "a");
+        assert_eq!(ledger.decisions(), [Decision::Delete(Settled("a"))]);
+    }
+
+    #[test]
+    fn one_left_event_keeps_the_message_and_sends_no_dead_letter() {
+        let mut ledger = TestLedger::new(false);
+        let ticket = new_ticket(ledger.admit("a", None, 3, "a"));
+        ledger.settle(ticket, Verdict::Rejected(1));
+        ledger.settle(ticket, Verdict::Left);
+        ledger.settle(ticket, Verdict::Done);
+        assert_eq!(ledger.decisions(), [Decision::Leave("a")]);
+        assert_eq!(
+            ledger.admit("a", None, 3, "again"),
+            Admission::Left("again")
+        );
+    }
+
+    #[test]
+    fn a_message_with_rejected_events_is_deleted_after_its_dead_letter() {
+        let mut ledger = TestLedger::new(false);
+        let ticket = new_ticket(ledger.admit("a", None, 2, "a"));
+        ledger.settle(ticket, Verdict::Rejected(7));
+        ledger.settle(ticket, Verdict::Done);
+        assert_eq!(ledger.decisions(), [Decision::DeadLetter(ticket, vec![7])]);
+        assert_eq!(ledger.len(), 1);
+        ledger.dead_lettered(ticket, true);
+        assert_eq!(ledger.decisions(), [Decision::Delete(Settled("a"))]);
+    }
+
+    #[test]
+    fn a_message_whose_dead_letter_was_not_taken_is_left() {
+        let mut ledger = TestLedger::new(false);
+        let ticket = new_ticket(ledger.admit("a", None, 1, "a"));
+        ledger.settle(ticket, Verdict::Rejected(7));
+        ledger.decisions();
+        ledger.dead_lettered(ticket, false);
+        assert_eq!(ledger.decisions(), [Decision::Leave("a")]);
+    }
+
+    #[test]
+    fn a_second_copy_is_told_from_a_first() {
+        let mut ledger = TestLedger::new(false);
+        let ticket = new_ticket(ledger.admit("a", None, 1, "first"));
+        assert_eq!(
+            ledger.admit("a", None, 1, "second"),
+            Admission::Held(ticket, "second")
+        );
+        ledger.settle(ticket, Verdict::Done);
+        assert_eq!(ledger.decisions(), [Decision::Delete(Settled("first"))]);
+        assert_eq!(
+            ledger.admit("a", None, 1, "third"),
+            Admission::Settled(Settled("third"))
+        );
+    }
+
+    #[test]
+    fn on_a_fifo_queue_a_later_message_waits_for_the_earlier_of_its_group_only() {
+        let mut ledger = TestLedger::new(true);
+        let first = new_ticket(ledger.admit("1", Some("g"), 1, "1"));
+        let second = new_ticket(ledger.admit("2", Some("g"), 1, "2"));
+        let other = new_ticket(ledger.admit("3", Some("h"), 1, "3"));
+        ledger.settle(second, Verdict::Done);
+        ledger.settle(other, Verdict::Done);
+        assert_eq!(ledger.decisions(), [Decision::Delete(Settled("3"))]);
+        ledger.settle(first, Verdict::Done);
+        assert_eq!(
+            ledger.decisions(),
+            [
+                Decision::Delete(Settled("1")),
+                Decision::Delete(Settled("2"))
+            ]
+        );
+    }
+
+    #[test]
+    fn on_a_fifo_queue_those_behind_a_left_message_are_left_too() {
+        let mut ledger = TestLedger::new(true);
+        let first = new_ticket(ledger.admit("1", Some("g"), 2, "1"));
+        let second = new_ticket(ledger.admit("2", Some("g"), 1, "2"));
+        ledger.settle(first, Verdict::Left);
+        assert!(ledger.is_lost(second) && !ledger.is_lost(first));
+        ledger.settle(second, Verdict::Rejected(1));
+        ledger.settle(first, Verdict::Done);
+        assert_eq!(
+            ledger.decisions(),
+            [Decision::Leave("1"), Decision::Leave("2")]
+        );
+    }
+
+    #[test]
+    fn only_the_newest_are_remembered() {
+        let mut past = Past::default();
+        for id in 0..REMEMBERED as u128 + 5 {
+            past.remember(id, true);
+        }
+        assert_eq!((past.settled(4), past.settled(5)), (None, Some(true)));
+        assert_eq!(past.order.len(), REMEMBERED);
+    }
+}

@@ -1,0 +1,342 @@
+//! Receives: how many, and what a received message is to the run.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::{Action, Config, Engine, Receipt, Refused};
+use crate::{
+    api::RejectedEvents,
+    drain::{
+        ack::{Admission, Ticket, Verdict},
+        batch::Owner,
+        blame::Cause,
+        report::Outcome,
+    },
+    mapping::Mapped,
+    sqs::{Error, MAX_ENTRIES},
+};
+
+/// How many requests' worth of events are gathered ahead of the posts.
+const AHEAD: usize = 4;
+
+/// How many receives in a row may bring less than they asked for, once the queue's backlog is
+/// done. Then the run keeps up with what comes in, and ends.
+const SHORT_RECEIVES: u32 = 10;
+
+/// How often a receive may fail in a row before the run ends.
+const MAX_FAILURES: u32 = 5;
+
+/// A received message with what the mapping made of its body.
+#[derive(Debug)]
+pub struct Parcel {
+    /// The id that SQS gave it.
+    pub id: String,
+    /// The handle of this receive.
+    pub handle: String,
+    /// The body.
+    pub body: String,
+    /// When it was sent.
+    pub sent_at: Option<Timestamp>,
+    /// Its group.
+    pub group: Option<String>,
+    /// The events in it, or why it can't be read.
+    pub mapped: Result<Mapped, Cause>,
+}
+
+/// A message that the run holds.
+#[derive(Debug)]
+pub struct Held {
+    /// The id that SQS gave it.
+    pub id: String,
+    /// The receipt, and until when it is good.
+    pub receipt: Receipt,
+    /// The body, for dead letters.
+    pub body: String,
+    /// Its group.
+    pub group: Option<String>,
+    /// The memory that it and its events take, in bytes.
+    pub bytes: usize,
+}
+
+/// What the run knows of the queue's depth and of its own appetite.
+#[derive(Debug)]
+pub struct Intake {
+    under_way: usize,
+    asked: u64,
+    received: u64,
+    waiting: i64,
+    short: u32,
+    failures: u32,
+    not_before: Option<Instant>,
+    held_bytes: usize,
+    largest: usize,
+    until_settled: bool,
+}
+
+impl Intake {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            under_way: 0,
+            asked: 0,
+            received: 0,
+            waiting: config.waiting,
+            short: 0,
+            failures: 0,
+            not_before: None,
+            held_bytes: 0,
+            largest: 0,
+            until_settled: false,
+        }
+    }
+
+    pub(super) const fn under_way(&self) -> usize {
+        self.under_way
+    }
+
+    pub(super) fn waiting(&self) -> u64 {
+        u64::try_from(self.waiting).unwrap_or(0)
+    }
+
+    /// A message of so many bytes is held no longer.
+    pub(super) const fn freed(&mut self, bytes: usize) {
+        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+    }
+
+    /// The memory to set aside for a receive under way: by the largest message so far, with
+    /// room to grow, and by the queue's own limit before any was seen.
+    fn reserve(&self, config: &Config) -> usize {
+        let limit = config.max_message_bytes * 2;
+        let each = if self.largest == 0 {
+            limit
+        } else {
+            (self.largest * 2).min(limit)
+        };
+        each * MAX_ENTRIES
+    }
+}
+
+impl Engine {
+    pub(super) fn receive(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        while self.may_receive(now) {
+            let left = self.config.max_messages - self.intake.received - self.intake.asked;
+            let max = usize::try_from(left)
+                .unwrap_or(MAX_ENTRIES)
+                .min(MAX_ENTRIES);
+            self.intake.under_way += 1;
+            self.intake.asked += max as u64;
+            actions.push(Action::Receive(max));
+        }
+    }
+
+    pub(super) fn may_receive(&mut self, now: Instant) -> bool {
+        if !self.is_running() {
+            return false;
+        }
+        if let Some(until) = self.intake.not_before.filter(|until| *until > now) {
+            self.wake_by(until);
+            return false;
+        }
+        let intake = &self.intake;
+        let settled = self.ledger.is_empty() && self.deletions.is_empty() && self.deleting == 0;
+        let ahead = self.batcher.full_requests() + self.again.len();
+        let within = self.pace.requests_within(self.config.visibility);
+        let bytes = intake.held_bytes + intake.reserve(&self.config) * (intake.under_way + 1);
+        intake.received + intake.asked < self.config.max_messages
+            && (!intake.until_settled || settled)
+            && (intake.under_way == 0
+                || (!self.config.fifo && intake.waiting > (intake.under_way * MAX_ENTRIES) as i64))
+            && ahead < AHEAD
+            && ahead + self.posting < within
+            && (bytes <= self.config.max_bytes || (intake.under_way == 0 && self.ledger.is_empty()))
+            && self
+                .pace
+                .may_receive(now, intake.under_way, self.ledger.len())
+    }
+
+    pub(super) fn received(
+        &mut self,
+        began: Instant,
+        asked: usize,
+        result: Result<Vec<Parcel>, Error>,
+        now: Instant,
+    ) {
+        self.intake.under_way -= 1;
+        self.intake.asked -= asked as u64;
+        match result {
+            Ok(parcels) => {
+                self.intake.failures = 0;
+                self.note_depth(&parcels);
+                for parcel in parcels {
+                    self.admit(parcel, began, now);
+                }
+            }
+            Err(error) => self.receive_failed(&error, now),
+        }
+    }
+
+    fn receive_failed(&mut self, error: &Error, now: Instant) {
+        self.intake.failures += 1;
+        if error.is_transient() && self.intake.failures < MAX_FAILURES {
+            let wait = std::time::Duration::from_millis(250 << self.intake.failures);
+            self.intake.not_before = Some(now + wait.mul_f64(self.dice.roll()));
+            self.tally.reason(error.reason());
+            return;
+        }
+        self.tally.notice(error.to_string());
+        self.finish(Outcome::of_queue(error));
+    }
+
+    /// Learns from a receive how much is left.
+    fn note_depth(&mut self, parcels: &[Parcel]) {
+        let count = parcels.len();
+        let intake = &mut self.intake;
+        intake.received += count as u64;
+        intake.waiting -= i64::try_from(count).unwrap_or(0);
+        if count == 0 {
+            intake.waiting = 0;
+            let settled = self.ledger.is_empty() && self.deletions.is_empty() && self.deleting == 0;
+            if self.config.fifo && !settled {
+                // What is held keeps the rest of its groups from coming.
+                intake.until_settled = true;
+            } else if intake.under_way == 0 {
+                self.finish(Outcome::Drained);
+            }
+            return;
+        }
+        intake.until_settled = self.config.fifo
+            && parcels
+                .windows(2)
+                .all(|pair| pair[0].group == pair[1].group);
+        if count == MAX_ENTRIES {
+            intake.short = 0;
+            // The estimate lags: where ten came, more may be.
+            intake.waiting = intake
+                .waiting
+                .max(((intake.under_way + 2) * MAX_ENTRIES) as i64);
+        } else if intake.waiting <= 0 {
+            intake.short += 1;
+        }
+        if intake.short >= SHORT_RECEIVES {
+            self.finish(Outcome::Drained);
+        } else if intake.received >= self.config.max_messages {
+            self.finish(Outcome::Deadline);
+        }
+    }
+
+    fn admit(&mut self, parcel: Parcel, began: Instant, now: Instant) {
+        self.tally.messages.received += 1;
+        self.tally.sent_at(parcel.sent_at);
+        let receipt = Receipt::new(parcel.handle, began, self.config.visibility);
+        self.extend_by(receipt.extend_at());
+        let events = match &parcel.mapped {
+            Ok(mapped) => mapped.events.len() + mapped.rejected.len(),
+            Err(_) => 1,
+        };
+        let event_bytes: usize = parcel
+            .mapped
+            .iter()
+            .flat_map(|mapped| &mapped.events)
+            .map(|event| event.json().len())
+            .sum();
+        let held = Held {
+            bytes: parcel.body.len() + event_bytes,
+            id: parcel.id.clone(),
+            receipt,
+            body: parcel.body,
+            group: parcel.group.clone(),
+        };
+        let bytes = held.bytes;
+        match self
+            .ledger
+            .admit(&parcel.id, parcel.group.as_deref(), events, held)
+        {
+            Admission::New(ticket) => {
+                self.intake.held_bytes += bytes;
+                self.intake.largest = self.intake.largest.max(bytes);
+                self.distribute(ticket, parcel.mapped, now);
+            }
+            Admission::Held(ticket, newer) => {
+                self.tally.messages.duplicate += 1;
+                if let Some(held) = self.ledger.get_mut(ticket) {
+                    held.receipt = newer.receipt;
+                }
+            }
+            Admission::Settled(settled) => {
+                self.tally.messages.duplicate += 1;
+                self.delete_later(settled, now);
+            }
+            Admission::Left(held) => {
+                self.tally.messages.duplicate += 1;
+                self.park.push(held.receipt.handle);
+            }
+        }
+    }
+
+    /// Sends the events of a new message on their ways.
+    fn distribute(&mut self, ticket: Ticket, mapped: Result<Mapped, Cause>, now: Instant) {
+        let mapped = match mapped {
+            Ok(mapped) => mapped,
+            Err(cause) => {
+                self.tally.reason(&cause.reason);
+                self.tally
+                    .notice(format!("a message can't be read: {}", cause.detail));
+                self.ledger.settle(ticket, Verdict::Left);
+                return;
+            }
+        };
+        for skipped in &mapped.skipped {
+            self.tally.events.skipped += 1;
+            self.tally.reason(skipped.reason.as_str());
+        }
+        for rejected in mapped.rejected {
+            let cause = Cause {
+                reason: rejected.reason.as_str().to_owned(),
+                detail: rejected.detail,
+            };
+            self.reject(
+                Owner {
+                    ticket,
+                    source: rejected.source,
+                },
+                cause,
+            );
+        }
+        for event in mapped.events {
+            let owner = Owner {
+                ticket,
+                source: event.source(),
+            };
+            if self.is_stopping() {
+                self.ledger.settle(ticket, Verdict::Left);
+            } else {
+                self.batcher.push(event, owner, now);
+            }
+        }
+    }
+
+    /// Settles a rejected event as the user wants it.
+    pub(super) fn reject(&mut self, owner: Owner, cause: Cause) {
+        self.tally.events.rejected += 1;
+        self.tally.reason(&cause.reason);
+        let verdict = match self.config.rejected {
+            RejectedEvents::DeadLetter => {
+                if self.config.dead_letter_bytes.is_some() {
+                    Verdict::Rejected(Refused {
+                        source: owner.source,
+                        cause,
+                    })
+                } else {
+                    self.tally.notice(
+                        "the queue has no dead-letter queue, so messages with rejected events stay in \
+                         it: give it a redrive policy, or set spec.drain.rejected to Drop",
+                    );
+                    Verdict::Left
+                }
+            }
+            RejectedEvents::Leave => Verdict::Left,
+            RejectedEvents::Drop => Verdict::Done,
+        };
+        self.ledger.settle(owner.ticket, verdict);
+    }
+}

@@ -1,0 +1,388 @@
+//! What a run does next. Pure: it is told what happened and says what to do; the time and a
+//! seed for its dice are arguments. [`super::pipeline`] does the doing.
+
+mod hold;
+mod intake;
+mod outflow;
+mod settling;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use self::settling::Letters;
+pub use self::{
+    hold::Receipt,
+    intake::{Held, Parcel},
+    settling::{Deletion, Letter},
+};
+use super::{
+    ack::Ledger,
+    batch::{Batcher, Group, RequestLimits},
+    blame::Cause,
+    pace::{Limits, Pace},
+    report::Outcome,
+    tally::Tally,
+};
+use crate::{
+    api::{RejectedEvents, TypeConflicts, UnknownUsers},
+    iterable::Answer,
+    mapping::Source,
+    sqs::{EntryError, Error},
+};
+
+/// What a run is bound by.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The pace's bounds.
+    pub pace: Limits,
+    /// The largest request to Iterable.
+    pub request: RequestLimits,
+    /// The most bytes of messages and events that are held.
+    pub max_bytes: usize,
+    /// The most messages that are received.
+    pub max_messages: u64,
+    /// How long a received message stays invisible.
+    pub visibility: Duration,
+    /// The largest message of the queue, in bytes.
+    pub max_message_bytes: usize,
+    /// Whether the queue is a FIFO queue.
+    pub fifo: bool,
+    /// How many messages wait, by the queue's own estimate.
+    pub waiting: i64,
+    /// How long the run may go on.
+    pub max_duration: Duration,
+    /// How long it may go on after it was told to stop.
+    pub grace: Duration,
+    /// What happens to rejected events.
+    pub rejected: RejectedEvents,
+    /// The dead-letter queue's largest message in bytes; none if there is no such queue.
+    pub dead_letter_bytes: Option<usize>,
+    /// What happens to events of unknown users.
+    pub unknown_users: UnknownUsers,
+    /// What happens to fields of another type.
+    pub type_conflicts: TypeConflicts,
+    /// The run's name, for dead letters.
+    pub run: String,
+}
+
+/// Something to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Receive up to so many messages.
+    Receive(usize),
+    /// Post a request.
+    Post(Group),
+    /// Delete messages, ten at most.
+    Delete(Vec<Deletion>),
+    /// Make messages invisible for longer, ten at most.
+    Extend(Vec<Receipt>, Duration),
+    /// Give messages back to the queue, ten at most: visible again after so long.
+    GiveBack(Vec<String>, Duration),
+    /// Send dead letters, ten at most.
+    SendDeadLetters(Vec<Letter>),
+}
+
+/// Something that was done.
+#[derive(Debug)]
+pub enum Done {
+    /// A receive that began at `began`.
+    Received {
+        /// When it began.
+        began: Instant,
+        /// How many messages it asked for.
+        asked: usize,
+        /// The messages.
+        result: Result<Vec<Parcel>, Error>,
+    },
+    /// A post that began at `began`.
+    Posted {
+        /// When it began.
+        began: Instant,
+        /// What was sent.
+        group: Group,
+        /// What came back.
+        answer: Answer,
+    },
+    /// A delete.
+    Deleted {
+        /// What was to be deleted.
+        deletions: Vec<Deletion>,
+        /// One result each.
+        result: Result<Vec<Result<(), EntryError>>, Error>,
+    },
+    /// A visibility change that began at `began`.
+    Extended {
+        /// When it began.
+        began: Instant,
+        /// Which messages.
+        receipts: Vec<Receipt>,
+        /// One result each.
+        result: Result<Vec<Result<(), EntryError>>, Error>,
+    },
+    /// Messages were given back, or will come back by themselves.
+    GivenBack,
+    /// Dead letters were sent.
+    SentDeadLetters {
+        /// Which.
+        letters: Vec<Letter>,
+        /// One result each.
+        result: Result<Vec<Result<(), EntryError>>, Error>,
+    },
+}
+
+/// A rejected event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Where it stands in its message's body.
+    pub source: Source,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It receives.
+    Running,
+    /// It sends what it holds.
+    Finishing(Outcome),
+    /// It waits for what is under way and gives the rest back.
+    Stopping(Outcome),
+}
+
+/// The state of a run.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    phase: Phase,
+    finish_at: Instant,
+    stop_at: Instant,
+    give_up_at: Instant,
+    gave_up: bool,
+    dice: Dice,
+    tally: Tally,
+    ledger: Ledger<Held, Refused>,
+    pace: Pace,
+    intake: intake::Intake,
+    batcher: Batcher,
+    again: VecDeque<Group>,
+    deletions: VecDeque<Deletion>,
+    deletions_since: Option<Instant>,
+    give_back: Vec<String>,
+    park: Vec<String>,
+    parked: Vec<String>,
+    extend_at: Option<Instant>,
+    letters: Letters,
+    posting: usize,
+    unclear: u32,
+    deleting: usize,
+    others: usize,
+    wake: Option<Instant>,
+}
+
+/// How long a run waits to fill a request or a delete, at most.
+const LINGER: Duration = Duration::from_secs(2);
+
+impl Engine {
+    /// The state at the start of a run.
+    pub fn new(config: Config, now: Instant, seed: u64) -> Self {
+        let margin = (config.max_duration / 10).min(Duration::from_secs(60));
+        let end = now + config.max_duration;
+        Self {
+            phase: Phase::Running,
+            finish_at: end - margin,
+            stop_at: end - margin / 4,
+            give_up_at: end,
+            gave_up: false,
+            dice: Dice(seed),
+            tally: Tally::default(),
+            ledger: Ledger::new(config.fifo),
+            pace: Pace::new(config.pace, now),
+            intake: intake::Intake::new(&config),
+            batcher: Batcher::new(config.request),
+            again: VecDeque::new(),
+            deletions: VecDeque::new(),
+            deletions_since: None,
+            give_back: Vec::new(),
+            park: Vec::new(),
+            parked: Vec::new(),
+            extend_at: None,
+            letters: Letters::default(),
+            posting: 0,
+            unclear: 0,
+            deleting: 0,
+            others: 0,
+            wake: None,
+            config,
+        }
+    }
+
+    /// Takes in what was done.
+    pub fn done(&mut self, done: Done, now: Instant) {
+        match done {
+            Done::Received {
+                began,
+                asked,
+                result,
+            } => self.received(began, asked, result, now),
+            Done::Posted {
+                began,
+                group,
+                answer,
+            } => self.posted(began, group, answer, now),
+            Done::Deleted { deletions, result } => self.deleted(deletions, result, now),
+            Done::Extended {
+                began,
+                receipts,
+                result,
+            } => self.extended(began, &receipts, result),
+            Done::GivenBack => self.others -= 1,
+            Done::SentDeadLetters { letters, result } => self.sent_dead_letters(letters, result),
+        }
+        self.decide(now);
+    }
+
+    /// What to do now. Call it after each [`Engine::done`] and when [`Engine::wake_at`] has come.
+    pub fn actions(&mut self, now: Instant) -> Vec<Action> {
+        self.wake = None;
+        self.follow_the_clock(now);
+        let mut actions = Vec::new();
+        self.extend(now, &mut actions);
+        self.receive(now, &mut actions);
+        self.post(now, &mut actions);
+        self.decide(now);
+        self.send_dead_letters(&mut actions);
+        self.delete(now, &mut actions);
+        self.give_back(now, &mut actions);
+        actions
+    }
+
+    /// When to ask for actions again though nothing was done.
+    pub const fn wake_at(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// Tells the run to stop: receive no more, settle what is under way, give the rest back.
+    pub fn interrupt(&mut self, now: Instant) {
+        self.give_up_at = self.give_up_at.min(now + self.config.grace);
+        self.stop(Outcome::Interrupted, now);
+    }
+
+    /// How the run has ended, once nothing is left to do.
+    pub fn ended(&self) -> Option<Outcome> {
+        let (Phase::Finishing(outcome) | Phase::Stopping(outcome)) = self.phase else {
+            return None;
+        };
+        let idle = self.others == 0 && self.deletions.is_empty() && self.deleting == 0;
+        let told = self.give_back.is_empty() && self.park.is_empty() && self.parked.is_empty();
+        (idle && told && (self.is_settled() || self.gave_up)).then_some(outcome)
+    }
+
+    /// Whether nothing is held, and nothing under way that could change that.
+    fn is_settled(&self) -> bool {
+        self.ledger.is_empty() && self.posting == 0 && self.intake.under_way() == 0
+    }
+
+    /// Whether what is still under way is waited for no longer.
+    pub const fn gave_up(&self) -> bool {
+        self.gave_up
+    }
+
+    /// The counts so far.
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Messages that the queue's estimate says are still waiting.
+    pub fn waiting(&self) -> u64 {
+        self.intake.waiting()
+    }
+
+    fn follow_the_clock(&mut self, now: Instant) {
+        if now >= self.finish_at {
+            self.finish(Outcome::Deadline);
+        }
+        if now >= self.stop_at {
+            self.stop(Outcome::Deadline, now);
+        }
+        if now >= self.give_up_at && !self.gave_up {
+            self.gave_up = true;
+            self.letters = Letters::default();
+            for held in self.ledger.release() {
+                self.intake.freed(held.bytes);
+                self.tally.messages.released += 1;
+                self.give_back.push(held.receipt.handle);
+            }
+        }
+        if matches!(self.phase, Phase::Running | Phase::Finishing(_)) {
+            let next = if self.phase == Phase::Running {
+                self.finish_at
+            } else {
+                self.stop_at
+            };
+            self.wake_by(next);
+        } else if !self.gave_up {
+            self.wake_by(self.give_up_at);
+        }
+    }
+
+    /// No more is received; what is held is sent.
+    fn finish(&mut self, outcome: Outcome) {
+        if self.phase == Phase::Running {
+            self.phase = Phase::Finishing(outcome);
+        }
+    }
+
+    /// No more is sent; what is under way is waited for.
+    fn stop(&mut self, outcome: Outcome, now: Instant) {
+        if matches!(self.phase, Phase::Stopping(_)) {
+            return;
+        }
+        // A run that was to end by its deadline has ended by it, whatever else comes.
+        let outcome = match self.phase {
+            Phase::Finishing(earlier) if outcome == Outcome::Deadline => earlier,
+            _ => outcome,
+        };
+        self.phase = Phase::Stopping(outcome);
+        self.leave_unsent();
+        self.decide(now);
+    }
+
+    const fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running)
+    }
+
+    const fn is_stopping(&self) -> bool {
+        matches!(self.phase, Phase::Stopping(_))
+    }
+
+    fn wake_by(&mut self, at: Instant) {
+        self.wake = Some(self.wake.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// How long something may linger while a message is held: never near its timeout.
+    fn linger(&self) -> Duration {
+        LINGER.min(self.config.visibility / 8)
+    }
+}
+
+/// Numbers that look random: SplitMix64, which needs no more than a seed.
+#[derive(Debug)]
+struct Dice(u64);
+
+impl Dice {
+    /// A number from 0 up to 1.
+    fn roll(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        let bits = u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or_default();
+        f64::from(bits) / (f64::from(u32::MAX) + 1.0)
+    }
+}

@@ -1,0 +1,234 @@
+//! Posts: when, which, and what their answers mean for the events.
+
+use std::time::Instant;
+
+use super::{Action, Engine};
+use crate::{
+    api::UnknownUsers,
+    drain::{
+        ack::Verdict,
+        batch::Group,
+        blame::{self, Cause, Finding, Judgement},
+        pace::Failure,
+        report::Outcome,
+    },
+    iterable::{Answer, Trouble},
+};
+
+/// How often the same request is sent without a usable answer, while others get one, before it
+/// is halved: something in it may be what Iterable stumbles over.
+const MAX_ATTEMPTS: u32 = 4;
+
+/// After how many events whose answer proves nothing a run ends, if Iterable took none at all:
+/// then it is not Iterable that answers.
+const MAX_UNCLEAR: u32 = 10;
+
+impl Engine {
+    pub(super) fn post(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.is_stopping() {
+            return;
+        }
+        // On a FIFO queue one request follows the other, which keeps the order of its groups.
+        while !(self.config.fifo && self.posting > 0) && self.has_request(now) {
+            match self.pace.permit_post(now, self.posting) {
+                Err(None) => return,
+                Err(Some(at)) if at >= self.stop_at => {
+                    self.tally
+                        .notice("Iterable asks for a longer wait than the run has time");
+                    self.stop(Outcome::SinkDown, now);
+                    return;
+                }
+                Err(Some(at)) => return self.wake_by(at),
+                Ok(()) => {
+                    if let Some(group) = self.next_request() {
+                        self.posting += 1;
+                        actions.push(Action::Post(group));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether there is a request worth a permit: one to repeat, a full one, or one that waits
+    /// for nothing more.
+    fn has_request(&mut self, now: Instant) -> bool {
+        if !self.again.is_empty() || self.batcher.full_requests() > 0 {
+            return true;
+        }
+        let Some(since) = self.batcher.forming_since() else {
+            return false;
+        };
+        let nothing_comes = self.intake.under_way() == 0 && !self.may_receive(now);
+        if nothing_comes || now >= since + self.linger() {
+            return true;
+        }
+        self.wake_by(since + self.linger());
+        false
+    }
+
+    fn next_request(&mut self) -> Option<Group> {
+        let mut group = self.again.pop_front().or_else(|| self.batcher.take_any())?;
+        if self.config.fifo {
+            let lost: Vec<_> = group
+                .items
+                .extract_if(.., |item| self.ledger.is_lost(item.owner.ticket))
+                .collect();
+            for owner in lost.iter().flat_map(|item| item.owners()) {
+                self.ledger.settle(owner.ticket, Verdict::Left);
+            }
+        }
+        (!group.items.is_empty()).then_some(group)
+    }
+
+    pub(super) fn posted(&mut self, began: Instant, group: Group, answer: Answer, now: Instant) {
+        self.posting -= 1;
+        let took = now.saturating_duration_since(began);
+        let judgement = match answer {
+            Answer::Counted(counts) => {
+                self.pace.succeeded(took);
+                blame::judge_counts(group, &counts)
+            }
+            Answer::Refused(refusal) => {
+                self.pace.answered();
+                blame::judge_refusal(group, &refusal, self.config.type_conflicts)
+            }
+            Answer::TooLarge => {
+                self.pace.answered();
+                self.batcher.shrink(group.items.len(), group.bytes());
+                blame::judge_too_large(group)
+            }
+            Answer::KeyRefused(refusal) => {
+                self.tally.notice(format!(
+                    "Iterable refused the API key ({refusal}): put a server-side key of the project's own \
+                     data centre into the Secret"
+                ));
+                self.stop(Outcome::KeyRefused, now);
+                self.later(group)
+            }
+            Answer::Misdirected(refusal) => {
+                self.tally.notice(format!(
+                    "no events/trackBulk at Iterable's address ({refusal}): check spec.iterable.endpoint \
+                     and dataCenter"
+                ));
+                self.stop(Outcome::BadConfiguration, now);
+                self.later(group)
+            }
+            Answer::SlowDown { retry_after } => {
+                let dice = self.dice.roll();
+                self.tally.reason("SinkSlowDown");
+                self.pace
+                    .failed(Failure::SlowDown, began, now, retry_after, dice);
+                self.later(group)
+            }
+            Answer::Trouble { kind, retry_after } => {
+                let dice = self.dice.roll();
+                self.tally.reason(kind.as_str());
+                self.pace
+                    .failed(Failure::Trouble, began, now, retry_after, dice);
+                self.stumbled(group, kind)
+            }
+        };
+        self.apply(judgement);
+        let nothing_taken = self.tally.events.forwarded == 0 && self.unclear >= MAX_UNCLEAR;
+        if self.pace.is_broken(now) || nothing_taken {
+            self.tally.notice("Iterable does not answer as it should: the run ended early, the next one tries again");
+            self.stop(Outcome::SinkDown, now);
+        }
+    }
+
+    /// The same request again, later.
+    fn later(&self, group: Group) -> Judgement {
+        Judgement {
+            found: Vec::new(),
+            again: vec![group],
+        }
+    }
+
+    /// The same request again, or its halves if it keeps failing while others succeed.
+    fn stumbled(&mut self, mut group: Group, kind: Trouble) -> Judgement {
+        group.attempts += 1;
+        if group.attempts < MAX_ATTEMPTS {
+            return self.later(group);
+        }
+        if group.items.len() > 1 {
+            return Judgement {
+                found: Vec::new(),
+                again: group.halves().into(),
+            };
+        }
+        let cause = Cause {
+            reason: kind.as_str().to_owned(),
+            detail: kind.to_string(),
+        };
+        let found = group
+            .items
+            .into_iter()
+            .map(|item| (item, Finding::Unclear(cause.clone())))
+            .collect();
+        Judgement {
+            found,
+            again: Vec::new(),
+        }
+    }
+
+    fn apply(&mut self, judgement: Judgement) {
+        for (item, finding) in judgement.found {
+            for owner in item.owners() {
+                match &finding {
+                    Finding::Taken => {
+                        self.tally.events.forwarded += 1;
+                        self.ledger.settle(owner.ticket, Verdict::Done);
+                    }
+                    Finding::UserNotFound if self.config.unknown_users == UnknownUsers::Retry => {
+                        self.tally.reason("UserNotFound");
+                        self.ledger.settle(owner.ticket, Verdict::Left);
+                    }
+                    Finding::UserNotFound => {
+                        let detail = "Iterable knows no such user".to_owned();
+                        self.reject(
+                            owner,
+                            Cause {
+                                reason: "UserNotFound".to_owned(),
+                                detail,
+                            },
+                        );
+                    }
+                    Finding::Refused(cause) => self.reject(owner, cause.clone()),
+                    Finding::Unclear(cause) => {
+                        self.unclear += 1;
+                        self.tally.reason(&cause.reason);
+                        self.tally
+                            .notice(format!("an event stays in the queue: {}", cause.detail));
+                        self.ledger.settle(owner.ticket, Verdict::Left);
+                    }
+                }
+            }
+        }
+        if self.is_stopping() {
+            judgement
+                .again
+                .into_iter()
+                .for_each(|group| self.leave(group));
+        } else {
+            // In front, in their order: what was sent first stays first.
+            judgement
+                .again
+                .into_iter()
+                .rev()
+                .for_each(|group| self.again.push_front(group));
+        }
+    }
+
+    /// Leaves in the queue whatever isn't under way.
+    pub(super) fn leave_unsent(&mut self) {
+        while let Some(group) = self.again.pop_front().or_else(|| self.batcher.take_any()) {
+            self.leave(group);
+        }
+    }
+
+    fn leave(&mut self, group: Group) {
+        for owner in group.items.iter().flat_map(|item| item.owners()) {
+            self.ledger.settle(owner.ticket, Verdict::Left);
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Settled messages: dead letters for their rejected events, and deletes.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::{Action, Engine, Held, Receipt, Refused};
+use crate::{
+    api::RejectedEvents,
+    drain::{
+        ack::{Decision, Settled, Ticket},
+        report::Outcome,
+    },
+    mapping::{Source, excerpt},
+    sqs::{EntryError, Error, MAX_ENTRIES, MAX_MESSAGE_BYTES, Outgoing},
+};
+
+/// How often a delete, or the send of a dead letter, is tried.
+const MAX_TRIES: u32 = 5;
+
+/// How many deletes are under way at once.
+const MAX_DELETING: usize = 8;
+
+/// How long a detail in a dead letter's attribute may be, in characters.
+const MAX_DETAIL: usize = 500;
+
+/// A message to delete.
+#[derive(Debug)]
+pub struct Deletion {
+    /// The message.
+    pub settled: Settled<Receipt>,
+    tries: u32,
+    not_before: Option<Instant>,
+}
+
+/// A dead letter to send.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// What is sent.
+    pub outgoing: Outgoing,
+    ticket: Ticket,
+    tries: u32,
+}
+
+/// Dead letters that wait, and how many of a message's are still out.
+#[derive(Debug, Default)]
+pub struct Letters {
+    waiting: VecDeque<Letter>,
+    open: HashMap<Ticket, (usize, bool)>,
+}
+
+impl Engine {
+    /// Acts on what the ledger has decided.
+    pub(super) fn decide(&mut self, now: Instant) {
+        loop {
+            let decisions = self.ledger.decisions();
+            if decisions.is_empty() {
+                return;
+            }
+            for decision in decisions {
+                match decision {
+                    Decision::Delete(settled) => {
+                        self.intake.freed(settled.message().bytes);
+                        self.delete_later(settled, now);
+                    }
+                    Decision::DeadLetter(ticket, refused) => self.write_letters(ticket, &refused),
+                    Decision::Leave(held) => {
+                        self.intake.freed(held.bytes);
+                        self.tally.messages.released += 1;
+                        if self.is_stopping() {
+                            self.give_back.push(held.receipt.handle);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn delete_later(&mut self, settled: Settled<Held>, now: Instant) {
+        let settled = settled.map(|held| held.receipt);
+        self.deletions.push_back(Deletion {
+            settled,
+            tries: 0,
+            not_before: None,
+        });
+        self.deletions_since.get_or_insert(now);
+    }
+
+    /// Deletes in tens; fewer only when nothing more is about to be settled.
+    pub(super) fn delete(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.drop_expired(now);
+        while self.deleting < MAX_DELETING {
+            let ready = self
+                .deletions
+                .iter()
+                .filter(|one| one.is_ready(now))
+                .count();
+            if ready == 0 || (ready < MAX_ENTRIES && !self.is_last_delete(now)) {
+                break;
+            }
+            let mut batch = Vec::new();
+            for _ in 0..self.deletions.len() {
+                let Some(one) = self.deletions.pop_front() else {
+                    break;
+                };
+                if batch.len() < MAX_ENTRIES && one.is_ready(now) {
+                    batch.push(one);
+                } else {
+                    self.deletions.push_back(one);
+                }
+            }
+            self.deleting += 1;
+            self.deletions_since = (!self.deletions.is_empty()).then_some(now);
+            actions.push(Action::Delete(batch));
+        }
+        let next = self
+            .deletions
+            .iter()
+            .filter_map(|one| one.not_before)
+            .filter(|at| *at > now)
+            .min();
+        if let Some(next) = next {
+            self.wake_by(next);
+        }
+    }
+
+    /// Whether a delete of fewer than ten should wait no longer.
+    fn is_last_delete(&mut self, now: Instant) -> bool {
+        let more_comes = self.posting > 0
+            || !self.again.is_empty()
+            || self.batcher.requests() > 0
+            || self.intake.under_way() > 0
+            || self.letters.is_busy();
+        if !more_comes {
+            return true;
+        }
+        let Some(since) = self.deletions_since else {
+            return false;
+        };
+        // Time enough to be joined by others, far from the end of their own.
+        let until = since + self.config.visibility / 6;
+        if now < until {
+            self.wake_by(until);
+        }
+        now >= until
+    }
+
+    fn drop_expired(&mut self, now: Instant) {
+        let before = self.deletions.len();
+        self.deletions
+            .retain(|one| !one.settled.message().is_expired(now));
+        for _ in self.deletions.len()..before {
+            self.lose("HandleExpired");
+        }
+    }
+
+    /// A settled message that can't be deleted: it will come again.
+    fn lose(&mut self, reason: &str) {
+        self.tally.messages.released += 1;
+        self.tally.reason(reason);
+    }
+
+    pub(super) fn deleted(
+        &mut self,
+        deletions: Vec<Deletion>,
+        result: Result<Vec<Result<(), EntryError>>, Error>,
+        now: Instant,
+    ) {
+        self.deleting -= 1;
+        let results = match result {
+            Ok(results) => results,
+            Err(error) if error.is_transient() => {
+                self.tally.reason(error.reason());
+                Vec::new()
+            }
+            Err(error) => {
+                self.tally.notice(error.to_string());
+                deletions.iter().for_each(|_| self.lose("DeleteFailed"));
+                self.stop(Outcome::of_queue(&error), now);
+                return;
+            }
+        };
+        for (index, mut deletion) in deletions.into_iter().enumerate() {
+            match results.get(index) {
+                Some(Ok(())) => self.tally.messages.deleted += 1,
+                Some(Err(error)) if error.is_expired() => self.lose("HandleExpired"),
+                Some(Err(error)) if error.sender_fault => {
+                    self.tally
+                        .notice(format!("a message could not be deleted: {error}"));
+                    self.lose("DeleteFailed");
+                }
+                _ => {
+                    deletion.tries += 1;
+                    if deletion.tries < MAX_TRIES && !self.gave_up {
+                        let wait =
+                            Duration::from_millis(100 << deletion.tries).mul_f64(self.dice.roll());
+                        deletion.not_before = Some(now + wait);
+                        self.deletions.push_back(deletion);
+                        self.deletions_since.get_or_insert(now);
+                    } else {
+                        self.lose("DeleteFailed");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes one letter per reason, so that they can be redriven by reason.
+    fn write_letters(&mut self, ticket: Ticket, refused: &[Refused]) {
+        let mut by_reason: BTreeMap<&str, (Vec<Source>, &str)> = BTreeMap::new();
+        for one in refused {
+            let entry = by_reason
+                .entry(&one.cause.reason)
+                .or_insert((Vec::new(), &one.cause.detail));
+            entry.0.push(one.source);
+        }
+        let Some(held) = self.ledger.get_mut(ticket) else {
+            return;
+        };
+        let letters: Option<Vec<Letter>> = by_reason
+            .into_iter()
+            .map(|(reason, (sources, detail))| {
+                let body = excerpt(&held.body, &sources).ok()?;
+                let outgoing = Outgoing {
+                    body,
+                    attributes: BTreeMap::from([
+                        ("EventForwarderReason", reason.to_owned()),
+                        ("EventForwarderDetail", sendable(detail)),
+                        ("EventForwarderRun", self.config.run.clone()),
+                        ("EventForwarderMessageId", held.id.clone()),
+                        ("EventForwarderEvents", sources.len().to_string()),
+                    ]),
+                    fifo: self.config.fifo.then(|| {
+                        let group = held.group.clone().unwrap_or_else(|| "default".to_owned());
+                        (group, format!("{}-{reason}", held.id))
+                    }),
+                };
+                let fits = outgoing.bytes()
+                    <= self
+                        .config
+                        .dead_letter_bytes
+                        .unwrap_or(0)
+                        .min(MAX_MESSAGE_BYTES);
+                fits.then_some(Letter {
+                    outgoing,
+                    ticket,
+                    tries: 0,
+                })
+            })
+            .collect();
+        match letters {
+            Some(letters) if self.config.rejected == RejectedEvents::DeadLetter => {
+                self.letters.open.insert(ticket, (letters.len(), true));
+                self.letters.waiting.extend(letters);
+            }
+            Some(_) => self.ledger.dead_lettered(ticket, false),
+            None => {
+                self.tally.reason("DeadLetterTooLarge");
+                self.ledger.dead_lettered(ticket, false);
+            }
+        }
+    }
+
+    pub(super) fn send_dead_letters(&mut self, actions: &mut Vec<Action>) {
+        while !self.letters.waiting.is_empty() {
+            let mut batch: Vec<Letter> = Vec::new();
+            let mut bytes = 0;
+            while let Some(letter) = self.letters.waiting.front() {
+                bytes += letter.outgoing.bytes();
+                if batch.len() >= MAX_ENTRIES || (!batch.is_empty() && bytes > MAX_MESSAGE_BYTES) {
+                    break;
+                }
+                batch.extend(self.letters.waiting.pop_front());
+            }
+            self.others += 1;
+            actions.push(Action::SendDeadLetters(batch));
+        }
+    }
+
+    pub(super) fn sent_dead_letters(
+        &mut self,
+        letters: Vec<Letter>,
+        result: Result<Vec<Result<(), EntryError>>, Error>,
+    ) {
+        self.others -= 1;
+        let results = match result {
+            Ok(results) => results,
+            Err(error) => {
+                if !error.is_transient() {
+                    // Messages with rejected events stay, from here on.
+                    self.tally.reason("DeadLetterQueueDenied");
+                    self.tally.notice(error.to_string());
+                    self.config.rejected = RejectedEvents::Leave;
+                    letters
+                        .iter()
+                        .for_each(|letter| self.letter_settled(letter.ticket, false));
+                    return;
+                }
+                Vec::new()
+            }
+        };
+        for (index, mut letter) in letters.into_iter().enumerate() {
+            match results.get(index) {
+                Some(Ok(())) => self.letter_settled(letter.ticket, true),
+                Some(Err(error)) if error.sender_fault => {
+                    self.tally.reason("DeadLetterRefused");
+                    self.tally
+                        .notice(format!("the dead-letter queue refused a message: {error}"));
+                    self.letter_settled(letter.ticket, false);
+                }
+                _ => {
+                    letter.tries += 1;
+                    if letter.tries < MAX_TRIES {
+                        self.letters.waiting.push_back(letter);
+                    } else {
+                        self.tally.reason("DeadLetterNotSent");
+                        self.letter_settled(letter.ticket, false);
+                    }
+                }
+            }
+        }
+    }
+
+    fn letter_settled(&mut self, ticket: Ticket, sent: bool) {
+        let Some((open, all_sent)) = self.letters.open.get_mut(&ticket) else {
+            return;
+        };
+        *open -= 1;
+        *all_sent &= sent;
+        let (open, all_sent) = (*open, *all_sent);
+        if open == 0 {
+            self.letters.open.remove(&ticket);
+            self.tally.messages.dead_lettered += u64::from(all_sent);
+            self.ledger.dead_lettered(ticket, all_sent);
+        }
+    }
+}
+
+impl Deletion {
+    fn is_ready(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|at| at <= now)
+    }
+}
+
+impl Letters {
+    fn is_busy(&self) -> bool {
+        !self.open.is_empty()
+    }
+}
+
+/// A text that SQS takes as an attribute: cut, and without control characters.
+fn sendable(text: &str) -> String {
+    text.chars()
+        .filter(|character| !character.is_control())
+        .take(MAX_DETAIL)
+        .collect()
+}

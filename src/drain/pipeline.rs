@@ -1,0 +1,158 @@
+//! Does what [`Engine`] says, each action in a task of its own, and tells it what came of it.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{select, task::JoinSet, time};
+
+use super::{
+    blame::Cause,
+    engine::{Action, Done, Engine, Parcel},
+    report::Outcome,
+    tally::Tally,
+};
+use crate::{
+    iterable::Client,
+    mapping::Mapper,
+    sqs::{Message, QueueClient},
+};
+
+/// How long a receive waits for a message. A second makes SQS ask all its hosts, so that an empty
+/// answer means an empty queue.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// What actions are done with.
+#[derive(Clone)]
+pub struct Hands {
+    /// The queue.
+    pub queue: QueueClient,
+    /// Its dead-letter queue.
+    pub dead_letters: Option<QueueClient>,
+    /// The project.
+    pub iterable: Client,
+    /// The mapping.
+    pub mapper: Arc<Mapper>,
+    /// How long a received message stays invisible, if not for the queue's own timeout.
+    pub visibility: Option<Duration>,
+}
+
+/// Runs to the end, or until `stop` is done.
+pub async fn run(
+    hands: Hands,
+    mut engine: Engine,
+    stop: impl Future<Output = ()>,
+) -> (Outcome, Tally) {
+    let mut stop = pin!(stop);
+    let mut stopped = false;
+    let mut tasks = JoinSet::new();
+    loop {
+        for action in engine.actions(Instant::now()) {
+            tasks.spawn(hands.clone().perform(action));
+        }
+        if let Some(outcome) = engine.ended() {
+            return (outcome, engine.tally().clone());
+        }
+        let wake = engine.wake_at().map(time::Instant::from_std);
+        select! {
+            Some(done) = tasks.join_next() => match done {
+                Ok(done) => engine.done(done, Instant::now()),
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(error) => tracing::error!(%error, "a task was cancelled"),
+                },
+            },
+            () = time::sleep_until(wake.unwrap_or_else(time::Instant::now)), if wake.is_some() => {}
+            () = &mut stop, if !stopped => {
+                stopped = true;
+                engine.interrupt(Instant::now());
+            }
+        }
+    }
+}
+
+impl Hands {
+    async fn perform(self, action: Action) -> Done {
+        let began = Instant::now();
+        match action {
+            Action::Receive(asked) => {
+                let result = self.queue.receive(asked, WAIT, self.visibility).await;
+                let result = result.map(|messages| {
+                    messages
+                        .into_iter()
+                        .map(|message| self.open(message))
+                        .collect()
+                });
+                Done::Received {
+                    began,
+                    asked,
+                    result,
+                }
+            }
+            Action::Post(group) => {
+                let answer = self.iterable.track_bulk(group.encode()).await;
+                Done::Posted {
+                    began,
+                    group,
+                    answer,
+                }
+            }
+            Action::Delete(deletions) => {
+                let handles: Vec<_> = deletions
+                    .iter()
+                    .map(|one| one.settled.message().handle.clone())
+                    .collect();
+                let result = self.queue.delete(&handles).await;
+                Done::Deleted { deletions, result }
+            }
+            Action::Extend(receipts, timeout) => {
+                let handles: Vec<_> = receipts
+                    .iter()
+                    .map(|receipt| receipt.handle.clone())
+                    .collect();
+                let result = self.queue.extend(&handles, timeout).await;
+                Done::Extended {
+                    began,
+                    receipts,
+                    result,
+                }
+            }
+            Action::GiveBack(handles, after) => {
+                if let Err(error) = self.queue.extend(&handles, after).await {
+                    tracing::warn!(%error, "messages come back by themselves, at the end of their timeout");
+                }
+                Done::GivenBack
+            }
+            Action::SendDeadLetters(letters) => {
+                let outgoing = letters
+                    .iter()
+                    .map(|letter| letter.outgoing.clone())
+                    .collect();
+                let result = match &self.dead_letters {
+                    Some(queue) => queue.send(outgoing).await,
+                    None => Ok(Vec::new()),
+                };
+                Done::SentDeadLetters { letters, result }
+            }
+        }
+    }
+
+    /// Maps a message's body, here so that it runs on all threads.
+    fn open(&self, message: Message) -> Parcel {
+        let mapped = self.mapper.map(&message.body, message.sent_at).map_err(|error| {
+            tracing::warn!(message = message.id, %error, "a message can't be read and stays in the queue");
+            Cause { reason: error.reason().to_owned(), detail: error.to_string() }
+        });
+        Parcel {
+            id: message.id,
+            handle: message.receipt,
+            body: message.body,
+            sent_at: message.sent_at,
+            group: message.group,
+            mapped,
+        }
+    }
+}

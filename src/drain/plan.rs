@@ -1,0 +1,138 @@
+//! From a manifest and files, as typed, to what a run works with.
+
+use std::{
+    fs, io,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{batch::RequestLimits, engine::Config, pace::Limits};
+use crate::{
+    api::{EventForwarder, EventForwarderSpec},
+    cli::DrainArgs,
+    iterable::{ApiKey, KeyError},
+    mapping::MapperError,
+    sqs::{Credentials, MAX_ENTRIES, QueueSettings},
+};
+
+/// How many receives are under way at once, at most. Each is bound to be short, so that more
+/// would not make a run faster than Iterable's rate.
+const MAX_RECEIVES: usize = 8;
+
+/// What is kept of the grace period for the report and the container's end.
+const GRACE_MARGIN: Duration = Duration::from_secs(5);
+
+/// A run, as meant.
+#[derive(Debug)]
+pub struct Plan {
+    /// The forwarder.
+    pub spec: EventForwarderSpec,
+    /// The project's key.
+    pub key: ApiKey,
+    /// Whose rights are used with AWS.
+    pub credentials: Credentials,
+    /// The run's name, for dead letters.
+    pub run: String,
+    /// Among how many pods Iterable's rate is shared.
+    pub pods: NonZeroU32,
+}
+
+/// Why no run can be made of a manifest and files.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The manifest can't be read.
+    #[error("the forwarder's manifest {} can't be read: {cause}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The manifest is no EventForwarder.
+    #[error("{} is no EventForwarder: {detail}; `kubectl explain eventforwarder.spec` shows its fields", path.display())]
+    NoForwarder {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The key can't be read.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The mapping can't be used.
+    #[error("spec.mapping can't be used: {0}")]
+    Mapping(#[from] MapperError),
+}
+
+impl Plan {
+    /// Reads what the command line names.
+    pub fn read(args: &DrainArgs) -> Result<Self, PlanError> {
+        let forwarder = read_forwarder(&args.forwarder)?;
+        Ok(Self {
+            key: ApiKey::read(&args.api_key_file)?,
+            credentials: match &args.aws_credentials_dir {
+                Some(dir) => Credentials::Dir(dir.clone()),
+                None => Credentials::Ambient,
+            },
+            run: std::env::var("HOSTNAME").unwrap_or_else(|_| "local".to_owned()),
+            pods: NonZeroU32::MIN,
+            spec: forwarder.spec,
+        })
+    }
+
+    /// The bounds of the run on a queue with these settings.
+    pub fn bounds(&self, queue: &QueueSettings, dead_letter_bytes: Option<usize>) -> Config {
+        let Self { spec, pods, .. } = self;
+        let rate = spec.iterable.requests_per_second.max(1);
+        let grace = Duration::from_secs(
+            u64::try_from(spec.job.termination_grace_period_seconds).unwrap_or(0),
+        );
+        Config {
+            pace: Limits {
+                post_interval: Duration::from_secs(1) * pods.get() / rate,
+                posts: if queue.fifo {
+                    1
+                } else {
+                    size(spec.drain.concurrency)
+                },
+                receives: MAX_RECEIVES,
+            },
+            request: RequestLimits {
+                events: size(spec.iterable.max_events_per_request),
+                bytes: size(spec.iterable.max_bytes_per_request),
+            },
+            max_bytes: usize::try_from(spec.drain.max_bytes_in_flight).unwrap_or(usize::MAX),
+            max_messages: spec.drain.max_messages.unwrap_or(u64::MAX),
+            visibility: spec
+                .drain
+                .visibility_timeout
+                .map_or(queue.visibility_timeout, |timeout| timeout.get()),
+            max_message_bytes: queue.max_message_bytes.max(MAX_ENTRIES),
+            fifo: queue.fifo,
+            waiting: queue.depth.visible,
+            max_duration: spec.drain.max_duration.get(),
+            grace: grace.saturating_sub(GRACE_MARGIN),
+            rejected: spec.drain.rejected,
+            dead_letter_bytes,
+            unknown_users: spec.iterable.unknown_users,
+            type_conflicts: spec.iterable.type_conflicts,
+            run: self.run.clone(),
+        }
+    }
+}
+
+fn read_forwarder(path: &Path) -> Result<EventForwarder, PlanError> {
+    let text = fs::read_to_string(path).map_err(|cause| PlanError::Unreadable {
+        path: path.to_owned(),
+        cause,
+    })?;
+    serde_saphyr::from_str(&text).map_err(|error| PlanError::NoForwarder {
+        path: path.to_owned(),
+        detail: error.to_string(),
+    })
+}
+
+fn size(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

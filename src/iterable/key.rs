@@ -1,0 +1,96 @@
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use reqwest::header::HeaderValue;
+
+/// A project's server-side API key. No formatting shows it.
+#[derive(Clone)]
+pub struct ApiKey(HeaderValue);
+
+/// A file that holds no usable key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file can't be read.
+    #[error("the API key's file {} can't be read: {cause}; check spec.iterable.apiKeySecretRef", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The file holds nothing.
+    #[error("the API key's file {} is empty: put the project's server-side key into the Secret", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file holds what can't stand in a header.
+    #[error(
+        "the API key's file {} holds characters that no key has: store the key alone, as plain text",
+        path.display()
+    )]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl ApiKey {
+    /// Reads the key from a file; blanks and line ends around it don't count.
+    pub fn read(path: &Path) -> Result<Self, KeyError> {
+        let text = fs::read_to_string(path).map_err(|cause| KeyError::Unreadable {
+            path: path.to_owned(),
+            cause,
+        })?;
+        if text.trim().is_empty() {
+            return Err(KeyError::Empty {
+                path: path.to_owned(),
+            });
+        }
+        Self::new(text.trim()).ok_or_else(|| KeyError::Malformed {
+            path: path.to_owned(),
+        })
+    }
+
+    /// A key from its text; none if it can't stand in a header.
+    pub fn new(text: &str) -> Option<Self> {
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        let mut value = HeaderValue::from_str(text).ok()?;
+        value.set_sensitive(true);
+        Some(Self(value))
+    }
+
+    pub(super) fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(hidden)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_formatting_shows_the_key() {
+        let key = ApiKey::new("abc123").unwrap();
+        assert_eq!(
+            format!("{key:?} {:?}", key.header()),
+            "ApiKey(hidden) Sensitive"
+        );
+    }
+
+    #[test]
+    fn a_key_of_several_lines_is_malformed() {
+        assert!(ApiKey::new("abc\ndef").is_none());
+        assert!(ApiKey::new("{\"key\": \"abc\"}").is_none());
+    }
+}

@@ -1,0 +1,154 @@
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use aws_config::{SdkConfig, sts::AssumeRoleProvider};
+use aws_credential_types::{
+    Credentials as Keys,
+    provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future},
+};
+
+use crate::api::AssumeRole;
+
+/// How long keys from files are used before the files are read again, so that a Secret that was
+/// changed takes effect in a run that is under way.
+const REREAD_AFTER: Duration = Duration::from_secs(300);
+
+/// Whose rights are used with AWS.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// Those of the surroundings: environment, web identity (IRSA), container (EKS Pod
+    /// Identity) or instance.
+    Ambient,
+    /// A folder with the files `accessKeyId`, `secretAccessKey` and, if temporary,
+    /// `sessionToken`, as a mounted Secret has them.
+    Dir(PathBuf),
+    /// The keys themselves.
+    Keys {
+        /// The id of the access key.
+        access_key_id: String,
+        /// The secret part.
+        secret_access_key: String,
+        /// The session's token, if the keys are temporary.
+        session_token: Option<String>,
+    },
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ambient => f.write_str("Ambient"),
+            Self::Dir(dir) => f.debug_tuple("Dir").field(dir).finish(),
+            Self::Keys { .. } => f.write_str("Keys(hidden)"),
+        }
+    }
+}
+
+impl Credentials {
+    /// The SDK's configuration with this identity, and with `role` assumed by it, if there is
+    /// one. `base` carries the region, the HTTP client and the ambient identity.
+    pub(super) async fn apply(self, base: SdkConfig, role: Option<&AssumeRole>) -> SdkConfig {
+        let explicit = match self {
+            Self::Ambient => None,
+            Self::Dir(dir) => Some(SharedCredentialsProvider::new(DirProvider(dir))),
+            Self::Keys {
+                access_key_id,
+                secret_access_key,
+                session_token,
+            } => Some(SharedCredentialsProvider::new(Keys::new(
+                access_key_id,
+                secret_access_key,
+                session_token,
+                None,
+                "Secret",
+            ))),
+        };
+        let config = match explicit {
+            Some(provider) => base.into_builder().credentials_provider(provider).build(),
+            None => base,
+        };
+        let (Some(role), Some(own)) = (role, config.credentials_provider()) else {
+            return config;
+        };
+        let mut builder = AssumeRoleProvider::builder(&role.arn)
+            .session_name("event-forwarder")
+            .configure(&config);
+        if let Some(id) = &role.external_id {
+            builder = builder.external_id(id);
+        }
+        let assumed = builder.build_from_provider(own).await;
+        config
+            .into_builder()
+            .credentials_provider(SharedCredentialsProvider::new(assumed))
+            .build()
+    }
+}
+
+/// Reads keys from a folder, again and again.
+#[derive(Debug)]
+struct DirProvider(PathBuf);
+
+impl ProvideCredentials for DirProvider {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(read_keys(&self.0))
+    }
+}
+
+fn read_keys(dir: &Path) -> Result<Keys, CredentialsError> {
+    let required = |name: &str| {
+        let path = dir.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
+            Ok(_) => Err(CredentialsError::provider_error(format!(
+                "{} is empty",
+                path.display()
+            ))),
+            Err(error) => Err(CredentialsError::provider_error(format!(
+                "{} can't be read: {error}",
+                path.display()
+            ))),
+        }
+    };
+    Ok(Keys::new(
+        required("accessKeyId")?,
+        required("secretAccessKey")?,
+        required("sessionToken").ok(),
+        Some(SystemTime::now() + REREAD_AFTER),
+        "Secret",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_key_file_is_named_and_no_secret_shows() {
+        let dir = std::env::temp_dir().join(format!("event-forwarder-keys-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("accessKeyId"), "AKIDEXAMPLE\n").unwrap();
+        let error = read_keys(&dir).unwrap_err();
+        assert!(format!("{error:?}").contains("secretAccessKey"));
+        fs::write(dir.join("secretAccessKey"), "hush\n").unwrap();
+        let keys = read_keys(&dir).unwrap();
+        assert_eq!(
+            (keys.access_key_id(), keys.secret_access_key()),
+            ("AKIDEXAMPLE", "hush")
+        );
+        fs::remove_dir_all(dir).unwrap();
+        let shown = format!(
+            "{:?}",
+            Credentials::Keys {
+                access_key_id: "a".to_owned(),
+                secret_access_key: "hush".to_owned(),
+                session_token: None
+            }
+        );
+        assert!(!shown.contains("hush"));
+    }
+}

@@ -1,0 +1,341 @@
+use std::error::Error as StdError;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+/// Why a request to SQS failed: what was asked, of which queue, and what to do next.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// No region is known to sign requests for.
+    #[error("the region of queue {queue} can't be told from its URL: set spec.queue.region")]
+    NoRegion {
+        /// The queue's URL.
+        queue: String,
+    },
+    /// A URL in the forwarder can't be read.
+    #[error("{queue} is no queue URL ({detail}): copy it from the queue's page in the SQS console")]
+    BadUrl {
+        /// The text in the URL's place.
+        queue: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// No AWS identity was found, or the one found can't be used.
+    #[error(
+        "no AWS credentials for {action} on {queue}: {detail}; bind the run's ServiceAccount to a \
+         role, or set spec.queue.credentialsSecretRef"
+    )]
+    NoCredentials {
+        /// The call.
+        action: &'static str,
+        /// The queue's URL.
+        queue: String,
+        /// What the identity's source said.
+        detail: String,
+    },
+    /// The queue does not exist, for this identity.
+    #[error("queue {queue} does not exist: check spec.queue.url, its account and its region")]
+    QueueMissing {
+        /// The queue's URL.
+        queue: String,
+    },
+    /// The identity may not do this.
+    #[error("sqs:{action} on {queue} was refused ({code}): {detail}; grant it to the run's role")]
+    AccessDenied {
+        /// The call.
+        action: &'static str,
+        /// The queue's URL.
+        queue: String,
+        /// The code that SQS gave.
+        code: String,
+        /// What SQS said.
+        detail: String,
+    },
+    /// Too many requests, or too many messages in flight.
+    #[error("sqs:{action} on {queue} was throttled ({code}): it is tried again more slowly")]
+    Throttled {
+        /// The call.
+        action: &'static str,
+        /// The queue's URL.
+        queue: String,
+        /// The code that SQS gave.
+        code: String,
+    },
+    /// No answer: the network, a proxy, a time limit.
+    #[error(
+        "SQS did not answer sqs:{action} on {queue}: {detail}; check the network and spec.queue.endpoint"
+    )]
+    Unreachable {
+        /// The call.
+        action: &'static str,
+        /// The queue's URL.
+        queue: String,
+        /// What happened.
+        detail: String,
+    },
+    /// SQS failed by itself.
+    #[error("SQS failed at sqs:{action} on {queue} (status {status}): it is tried again")]
+    Server {
+        /// The call.
+        action: &'static str,
+        /// The queue's URL.
+        queue: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// SQS refused the request as such.
+    #[error("SQS refused sqs:{action} on {queue} ({code}): {detail}")]
+    Refused {
+        /// The call.
+        action: &'static str,
+        /// The queue's URL.
+        queue: String,
+        /// The code that SQS gave.
+        code: String,
+        /// What SQS said.
+        detail: String,
+    },
+}
+
+impl Error {
+    /// Whether the same request may succeed when it is made again.
+    pub const fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Throttled { .. } | Self::Unreachable { .. } | Self::Server { .. }
+        )
+    }
+
+    /// One PascalCase word, the same in conditions, metrics and reports.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoRegion { .. } => "NoRegion",
+            Self::BadUrl { .. } => "BadQueueUrl",
+            Self::NoCredentials { .. } => "NoCredentials",
+            Self::QueueMissing { .. } => "QueueMissing",
+            Self::AccessDenied { .. } => "AccessDenied",
+            Self::Throttled { .. } => "Throttled",
+            Self::Unreachable { .. } => "Unreachable",
+            Self::Server { .. } => "QueueServerError",
+            Self::Refused { .. } => "QueueRefused",
+        }
+    }
+
+    /// Reads what the SDK reports of `action` on `queue`.
+    pub(super) fn from_sdk<E>(
+        action: &'static str,
+        queue: &str,
+        error: SdkError<E, HttpResponse>,
+    ) -> Self
+    where
+        E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
+    {
+        let queue = queue.to_owned();
+        let status = error
+            .raw_response()
+            .map(|response| response.status().as_u16());
+        if let Some(service) = error.as_service_error() {
+            let code = service.code().unwrap_or("Unknown").to_owned();
+            let detail = service.message().unwrap_or("no further word").to_owned();
+            return Self::from_code(action, queue, code, detail, status.unwrap_or_default());
+        }
+        if let (Some(status), true) = (status, matches!(error, SdkError::ResponseError(_))) {
+            return Self::from_status(action, queue, status, chain(&error));
+        }
+        match find::<CredentialsError>(&error) {
+            Some(cause) => Self::NoCredentials {
+                action,
+                queue,
+                detail: chain(cause),
+            },
+            None => Self::Unreachable {
+                action,
+                queue,
+                detail: chain(&error),
+            },
+        }
+    }
+
+    fn from_status(action: &'static str, queue: String, status: u16, detail: String) -> Self {
+        match status {
+            403 => Self::AccessDenied {
+                action,
+                queue,
+                code: "Forbidden".to_owned(),
+                detail,
+            },
+            500.. => Self::Server {
+                action,
+                queue,
+                status,
+            },
+            _ => Self::Unreachable {
+                action,
+                queue,
+                detail,
+            },
+        }
+    }
+
+    fn from_code(
+        action: &'static str,
+        queue: String,
+        code: String,
+        detail: String,
+        status: u16,
+    ) -> Self {
+        // Some servers still say the names of the older protocol: AWS.SimpleQueueService.X.
+        let name = code.rsplit(['.', '#']).next().unwrap_or(&code);
+        match name {
+            "QueueDoesNotExist" | "NonExistentQueue" => Self::QueueMissing { queue },
+            "AccessDenied"
+            | "AccessDeniedException"
+            | "AuthorizationError"
+            | "ExpiredToken"
+            | "ExpiredTokenException"
+            | "IncompleteSignature"
+            | "InvalidAccessKeyId"
+            | "InvalidClientTokenId"
+            | "InvalidSecurity"
+            | "InvalidSecurityToken"
+            | "KmsAccessDenied"
+            | "KmsDisabled"
+            | "KmsNotFound"
+            | "MissingAuthenticationToken"
+            | "OptInRequired"
+            | "SignatureDoesNotMatch"
+            | "UnrecognizedClientException" => Self::AccessDenied {
+                action,
+                queue,
+                code,
+                detail,
+            },
+            "RequestThrottled"
+            | "ThrottlingException"
+            | "Throttling"
+            | "TooManyRequestsException"
+            | "RequestLimitExceeded"
+            | "KmsThrottled"
+            | "OverLimit" => Self::Throttled {
+                action,
+                queue,
+                code,
+            },
+            _ if status >= 500 => Self::Server {
+                action,
+                queue,
+                status,
+            },
+            _ if status == 403 => Self::AccessDenied {
+                action,
+                queue,
+                code,
+                detail,
+            },
+            _ if status == 429 => Self::Throttled {
+                action,
+                queue,
+                code,
+            },
+            _ => Self::Refused {
+                action,
+                queue,
+                code,
+                detail,
+            },
+        }
+    }
+}
+
+/// Why one entry of a batch request failed while the others did not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {detail}")]
+pub struct EntryError {
+    /// The code that SQS gave.
+    pub code: String,
+    /// Whether the request is at fault, so that a repeat can't succeed.
+    pub sender_fault: bool,
+    /// What SQS said.
+    pub detail: String,
+}
+
+impl EntryError {
+    /// Whether the message may be in other hands by now: its handle is no longer the newest, or
+    /// its visibility timeout has passed.
+    pub fn is_expired(&self) -> bool {
+        self.code.ends_with("ReceiptHandleIsInvalid")
+            || self.code.ends_with("MessageNotInflight")
+            || self.detail.contains("expired")
+    }
+}
+
+/// An error with its causes, as one sentence.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = cause.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(code: &str, status: u16) -> &'static str {
+        Error::from_code(
+            "ReceiveMessage",
+            "q".to_owned(),
+            code.to_owned(),
+            String::new(),
+            status,
+        )
+        .reason()
+    }
+
+    #[test]
+    fn codes_of_both_protocols_mean_the_same() {
+        assert_eq!(
+            reason("AWS.SimpleQueueService.NonExistentQueue", 400),
+            "QueueMissing"
+        );
+        assert_eq!(
+            reason("com.amazonaws.sqs#QueueDoesNotExist", 400),
+            "QueueMissing"
+        );
+        assert_eq!(reason("AccessDeniedException", 400), "AccessDenied");
+        assert_eq!(reason("RequestThrottled", 400), "Throttled");
+        assert_eq!(reason("InternalError", 500), "QueueServerError");
+        assert_eq!(reason("SomethingNew", 403), "AccessDenied");
+        assert_eq!(reason("SomethingNew", 400), "QueueRefused");
+    }
+
+    #[test]
+    fn a_fifo_queue_says_in_words_that_a_handle_has_expired() {
+        let entry = EntryError {
+            code: "InvalidParameterValue".to_owned(),
+            sender_fault: true,
+            detail: "Value AQEB for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."
+                .to_owned(),
+        };
+        assert!(entry.is_expired());
+    }
+}

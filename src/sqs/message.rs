@@ -1,0 +1,112 @@
+use std::{collections::BTreeMap, fmt};
+
+use aws_sdk_sqs::{
+    error::BuildError,
+    types::{
+        Message as SdkMessage, MessageAttributeValue, MessageSystemAttributeName as Name,
+        SendMessageBatchRequestEntry,
+    },
+};
+use jiff::Timestamp;
+
+/// A message as it came from the queue, its body not yet looked at.
+#[derive(Clone)]
+pub struct Message {
+    /// The id that SQS gave it. A redriven message has a new one.
+    pub id: String,
+    /// The handle of this receive: new at each receive, and needed to delete the message.
+    pub receipt: String,
+    /// The text.
+    pub body: String,
+    /// When it was sent to the queue.
+    pub sent_at: Option<Timestamp>,
+    /// How often it was received, this time included.
+    pub receive_count: Option<u32>,
+    /// The group: on a FIFO queue what is kept in order, on a standard queue a tenant's mark.
+    pub group: Option<String>,
+    /// The text and number attributes of the message.
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id)
+            .field("bytes", &self.body.len())
+            .field("receive_count", &self.receive_count)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Message {
+    /// None for a message without id, handle or body, which SQS never sends.
+    pub(super) fn from_sdk(message: SdkMessage) -> Option<Self> {
+        let system = message.attributes.unwrap_or_default();
+        let number = |name: Name| system.get(&name).and_then(|text| text.parse::<i64>().ok());
+        Some(Self {
+            id: message.message_id?,
+            receipt: message.receipt_handle?,
+            body: message.body?,
+            sent_at: number(Name::SentTimestamp)
+                .and_then(|ms| Timestamp::from_millisecond(ms).ok()),
+            receive_count: number(Name::ApproximateReceiveCount)
+                .and_then(|count| count.try_into().ok()),
+            group: system.get(&Name::MessageGroupId).cloned(),
+            attributes: message
+                .message_attributes
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value.string_value?)))
+                .collect(),
+        })
+    }
+}
+
+/// A message to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The text.
+    pub body: String,
+    /// Text attributes, ten at most. Empty values are left out, since SQS refuses them.
+    pub attributes: BTreeMap<&'static str, String>,
+    /// The group and the deduplication id; needed on a FIFO queue.
+    pub fifo: Option<(String, String)>,
+}
+
+impl Outgoing {
+    /// The size that SQS counts: the body and each attribute's name, type and value.
+    pub fn bytes(&self) -> usize {
+        let attributes: usize = self
+            .attributes
+            .iter()
+            .map(|(name, value)| name.len() + "String".len() + value.len())
+            .sum();
+        self.body.len() + attributes
+    }
+
+    pub(super) fn into_entry(
+        self,
+        index: usize,
+    ) -> Result<SendMessageBatchRequestEntry, BuildError> {
+        let attributes = self
+            .attributes
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| {
+                let value = MessageAttributeValue::builder()
+                    .data_type("String")
+                    .string_value(value)
+                    .build()?;
+                Ok((name.to_owned(), value))
+            })
+            .collect::<Result<_, BuildError>>()?;
+        let (group, deduplication) = self.fifo.unzip();
+        SendMessageBatchRequestEntry::builder()
+            .id(index.to_string())
+            .message_body(self.body)
+            .set_message_attributes(Some(attributes))
+            .set_message_group_id(group)
+            .set_message_deduplication_id(deduplication)
+            .build()
+    }
+}

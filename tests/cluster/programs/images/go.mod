@@ -1,0 +1,3 @@
+module eventforwarder.io/test-cluster/images
+
+go 1.26.0

@@ -1,0 +1,132 @@
+//! What a person is told when something is not as it should be.
+
+use k8s_openapi::api::batch::v1::CronJob;
+use kube::{Api, ResourceExt, api::DynamicObject};
+use serde_json::json;
+
+use crate::world::{Shared, World, condition, kubectl, kubectl_apply};
+
+pub async fn a_missing_secret_is_named_and_the_forwarder_resumes_when_it_appears(shared: &Shared) {
+    let world = World::new(shared, "no-secret").await;
+    world.apply("mparticle", json!({})).await;
+    let status = world
+        .status_until("mparticle", "the condition names the Secret", |status| {
+            condition(status, "SecretsAvailable").0 == "False"
+        })
+        .await;
+    let (_, reason, message) = condition(&status, "SecretsAvailable");
+    assert_eq!(reason, "SecretMissing");
+    assert!(
+        message.contains("Secret iterable")
+            && message.contains("kubectl create secret generic iterable"),
+        "{message}"
+    );
+    assert_eq!(condition(&status, "Ready").1, "SecretMissing");
+    let held_back = |cronjob: &CronJob| cronjob.spec.as_ref().and_then(|spec| spec.suspend);
+    world
+        .until::<CronJob>("mparticle", "runs are held back", |cronjob| {
+            held_back(cronjob) == Some(true)
+        })
+        .await;
+
+    world.give_key().await;
+    let status = world
+        .status_until("mparticle", "the condition clears", |status| {
+            condition(status, "Ready").0 == "True"
+        })
+        .await;
+    assert_eq!(condition(&status, "SecretsAvailable").0, "True");
+    world
+        .until::<CronJob>("mparticle", "runs may start", |cronjob| {
+            held_back(cronjob) == Some(false)
+        })
+        .await;
+    kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "ef/mparticle",
+        "--namespace",
+        &world.namespace,
+        "--timeout=10s",
+    ])
+    .await;
+}
+
+pub async fn a_missing_queue_is_a_condition(shared: &Shared) {
+    let world = World::new(shared, "no-queue").await;
+    world.give_key().await;
+    let url = format!("{}-elsewhere", world.queue.url);
+    world
+        .apply("mparticle", json!({"queue": {"url": url}}))
+        .await;
+    let status = world
+        .status_until("mparticle", "the condition says so", |status| {
+            condition(status, "QueueReachable").0 == "False"
+        })
+        .await;
+    let (_, reason, message) = condition(&status, "QueueReachable");
+    assert_eq!(reason, "QueueMissing", "{message}");
+    assert!(message.contains("-elsewhere"), "{message}");
+    assert_eq!(condition(&status, "Ready").1, "QueueMissing");
+}
+
+pub async fn an_invalid_schedule_is_refused_with_a_sentence(shared: &Shared) {
+    let world = World::new(shared, "bad-schedule").await;
+    for (schedule, told) in [
+        (
+            "every hour",
+            "schedule is no cron expression: write five fields",
+        ),
+        (
+            "60 * * * *",
+            "schedule is no cron expression: write five fields",
+        ),
+        (
+            "0 * * *",
+            "schedule is no cron expression: write five fields",
+        ),
+        (
+            "TZ=Europe/Berlin 0 * * * *",
+            "put the zone into spec.timeZone",
+        ),
+    ] {
+        let manifest = world.manifest("mparticle", json!({"schedule": schedule}));
+        let refusal = kubectl_apply(&manifest).await.expect_err(schedule);
+        assert!(refusal.contains(told), "{schedule}: {refusal}");
+    }
+    for schedule in [
+        "0 * * * *",
+        "*/5 8-18 * JAN,mar 1-5",
+        "@hourly",
+        "0 0 1,15 * ?",
+    ] {
+        let manifest = world.manifest("mparticle", json!({"schedule": schedule, "suspend": true}));
+        kubectl_apply(&manifest).await.expect(schedule);
+    }
+}
+
+pub async fn an_object_that_can_not_be_read_stops_nobody_else(shared: &Shared) {
+    let world = World::new(shared, "unreadable").await;
+    world.give_key().await;
+    // Volumes are free in the definition, as whole specs are in one of another version.
+    world
+        .apply("odd", json!({"job": {"volumes": [{"name": 5}]}}))
+        .await;
+    world.apply("good", json!({})).await;
+    world
+        .status_until("good", "the other forwarder is ready", |status| {
+            condition(status, "Ready").0 == "True"
+        })
+        .await;
+    let odd: Api<DynamicObject> = Api::namespaced_with(
+        world.client.clone(),
+        &world.namespace,
+        &kube::api::ApiResource::erase::<event_forwarder::api::EventForwarder>(&()),
+    );
+    crate::world::eventually("the odd one says so", async || {
+        let object = odd.get("odd").await.expect("a get");
+        let ready = &object.data["status"]["conditions"][0];
+        ready["type"] == "Ready" && ready["reason"] == "Unreadable" && object.name_any() == "odd"
+    })
+    .await;
+}

@@ -1,0 +1,513 @@
+//! The parts that a test is made of: the cluster with the operator in it, an SQS server, and
+//! for each test a namespace, a queue and a stand-in for Iterable of its own.
+
+use std::{
+    env,
+    fmt::Debug,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use event_forwarder::api::{EventForwarder, EventForwarderStatus};
+use event_forwarder_test_support::{
+    iterable::{IterableStandIn, Options},
+    sqs::{Attributes, Kind, Queue, SqsServer},
+};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::{
+    batch::v1::{CronJob, Job},
+    core::v1::{Namespace, Pod},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, LogParams, Patch, PatchParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::{process::Command, sync::watch};
+
+/// The namespace of the operator.
+pub const SYSTEM: &str = "event-forwarder-system";
+/// The Iterable key of every test. It must stand in nothing that the system prints.
+pub const API_KEY: &str = "planted-iterable-key-5f0c";
+/// The AWS secret key of every test, likewise.
+pub const AWS_SECRET: &str = "planted-aws-secret-91be";
+/// How long a test waits for the cluster to get to a state.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What all tests share.
+pub struct Shared {
+    pub client: Client,
+    sqs: SqsServer,
+    host: IpAddr,
+    others: watch::Sender<usize>,
+}
+
+/// A test's place among those that must end before the operator is uninstalled.
+pub struct Turn(watch::Sender<usize>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.send_modify(|others| *others -= 1);
+    }
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Shared {
+    /// Starts the SQS server and installs the operator by its chart.
+    pub async fn start() -> Result<Self, AnyError> {
+        // The AWS and Kubernetes clients of this process, like those of the product.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let host: IpAddr = env::var("EVENT_FORWARDER_HOST_IP")
+            .map_err(
+                |_| "EVENT_FORWARDER_HOST_IP is not set: eval \"$(tests/cluster/cluster env)\"",
+            )?
+            .parse()?;
+        let client = Client::try_default().await?;
+        let sqs = SqsServer::start(Kind::Moto, SocketAddr::new(host, 0)).await?;
+        let shared = Self {
+            client,
+            sqs,
+            host,
+            others: watch::Sender::new(0),
+        };
+        shared.install().await?;
+        Ok(shared)
+    }
+
+    async fn install(&self) -> Result<(), AnyError> {
+        let image = env::var("EVENT_FORWARDER_IMAGE")
+            .map_err(|_| "EVENT_FORWARDER_IMAGE is not set: build and import the image first")?;
+        let (repository, tag) = image
+            .rsplit_once(':')
+            .ok_or("EVENT_FORWARDER_IMAGE needs a tag")?;
+        helm(&[
+            "upgrade",
+            "--install",
+            "event-forwarder",
+            &chart(),
+            "--namespace",
+            SYSTEM,
+            "--create-namespace",
+            "--set",
+            &format!("image.repository={repository}"),
+            "--set",
+            &format!("image.tag={tag}"),
+            "--wait",
+            "--timeout",
+            "120s",
+        ])
+        .await;
+        Ok(())
+    }
+
+    /// Counts a test in, until the turn is dropped.
+    pub fn turn(&self) -> Turn {
+        self.others.send_modify(|others| *others += 1);
+        Turn(self.others.clone())
+    }
+
+    /// Returns once only the caller's own turn is left.
+    pub async fn alone(&self) {
+        let _ = self
+            .others
+            .subscribe()
+            .wait_for(|others| *others <= 1)
+            .await;
+    }
+}
+
+/// One test's own part of the world.
+pub struct World {
+    pub namespace: String,
+    pub client: Client,
+    pub queue: Queue,
+    pub iterable: IterableStandIn,
+    endpoint: String,
+}
+
+impl World {
+    /// A fresh namespace with the AWS credentials in it, a queue with a dead-letter queue, and a
+    /// stand-in for Iterable. The Secret with Iterable's key is the test's to give.
+    pub async fn new(shared: &Shared, name: &str) -> Self {
+        let namespace = format!("e2e-{name}");
+        let namespaces = Api::<Namespace>::all(shared.client.clone());
+        if namespaces
+            .get_opt(&namespace)
+            .await
+            .expect("the namespace")
+            .is_some()
+        {
+            namespaces
+                .delete(&namespace, &DeleteParams::default())
+                .await
+                .expect("deleting the namespace");
+            gone(&namespaces, &namespace).await;
+        }
+        apply_json(&shared.client, json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        }))
+        .await;
+        let iterable = IterableStandIn::start(Options {
+            listen: SocketAddr::new(shared.host, 0),
+            api_keys: vec![API_KEY.to_owned()],
+            ..Options::default()
+        })
+        .await
+        .expect("a stand-in for Iterable");
+        let queue = shared
+            .sqs
+            .create_queue_with_dlq(name, Attributes::default())
+            .await
+            .expect("a queue");
+        let world = Self {
+            namespace,
+            client: shared.client.clone(),
+            queue,
+            iterable,
+            endpoint: shared.sqs.endpoint(),
+        };
+        world
+            .secret(
+                "aws",
+                &[
+                    ("accessKeyId", "AKIAEXAMPLE"),
+                    ("secretAccessKey", AWS_SECRET),
+                ],
+            )
+            .await;
+        world
+    }
+
+    /// Creates or replaces a Secret.
+    pub async fn secret(&self, name: &str, entries: &[(&str, &str)]) {
+        let data: serde_json::Map<_, _> = entries
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), json!(value)))
+            .collect();
+        apply_json(
+            &self.client,
+            json!({
+                "apiVersion": "v1", "kind": "Secret",
+                "metadata": {"name": name, "namespace": self.namespace},
+                "stringData": data,
+            }),
+        )
+        .await;
+    }
+
+    /// Creates the Secret with Iterable's key.
+    pub async fn give_key(&self) {
+        self.secret("iterable", &[("api-key", API_KEY)]).await;
+    }
+
+    /// A manifest that names this test's queue and Iterable, once a year unless `spec` says else.
+    pub fn manifest(&self, name: &str, spec: Value) -> Value {
+        let mut all = json!({
+            "schedule": "0 0 1 1 *",
+            "queue": {
+                "url": self.queue.url,
+                "endpoint": self.endpoint,
+                "region": "us-east-1",
+                "credentialsSecretRef": {"name": "aws"},
+                "pollInterval": "2s",
+            },
+            "iterable": {
+                "endpoint": self.iterable.url(),
+                "apiKeySecretRef": {"name": "iterable"},
+            },
+            "drain": {"maxDuration": "5m"},
+        });
+        merge(&mut all, spec);
+        json!({
+            "apiVersion": "eventforwarder.io/v1alpha1",
+            "kind": "EventForwarder",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": all,
+        })
+    }
+
+    /// Applies a forwarder with `kubectl`, as a user would.
+    pub async fn apply(&self, name: &str, spec: Value) {
+        kubectl_apply(&self.manifest(name, spec))
+            .await
+            .expect("kubectl apply");
+    }
+
+    /// The objects of one kind in this test's namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Waits until the forwarder's status satisfies `met`.
+    pub async fn status_until(
+        &self,
+        name: &str,
+        what: &str,
+        met: impl Fn(&EventForwarderStatus) -> bool,
+    ) -> EventForwarderStatus {
+        let met = |forwarder: &EventForwarder| forwarder.status.as_ref().is_some_and(&met);
+        let forwarder = self.until::<EventForwarder>(name, what, met).await;
+        forwarder.status.unwrap_or_default()
+    }
+
+    /// Waits until the object satisfies `met`.
+    pub async fn until<K>(&self, name: &str, what: &str, met: impl Fn(&K) -> bool) -> K
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + 'static,
+        K::DynamicType: Default,
+    {
+        let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let mut last = None;
+        let wait = async {
+            let mut objects = watcher(self.api::<K>(), only)
+                .default_backoff()
+                .applied_objects()
+                .boxed();
+            while let Some(object) = objects.try_next().await.expect("a watch") {
+                if met(&object) {
+                    return object;
+                }
+                last = Some(object);
+            }
+            unreachable!("a watch does not end by itself")
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(object) => object,
+            Err(_) => panic!(
+                "{}/{name} did not get to: {what}\nlast seen: {last:#?}\n{}",
+                self.namespace,
+                self.story().await
+            ),
+        }
+    }
+
+    /// Starts a run now, as `kubectl create job --from` does, and waits for its end.
+    pub async fn run_now(&self, name: &str, job: &str) -> EventForwarderStatus {
+        self.until::<CronJob>(name, "a CronJob is there", |_| true)
+            .await;
+        kubectl(&[
+            "create",
+            "job",
+            job,
+            "--namespace",
+            &self.namespace,
+            &format!("--from=cronjob/{name}"),
+        ])
+        .await;
+        self.status_until(name, "the run has ended", |status| {
+            status
+                .last_run
+                .as_ref()
+                .is_some_and(|run| run.job_name == job && run.finished_at.is_some())
+        })
+        .await
+    }
+
+    /// Whether the namespace holds no object of this kind that stems from a forwarder.
+    pub async fn none_left<K>(&self) -> bool
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+        K::DynamicType: Default,
+    {
+        let ours = ListParams::default().labels("app.kubernetes.io/managed-by=event-forwarder");
+        self.api::<K>()
+            .list_metadata(&ours)
+            .await
+            .expect("a list")
+            .items
+            .is_empty()
+    }
+
+    /// What a person would look at when a test fails: events, pods and their logs.
+    async fn story(&self) -> String {
+        let mut story = kubectl(&[
+            "get",
+            "events,jobs,pods",
+            "--namespace",
+            &self.namespace,
+            "-o",
+            "wide",
+        ])
+        .await;
+        let pods = self.api::<Pod>();
+        for pod in pods
+            .list(&ListParams::default())
+            .await
+            .map(|list| list.items)
+            .unwrap_or_default()
+        {
+            let log = pods.logs(&pod.name_any(), &LogParams::default()).await;
+            story.push_str(&format!(
+                "\n--- log of {}\n{}",
+                pod.name_any(),
+                log.unwrap_or_default()
+            ));
+        }
+        story
+    }
+}
+
+/// The condition of a type, as (status, reason, message).
+pub fn condition<'a>(status: &'a EventForwarderStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)
+        .map_or(("", "", ""), |found| {
+            (&found.status, &found.reason, &found.message)
+        })
+}
+
+/// Waits until `met`, asked again and again.
+pub async fn eventually(what: &str, met: impl AsyncFn() -> bool) {
+    let asked = async {
+        while !met().await {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, asked).await.is_err() {
+        panic!("not within {} s: {what}", PATIENCE.as_secs());
+    }
+}
+
+/// Waits until the object is gone.
+pub async fn gone<K>(api: &Api<K>, name: &str)
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    eventually(&format!("{name} is gone"), async || {
+        api.get_metadata_opt(name).await.expect("a get").is_none()
+    })
+    .await;
+}
+
+/// Applies any object, server-side.
+pub async fn apply_json(client: &Client, object: Value) {
+    let text = object.to_string();
+    let object: kube::api::DynamicObject = serde_json::from_value(object).expect("an object");
+    let types = object.types.clone().expect("a kind");
+    let gvk = kube::core::GroupVersionKind::try_from(types).expect("a kind");
+    let (resource, _) = kube::discovery::pinned_kind(client, &gvk)
+        .await
+        .expect("a known kind");
+    let api: Api<kube::api::DynamicObject> = match object.namespace() {
+        Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    let params = PatchParams::apply("e2e").force();
+    api.patch(&object.name_any(), &params, &Patch::Apply(&object))
+        .await
+        .unwrap_or_else(|error| panic!("could not apply {text}: {error}"));
+}
+
+/// Runs `kubectl apply -f` on a manifest; yields what it printed, or its complaint.
+pub async fn kubectl_apply(manifest: &Value) -> Result<String, String> {
+    let file = env::temp_dir().join(format!("event-forwarder-e2e-{}.json", uuid()));
+    std::fs::write(&file, manifest.to_string()).expect("a file");
+    let output = Command::new("kubectl")
+        .arg("apply")
+        .arg("-f")
+        .arg(&file)
+        .output()
+        .await
+        .expect("kubectl");
+    let _ = std::fs::remove_file(&file);
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+/// A name that no other call in this process was given.
+fn uuid() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!(
+        "{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+/// Runs kubectl; yields what it printed.
+pub async fn kubectl(arguments: &[&str]) -> String {
+    command("kubectl", arguments).await
+}
+
+/// Runs helm; yields what it printed.
+pub async fn helm(arguments: &[&str]) -> String {
+    command("helm", arguments).await
+}
+
+async fn command(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .await
+        .unwrap_or_else(|error| panic!("{program}: {error}; is it on the PATH?"));
+    assert!(
+        output.status.success(),
+        "{program} {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The chart's folder.
+pub fn chart() -> String {
+    root().join("charts/event-forwarder").display().to_string()
+}
+
+/// A sample body, with the times in it moved from 2025-11-25T08:00:00Z, a multiple of 1,000 s, to
+/// the last such multiple before now: an event that is a year old would be taken for one of a
+/// broken clock.
+pub fn sample(name: &str) -> String {
+    let body = std::fs::read_to_string(root().join("tests/samples").join(name)).expect(name);
+    body.replace("1764057", &recent_kiloseconds().to_string())
+}
+
+/// The thousands of seconds since 1970 that [`sample`] puts in place of 1764057.
+pub fn recent_kiloseconds() -> i64 {
+    jiff::Timestamp::now().as_second() / 1000
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Lays `over` on `base`, object by object.
+fn merge(base: &mut Value, over: Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over,
+    }
+}
+
+/// Jobs of this test's forwarder.
+pub async fn jobs(world: &World) -> Vec<Job> {
+    world
+        .api::<Job>()
+        .list(&ListParams::default())
+        .await
+        .expect("jobs")
+        .items
+}
