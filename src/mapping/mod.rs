@@ -1,8 +1,9 @@
 //! From mParticle's batches to Iterable's events. Pure: no I/O, no clock, no randomness.
 //!
-//! A body is unwrapped ([`body`]) and read as batches ([`mparticle`]). Each event gets a
-//! [`kind`], by which it is selected; a user ([`identity`]), a name ([`name`]), a time
-//! ([`time`]), an id ([`id`]) and its fields ([`fields`]); and comes out as an [`outcome`].
+//! A body is unwrapped (`body`) and read as batches (`mparticle`). Each event of a `batch` gets
+//! a `kind`, by which it is selected; a user (`identity`), a `name`, a `time`, an `id` and its
+//! `fields`; the user's own rules have the last word (`transform`); and it comes out as an
+//! `outcome`.
 
 mod batch;
 mod body;

@@ -2,7 +2,7 @@
 //!
 //! jq, since marketers' engineers know it from the command line and can try a rule there; run by
 //! jaq, since it is Rust, may be shared between threads, and takes a value type of ours, through
-//! which everything it does is counted ([`meter`]).
+//! which everything it does is counted (`meter`).
 
 mod meter;
 mod natives;
