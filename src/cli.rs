@@ -38,6 +38,9 @@ pub struct ControllerArgs {
     /// The namespace of the lease that keeps replicas apart. Left out: this is the only replica.
     #[arg(long, env = "EVENT_FORWARDER_LEASE_NAMESPACE")]
     pub lease_namespace: Option<String>,
+    /// The name of that lease: one for all replicas of an installation, and for no other's.
+    #[arg(long, env = "EVENT_FORWARDER_LEASE_NAME", default_value = "event-forwarder")]
+    pub lease_name: String,
     /// This replica's name in the lease, unlike any other's.
     #[arg(long, env = "POD_NAME", default_value = "event-forwarder")]
     pub identity: String,

@@ -1,6 +1,6 @@
 //! Starts one mode of the binary and turns its error into an exit code.
 
-use std::{future::Future, process::ExitCode};
+use std::{future::Future, io::Write, process::ExitCode};
 
 use clap::Parser;
 use event_forwarder::{
@@ -46,12 +46,13 @@ fn main() -> ExitCode {
 }
 
 fn print_crd() -> ExitCode {
-    match serde_saphyr::to_string(&EventForwarder::crd()) {
-        Ok(yaml) => {
-            print!("{yaml}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => failed(&error.into()),
+    let print = || -> Result<(), AnyError> {
+        let yaml = serde_saphyr::to_string(&EventForwarder::crd())?;
+        Ok(std::io::stdout().write_all(yaml.as_bytes())?)
+    };
+    match print() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
     }
 }
 

@@ -37,7 +37,7 @@ pub enum Error {
 
     /// The lease can't be used.
     #[error(
-        "could not use the lease that keeps replicas apart: {0}. The service account needs get, create, patch and update on leases in its own namespace"
+        "could not use the lease that keeps replicas apart: {0}. The service account needs create on leases in its own namespace, and get and patch on this one"
     )]
     Lease(String),
 

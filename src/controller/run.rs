@@ -42,8 +42,6 @@ use crate::{api::EventForwarder, cli::ControllerArgs};
 const CONCURRENCY: u16 = 16;
 /// How often the definition is looked for while the cluster lacks it.
 const DEFINITION_PAUSE: Duration = Duration::from_secs(5);
-/// The lease of the replica that is at work.
-const LEASE: &str = "event-forwarder";
 /// How long a lease holds without renewal, and how long before its end it is renewed: a
 /// replica that dies is followed within 10 s.
 const LEASE_SECONDS: u64 = 10;
@@ -97,7 +95,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
     };
     // A standby is ready: it could take over at any moment.
     waiting.send_replace(None);
-    let lease = LeaseManagerBuilder::new(client.clone(), LEASE)
+    let lease = LeaseManagerBuilder::new(client.clone(), &args.lease_name)
         .with_namespace(namespace)
         .with_identity(&args.identity)
         .with_field_manager(format!("{MANAGER}-{}", args.identity))
