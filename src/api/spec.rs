@@ -89,6 +89,11 @@ use super::{DrainSpec, EventForwarderStatus, IterableSpec, JobSpec, MappingSpec,
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = super::for_kubernetes)]
+#[x_kube(
+    validation = Rule::new("self.mapping.identity.withoutUser != 'PlaceholderEmail' || self.iterable.projectType == 'Email'").message("mapping.identity.withoutUser: PlaceholderEmail needs iterable.projectType: Email, since other projects know no placeholder addresses; set Skip"),
+    validation = Rule::new("duration(self.drain.maxDuration) >= duration('1m') && duration(self.drain.maxDuration) <= duration('24h')").message("drain.maxDuration must be between 1m and 24h; for a queue that takes longer, the next run goes on"),
+    validation = Rule::new("duration(self.queue.pollInterval) >= duration('1s') && duration(self.queue.pollInterval) <= duration('24h')").message("queue.pollInterval must be between 1s and 24h; SQS's own numbers lag by about a minute")
+)]
 pub struct EventForwarderSpec {
     /// When runs start, as a cron expression of five fields (minute, hour, day of month,
     /// month, day of week) or a macro (@hourly, @daily, @weekly, @monthly, @yearly). Read in

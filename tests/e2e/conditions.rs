@@ -105,6 +105,29 @@ pub async fn an_invalid_schedule_is_refused_with_a_sentence(shared: &Shared) {
     }
 }
 
+pub async fn what_can_be_known_to_be_wrong_is_refused_with_the_mend(shared: &Shared) {
+    let world = World::new(shared, "refused").await;
+    for (spec, told) in [
+        (json!({"drain": {"maxDuration": "48h"}}), "drain.maxDuration must be between 1m and 24h"),
+        (json!({"drain": {"maxDuration": "10s"}}), "drain.maxDuration must be between 1m and 24h"),
+        (json!({"queue": {"pollInterval": "0s"}}), "queue.pollInterval must be between 1s and 24h"),
+        (
+            json!({
+                "iterable": {"projectType": "UserId"},
+                "mapping": {"identity": {"withoutUser": "PlaceholderEmail"}},
+            }),
+            "PlaceholderEmail needs iterable.projectType: Email",
+        ),
+        (
+            json!({"mapping": {"transform": {"jq": ".", "configMapKeyRef": {"name": "rules"}}}}),
+            "needs exactly one of jq and configMapKeyRef",
+        ),
+    ] {
+        let refusal = kubectl_apply(&world.manifest("mparticle", spec)).await.expect_err(told);
+        assert!(refusal.contains(told), "{refusal}");
+    }
+}
+
 pub async fn an_object_that_can_not_be_read_stops_nobody_else(shared: &Shared) {
     let world = World::new(shared, "unreadable").await;
     world.give_key().await;
@@ -157,7 +180,7 @@ pub async fn rules_in_a_config_map_are_checked_before_any_run(shared: &Shared) {
     assert!(message.contains("ConfigMap rules"), "{message}");
     rules(".dataFields.tier = ").await;
     let message = told("InvalidTransform").await;
-    assert!(message.contains("spec.mapping.transform"), "{message}");
+    assert!(message.contains("spec.mapping.transform: line 1, column"), "{message}");
     rules(r#".dataFields.tier = "gold""#).await;
     told("CronJobInPlace").await;
 
