@@ -16,11 +16,11 @@ test: ## Run all tests: unit, property, integration, then end to end on a real c
 lint: ## Check format, lints, dependencies and scripts
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo deny --locked check
+	cargo deny --locked check bans licenses sources
 	shellcheck .ci/run demo/up demo/down demo/common tests/run tests/cluster/cluster tests/cluster/selftest tests/sqs/setup deploy/build-image
 
-crd: ## Write the resource's definition to where crds/ and the chart keep it
-	cargo run --quiet --locked -- crd > crds/eventforwarder.yaml
-	cp crds/eventforwarder.yaml charts/event-forwarder/files/crd.yaml
+crd: ## Write the definition and the manifests made of it anew (needs helm)
+	cargo build --quiet --locked
+	deploy/generate $${CARGO_TARGET_DIR:-target}/debug/event-forwarder
 
 .PHONY: help demo demo-down test lint crd

@@ -59,18 +59,47 @@ pub struct DrainArgs {
     /// ambient AWS identity.
     #[arg(long)]
     pub aws_credentials_dir: Option<PathBuf>,
+    /// The jq program, where the forwarder refers to a ConfigMap for it.
+    #[arg(long, value_name = "FILE")]
+    pub transform: Option<PathBuf>,
     /// Where the report is written at the end of the run, as JSON of at most 4,096 bytes.
     #[arg(long)]
     pub report_file: Option<PathBuf>,
 }
 
-/// What to map.
+/// What to map, and how to show it. The exit code is 0 if nothing was rejected, 3 if something
+/// was, and 2 if the command can't be carried out.
 #[derive(clap::Args, Debug, Clone)]
 pub struct MapArgs {
     /// The EventForwarder whose mapping is used, as a manifest in YAML or JSON. Left out: the
     /// defaults.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     pub forwarder: Option<PathBuf>,
-    /// Files with mParticle batches; standard input if none is given.
-    pub files: Vec<PathBuf>,
+    /// The jq program, where the forwarder refers to a ConfigMap for it.
+    #[arg(long, value_name = "FILE")]
+    pub transform: Option<PathBuf>,
+    /// When the queue is taken to have received the batches, by which absurd clocks are told.
+    /// Example: 2025-11-25T08:00:00Z. Left out: each batch's own time.
+    #[arg(long, value_name = "TIME")]
+    pub sent_at: Option<jiff::Timestamp>,
+    /// How the result is shown. Left out: table on a terminal, json elsewhere.
+    #[arg(short, long, value_enum)]
+    pub output: Option<MapOutput>,
+    /// Files with mParticle batches, or directories of them; "-" or nothing for standard input.
+    /// A file holds one message body, which may be several JSON values; in files named .jsonl
+    /// and .ndjson each line is a body.
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+}
+
+/// How `map` shows its result.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MapOutput {
+    /// One request body a line, as a drain would post it.
+    Json,
+    /// One JSON object a line for each event of the input: where it stands, its type, its
+    /// outcome, the reason, and the event.
+    Events,
+    /// A readable line for each event of the input.
+    Table,
 }

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod controller;
 pub mod drain;
 pub mod iterable;
+pub mod map;
 pub mod mapping;
 pub mod sqs;
 pub mod telemetry;

@@ -6,7 +6,7 @@ use clap::Parser;
 use event_forwarder::{
     api::EventForwarder,
     cli::{Cli, Command},
-    controller, drain, telemetry,
+    controller, drain, map, telemetry,
 };
 use kube::CustomResourceExt;
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
                 Ok(ExitCode::from(outcome.exit_code()))
             })
         }
-        Command::Map(_) => ExitCode::FAILURE,
+        Command::Map(args) => map::run(&args),
     }
 }
 

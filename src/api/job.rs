@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, EnvVar, LocalObjectReference, ResourceRequirements, Toleration,
+    Affinity, EnvVar, HostAlias, LocalObjectReference, PodSecurityContext, ResourceRequirements,
+    SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
 };
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// The pod that runs are made of.
@@ -49,6 +50,11 @@ pub struct JobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
 
+    /// How pods are spread over nodes or zones; of use with `drain.parallelism` above 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+
     /// The PriorityClass of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -66,6 +72,38 @@ pub struct JobSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub env: Vec<EnvVar>,
+
+    /// Volumes added to the pod, as in a pod's `spec.volumes`. Example: a ConfigMap with a
+    /// private CA.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "any_objects")]
+    pub volumes: Vec<Volume>,
+
+    /// Where the volumes above are mounted in the run's container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub volume_mounts: Vec<VolumeMount>,
+
+    /// Lines added to the pod's /etc/hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub host_aliases: Vec<HostAlias>,
+
+    /// The pod's security context. Left out: a non-root user and the runtime's seccomp profile,
+    /// as the restricted Pod Security level asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_context: Option<PodSecurityContext>,
+
+    /// The container's security context. Left out: no capabilities, no privilege escalation, a
+    /// read-only root, as the restricted Pod Security level asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_security_context: Option<SecurityContext>,
+
+    /// How long a run's Job may last in all, in seconds, its start included. Left out: the
+    /// sum of `drain.maxDuration`, the grace period and 300 for the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 172_800))]
+    pub active_deadline_seconds: Option<i64>,
 
     /// How long a run that is told to stop may take to settle what it holds, in seconds.
     /// Default 60.
@@ -133,10 +171,17 @@ impl Default for JobSpec {
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),
             affinity: None,
+            topology_spread_constraints: Vec::new(),
             priority_class_name: None,
             pod_labels: BTreeMap::new(),
             pod_annotations: BTreeMap::new(),
             env: Vec::new(),
+            volumes: Vec::new(),
+            volume_mounts: Vec::new(),
+            host_aliases: Vec::new(),
+            security_context: None,
+            container_security_context: None,
+            active_deadline_seconds: None,
             termination_grace_period_seconds: default_termination_grace_period_seconds(),
             history_limits: HistoryLimits::default(),
             ttl_seconds_after_finished: default_ttl_seconds_after_finished(),
@@ -151,6 +196,16 @@ impl Default for HistoryLimits {
             failed: default_history_limit(),
         }
     }
+}
+
+/// A list of objects that the API server checks when they reach the pod: the whole schema of a
+/// volume would take as much room as all the rest of the definition.
+fn any_objects(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 32,
+        "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+    })
 }
 
 fn default_termination_grace_period_seconds() -> i64 {

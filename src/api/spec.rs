@@ -88,6 +88,7 @@ use super::{DrainSpec, EventForwarderStatus, IterableSpec, JobSpec, MappingSpec,
     doc = "Empties one SQS queue of mParticle event batches into one Iterable project, on a schedule."
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::for_kubernetes)]
 pub struct EventForwarderSpec {
     /// When runs start, as a cron expression of five fields (minute, hour, day of month,
     /// month, day of week) or a macro (@hourly, @daily, @weekly, @monthly, @yearly). Read in

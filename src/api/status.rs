@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 /// What the controller last saw of an EventForwarder's world.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::for_kubernetes)]
 pub struct EventForwarderStatus {
     /// The `metadata.generation` that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
     /// Ready sums up the others: SecretsAvailable, QueueReachable, Scheduled,
-    /// LastRunSucceeded. True is good, for each.
+    /// LastRunSucceeded. DeadLettersEmpty stands beside it. True is good, for each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -27,6 +28,15 @@ pub struct EventForwarderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<RunStatus>,
 
+    /// The latest ten runs that have ended, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub recent_runs: Vec<RecentRun>,
+
+    /// The sums over all runs since the forwarder was made.
+    #[serde(default)]
+    pub totals: Totals,
+
     /// When the last run that drained the queue ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success_time: Option<Time>,
@@ -34,6 +44,10 @@ pub struct EventForwarderStatus {
     /// When the next run is due by the schedule, in UTC. Absent while suspended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_run_time: Option<Time>,
+
+    /// The value of the annotation `eventforwarder.io/run-now` that last started a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run_request: Option<String>,
 
     /// The number of runs that are under way.
     #[serde(default)]
@@ -88,6 +102,44 @@ pub struct RunStatus {
     /// What went wrong, when something did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// A run that has ended, in short.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RecentRun {
+    /// The run's Job.
+    pub job_name: String,
+    /// When the Job started.
+    pub started_at: Time,
+    /// When it ended.
+    pub finished_at: Time,
+    /// How the run ended; see `lastRun.outcome`.
+    pub outcome: String,
+    /// Events that Iterable accepted.
+    #[serde(default)]
+    pub forwarded: u64,
+    /// Events refused, by the mapping or by Iterable.
+    #[serde(default)]
+    pub rejected: u64,
+}
+
+/// Sums over all runs since the forwarder was made.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Totals {
+    /// Runs that have ended.
+    pub runs: u64,
+    /// Of these, the ones that did not succeed.
+    pub failed_runs: u64,
+    /// Messages deleted from the queue, all their events settled.
+    pub messages_deleted: u64,
+    /// Events that Iterable accepted. A second send counts again.
+    pub forwarded: u64,
+    /// Events left out by a rule of the mapping.
+    pub skipped: u64,
+    /// Events refused, by the mapping or by Iterable.
+    pub rejected: u64,
 }
 
 /// What became of a run's SQS messages.

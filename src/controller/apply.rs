@@ -1,9 +1,12 @@
 //! Makes the cluster's CronJob the one that should be, and writes nothing when it is already.
 
-use k8s_openapi::{api::batch::v1::CronJob, apimachinery::pkg::api::resource::Quantity};
+use k8s_openapi::{
+    api::batch::v1::{CronJob, Job},
+    apimachinery::pkg::api::resource::Quantity,
+};
 use kube::{
     Api, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::Value;
 
@@ -79,6 +82,28 @@ pub async fn apply(
                 source: Box::new(source),
             }),
         },
+        Err(error) => Err(error),
+    }
+}
+
+/// Starts a run at a user's request, unless the same request has started it before.
+///
+/// # Errors
+/// When the API server fails or does not answer.
+pub async fn start(api: &Api<Job>, job: &Job) -> Result<(), Error> {
+    let name = job.name_any();
+    let object = format!("Job {}/{name}", job.namespace().unwrap_or_default());
+    match Call::new("create", object)
+        .run(api.create(&PostParams::default(), job))
+        .await
+    {
+        Ok(_) => {
+            tracing::info!(job = name, "started a run that was asked for");
+            Ok(())
+        }
+        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 409) => {
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }

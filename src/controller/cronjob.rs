@@ -4,21 +4,24 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::{
-        batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec},
+        batch::v1::{CronJob, CronJobSpec, Job, JobSpec, JobTemplateSpec},
         core::v1::{
-            Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, KeyToPath,
+            Capabilities, ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, KeyToPath,
             ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec,
             ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
             VolumeMount,
         },
     },
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{ObjectMeta, OwnerReference},
+    },
 };
 use kube::Resource;
 use serde_json::json;
 
-use super::plan::Plan;
-use crate::api::EventForwarder;
+use super::plan::{Plan, short_hash};
+use crate::api::{ConfigMapKeyRef, EventForwarder};
 
 /// The label that marks what this controller made.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -28,6 +31,8 @@ pub const MANAGER: &str = "event-forwarder";
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
 /// The annotation that holds the forwarder's full name, on CronJobs and Jobs.
 pub const FORWARDER: &str = "eventforwarder.io/forwarder";
+/// The annotation by which a user asks for a run now; any new value asks again.
+pub const RUN_NOW: &str = "eventforwarder.io/run-now";
 /// The pod annotation that holds the forwarder as the run reads it.
 const RESOURCE: &str = "eventforwarder.io/resource";
 
@@ -37,6 +42,8 @@ const CONFIG_FILE: &str = "forwarder.json";
 const API_KEY_DIR: &str = "/var/run/secrets/eventforwarder.io/iterable";
 const API_KEY_FILE: &str = "api-key";
 const AWS_DIR: &str = "/var/run/secrets/eventforwarder.io/aws";
+const MAPPING_DIR: &str = "/etc/event-forwarder-mapping";
+const TRANSFORM_FILE: &str = "transform.jq";
 const REPORT_FILE: &str = "/dev/termination-log";
 /// The user and group "nonroot" that the image is built with.
 const NON_ROOT: i64 = 65_532;
@@ -68,7 +75,14 @@ pub fn desired(forwarder: &EventForwarder, plan: &Plan, around: Surroundings<'_>
             namespace: forwarder.metadata.namespace.clone(),
             labels: Some(labels.clone()),
             annotations: Some(annotations.clone()),
-            owner_references: forwarder.controller_owner_ref(&()).map(|owner| vec![owner]),
+            owner_references: forwarder.controller_owner_ref(&()).map(|owner| {
+                // To block the owner's deletion takes a right over its finalizers on some
+                // clusters, and here there is nothing to wait for.
+                vec![OwnerReference {
+                    block_owner_deletion: None,
+                    ..owner
+                }]
+            }),
             ..ObjectMeta::default()
         },
         spec: Some(CronJobSpec {
@@ -90,6 +104,37 @@ pub fn desired(forwarder: &EventForwarder, plan: &Plan, around: Surroundings<'_>
         }),
         status: None,
     }
+}
+
+/// The Job that a request to run now asks for, by the CronJob that stands. The same request
+/// gives the same name, so that it is met once.
+pub fn run_now(cronjob: &CronJob, request: &str) -> Option<Job> {
+    let name = cronjob.metadata.name.as_ref()?;
+    let template = &cronjob.spec.as_ref()?.job_template;
+    let metadata = template.metadata.clone().unwrap_or_default();
+    let mut annotations = metadata.annotations.unwrap_or_default();
+    annotations.insert(
+        "cronjob.kubernetes.io/instantiate".to_owned(),
+        "manual".to_owned(),
+    );
+    let owner = OwnerReference {
+        // Not as its controller, or the CronJob would take the Job for one that it has forgotten.
+        controller: Some(false),
+        block_owner_deletion: None,
+        ..cronjob.controller_owner_ref(&())?
+    };
+    Some(Job {
+        metadata: ObjectMeta {
+            name: Some(format!("{name}-{}", short_hash(request))),
+            namespace: cronjob.metadata.namespace.clone(),
+            labels: metadata.labels,
+            annotations: Some(annotations),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec.clone(),
+        status: None,
+    })
 }
 
 fn labels(cronjob_name: &str) -> BTreeMap<String, String> {
@@ -126,11 +171,11 @@ fn job(
     JobSpec {
         // The next scheduled run is the retry: it finds whatever this one left in the queue.
         backoff_limit: Some(0),
-        active_deadline_seconds: Some(
+        active_deadline_seconds: Some(spec.job.active_deadline_seconds.unwrap_or_else(|| {
             max_duration
                 .saturating_add(spec.job.termination_grace_period_seconds)
-                .saturating_add(START_ALLOWANCE_SECONDS),
-        ),
+                .saturating_add(START_ALLOWANCE_SECONDS)
+        })),
         ttl_seconds_after_finished: Some(spec.job.ttl_seconds_after_finished),
         template: PodTemplateSpec {
             metadata: Some(ObjectMeta {
@@ -144,7 +189,7 @@ fn job(
     }
 }
 
-/// The forwarder without the parts that only the controller reads.
+/// The forwarder as the run reads it: of the job, only the grace period that it must keep to.
 fn resource_for_the_run(forwarder: &EventForwarder) -> String {
     let mut resource = json!({
         "apiVersion": EventForwarder::api_version(&()),
@@ -155,9 +200,9 @@ fn resource_for_the_run(forwarder: &EventForwarder) -> String {
         },
         "spec": forwarder.spec,
     });
-    if let Some(spec) = resource["spec"].as_object_mut() {
-        spec.remove("job");
-    }
+    resource["spec"]["job"] = json!({
+        "terminationGracePeriodSeconds": forwarder.spec.job.termination_grace_period_seconds,
+    });
     resource.to_string()
 }
 
@@ -175,17 +220,9 @@ fn pod(forwarder: &EventForwarder, image: &str) -> PodSpec {
         affinity: job.affinity.clone(),
         priority_class_name: job.priority_class_name.clone(),
         image_pull_secrets: non_empty(&job.image_pull_secrets),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(NON_ROOT),
-            run_as_group: Some(NON_ROOT),
-            fs_group: Some(NON_ROOT),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
-        }),
+        topology_spread_constraints: non_empty(&job.topology_spread_constraints),
+        host_aliases: non_empty(&job.host_aliases),
+        security_context: Some(job.security_context.clone().unwrap_or_else(restricted_pod)),
         containers: vec![Container {
             name: CONTAINER.to_owned(),
             image: Some(job.image.clone().unwrap_or_else(|| image.to_owned())),
@@ -195,15 +232,11 @@ fn pod(forwarder: &EventForwarder, image: &str) -> PodSpec {
             resources: Some(job.resources.clone().unwrap_or_else(default_resources)),
             termination_message_path: Some(REPORT_FILE.to_owned()),
             termination_message_policy: Some("File".to_owned()),
-            security_context: Some(SecurityContext {
-                allow_privilege_escalation: Some(false),
-                read_only_root_filesystem: Some(true),
-                capabilities: Some(Capabilities {
-                    drop: Some(vec!["ALL".to_owned()]),
-                    add: None,
-                }),
-                ..SecurityContext::default()
-            }),
+            security_context: Some(
+                job.container_security_context
+                    .clone()
+                    .unwrap_or_else(restricted_container),
+            ),
             volume_mounts: Some(
                 mounts
                     .iter()
@@ -213,12 +246,47 @@ fn pod(forwarder: &EventForwarder, image: &str) -> PodSpec {
                         read_only: Some(true),
                         ..VolumeMount::default()
                     })
+                    .chain(job.volume_mounts.iter().cloned())
                     .collect(),
             ),
             ..Container::default()
         }],
-        volumes: Some(mounts.into_iter().map(|(volume, _)| volume).collect()),
+        volumes: Some(
+            mounts
+                .into_iter()
+                .map(|(volume, _)| volume)
+                .chain(job.volumes.iter().cloned())
+                .collect(),
+        ),
         ..PodSpec::default()
+    }
+}
+
+/// The pod's part of the restricted Pod Security level.
+fn restricted_pod() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(NON_ROOT),
+        run_as_group: Some(NON_ROOT),
+        fs_group: Some(NON_ROOT),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// The container's part of it, and a root that can't be written to.
+fn restricted_container() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            add: None,
+        }),
+        ..SecurityContext::default()
     }
 }
 
@@ -232,7 +300,15 @@ fn arguments(forwarder: &EventForwarder) -> Vec<String> {
     if forwarder.spec.queue.credentials_secret_ref.is_some() {
         arguments.push(format!("--aws-credentials-dir={AWS_DIR}"));
     }
+    if transform_ref(forwarder).is_some() {
+        arguments.push(format!("--transform={MAPPING_DIR}/{TRANSFORM_FILE}"));
+    }
     arguments
+}
+
+/// The ConfigMap that holds the user's rules, if the spec does not hold them itself.
+fn transform_ref(forwarder: &EventForwarder) -> Option<&ConfigMapKeyRef> {
+    forwarder.spec.mapping.transform.as_ref()?.config_map_key_ref.as_ref()
 }
 
 fn mounts(forwarder: &EventForwarder) -> Vec<(Volume, &'static str)> {
@@ -256,7 +332,27 @@ fn mounts(forwarder: &EventForwarder) -> Vec<(Volume, &'static str)> {
     if let Some(credentials) = &spec.queue.credentials_secret_ref {
         mounts.push((secret_volume("aws", &credentials.name, None), AWS_DIR));
     }
+    if let Some(rules) = transform_ref(forwarder) {
+        mounts.push((rules_volume(rules), MAPPING_DIR));
+    }
     mounts
+}
+
+fn rules_volume(rules: &ConfigMapKeyRef) -> Volume {
+    Volume {
+        name: "mapping".to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: rules.name.clone(),
+            default_mode: Some(0o644),
+            items: Some(vec![KeyToPath {
+                key: rules.key.clone(),
+                path: TRANSFORM_FILE.to_owned(),
+                mode: None,
+            }]),
+            optional: None,
+        }),
+        ..Volume::default()
+    }
 }
 
 fn resource_volume() -> Volume {

@@ -1,9 +1,9 @@
 //! What the cluster holds of a forwarder's world: its Secrets, its runs and their reports.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{Pod, Secret},
+    core::v1::{ConfigMap, Pod, Secret},
 };
 use kube::{Api, ResourceExt, api::ListParams};
 
@@ -92,6 +92,27 @@ pub async fn secrets(
     }))
 }
 
+/// Reads the user's rules, where the forwarder refers to a ConfigMap for them; none if there is
+/// no such ConfigMap or key.
+///
+/// # Errors
+/// When the API server fails or does not answer.
+pub async fn transform(
+    api: &Api<ConfigMap>,
+    namespace: &str,
+    spec: &EventForwarderSpec,
+) -> Result<Option<String>, Error> {
+    let transform = spec.mapping.transform.as_ref();
+    let Some(reference) = transform.and_then(|transform| transform.config_map_key_ref.as_ref()) else {
+        return Ok(None);
+    };
+    let name = &reference.name;
+    let config_map = Call::new("get", format!("ConfigMap {namespace}/{name}"))
+        .run(api.get_opt(name))
+        .await?;
+    Ok(config_map.and_then(|config_map| config_map.data?.remove(&reference.key)))
+}
+
 async fn get_secret(
     api: &Api<Secret>,
     namespace: &str,
@@ -118,6 +139,8 @@ pub struct Run {
     pub created_at: Timestamp,
     /// When the Job started.
     pub started_at: Option<Timestamp>,
+    /// Whether its container is known to run.
+    pub container_started: bool,
     /// When and how it ended; none while it is under way.
     pub end: Option<End>,
 }
@@ -165,9 +188,78 @@ impl Run {
             started_at: status
                 .and_then(|status| status.start_time.as_ref())
                 .map(|time| time.0),
+            container_started: status
+                .and_then(|status| status.ready)
+                .is_some_and(|ready| ready > 0),
             end,
         }
     }
+}
+
+/// Why a run's container has not started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// What the pod, or the Job without a pod, waits for.
+    pub why: String,
+    /// Whether it has waited long enough for someone to be told.
+    pub too_long: bool,
+}
+
+/// How long a pod may take to be placed and started before someone is told.
+pub const PENDING_LIMIT: SignedDuration = SignedDuration::from_secs(120);
+
+/// Reads why a run that is under way has not started its container; none if it has.
+///
+/// # Errors
+/// When the API server fails or does not answer.
+pub async fn pending(
+    api: &Api<Pod>,
+    namespace: &str,
+    run: &Run,
+    now: Timestamp,
+) -> Result<Option<Pending>, Error> {
+    let pods = pods_of(api, namespace, &run.job_name).await?;
+    let too_long = now.duration_since(run.created_at) > PENDING_LIMIT;
+    Ok(what_it_waits_for(&pods).map(|why| Pending { why, too_long }))
+}
+
+fn what_it_waits_for(pods: &[Pod]) -> Option<String> {
+    let Some(pod) = pods.last() else {
+        return Some(
+            "it has no pod; a quota, a limit or a policy may forbid it: see `kubectl describe job`"
+                .to_owned(),
+        );
+    };
+    let status = pod.status.as_ref()?;
+    if status.phase.as_deref() != Some("Pending") {
+        return None;
+    }
+    let name = pod.name_any();
+    let waiting = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .filter_map(|container| container.state.as_ref()?.waiting.as_ref())
+        .find(|waiting| waiting.reason.as_deref() != Some("ContainerCreating"));
+    if let Some(waiting) = waiting {
+        let reason = waiting.reason.as_deref().unwrap_or("waiting");
+        let message = waiting.message.as_deref().unwrap_or("no further word");
+        return Some(format!("pod {name}: {reason}: {message}"));
+    }
+    let unplaced = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    Some(match unplaced {
+        Some(condition) => format!(
+            "pod {name} can't be placed on a node: {}",
+            condition.message.as_deref().unwrap_or("no further word")
+        ),
+        None => format!(
+            "pod {name} is being created; if it stays so, a volume or Secret is missing: see `kubectl describe pod {name}`"
+        ),
+    })
 }
 
 /// What a run left behind.
@@ -187,12 +279,16 @@ pub enum Report {
 /// # Errors
 /// When the API server fails or does not answer.
 pub async fn report(api: &Api<Pod>, namespace: &str, job_name: &str) -> Result<Report, Error> {
+    Ok(report_in(&pods_of(api, namespace, job_name).await?))
+}
+
+async fn pods_of(api: &Api<Pod>, namespace: &str, job_name: &str) -> Result<Vec<Pod>, Error> {
     let of_the_job =
         ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job_name}"));
     let pods = Call::new("list", format!("pods of Job {namespace}/{job_name}"))
         .run(api.list(&of_the_job))
         .await?;
-    Ok(report_in(&pods.items))
+    Ok(pods.items)
 }
 
 fn report_in(pods: &[Pod]) -> Report {

@@ -7,7 +7,10 @@ use croner::{
 use jiff::{Timestamp, tz::TimeZone};
 use sha2::{Digest, Sha256};
 
-use crate::api::EventForwarderSpec;
+use crate::{
+    api::EventForwarderSpec,
+    mapping::{Mapper, MapperError},
+};
 
 /// Kubernetes takes no CronJob with a longer name: each Job's name adds 11 characters, and
 /// a Job's name must fit a label.
@@ -55,24 +58,36 @@ impl Plan {
     }
 }
 
+/// Whether runs could use the mapping. `transform` is the text of the user's rules, where the
+/// spec refers to a ConfigMap for them.
+///
+/// # Errors
+/// What a run would end with, before it touches the queue.
+pub fn check_mapping(spec: &EventForwarderSpec, transform: Option<&str>) -> Result<(), MapperError> {
+    Mapper::new(&spec.mapping, spec.iterable.project_type, transform).map(|_| ())
+}
+
 /// The name of a forwarder's CronJob: the forwarder's own if it fits, else its beginning and
 /// a hash of all of it. A pure function of the name, so that it never changes.
 pub fn cronjob_name(forwarder: &str) -> String {
-    const HASH_DIGITS: usize = 8;
     if forwarder.len() <= MAX_CRONJOB_NAME {
         return forwarder.to_owned();
     }
-    let hash = Sha256::digest(forwarder);
-    let digits: String = hash
-        .iter()
-        .take(HASH_DIGITS / 2)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = short_hash(forwarder);
     let kept: String = forwarder
         .chars()
-        .take(MAX_CRONJOB_NAME - HASH_DIGITS - 1)
+        .take(MAX_CRONJOB_NAME - hash.len() - 1)
         .collect();
-    format!("{}-{digits}", kept.trim_end_matches(['-', '.']))
+    format!("{}-{hash}", kept.trim_end_matches(['-', '.']))
+}
+
+/// Eight hexadecimal digits that stand for a text in a name.
+pub fn short_hash(text: &str) -> String {
+    Sha256::digest(text)
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The times at which runs start.

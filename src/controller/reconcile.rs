@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
-    core::v1::{Pod, Secret},
+    core::v1::{ConfigMap, Pod, Secret},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -17,19 +17,20 @@ use kube::{
     core::DeserializeGuard,
     runtime::{
         controller::Action,
+        events::{Event, EventType, Recorder},
         reflector::{ObjectRef, Store},
     },
 };
 use serde_json::json;
 
 use super::{
-    apply::apply,
-    cronjob::{self, INSTANCE, MANAGER, Surroundings},
+    apply::{apply, start},
+    cronjob::{self, INSTANCE, MANAGER, RUN_NOW, Surroundings},
     depth::{Depths, Target},
     error::{Call, Error},
     metrics::Metrics,
-    observe::{self, Report, Run},
-    plan::Plan,
+    observe::{self, Pending, Report, Run},
+    plan::{self, Plan},
     status::{self, Learned},
 };
 use crate::api::{EventForwarder, EventForwarderStatus};
@@ -38,9 +39,13 @@ use crate::api::{EventForwarder, EventForwarderStatus};
 /// watch of all others.
 pub type Guarded = DeserializeGuard<EventForwarder>;
 
-/// How soon a missing Secret is looked for again. Secrets are not watched: that would take the
-/// right to list them.
-const SECRET_PAUSE: Duration = Duration::from_secs(15);
+/// How soon a missing Secret or ConfigMap is looked for again. They are not watched: that would
+/// take the right to list them.
+const MISSING_PAUSE: Duration = Duration::from_secs(15);
+/// How soon a run whose container has not started is looked at again.
+const PENDING_PAUSE: Duration = Duration::from_secs(30);
+/// How soon a forwarder whose run is due is looked at again.
+const DUE_PAUSE: Duration = Duration::from_secs(30);
 /// How soon a forwarder is looked at again when nothing happens.
 const RESYNC: Duration = Duration::from_secs(600);
 /// The longest pause after reconciliations that failed.
@@ -58,6 +63,8 @@ pub struct Context {
     pub jobs: Store<Job>,
     /// The queues' depths.
     pub depths: Arc<Depths>,
+    /// Publishes events.
+    pub recorder: Recorder,
     /// Counts and durations.
     pub metrics: Metrics,
     /// How often in a row each forwarder has failed.
@@ -114,16 +121,25 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     let client = &context.client;
 
     let plan = Plan::new(&name, &forwarder.spec);
+    let cronjob = plan.as_ref().ok().and_then(|plan| {
+        context
+            .cronjobs
+            .get(&ObjectRef::new(&plan.cronjob_name).within(&namespace))
+    });
     let secrets = observe::secrets(
         &Api::<Secret>::namespaced(client.clone(), &namespace),
         &namespace,
         &forwarder.spec,
     )
     .await?;
-    let runs = plan
-        .as_ref()
-        .map_or_else(|_| Vec::new(), |plan| runs(&context.jobs, &namespace, plan));
-    let report = new_report(forwarder, &runs, client, &namespace).await?;
+    let transform = observe::transform(
+        &Api::<ConfigMap>::namespaced(client.clone(), &namespace),
+        &namespace,
+        &forwarder.spec,
+    )
+    .await?;
+    let mapping = plan::check_mapping(&forwarder.spec, transform.as_deref());
+    let seen = runs_seen(forwarder, plan.as_ref().ok(), context, &namespace, now).await?;
     let depth = secrets.as_ref().ok().and_then(|credentials| {
         let target = Target {
             queue: forwarder.spec.queue.clone(),
@@ -139,46 +155,108 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         Ok(plan) => {
             let around = Surroundings {
                 image: &context.image,
-                paused: secrets.is_err(),
+                paused: secrets.is_err() || mapping.is_err(),
             };
             let desired = cronjob::desired(forwarder, plan, around);
-            let seen = context
-                .cronjobs
-                .get(&ObjectRef::new(&plan.cronjob_name).within(&namespace));
             let api = Api::<CronJob>::namespaced(client.clone(), &namespace);
-            Some(
-                apply(
-                    &api,
-                    forwarder.metadata.uid.as_deref(),
-                    &desired,
-                    seen.as_deref(),
-                )
-                .await?,
-            )
+            let owner = forwarder.metadata.uid.as_deref();
+            Some(apply(&api, owner, &desired, cronjob.as_deref()).await?)
         }
     };
 
+    let request = run_request(forwarder).filter(|_| secrets.is_ok() && mapping.is_ok());
+    let job = request
+        .zip(cronjob.as_deref())
+        .and_then(|(request, cronjob)| cronjob::run_now(cronjob, request));
+    if let Some(job) = &job {
+        start(&Api::<Job>::namespaced(client.clone(), &namespace), job).await?;
+    }
+
     let learned = Learned {
+        run_request: job.is_some().then_some(request).flatten(),
         plan: plan.as_ref(),
         secrets: secrets.as_ref().map(|_| ()),
+        mapping: mapping.as_ref().copied(),
         applied: applied.as_ref(),
-        runs: &runs,
-        report: report.as_ref(),
+        last_scheduled: cronjob.as_deref().and_then(last_scheduled),
+        runs: &seen.runs,
+        reports: &seen.reports,
+        pending: seen.pending.as_ref(),
         depth: depth.as_ref(),
     };
     let status = status::next(forwarder, &learned, now);
-    let next_run = status.next_run_time.as_ref().map(|time| time.0);
     write_status(forwarder, &status, client, &namespace).await?;
+    publish_news(forwarder, &status, &context.recorder).await;
+    Ok(Action::requeue(next_look(&status, &learned, now)))
+}
 
-    let until_next_run = next_run
-        .and_then(|next| Duration::try_from(next.duration_since(now)).ok())
-        .map_or(RESYNC, |pause| pause + Duration::from_secs(1));
-    let pause = if secrets.is_err() {
-        SECRET_PAUSE
-    } else {
-        RESYNC
+/// The request for a run now that has not been met yet.
+fn run_request(forwarder: &EventForwarder) -> Option<&str> {
+    let request = forwarder.annotations().get(RUN_NOW)?;
+    let met = forwarder
+        .status
+        .as_ref()
+        .and_then(|status| status.last_run_request.as_ref());
+    (met != Some(request)).then_some(request)
+}
+
+/// What the Jobs and pods tell of a forwarder's runs.
+struct RunsSeen {
+    runs: Vec<Run>,
+    reports: Vec<(Run, Report)>,
+    pending: Option<Pending>,
+}
+
+async fn runs_seen(
+    forwarder: &EventForwarder,
+    plan: Option<&Plan>,
+    context: &Context,
+    namespace: &str,
+    now: Timestamp,
+) -> Result<RunsSeen, Error> {
+    let runs = plan.map_or_else(Vec::new, |plan| runs(&context.jobs, namespace, plan));
+    let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
+    let mut reports = Vec::new();
+    for run in status::unrecorded(forwarder.status.as_ref(), &runs) {
+        let report = observe::report(&pods, namespace, &run.job_name).await?;
+        reports.push((run, report));
+    }
+    let waits = |run: &&Run| run.end.is_none() && !run.container_started;
+    let pending = match runs.first().filter(waits) {
+        Some(run) => observe::pending(&pods, namespace, run, now).await?,
+        None => None,
     };
-    Ok(Action::requeue(pause.min(until_next_run)))
+    Ok(RunsSeen {
+        runs,
+        reports,
+        pending,
+    })
+}
+
+fn last_scheduled(cronjob: &CronJob) -> Option<Timestamp> {
+    Some(cronjob.status.as_ref()?.last_schedule_time.as_ref()?.0)
+}
+
+/// When to look again although nothing was heard of.
+fn next_look(status: &EventForwarderStatus, learned: &Learned<'_>, now: Timestamp) -> Duration {
+    let mut pause = RESYNC;
+    if learned.held_back() {
+        pause = pause.min(MISSING_PAUSE);
+    }
+    if learned.pending.is_some_and(|pending| !pending.too_long) {
+        pause = pause.min(PENDING_PAUSE);
+    }
+    // A little after the next run is due, to announce the one after it.
+    let until_due = status
+        .next_run_time
+        .as_ref()
+        .map(|due| due.0.duration_since(now));
+    match until_due.map(Duration::try_from) {
+        Some(Ok(until)) => pause.min(until + Duration::from_secs(5)),
+        // It is due and has not been seen to start.
+        Some(Err(_)) => pause.min(DUE_PAUSE),
+        None => pause,
+    }
 }
 
 /// The forwarder's runs, the newest first.
@@ -199,30 +277,6 @@ fn runs(jobs: &Store<Job>, namespace: &str, plan: &Plan) -> Vec<Run> {
     runs
 }
 
-/// The report of the newest run, if it has ended and status does not hold it yet.
-async fn new_report(
-    forwarder: &EventForwarder,
-    runs: &[Run],
-    client: &Client,
-    namespace: &str,
-) -> Result<Option<Report>, Error> {
-    let Some(newest) = runs.first().filter(|run| run.end.is_some()) else {
-        return Ok(None);
-    };
-    let known = forwarder
-        .status
-        .as_ref()
-        .and_then(|status| status.last_run.as_ref())
-        .is_some_and(|run| run.job_name == newest.job_name && run.finished_at.is_some());
-    if known {
-        return Ok(None);
-    }
-    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
-    observe::report(&pods, namespace, &newest.job_name)
-        .await
-        .map(Some)
-}
-
 /// Writes the status, if it differs from the one that stands.
 async fn write_status(
     forwarder: &EventForwarder,
@@ -237,13 +291,45 @@ async fn write_status(
     patch_status(client, namespace, &forwarder.name_any(), &json!(status)).await
 }
 
+/// Publishes an event for each condition that is news. Status holds the same, so an event that
+/// can't be published costs no more than a line in the log.
+async fn publish_news(
+    forwarder: &EventForwarder,
+    status: &EventForwarderStatus,
+    recorder: &Recorder,
+) {
+    let before = forwarder
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.conditions);
+    let reference = forwarder.object_ref(&());
+    for condition in status::news(before, &status.conditions) {
+        if condition.type_ == "Ready" || condition.status == "Unknown" {
+            continue;
+        }
+        let event = Event {
+            type_: match condition.status.as_str() {
+                "False" if condition.reason != "Suspended" => EventType::Warning,
+                _ => EventType::Normal,
+            },
+            reason: condition.reason.clone(),
+            note: Some(condition.message.clone()),
+            action: condition.type_.clone(),
+            secondary: None,
+        };
+        if let Err(error) = recorder.publish(&event, &reference).await {
+            tracing::warn!(%error, reason = condition.reason, "could not publish an event");
+        }
+    }
+}
+
 async fn report_unreadable(
     guarded: &Guarded,
     error: &str,
     context: &Context,
 ) -> Result<Action, Error> {
     let namespace = guarded.namespace().unwrap_or_default();
-    let condition = status::unreadable(error, guarded.meta().generation, &[], Timestamp::now());
+    let condition = status::unreadable(error, guarded.meta().generation, Timestamp::now());
     let status = json!({
         "observedGeneration": guarded.meta().generation,
         "conditions": [condition],

@@ -13,6 +13,7 @@ use kube::{
     runtime::{
         Controller, WatchStreamExt,
         controller::{Config, Error as ControllerError},
+        events::{Recorder, Reporter},
         predicates,
         reflector::{self, ObjectRef},
         watcher::{self, watcher},
@@ -201,6 +202,13 @@ async fn watch(
         cronjobs: cronjobs.clone(),
         jobs: jobs.clone(),
         depths: Arc::clone(&depths),
+        recorder: Recorder::new(
+            client.clone(),
+            Reporter {
+                controller: MANAGER.to_owned(),
+                instance: Some(args.identity.clone()),
+            },
+        ),
         metrics: metrics.clone(),
         failures: HashMap::new().into(),
     });

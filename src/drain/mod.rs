@@ -113,7 +113,11 @@ pub async fn drain(plan: Plan, stop: impl Future<Output = ()>) -> RunReport {
 
 async fn start(plan: &Plan, now: Instant) -> Result<(Hands, Engine), StartError> {
     let spec = &plan.spec;
-    let mapper = Mapper::new(&spec.mapping, spec.iterable.project_type, None)?;
+    let mapper = Mapper::new(
+        &spec.mapping,
+        spec.iterable.project_type,
+        plan.transform.as_deref(),
+    )?;
     let iterable = Client::new(&spec.iterable, &plan.key)?;
     let queue = QueueClient::connect(&spec.queue, plan.credentials.clone()).await?;
     let settings = queue.settings().await?;

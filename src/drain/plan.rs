@@ -30,6 +30,8 @@ pub struct Plan {
     pub spec: EventForwarderSpec,
     /// The project's key.
     pub key: ApiKey,
+    /// The user's rules, where the forwarder refers to a ConfigMap for them.
+    pub transform: Option<String>,
     /// Whose rights are used with AWS.
     pub credentials: Credentials,
     /// The run's name, for dead letters.
@@ -41,8 +43,8 @@ pub struct Plan {
 /// Why no run can be made of a manifest and files.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// The manifest can't be read.
-    #[error("the forwarder's manifest {} can't be read: {cause}", path.display())]
+    /// A file can't be read.
+    #[error("{} can't be read: {cause}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -71,6 +73,7 @@ impl Plan {
         let forwarder = read_forwarder(&args.forwarder)?;
         Ok(Self {
             key: ApiKey::read(&args.api_key_file)?,
+            transform: args.transform.as_deref().map(read).transpose()?,
             credentials: match &args.aws_credentials_dir {
                 Some(dir) => Credentials::Dir(dir.clone()),
                 None => Credentials::Ambient,
@@ -123,13 +126,16 @@ impl Plan {
 }
 
 fn read_forwarder(path: &Path) -> Result<EventForwarder, PlanError> {
-    let text = fs::read_to_string(path).map_err(|cause| PlanError::Unreadable {
-        path: path.to_owned(),
-        cause,
-    })?;
-    serde_saphyr::from_str(&text).map_err(|error| PlanError::NoForwarder {
+    serde_saphyr::from_str(&read(path)?).map_err(|error| PlanError::NoForwarder {
         path: path.to_owned(),
         detail: error.to_string(),
+    })
+}
+
+fn read(path: &Path) -> Result<String, PlanError> {
+    fs::read_to_string(path).map_err(|cause| PlanError::Unreadable {
+        path: path.to_owned(),
+        cause,
     })
 }
 

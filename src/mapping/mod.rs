@@ -1,268 +1,219 @@
-//! A stand-in for the mapping: custom events of one batch, with the barest of rules.
+//! From mParticle's batches to Iterable's events. Pure: no I/O, no clock, no randomness.
+//!
+//! A body is unwrapped ([`body`]) and read as batches ([`mparticle`]). Each event gets a
+//! [`kind`], by which it is selected; a user ([`identity`]), a name ([`name`]), a time
+//! ([`time`]), an id ([`id`]) and its fields ([`fields`]); and comes out as an [`outcome`].
 
-use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+mod batch;
+mod body;
+mod coerce;
+mod context;
+mod field_rules;
+mod fields;
+mod id;
+mod identity;
+mod kind;
+mod lenient;
+mod mparticle;
+mod name;
+mod notes;
+mod outcome;
+mod raw;
+mod request;
+mod stop;
+mod table;
+mod time;
+mod transform;
+mod transformed;
 
-use crate::api::{MappingSpec, ProjectType};
+use jiff::Timestamp;
 
-/// Maps bodies.
-pub struct Mapper(ProjectType);
+use crate::api::{
+    ConfigMapKeyRef, ContextGroup, EventSelector, MappingSpec, ProjectType, SkipOrForward,
+    SkipOrReject, WithoutUser,
+};
+
+pub use body::{BodyError, excerpt};
+pub use context::context_fields;
+pub use identity::{User, check_email, check_user_id};
+pub use kind::Kind;
+pub use name::{TemplateError, placeholders};
+pub use notes::{Note, Notes};
+pub use outcome::{
+    EventType, Mapped, MappedEvent, RejectReason, Rejected, SkipReason, Skipped, Source,
+};
+pub use request::{MAX_BYTES, MAX_EVENT_BYTES, MAX_EVENTS, requests};
+pub use table::{Field, FieldType};
+pub use transform::{Exhausted, FUEL, TransformError};
+
+use batch::BatchMapping;
+use field_rules::FieldRules;
+use identity::Identification;
+use mparticle::Batch;
+use name::NameTemplate;
+use transform::Transform;
+
+/// The mapping of one forwarder, ready to use.
+#[derive(Debug)]
+pub struct Mapper {
+    /// By [`Kind`], whether it is forwarded and how it is named.
+    kinds: Vec<KindRule>,
+    identification: Identification,
+    fields: FieldRules,
+    context: Vec<ContextGroup>,
+    milliseconds_field: Option<String>,
+    development: SkipOrForward,
+    replays: SkipOrForward,
+    alias_requests: SkipOrReject,
+    transform: Option<Transform>,
+}
+
+#[derive(Debug)]
+struct KindRule {
+    is_selected: bool,
+    template: NameTemplate,
+}
 
 /// A mapping that can't be used.
-#[derive(Debug, thiserror::Error)]
-#[error("the mapping can't be used")]
-pub struct MapperError;
-
-/// A body that holds no batch.
-#[derive(Debug, thiserror::Error)]
-#[error("the body is no mParticle batch: {0}")]
-pub struct BodyError(String);
-
-impl BodyError {
-    /// The reason, a PascalCase word.
-    pub fn reason(&self) -> &'static str {
-        "BadBody"
-    }
-}
-
-/// Where in a body an event stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The batch.
-    pub batch: u32,
-    /// The event in it.
-    pub event: u32,
-}
-
-/// What a body became.
-#[derive(Debug, Default)]
-pub struct Mapped {
-    /// To send.
-    pub events: Vec<MappedEvent>,
-    /// Left out.
-    pub skipped: Vec<Skipped>,
-    /// Refused.
-    pub rejected: Vec<Rejected>,
-}
-
-/// An event left out by a rule.
-#[derive(Debug)]
-pub struct Skipped {
-    /// Where it stands.
-    pub source: Source,
-    /// Its type.
-    pub event_type: String,
-    /// Why.
-    pub reason: SkipReason,
-}
-
-/// Why an event was left out.
-#[derive(Debug, Clone, Copy)]
-pub enum SkipReason {
-    /// The type is not sent.
-    TypeNotSent,
-}
-
-impl SkipReason {
-    /// A PascalCase word.
-    pub fn as_str(self) -> &'static str {
-        "TypeNotSent"
-    }
-}
-
-/// An event that can't be sent.
-#[derive(Debug)]
-pub struct Rejected {
-    /// Where it stands.
-    pub source: Source,
-    /// Its type.
-    pub event_type: String,
-    /// Why.
-    pub reason: RejectReason,
-    /// More on it.
-    pub detail: String,
-}
-
-/// Why an event can't be sent.
-#[derive(Debug, Clone, Copy)]
-pub enum RejectReason {
-    /// Nothing names its user.
-    NoUser,
-}
-
-impl RejectReason {
-    /// A PascalCase word.
-    pub fn as_str(self) -> &'static str {
-        "NoUser"
-    }
-}
-
-/// How an event names its user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum User<'a> {
-    /// By email.
-    Email(&'a str),
-    /// By userId.
-    UserId(&'a str),
-}
-
-/// One encoded TrackRequest.
-#[derive(Debug, Clone)]
-pub struct MappedEvent {
-    json: String,
-    name: String,
-    email: bool,
-    user: String,
-    id: String,
-    source: Source,
-}
-
-impl MappedEvent {
-    /// The encoded request.
-    pub fn json(&self) -> &str {
-        &self.json
-    }
-
-    /// The event's name.
-    pub fn event_name(&self) -> &str {
-        &self.name
-    }
-
-    /// The user.
-    pub fn user(&self) -> User<'_> {
-        if self.email {
-            User::Email(&self.user)
-        } else {
-            User::UserId(&self.user)
-        }
-    }
-
-    /// The stable id.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Where it stands.
-    pub fn source(&self) -> Source {
-        self.source
-    }
-
-    /// The event without one data field; none if it hasn't that field.
-    pub fn without_field(&self, field: &str) -> Option<MappedEvent> {
-        let mut value: Value = serde_json::from_str(&self.json).ok()?;
-        value
-            .get_mut("dataFields")?
-            .as_object_mut()?
-            .remove(field)?;
-        Some(MappedEvent {
-            json: value.to_string(),
-            ..self.clone()
-        })
-    }
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MapperError {
+    /// A name's template is wrong.
+    #[error("spec.mapping.eventName.{key}: {error}")]
+    Template {
+        /// The key of `mapping.eventName`.
+        key: &'static str,
+        /// What is wrong.
+        error: TemplateError,
+    },
+    /// Placeholder addresses exist in email-based projects only (support.iterable.com,
+    /// "Project Types and Unique Identifiers").
+    #[error(
+        "spec.mapping.identity.withoutUser: PlaceholderEmail needs an Email project; set Skip, or spec.iterable.projectType: Email"
+    )]
+    PlaceholderNeedsEmailProject,
+    /// The user's rules are wrong.
+    #[error("spec.mapping.transform: {0}")]
+    Transform(#[from] TransformError),
+    /// The ConfigMap with the user's rules was not given.
+    #[error(
+        "spec.mapping.transform.configMapKeyRef: the program of key {key} in ConfigMap {name} is not there; create it, or take the reference out"
+    )]
+    TransformMissing {
+        /// The ConfigMap's name.
+        name: String,
+        /// The key in it.
+        key: String,
+    },
 }
 
 impl Mapper {
-    /// A mapper for one project.
+    /// Prepares a mapping. `transform`: the text of the user's rules, where the spec does not
+    /// hold them itself.
     pub fn new(
-        _: &MappingSpec,
+        spec: &MappingSpec,
         project_type: ProjectType,
-        _: Option<&str>,
-    ) -> Result<Mapper, MapperError> {
-        Ok(Mapper(project_type))
+        transform: Option<&str>,
+    ) -> Result<Self, MapperError> {
+        if spec.identity.without_user == WithoutUser::PlaceholderEmail
+            && project_type != ProjectType::Email
+        {
+            return Err(MapperError::PlaceholderNeedsEmailProject);
+        }
+        let kinds = Kind::ALL
+            .into_iter()
+            .map(|kind| {
+                let (key, template) = kind.template(&spec.event_name);
+                Ok(KindRule {
+                    is_selected: spec.events.contains(&EventSelector::All)
+                        || spec.events.contains(&kind.selector()),
+                    template: NameTemplate::parse(template, kind)
+                        .map_err(|error| MapperError::Template { key, error })?,
+                })
+            })
+            .collect::<Result<_, MapperError>>()?;
+        Ok(Self {
+            kinds,
+            identification: Identification::new(&spec.identity, project_type),
+            fields: FieldRules::from(&spec.data_fields),
+            context: spec.data_fields.context.clone(),
+            milliseconds_field: spec.data_fields.milliseconds_field.clone(),
+            development: spec.development,
+            replays: spec.replays,
+            alias_requests: spec.alias_requests,
+            transform: program(spec, transform)?.map(Transform::new).transpose()?,
+        })
     }
 
-    /// Maps one body.
-    pub fn map(&self, body: &str, _: Option<jiff::Timestamp>) -> Result<Mapped, BodyError> {
-        let batch: Value =
-            serde_json::from_str(body).map_err(|error| BodyError(error.to_string()))?;
-        let events = batch["events"]
-            .as_array()
-            .ok_or_else(|| BodyError("no events".to_owned()))?;
-        let identity = |kind: &str| {
-            batch["user_identities"]
-                .as_array()
-                .and_then(|all| all.iter().find(|one| one["identity_type"] == kind))
-                .and_then(|one| one["identity"].as_str())
-                .map(str::to_owned)
-        };
-        let email = self.0 != ProjectType::UserId;
-        let user = if email {
-            identity("email")
-        } else {
-            identity("customer_id")
-        };
+    /// Maps the body of one message. `sent_at`: when the queue received it, to tell absurd
+    /// clocks by.
+    pub fn map(&self, body: &str, sent_at: Option<Timestamp>) -> Result<Mapped, BodyError> {
+        if self.transform.is_some() {
+            return transform::on_large_stack(|| self.map_here(body, sent_at));
+        }
+        self.map_here(body, sent_at)
+    }
+
+    fn map_here(&self, body: &str, sent_at: Option<Timestamp>) -> Result<Mapped, BodyError> {
         let mut mapped = Mapped::default();
-        for (index, event) in (0u32..).zip(events) {
-            let source = Source {
-                batch: 0,
-                event: index,
+        // Nearly every body is one batch as it came. Anything else is taken apart first.
+        if let Ok(batch) = serde_json::from_str::<Batch<'_>>(body)
+            && (batch.recognised || batch.is_alias_request())
+        {
+            BatchMapping::new(self, 0, "$", body, sent_at, &mut mapped).run(&batch);
+            return Ok(mapped);
+        }
+        let documents = body::documents(body)?;
+        let is_alone = documents.len() == 1;
+        for (index, document) in documents.iter().enumerate() {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            let batch = match serde_json::from_str::<Batch<'_>>(&document.text) {
+                Ok(batch) if batch.recognised || batch.is_alias_request() => Ok(batch),
+                Ok(_) => Err(document.not_a_batch()),
+                Err(error) if error.is_data() && !document.text.starts_with('{') => {
+                    Err(document.not_a_batch())
+                }
+                Err(error) => Err(BodyError::syntax(&document.path, &document.text, &error)),
             };
-            let event_type = event["event_type"].as_str().unwrap_or_default().to_owned();
-            if event_type != "custom_event" {
-                mapped.skipped.push(Skipped {
-                    source,
-                    event_type,
-                    reason: SkipReason::TypeNotSent,
-                });
-                continue;
-            }
-            let Some(user) = user.clone() else {
-                mapped.rejected.push(Rejected {
-                    source,
-                    event_type,
-                    reason: RejectReason::NoUser,
-                    detail: "no identity".to_owned(),
-                });
-                continue;
-            };
-            let name = event["data"]["event_name"]
-                .as_str()
-                .unwrap_or("unnamed")
-                .to_owned();
-            let digest = Sha256::digest(format!("{user}{event}"));
-            let id: String = digest[..16]
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            let mut request = Map::new();
-            request.insert(
-                if email { "email" } else { "userId" }.to_owned(),
-                json!(user),
+            let mut mapping = BatchMapping::new(
+                self,
+                index,
+                &document.path,
+                &document.text,
+                sent_at,
+                &mut mapped,
             );
-            request.insert("eventName".to_owned(), json!(name));
-            request.insert("id".to_owned(), json!(id));
-            if let Some(at) = event["data"]["timestamp_unixtime_ms"].as_i64() {
-                request.insert("createdAt".to_owned(), json!(at / 1000));
+            match batch {
+                Ok(batch) => mapping.run(&batch),
+                Err(error) if is_alone => return Err(error),
+                Err(error) => mapping.reject_batch(RejectReason::NotABatch, error.to_string()),
             }
-            if event["data"]["custom_attributes"].is_object() {
-                request.insert(
-                    "dataFields".to_owned(),
-                    event["data"]["custom_attributes"].clone(),
-                );
-            }
-            mapped.events.push(MappedEvent {
-                json: Value::Object(request).to_string(),
-                name,
-                email,
-                user,
-                id,
-                source,
-            });
         }
         Ok(mapped)
     }
+
+    fn rule(&self, kind: Kind) -> Option<&KindRule> {
+        self.kinds.get(kind as usize)
+    }
 }
 
-/// A body with just those events, that [`Mapper::map`] reads again.
-pub fn excerpt(body: &str, sources: &[Source]) -> Result<String, BodyError> {
-    let mut batch: Value =
-        serde_json::from_str(body).map_err(|error| BodyError(error.to_string()))?;
-    let mut index = 0;
-    if let Some(events) = batch["events"].as_array_mut() {
-        events.retain(|_| {
-            index += 1;
-            sources.iter().any(|source| source.event == index - 1)
-        });
+/// The text of the user's rules, if there are any.
+fn program<'p>(
+    spec: &'p MappingSpec,
+    given: Option<&'p str>,
+) -> Result<Option<&'p str>, MapperError> {
+    let Some(transform) = &spec.transform else {
+        return Ok(given);
+    };
+    match (
+        transform.jq.as_deref(),
+        given,
+        &transform.config_map_key_ref,
+    ) {
+        (Some(program), ..) | (None, Some(program), _) => Ok(Some(program)),
+        (None, None, Some(ConfigMapKeyRef { name, key })) => Err(MapperError::TransformMissing {
+            name: name.clone(),
+            key: key.clone(),
+        }),
+        (None, None, None) => Ok(None),
     }
-    Ok(batch.to_string())
 }

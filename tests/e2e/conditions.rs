@@ -4,7 +4,7 @@ use k8s_openapi::api::batch::v1::CronJob;
 use kube::{Api, ResourceExt, api::DynamicObject};
 use serde_json::json;
 
-use crate::world::{Shared, World, condition, kubectl, kubectl_apply};
+use crate::world::{Shared, World, apply_json, condition, kubectl, kubectl_apply, sample};
 
 pub async fn a_missing_secret_is_named_and_the_forwarder_resumes_when_it_appears(shared: &Shared) {
     let world = World::new(shared, "no-secret").await;
@@ -16,25 +16,49 @@ pub async fn a_missing_secret_is_named_and_the_forwarder_resumes_when_it_appears
         .await;
     let (_, reason, message) = condition(&status, "SecretsAvailable");
     assert_eq!(reason, "SecretMissing");
-    assert!(message.contains("Secret iterable") && message.contains("kubectl create secret generic iterable"), "{message}");
+    assert!(
+        message.contains("Secret iterable")
+            && message.contains("kubectl create secret generic iterable"),
+        "{message}"
+    );
     assert_eq!(condition(&status, "Ready").1, "SecretMissing");
     let held_back = |cronjob: &CronJob| cronjob.spec.as_ref().and_then(|spec| spec.suspend);
-    world.until::<CronJob>("mparticle", "runs are held back", |cronjob| held_back(cronjob) == Some(true)).await;
+    world
+        .until::<CronJob>("mparticle", "runs are held back", |cronjob| {
+            held_back(cronjob) == Some(true)
+        })
+        .await;
 
     world.give_key().await;
     let status = world
-        .status_until("mparticle", "the condition clears", |status| condition(status, "Ready").0 == "True")
+        .status_until("mparticle", "the condition clears", |status| {
+            condition(status, "Ready").0 == "True"
+        })
         .await;
     assert_eq!(condition(&status, "SecretsAvailable").0, "True");
-    world.until::<CronJob>("mparticle", "runs may start", |cronjob| held_back(cronjob) == Some(false)).await;
-    kubectl(&["wait", "--for=condition=Ready", "ef/mparticle", "--namespace", &world.namespace, "--timeout=10s"]).await;
+    world
+        .until::<CronJob>("mparticle", "runs may start", |cronjob| {
+            held_back(cronjob) == Some(false)
+        })
+        .await;
+    kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "ef/mparticle",
+        "--namespace",
+        &world.namespace,
+        "--timeout=10s",
+    ])
+    .await;
 }
 
 pub async fn a_missing_queue_is_a_condition(shared: &Shared) {
     let world = World::new(shared, "no-queue").await;
     world.give_key().await;
     let url = format!("{}-elsewhere", world.queue.url);
-    world.apply("mparticle", json!({"queue": {"url": url}})).await;
+    world
+        .apply("mparticle", json!({"queue": {"url": url}}))
+        .await;
     let status = world
         .status_until("mparticle", "the condition says so", |status| {
             condition(status, "QueueReachable").0 == "False"
@@ -49,16 +73,33 @@ pub async fn a_missing_queue_is_a_condition(shared: &Shared) {
 pub async fn an_invalid_schedule_is_refused_with_a_sentence(shared: &Shared) {
     let world = World::new(shared, "bad-schedule").await;
     for (schedule, told) in [
-        ("every hour", "schedule is no cron expression: write five fields"),
-        ("60 * * * *", "schedule is no cron expression: write five fields"),
-        ("0 * * *", "schedule is no cron expression: write five fields"),
-        ("TZ=Europe/Berlin 0 * * * *", "put the zone into spec.timeZone"),
+        (
+            "every hour",
+            "schedule is no cron expression: write five fields",
+        ),
+        (
+            "60 * * * *",
+            "schedule is no cron expression: write five fields",
+        ),
+        (
+            "0 * * *",
+            "schedule is no cron expression: write five fields",
+        ),
+        (
+            "TZ=Europe/Berlin 0 * * * *",
+            "put the zone into spec.timeZone",
+        ),
     ] {
         let manifest = world.manifest("mparticle", json!({"schedule": schedule}));
         let refusal = kubectl_apply(&manifest).await.expect_err(schedule);
         assert!(refusal.contains(told), "{schedule}: {refusal}");
     }
-    for schedule in ["0 * * * *", "*/5 8-18 * JAN,mar 1-5", "@hourly", "0 0 1,15 * ?"] {
+    for schedule in [
+        "0 * * * *",
+        "*/5 8-18 * JAN,mar 1-5",
+        "@hourly",
+        "0 0 1,15 * ?",
+    ] {
         let manifest = world.manifest("mparticle", json!({"schedule": schedule, "suspend": true}));
         kubectl_apply(&manifest).await.expect(schedule);
     }
@@ -67,12 +108,15 @@ pub async fn an_invalid_schedule_is_refused_with_a_sentence(shared: &Shared) {
 pub async fn an_object_that_can_not_be_read_stops_nobody_else(shared: &Shared) {
     let world = World::new(shared, "unreadable").await;
     world.give_key().await;
-    // The definition lets a free annotation pass, and a spec only as it says; what an older
-    // or newer definition lets pass is stood in for by a duration beyond any clock.
-    world.apply("odd", json!({"drain": {"maxDuration": "99999999999999h"}})).await;
+    // Volumes are free in the definition, as whole specs are in one of another version.
+    world
+        .apply("odd", json!({"job": {"volumes": [{"name": 5}]}}))
+        .await;
     world.apply("good", json!({})).await;
     world
-        .status_until("good", "the other forwarder is ready", |status| condition(status, "Ready").0 == "True")
+        .status_until("good", "the other forwarder is ready", |status| {
+            condition(status, "Ready").0 == "True"
+        })
         .await;
     let odd: Api<DynamicObject> = Api::namespaced_with(
         world.client.clone(),
@@ -85,4 +129,41 @@ pub async fn an_object_that_can_not_be_read_stops_nobody_else(shared: &Shared) {
         ready["type"] == "Ready" && ready["reason"] == "Unreadable" && object.name_any() == "odd"
     })
     .await;
+}
+
+pub async fn rules_in_a_config_map_are_checked_before_any_run(shared: &Shared) {
+    let world = World::new(shared, "rules").await;
+    world.give_key().await;
+    let rules = async |program: &str| {
+        apply_json(
+            &world.client,
+            json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "rules", "namespace": world.namespace},
+                "data": {"transform.jq": program},
+            }),
+        )
+        .await;
+    };
+    let spec = json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules"}}}});
+    world.apply("mparticle", spec).await;
+    let told = async |reason: &str| {
+        let status = world
+            .status_until("mparticle", reason, |status| condition(status, "Scheduled").1 == reason)
+            .await;
+        condition(&status, "Scheduled").2.to_owned()
+    };
+    let message = told("TransformMissing").await;
+    assert!(message.contains("ConfigMap rules"), "{message}");
+    rules(".dataFields.tier = ").await;
+    let message = told("InvalidTransform").await;
+    assert!(message.contains("spec.mapping.transform"), "{message}");
+    rules(r#".dataFields.tier = "gold""#).await;
+    told("CronJobInPlace").await;
+
+    world.queue.send(&[sample("01-session-and-screens-list-identities.json")]).await.expect("sending");
+    world.run_now("mparticle", "now").await;
+    let events = world.iterable.handle.events();
+    assert_eq!(events.len(), 4);
+    assert!(events.iter().all(|event| event.event["dataFields"]["tier"] == "gold"), "{events:#?}");
 }

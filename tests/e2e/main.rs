@@ -12,7 +12,7 @@ mod world;
 
 use std::{process::ExitCode, sync::Arc};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::{Handle, Runtime};
 use world::Shared;
 
@@ -42,18 +42,20 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
     let mut trials = Vec::new();
     macro_rules! add {
         ($($test:path),* $(,)?) => {$(
-            trials.push(trial(stringify!($test), context, |shared| async move { $test(&shared).await }));
+            trials.push(trial(stringify!($test), context, $test));
         )*};
     }
     add![
         runs::a_scheduled_run_forwards_every_sample_event_and_empties_the_queue,
         runs::the_report_of_a_run_started_by_hand_is_in_status,
+        runs::an_annotation_starts_a_run_now_and_once,
         runs::a_batch_that_can_not_be_parsed_is_left_for_the_redrive_policy,
         runs::suspend_stops_runs_and_resuming_starts_them_again,
         runs::a_refused_key_is_a_condition_and_deletes_nothing,
         conditions::a_missing_secret_is_named_and_the_forwarder_resumes_when_it_appears,
         conditions::a_missing_queue_is_a_condition,
         conditions::an_invalid_schedule_is_refused_with_a_sentence,
+        conditions::rules_in_a_config_map_are_checked_before_any_run,
         conditions::an_object_that_can_not_be_read_stops_nobody_else,
         ownership::a_changed_schedule_reaches_the_cronjob,
         ownership::a_hand_edited_cronjob_is_put_back,
@@ -66,32 +68,16 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
     trials
 }
 
-fn trial<F, T>(name: &str, context: Context<'_>, test: T) -> Trial
+fn trial<T>(name: &str, context: Context<'_>, test: T) -> Trial
 where
-    F: Future<Output = ()> + Send + 'static,
-    T: FnOnce(Arc<Shared>) -> F + Send + 'static,
+    T: AsyncFnOnce(&Shared) + Send + 'static,
 {
-    let context = context
-        .map(|(runtime, shared)| (runtime.clone(), Arc::clone(shared), shared.turn()));
+    let context =
+        context.map(|(runtime, shared)| (runtime.clone(), Arc::clone(shared), shared.turn()));
     Trial::test(name, move || {
-        let Some((runtime, shared, _turn)) = context else {
-            return Ok(());
-        };
-        // A panic in the test is its failure, with its own words.
-        match runtime.block_on(runtime.spawn(test(Arc::clone(&shared)))) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(Failed::from(panic_text(error))),
+        if let Some((runtime, shared, _turn)) = context {
+            runtime.block_on(test(&shared));
         }
+        Ok(())
     })
-}
-
-fn panic_text(error: tokio::task::JoinError) -> String {
-    match error.try_into_panic() {
-        Ok(panic) => panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .unwrap_or_else(|| "it panicked".to_owned()),
-        Err(error) => error.to_string(),
-    }
 }

@@ -14,23 +14,45 @@ use serde_json::json;
 use crate::world::{Shared, World, apply_json, condition, eventually, gone, kubectl};
 
 fn schedule(cronjob: &CronJob) -> &str {
-    cronjob.spec.as_ref().map_or("", |spec| spec.schedule.as_str())
+    cronjob
+        .spec
+        .as_ref()
+        .map_or("", |spec| spec.schedule.as_str())
 }
 
 pub async fn a_changed_schedule_reaches_the_cronjob(shared: &Shared) {
     let world = World::new(shared, "schedule").await;
     world.give_key().await;
-    world.apply("mparticle", json!({"schedule": "0 0 1 1 *"})).await;
-    world.until::<CronJob>("mparticle", "the first schedule", |cronjob| schedule(cronjob) == "0 0 1 1 *").await;
-    world.apply("mparticle", json!({"schedule": "30 6 1 1 *", "timeZone": "Europe/Berlin"})).await;
-    let cronjob = world
-        .until::<CronJob>("mparticle", "the second schedule", |cronjob| schedule(cronjob) == "30 6 1 1 *")
+    world
+        .apply("mparticle", json!({"schedule": "0 0 1 1 *"}))
         .await;
-    assert_eq!(cronjob.spec.and_then(|spec| spec.time_zone).as_deref(), Some("Europe/Berlin"));
+    world
+        .until::<CronJob>("mparticle", "the first schedule", |cronjob| {
+            schedule(cronjob) == "0 0 1 1 *"
+        })
+        .await;
+    world
+        .apply(
+            "mparticle",
+            json!({"schedule": "30 6 1 1 *", "timeZone": "Europe/Berlin"}),
+        )
+        .await;
+    let cronjob = world
+        .until::<CronJob>("mparticle", "the second schedule", |cronjob| {
+            schedule(cronjob) == "30 6 1 1 *"
+        })
+        .await;
+    assert_eq!(
+        cronjob.spec.and_then(|spec| spec.time_zone).as_deref(),
+        Some("Europe/Berlin")
+    );
     world
         .status_until("mparticle", "the next run by the new schedule", |status| {
             // 06:30 in Berlin in January is 05:30 UTC.
-            status.next_run_time.as_ref().is_some_and(|next| next.0.to_string().ends_with("-01-01T05:30:00Z"))
+            status
+                .next_run_time
+                .as_ref()
+                .is_some_and(|next| next.0.to_string().ends_with("-01-01T05:30:00Z"))
         })
         .await;
 }
@@ -39,22 +61,42 @@ pub async fn a_hand_edited_cronjob_is_put_back(shared: &Shared) {
     let world = World::new(shared, "hand-edit").await;
     world.give_key().await;
     world.apply("mparticle", json!({})).await;
-    world.until::<CronJob>("mparticle", "the CronJob is there", |_| true).await;
+    world
+        .until::<CronJob>("mparticle", "the CronJob is there", |_| true)
+        .await;
     let by_hand = json!({"spec": {"schedule": "* * * * *", "concurrencyPolicy": "Allow"}});
     world
         .api::<CronJob>()
-        .patch("mparticle", &PatchParams::default(), &Patch::Merge(&by_hand))
+        .patch(
+            "mparticle",
+            &PatchParams::default(),
+            &Patch::Merge(&by_hand),
+        )
         .await
         .expect("an edit by hand");
     let put_back = |cronjob: &CronJob| {
         schedule(cronjob) == "0 0 1 1 *"
-            && cronjob.spec.as_ref().and_then(|spec| spec.concurrency_policy.as_deref()) == Some("Forbid")
+            && cronjob
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.concurrency_policy.as_deref())
+                == Some("Forbid")
     };
-    world.until::<CronJob>("mparticle", "the edit is undone", put_back).await;
+    world
+        .until::<CronJob>("mparticle", "the edit is undone", put_back)
+        .await;
 
-    world.api::<CronJob>().delete("mparticle", &DeleteParams::default()).await.expect("a deletion by hand");
+    world
+        .api::<CronJob>()
+        .delete("mparticle", &DeleteParams::default())
+        .await
+        .expect("a deletion by hand");
     eventually("the CronJob is made again", async || {
-        let cronjob = world.api::<CronJob>().get_opt("mparticle").await.expect("a get");
+        let cronjob = world
+            .api::<CronJob>()
+            .get_opt("mparticle")
+            .await
+            .expect("a get");
         cronjob.is_some_and(|cronjob| cronjob.metadata.deletion_timestamp.is_none())
     })
     .await;
@@ -69,7 +111,9 @@ pub async fn deleting_the_forwarder_removes_cronjob_jobs_and_pods(shared: &Share
     kubectl(&["delete", "ef", "mparticle", "--namespace", &world.namespace]).await;
     gone(&world.api::<EventForwarder>(), "mparticle").await;
     eventually("CronJob, Jobs and pods are gone", async || {
-        world.none_left::<CronJob>().await && world.none_left::<Job>().await && world.none_left::<Pod>().await
+        world.none_left::<CronJob>().await
+            && world.none_left::<Job>().await
+            && world.none_left::<Pod>().await
     })
     .await;
 }
@@ -77,31 +121,50 @@ pub async fn deleting_the_forwarder_removes_cronjob_jobs_and_pods(shared: &Share
 pub async fn a_cronjob_of_the_users_own_is_left_alone(shared: &Shared) {
     let world = World::new(shared, "taken").await;
     world.give_key().await;
-    apply_json(&world.client, json!({
-        "apiVersion": "batch/v1", "kind": "CronJob",
-        "metadata": {"name": "mparticle", "namespace": world.namespace},
-        "spec": {
-            "schedule": "0 0 2 2 *",
-            "jobTemplate": {"spec": {"template": {"spec": {
-                "restartPolicy": "Never",
-                "containers": [{"name": "own", "image": "example.invalid/own"}],
-            }}}},
-        },
-    }))
+    apply_json(
+        &world.client,
+        json!({
+            "apiVersion": "batch/v1", "kind": "CronJob",
+            "metadata": {"name": "mparticle", "namespace": world.namespace},
+            "spec": {
+                "schedule": "0 0 2 2 *",
+                "jobTemplate": {"spec": {"template": {"spec": {
+                    "restartPolicy": "Never",
+                    "containers": [{"name": "own", "image": "example.invalid/own"}],
+                }}}},
+            },
+        }),
+    )
     .await;
     world.apply("mparticle", json!({})).await;
     let status = world
-        .status_until("mparticle", "the condition says so", |status| condition(status, "Scheduled").1 == "NameTaken")
+        .status_until("mparticle", "the condition says so", |status| {
+            condition(status, "Scheduled").1 == "NameTaken"
+        })
         .await;
-    assert!(condition(&status, "Scheduled").2.contains("CronJob mparticle"), "{status:#?}");
-    let own = world.api::<CronJob>().get("mparticle").await.expect("the user's CronJob");
+    assert!(
+        condition(&status, "Scheduled")
+            .2
+            .contains("CronJob mparticle"),
+        "{status:#?}"
+    );
+    let own = world
+        .api::<CronJob>()
+        .get("mparticle")
+        .await
+        .expect("the user's CronJob");
     assert_eq!(schedule(&own), "0 0 2 2 *");
 }
 
 pub async fn at_rest_nothing_is_written(shared: &Shared) {
     let world = World::new(shared, "at-rest").await;
     world.give_key().await;
-    world.apply("mparticle", json!({"job": {"resources": {"requests": {"cpu": "0.05", "memory": "0.1Gi"}}}})).await;
+    world
+        .apply(
+            "mparticle",
+            json!({"job": {"resources": {"requests": {"cpu": "0.05", "memory": "0.1Gi"}}}}),
+        )
+        .await;
     world
         .status_until("mparticle", "ready, with a depth", |status| {
             condition(status, "Ready").0 == "True" && status.queue.is_some()
@@ -109,8 +172,18 @@ pub async fn at_rest_nothing_is_written(shared: &Shared) {
         .await;
     let versions = || async {
         (
-            world.api::<EventForwarder>().get("mparticle").await.expect("a get").resource_version(),
-            world.api::<CronJob>().get("mparticle").await.expect("a get").resource_version(),
+            world
+                .api::<EventForwarder>()
+                .get("mparticle")
+                .await
+                .expect("a get")
+                .resource_version(),
+            world
+                .api::<CronJob>()
+                .get("mparticle")
+                .await
+                .expect("a get")
+                .resource_version(),
         )
     };
     let before = versions().await;
@@ -119,7 +192,11 @@ pub async fn at_rest_nothing_is_written(shared: &Shared) {
         let touched = json!({"metadata": {"labels": {"touched": round.to_string()}}});
         world
             .api::<CronJob>()
-            .patch("mparticle", &PatchParams::default(), &Patch::Merge(&touched))
+            .patch(
+                "mparticle",
+                &PatchParams::default(),
+                &Patch::Merge(&touched),
+            )
             .await
             .expect("a label");
     }
@@ -127,7 +204,10 @@ pub async fn at_rest_nothing_is_written(shared: &Shared) {
     // Five polls of the depth, at two seconds each.
     tokio::time::sleep(std::time::Duration::from_secs(11)).await;
     assert_eq!(versions().await, after_labels);
-    assert_eq!(before.0, after_labels.0, "the forwarder's status was not written again");
+    assert_eq!(
+        before.0, after_labels.0,
+        "the forwarder's status was not written again"
+    );
 }
 
 pub async fn a_long_name_gets_a_cronjob_all_the_same(shared: &Shared) {
@@ -137,15 +217,32 @@ pub async fn a_long_name_gets_a_cronjob_all_the_same(shared: &Shared) {
     assert_eq!(name.len(), 63);
     world.apply(name, json!({})).await;
     let status = world
-        .status_until(name, "it is scheduled", |status| condition(status, "Scheduled").0 == "True")
+        .status_until(name, "it is scheduled", |status| {
+            condition(status, "Scheduled").0 == "True"
+        })
         .await;
     let message = condition(&status, "Scheduled").2;
-    let cronjob = message.split_whitespace().nth(1).expect("the CronJob's name").to_owned();
+    let cronjob = message
+        .split_whitespace()
+        .nth(1)
+        .expect("the CronJob's name")
+        .to_owned();
     assert!(cronjob.len() <= 52, "{cronjob}");
-    kubectl(&["create", "job", "now", "--namespace", &world.namespace, &format!("--from=cronjob/{cronjob}")]).await;
+    kubectl(&[
+        "create",
+        "job",
+        "now",
+        "--namespace",
+        &world.namespace,
+        &format!("--from=cronjob/{cronjob}"),
+    ])
+    .await;
     world
         .status_until(name, "its run is followed", |status| {
-            status.last_run.as_ref().is_some_and(|run| run.job_name == "now" && run.finished_at.is_some())
+            status
+                .last_run
+                .as_ref()
+                .is_some_and(|run| run.job_name == "now" && run.finished_at.is_some())
         })
         .await;
 }

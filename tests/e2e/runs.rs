@@ -6,7 +6,9 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::world::{Shared, World, condition, eventually, jobs, kubectl, samples};
+use crate::world::{
+    Shared, World, condition, eventually, jobs, kubectl, recent_kiloseconds, sample,
+};
 
 /// Ada's session and screens, her custom events, every commerce action, and Grace's Android
 /// life cycle.
@@ -24,19 +26,34 @@ const SKIPPED: u64 = 7;
 
 pub async fn a_scheduled_run_forwards_every_sample_event_and_empties_the_queue(shared: &Shared) {
     let world = World::new(shared, "scheduled").await;
-    let bodies = BATCHES.map(|name| std::fs::read_to_string(samples().join(name)).expect(name));
+    let kiloseconds = recent_kiloseconds();
+    let bodies = BATCHES.map(sample);
     world.queue.send(&bodies).await.expect("sending");
     world.give_key().await;
-    world.apply("mparticle", json!({"schedule": "* * * * *"})).await;
+    world
+        .apply("mparticle", json!({"schedule": "* * * * *"}))
+        .await;
 
     let status = world
-        .status_until("mparticle", "a scheduled run drained the queue and its depth is seen", |status| {
-            let run = status.last_run.as_ref();
-            run.is_some_and(|run| run.outcome == "Drained")
-                && status.queue.as_ref().is_some_and(|queue| queue.visible == 0 && queue.in_flight == 0)
-        })
+        .status_until(
+            "mparticle",
+            "a scheduled run drained the queue and its depth is seen",
+            |status| {
+                let run = status.last_run.as_ref();
+                run.is_some_and(|run| run.outcome == "Drained")
+                    && status
+                        .queue
+                        .as_ref()
+                        .is_some_and(|queue| queue.visible == 0 && queue.in_flight == 0)
+            },
+        )
         .await;
-    let first = jobs(&world).await.iter().filter_map(|job| job.metadata.name.clone()).min().expect("a job");
+    let first = jobs(&world)
+        .await
+        .iter()
+        .filter_map(|job| job.metadata.name.clone())
+        .min()
+        .expect("a job");
     assert!(first.starts_with("mparticle-"), "{first}");
     assert_eq!(condition(&status, "Ready").0, "True", "{status:#?}");
     assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained");
@@ -53,20 +70,35 @@ pub async fn a_scheduled_run_forwards_every_sample_event_and_empties_the_queue(s
     let home = find(&events, "Screen View", "screen_name", "Home");
     assert_eq!(home["email"], "ada@example.com");
     assert_eq!(home.get("userId"), None, "one key names the user");
-    assert_eq!(home["createdAt"], 1_764_057_601);
+    assert_eq!(home["createdAt"], kiloseconds * 1000 + 601);
     assert_eq!(home["dataFields"]["referrer"], "push");
     assert_eq!(home["dataFields"]["items"], "12", "text stays text");
     let main = find(&events, "Screen View", "screen_name", "MainActivity");
-    assert_eq!(main["email"], "grace.hopper@example.com", "emails are lowered");
+    assert_eq!(
+        main["email"], "grace.hopper@example.com",
+        "emails are lowered"
+    );
 
     let mut names = BTreeMap::<&str, u32>::new();
     for event in &events {
-        *names.entry(event.event["eventName"].as_str().unwrap_or_default()).or_default() += 1;
+        *names
+            .entry(event.event["eventName"].as_str().unwrap_or_default())
+            .or_default() += 1;
     }
-    for (name, count) in [("Session Start", 1), ("Session End", 1), ("Screen View", 3), ("First Run", 1), ("Uninstall", 1)] {
+    for (name, count) in [
+        ("Session Start", 1),
+        ("Session End", 1),
+        ("Screen View", 3),
+        ("First Run", 1),
+        ("Uninstall", 1),
+    ] {
         assert_eq!(names.get(name), Some(&count), "{names:?}");
     }
-    assert!(!names.contains_key("Quiz Completed") && !names.keys().any(|name| name.contains("Purchase")), "{names:?}");
+    assert!(
+        !names.contains_key("Quiz Completed")
+            && !names.keys().any(|name| name.contains("Purchase")),
+        "{names:?}"
+    );
 
     the_columns_say_the_same(&world).await;
 }
@@ -74,10 +106,26 @@ pub async fn a_scheduled_run_forwards_every_sample_event_and_empties_the_queue(s
 async fn the_columns_say_the_same(world: &World) {
     let table = kubectl(&["get", "ef", "--namespace", &world.namespace]).await;
     let mut lines = table.lines();
-    let header: Vec<_> = lines.next().expect("a header").split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
+    let header: Vec<_> = lines
+        .next()
+        .expect("a header")
+        .split("  ")
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+        .collect();
     assert_eq!(
         header,
-        ["NAME", "SCHEDULE", "READY", "DEPTH", "DEAD", "LAST RUN", "OUTCOME", "FORWARDED", "AGE"]
+        [
+            "NAME",
+            "SCHEDULE",
+            "READY",
+            "DEPTH",
+            "DEAD",
+            "LAST RUN",
+            "OUTCOME",
+            "FORWARDED",
+            "AGE"
+        ]
     );
     let row = lines.next().expect("a row");
     for word in ["mparticle", "* * * * *", "True"] {
@@ -104,7 +152,7 @@ fn find<'a>(
 
 pub async fn the_report_of_a_run_started_by_hand_is_in_status(shared: &Shared) {
     let world = World::new(shared, "by-hand").await;
-    let bodies = BATCHES.map(|name| std::fs::read_to_string(samples().join(name)).expect(name));
+    let bodies = BATCHES.map(sample);
     world.queue.send(&bodies).await.expect("sending");
     world.give_key().await;
     world.apply("mparticle", json!({})).await;
@@ -112,55 +160,142 @@ pub async fn the_report_of_a_run_started_by_hand_is_in_status(shared: &Shared) {
     let run = status.last_run.expect("a run");
     assert_eq!(run.outcome, "Drained", "{run:#?}");
     assert_eq!((run.messages.received, run.messages.deleted), (4, 4));
-    assert_eq!((run.events.forwarded, run.events.skipped, run.events.rejected), (FORWARDED, SKIPPED, 0));
+    assert_eq!(
+        (
+            run.events.forwarded,
+            run.events.skipped,
+            run.events.rejected
+        ),
+        (FORWARDED, SKIPPED, 0)
+    );
     assert_eq!(run.requests.iterable, 1);
+}
+
+pub async fn an_annotation_starts_a_run_now_and_once(shared: &Shared) {
+    let world = World::new(shared, "run-now").await;
+    world.give_key().await;
+    world.apply("mparticle", json!({})).await;
+    world
+        .until::<CronJob>("mparticle", "a CronJob is there", |_| true)
+        .await;
+    let ask = async |value: &str| {
+        let annotation = format!("eventforwarder.io/run-now={value}");
+        kubectl(&[
+            "annotate",
+            "ef",
+            "mparticle",
+            "--namespace",
+            &world.namespace,
+            "--overwrite",
+            &annotation,
+        ])
+        .await;
+        world
+            .status_until(
+                "mparticle",
+                "the run that was asked for has ended",
+                |status| {
+                    status.last_run_request.as_deref() == Some(value)
+                        && status.active == 0
+                        && status
+                            .last_run
+                            .as_ref()
+                            .is_some_and(|run| run.finished_at.is_some())
+                },
+            )
+            .await
+    };
+    ask("first").await;
+    assert_eq!(
+        ask("first").await.totals.runs,
+        1,
+        "the same value asks for no second run"
+    );
+    world
+        .status_until("mparticle", "the second run is counted", |status| {
+            status.totals.runs <= 2
+        })
+        .await;
+    ask("second").await;
+    eventually("two Jobs", async || jobs(&world).await.len() == 2).await;
 }
 
 pub async fn a_batch_that_can_not_be_parsed_is_left_for_the_redrive_policy(shared: &Shared) {
     let world = World::new(shared, "unreadable-batch").await;
-    let truncated = std::fs::read_to_string(samples().join("33-body-truncated.txt")).expect("a sample");
+    let truncated = sample("33-body-truncated.txt");
     world.queue.send(&[truncated]).await.expect("sending");
     world.give_key().await;
     world.apply("mparticle", json!({})).await;
     let status = world.run_now("mparticle", "now").await;
     let run = status.last_run.expect("a run");
-    assert_eq!((run.messages.received >= 1, run.messages.deleted), (true, 0), "{run:#?}");
+    assert_eq!(
+        (run.messages.received >= 1, run.messages.deleted),
+        (true, 0),
+        "{run:#?}"
+    );
     assert!(!run.reasons.is_empty(), "the reason is counted: {run:#?}");
     let depth = world.queue.depth().await.expect("depth");
     let dead = world.queue.dlq_depth().await.expect("depth");
-    assert_eq!(depth.visible + depth.in_flight + dead.visible, 1, "the message is still there");
+    assert_eq!(
+        depth.visible + depth.in_flight + dead.visible,
+        1,
+        "the message is still there"
+    );
     assert!(world.iterable.handle.events().is_empty());
 }
 
 pub async fn suspend_stops_runs_and_resuming_starts_them_again(shared: &Shared) {
     let world = World::new(shared, "suspend").await;
     world.give_key().await;
-    world.apply("mparticle", json!({"schedule": "* * * * *", "suspend": true})).await;
+    world
+        .apply(
+            "mparticle",
+            json!({"schedule": "* * * * *", "suspend": true}),
+        )
+        .await;
     world
         .until::<CronJob>("mparticle", "the CronJob is suspended", |cronjob| {
             cronjob.spec.as_ref().and_then(|spec| spec.suspend) == Some(true)
         })
         .await;
     let status = world
-        .status_until("mparticle", "the condition says so", |status| condition(status, "Scheduled").1 == "Suspended")
+        .status_until("mparticle", "the condition says so", |status| {
+            condition(status, "Scheduled").1 == "Suspended"
+        })
         .await;
     assert_eq!(status.next_run_time, None);
     // A second forwarder of the same schedule shows that its time has come.
-    world.apply("witness", json!({"schedule": "* * * * *"})).await;
+    world
+        .apply("witness", json!({"schedule": "* * * * *"}))
+        .await;
     let runs_of = async |name: &str| {
-        jobs(&world).await.iter().filter(|job| job.name_any().starts_with(name)).count()
+        jobs(&world)
+            .await
+            .iter()
+            .filter(|job| job.name_any().starts_with(name))
+            .count()
     };
     eventually("the witness runs", async || runs_of("witness").await > 0).await;
     assert_eq!(runs_of("mparticle").await, 0, "no run while suspended");
 
-    world.apply("mparticle", json!({"schedule": "* * * * *", "suspend": false})).await;
-    eventually("a run after resuming", async || runs_of("mparticle").await > 0).await;
+    world
+        .apply(
+            "mparticle",
+            json!({"schedule": "* * * * *", "suspend": false}),
+        )
+        .await;
+    eventually("a run after resuming", async || {
+        runs_of("mparticle").await > 0
+    })
+    .await;
 }
 
 pub async fn a_refused_key_is_a_condition_and_deletes_nothing(shared: &Shared) {
     let world = World::new(shared, "refused-key").await;
-    world.secret("iterable", &[("api-key", "not-the-key")]).await;
-    let body = std::fs::read_to_string(samples().join(BATCHES[0])).expect("a sample");
+    world
+        .secret("iterable", &[("api-key", "not-the-key")])
+        .await;
+    let body = sample(BATCHES[0]);
     world.queue.send(&[body]).await.expect("sending");
     world.apply("mparticle", json!({})).await;
     let status = world.run_now("mparticle", "now").await;
@@ -168,15 +303,25 @@ pub async fn a_refused_key_is_a_condition_and_deletes_nothing(shared: &Shared) {
     assert_eq!((verdict, reason), ("False", "KeyRefused"), "{message}");
     assert_eq!(condition(&status, "Ready").1, "KeyRefused");
     let depth = world.queue.depth().await.expect("depth");
-    assert_eq!(depth.visible + depth.in_flight, 1, "the message is still there");
+    assert_eq!(
+        depth.visible + depth.in_flight,
+        1,
+        "the message is still there"
+    );
     world
         .until::<Job>("now", "the Job failed", |job| {
-            job.status.as_ref().is_some_and(|status| status.failed == Some(1))
+            job.status
+                .as_ref()
+                .is_some_and(|status| status.failed == Some(1))
         })
         .await;
 
     // The key is read at the start of each run: with the right one, the next run succeeds.
     world.give_key().await;
     let status = world.run_now("mparticle", "again").await;
-    assert_eq!(condition(&status, "LastRunSucceeded").0, "True", "{status:#?}");
+    assert_eq!(
+        condition(&status, "LastRunSucceeded").0,
+        "True",
+        "{status:#?}"
+    );
 }

@@ -15,15 +15,39 @@ pub async fn uninstalling_keeps_the_definition_and_the_resources(shared: &Shared
     world.give_key().await;
     world.apply("mparticle", json!({})).await;
     world
-        .status_until("mparticle", "ready", |status| condition(status, "Ready").0 == "True")
+        .status_until("mparticle", "ready", |status| {
+            condition(status, "Ready").0 == "True"
+        })
         .await;
     shared.alone().await;
-    helm(&["uninstall", "event-forwarder", "--namespace", SYSTEM, "--wait"]).await;
-    gone(&Api::<Deployment>::namespaced(world.client.clone(), SYSTEM), "event-forwarder").await;
+    helm(&[
+        "uninstall",
+        "event-forwarder",
+        "--namespace",
+        SYSTEM,
+        "--wait",
+    ])
+    .await;
+    gone(
+        &Api::<Deployment>::namespaced(world.client.clone(), SYSTEM),
+        "event-forwarder",
+    )
+    .await;
 
     let definitions = Api::<CustomResourceDefinition>::all(world.client.clone());
-    definitions.get("eventforwarders.eventforwarder.io").await.expect("the definition is kept");
-    world.api::<EventForwarder>().get("mparticle").await.expect("the forwarder is kept");
+    definitions
+        .get("eventforwarders.eventforwarder.io")
+        .await
+        .expect("the definition is kept");
+    world
+        .api::<EventForwarder>()
+        .get("mparticle")
+        .await
+        .expect("the forwarder is kept");
     // Runs go on without the operator: the CronJob is Kubernetes' own.
-    world.api::<CronJob>().get("mparticle").await.expect("the CronJob is kept");
+    world
+        .api::<CronJob>()
+        .get("mparticle")
+        .await
+        .expect("the CronJob is kept");
 }

@@ -5,8 +5,7 @@ use std::{
     env,
     fmt::Debug,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::Path,
     time::Duration,
 };
 
@@ -63,11 +62,18 @@ impl Shared {
         // The AWS and Kubernetes clients of this process, like those of the product.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let host: IpAddr = env::var("EVENT_FORWARDER_HOST_IP")
-            .map_err(|_| "EVENT_FORWARDER_HOST_IP is not set: eval \"$(tests/cluster/cluster env)\"")?
+            .map_err(
+                |_| "EVENT_FORWARDER_HOST_IP is not set: eval \"$(tests/cluster/cluster env)\"",
+            )?
             .parse()?;
         let client = Client::try_default().await?;
         let sqs = SqsServer::start(Kind::Moto, SocketAddr::new(host, 0)).await?;
-        let shared = Self { client, sqs, host, others: watch::Sender::new(0) };
+        let shared = Self {
+            client,
+            sqs,
+            host,
+            others: watch::Sender::new(0),
+        };
         shared.install().await?;
         Ok(shared)
     }
@@ -75,13 +81,24 @@ impl Shared {
     async fn install(&self) -> Result<(), AnyError> {
         let image = env::var("EVENT_FORWARDER_IMAGE")
             .map_err(|_| "EVENT_FORWARDER_IMAGE is not set: build and import the image first")?;
-        let (repository, tag) = image.rsplit_once(':').ok_or("EVENT_FORWARDER_IMAGE needs a tag")?;
+        let (repository, tag) = image
+            .rsplit_once(':')
+            .ok_or("EVENT_FORWARDER_IMAGE needs a tag")?;
         helm(&[
-            "upgrade", "--install", "event-forwarder", &chart(),
-            "--namespace", SYSTEM, "--create-namespace",
-            "--set", &format!("image.repository={repository}"),
-            "--set", &format!("image.tag={tag}"),
-            "--wait", "--timeout", "120s",
+            "upgrade",
+            "--install",
+            "event-forwarder",
+            &chart(),
+            "--namespace",
+            SYSTEM,
+            "--create-namespace",
+            "--set",
+            &format!("image.repository={repository}"),
+            "--set",
+            &format!("image.tag={tag}"),
+            "--wait",
+            "--timeout",
+            "120s",
         ])
         .await;
         Ok(())
@@ -95,7 +112,11 @@ impl Shared {
 
     /// Returns once only the caller's own turn is left.
     pub async fn alone(&self) {
-        let _ = self.others.subscribe().wait_for(|others| *others <= 1).await;
+        let _ = self
+            .others
+            .subscribe()
+            .wait_for(|others| *others <= 1)
+            .await;
     }
 }
 
@@ -114,8 +135,16 @@ impl World {
     pub async fn new(shared: &Shared, name: &str) -> Self {
         let namespace = format!("e2e-{name}");
         let namespaces = Api::<Namespace>::all(shared.client.clone());
-        if namespaces.get_opt(&namespace).await.expect("the namespace").is_some() {
-            namespaces.delete(&namespace, &DeleteParams::default()).await.expect("deleting the namespace");
+        if namespaces
+            .get_opt(&namespace)
+            .await
+            .expect("the namespace")
+            .is_some()
+        {
+            namespaces
+                .delete(&namespace, &DeleteParams::default())
+                .await
+                .expect("deleting the namespace");
             gone(&namespaces, &namespace).await;
         }
         apply_json(&shared.client, json!({
@@ -130,7 +159,11 @@ impl World {
         })
         .await
         .expect("a stand-in for Iterable");
-        let queue = shared.sqs.create_queue_with_dlq(name, Attributes::default()).await.expect("a queue");
+        let queue = shared
+            .sqs
+            .create_queue_with_dlq(name, Attributes::default())
+            .await
+            .expect("a queue");
         let world = Self {
             namespace,
             client: shared.client.clone(),
@@ -138,19 +171,32 @@ impl World {
             iterable,
             endpoint: shared.sqs.endpoint(),
         };
-        world.secret("aws", &[("accessKeyId", "AKIAEXAMPLE"), ("secretAccessKey", AWS_SECRET)]).await;
+        world
+            .secret(
+                "aws",
+                &[
+                    ("accessKeyId", "AKIAEXAMPLE"),
+                    ("secretAccessKey", AWS_SECRET),
+                ],
+            )
+            .await;
         world
     }
 
     /// Creates or replaces a Secret.
     pub async fn secret(&self, name: &str, entries: &[(&str, &str)]) {
-        let data: serde_json::Map<_, _> =
-            entries.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
-        apply_json(&self.client, json!({
-            "apiVersion": "v1", "kind": "Secret",
-            "metadata": {"name": name, "namespace": self.namespace},
-            "stringData": data,
-        }))
+        let data: serde_json::Map<_, _> = entries
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), json!(value)))
+            .collect();
+        apply_json(
+            &self.client,
+            json!({
+                "apiVersion": "v1", "kind": "Secret",
+                "metadata": {"name": name, "namespace": self.namespace},
+                "stringData": data,
+            }),
+        )
         .await;
     }
 
@@ -187,7 +233,9 @@ impl World {
 
     /// Applies a forwarder with `kubectl`, as a user would.
     pub async fn apply(&self, name: &str, spec: Value) {
-        kubectl_apply(&self.manifest(name, spec)).await.expect("kubectl apply");
+        kubectl_apply(&self.manifest(name, spec))
+            .await
+            .expect("kubectl apply");
     }
 
     /// The objects of one kind in this test's namespace.
@@ -200,31 +248,35 @@ impl World {
     }
 
     /// Waits until the forwarder's status satisfies `met`.
-    #[track_caller]
-    pub fn status_until<'a>(
-        &'a self,
-        name: &'a str,
-        what: &'a str,
-        met: impl Fn(&EventForwarderStatus) -> bool + Send + 'a,
-    ) -> impl Future<Output = EventForwarderStatus> + Send + 'a {
-        async move {
-            let met = |forwarder: &EventForwarder| forwarder.status.as_ref().is_some_and(&met);
-            let forwarder = self.until::<EventForwarder>(name, what, met).await;
-            forwarder.status.unwrap_or_default()
-        }
+    pub async fn status_until(
+        &self,
+        name: &str,
+        what: &str,
+        met: impl Fn(&EventForwarderStatus) -> bool,
+    ) -> EventForwarderStatus {
+        let met = |forwarder: &EventForwarder| forwarder.status.as_ref().is_some_and(&met);
+        let forwarder = self.until::<EventForwarder>(name, what, met).await;
+        forwarder.status.unwrap_or_default()
     }
 
     /// Waits until the object satisfies `met`.
     pub async fn until<K>(&self, name: &str, what: &str, met: impl Fn(&K) -> bool) -> K
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
-            + Clone + DeserializeOwned + Debug + Send + 'static,
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + 'static,
         K::DynamicType: Default,
     {
         let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let mut last = None;
         let wait = async {
-            let mut objects = watcher(self.api::<K>(), only).default_backoff().applied_objects().boxed();
+            let mut objects = watcher(self.api::<K>(), only)
+                .default_backoff()
+                .applied_objects()
+                .boxed();
             while let Some(object) = objects.try_next().await.expect("a watch") {
                 if met(&object) {
                     return object;
@@ -245,10 +297,22 @@ impl World {
 
     /// Starts a run now, as `kubectl create job --from` does, and waits for its end.
     pub async fn run_now(&self, name: &str, job: &str) -> EventForwarderStatus {
-        self.until::<CronJob>(name, "a CronJob is there", |_| true).await;
-        kubectl(&["create", "job", job, "--namespace", &self.namespace, &format!("--from=cronjob/{name}")]).await;
+        self.until::<CronJob>(name, "a CronJob is there", |_| true)
+            .await;
+        kubectl(&[
+            "create",
+            "job",
+            job,
+            "--namespace",
+            &self.namespace,
+            &format!("--from=cronjob/{name}"),
+        ])
+        .await;
         self.status_until(name, "the run has ended", |status| {
-            status.last_run.as_ref().is_some_and(|run| run.job_name == job && run.finished_at.is_some())
+            status
+                .last_run
+                .as_ref()
+                .is_some_and(|run| run.job_name == job && run.finished_at.is_some())
         })
         .await
     }
@@ -260,16 +324,38 @@ impl World {
         K::DynamicType: Default,
     {
         let ours = ListParams::default().labels("app.kubernetes.io/managed-by=event-forwarder");
-        self.api::<K>().list_metadata(&ours).await.expect("a list").items.is_empty()
+        self.api::<K>()
+            .list_metadata(&ours)
+            .await
+            .expect("a list")
+            .items
+            .is_empty()
     }
 
     /// What a person would look at when a test fails: events, pods and their logs.
     async fn story(&self) -> String {
-        let mut story = kubectl(&["get", "events,jobs,pods", "--namespace", &self.namespace, "-o", "wide"]).await;
+        let mut story = kubectl(&[
+            "get",
+            "events,jobs,pods",
+            "--namespace",
+            &self.namespace,
+            "-o",
+            "wide",
+        ])
+        .await;
         let pods = self.api::<Pod>();
-        for pod in pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default() {
+        for pod in pods
+            .list(&ListParams::default())
+            .await
+            .map(|list| list.items)
+            .unwrap_or_default()
+        {
             let log = pods.logs(&pod.name_any(), &LogParams::default()).await;
-            story.push_str(&format!("\n--- log of {}\n{}", pod.name_any(), log.unwrap_or_default()));
+            story.push_str(&format!(
+                "\n--- log of {}\n{}",
+                pod.name_any(),
+                log.unwrap_or_default()
+            ));
         }
         story
     }
@@ -281,7 +367,9 @@ pub fn condition<'a>(status: &'a EventForwarderStatus, type_: &str) -> (&'a str,
         .conditions
         .iter()
         .find(|condition| condition.type_ == type_)
-        .map_or(("", "", ""), |found| (&found.status, &found.reason, &found.message))
+        .map_or(("", "", ""), |found| {
+            (&found.status, &found.reason, &found.message)
+        })
 }
 
 /// Waits until `met`, asked again and again.
@@ -313,7 +401,9 @@ pub async fn apply_json(client: &Client, object: Value) {
     let object: kube::api::DynamicObject = serde_json::from_value(object).expect("an object");
     let types = object.types.clone().expect("a kind");
     let gvk = kube::core::GroupVersionKind::try_from(types).expect("a kind");
-    let (resource, _) = kube::discovery::pinned_kind(client, &gvk).await.expect("a known kind");
+    let (resource, _) = kube::discovery::pinned_kind(client, &gvk)
+        .await
+        .expect("a known kind");
     let api: Api<kube::api::DynamicObject> = match object.namespace() {
         Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
@@ -328,7 +418,13 @@ pub async fn apply_json(client: &Client, object: Value) {
 pub async fn kubectl_apply(manifest: &Value) -> Result<String, String> {
     let file = env::temp_dir().join(format!("event-forwarder-e2e-{}.json", uuid()));
     std::fs::write(&file, manifest.to_string()).expect("a file");
-    let output = Command::new("kubectl").arg("apply").arg("-f").arg(&file).output().await.expect("kubectl");
+    let output = Command::new("kubectl")
+        .arg("apply")
+        .arg("-f")
+        .arg(&file)
+        .output()
+        .await
+        .expect("kubectl");
     let _ = std::fs::remove_file(&file);
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
@@ -340,7 +436,11 @@ pub async fn kubectl_apply(manifest: &Value) -> Result<String, String> {
 fn uuid() -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// Runs kubectl; yields what it printed.
@@ -373,9 +473,17 @@ pub fn chart() -> String {
     root().join("charts/event-forwarder").display().to_string()
 }
 
-/// The sample batches.
-pub fn samples() -> PathBuf {
-    root().join("tests/samples")
+/// A sample body, with the times in it moved from 2025-11-25T08:00:00Z, a multiple of 1,000 s, to
+/// the last such multiple before now: an event that is a year old would be taken for one of a
+/// broken clock.
+pub fn sample(name: &str) -> String {
+    let body = std::fs::read_to_string(root().join("tests/samples").join(name)).expect(name);
+    body.replace("1764057", &recent_kiloseconds().to_string())
+}
+
+/// The thousands of seconds since 1970 that [`sample`] puts in place of 1764057.
+pub fn recent_kiloseconds() -> i64 {
+    jiff::Timestamp::now().as_second() / 1000
 }
 
 fn root() -> &'static Path {
@@ -396,6 +504,10 @@ fn merge(base: &mut Value, over: Value) {
 
 /// Jobs of this test's forwarder.
 pub async fn jobs(world: &World) -> Vec<Job> {
-    world.api::<Job>().list(&ListParams::default()).await.expect("jobs").items
+    world
+        .api::<Job>()
+        .list(&ListParams::default())
+        .await
+        .expect("jobs")
+        .items
 }
-

@@ -82,8 +82,9 @@ fn a_run_has_no_token_and_meets_the_restricted_pod_security_level() {
 
 #[test]
 fn the_run_reads_the_forwarder_that_was_declared() {
-    let cronjob =
-        built(json!({"drain": {"maxDuration": "20m"}, "job": {"priorityClassName": "low"}}));
+    let cronjob = built(
+        json!({"drain": {"maxDuration": "20m"}, "job": {"priorityClassName": "low", "terminationGracePeriodSeconds": 90}}),
+    );
     let template = &cronjob["spec"]["jobTemplate"]["spec"]["template"]["metadata"];
     let text = template["annotations"][RESOURCE]
         .as_str()
@@ -153,4 +154,15 @@ fn aws_credentials_are_mounted_only_when_the_forwarder_brings_its_own() {
         args(&with)
     );
     assert!(!args(&built(json!({}))).contains("--aws-credentials-dir"));
+}
+
+#[test]
+fn rules_in_a_config_map_are_mounted_where_the_run_looks_for_them() {
+    let cronjob = built(json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules"}}}}));
+    let pod = pod(&cronjob);
+    let args = pod["containers"][0]["args"].to_string();
+    assert!(args.contains("--transform=/etc/event-forwarder-mapping/transform.jq"), "{args}");
+    let volumes = pod["volumes"].as_array().expect("volumes");
+    let rules = volumes.iter().find(|volume| volume["name"] == "mapping").expect("the rules' volume");
+    assert_eq!(rules["configMap"]["name"], "rules");
 }

@@ -1,10 +1,11 @@
+use jiff::SignedDuration;
 use serde_json::json;
 
 use super::*;
 use crate::{
     api::{EventCounts, MessageCounts, RequestCounts},
-    controller::observe::End,
-    drain::report::RunReport,
+    controller::{depth::DepthProblem, observe::End, plan::check_mapping},
+    drain::report::{Outcome, RunReport},
     sqs::Depth,
 };
 
@@ -40,6 +41,8 @@ struct World {
     applied: Option<Applied>,
     runs: Vec<Run>,
     report: Option<Report>,
+    pending: Option<Pending>,
+    last_scheduled: Option<&'static str>,
     depth: Option<Reading>,
     now: &'static str,
 }
@@ -52,6 +55,8 @@ impl World {
             applied: Some(Applied::InPlace),
             runs: Vec::new(),
             report: None,
+            pending: None,
+            last_scheduled: None,
             depth: Some(Ok(depth(5, Some(0)))),
             now: NOW,
         }
@@ -59,12 +64,26 @@ impl World {
 
     fn status(&self) -> EventForwarderStatus {
         let plan = Plan::new("mparticle", &self.forwarder.spec);
+        let mapping = check_mapping(&self.forwarder.spec, None);
+        let reports: Vec<_> = unrecorded(self.forwarder.status.as_ref(), &self.runs)
+            .into_iter()
+            .map(|run| {
+                let gone = || Report::Missing {
+                    why: "its pod is gone".to_owned(),
+                };
+                (run, self.report.clone().unwrap_or_else(gone))
+            })
+            .collect();
         let learned = Learned {
             plan: plan.as_ref(),
             secrets: self.secrets.as_ref().map(|()| ()),
+            mapping: mapping.as_ref().copied(),
             applied: self.applied.as_ref(),
             runs: &self.runs,
-            report: self.report.as_ref(),
+            reports: &reports,
+            run_request: None,
+            pending: self.pending.as_ref(),
+            last_scheduled: self.last_scheduled.map(at),
             depth: self.depth.as_ref(),
         };
         next(&self.forwarder, &learned, at(self.now))
@@ -92,6 +111,7 @@ fn run(job_name: &str, end: Option<End>) -> Run {
         job_name: job_name.to_owned(),
         created_at: at("2026-03-01T12:00:00Z"),
         started_at: Some(at("2026-03-01T12:00:01Z")),
+        container_started: true,
         end,
     }
 }
@@ -193,7 +213,10 @@ fn a_suspended_forwarder_is_ready_says_so_and_has_no_next_run() {
 
 #[test]
 fn what_stands_in_the_way_of_the_cronjob_is_a_condition() {
-    let cases: [(serde_json::Value, Option<Applied>, &str); 5] = [
+    let cases: [(serde_json::Value, Option<Applied>, &str); 8] = [
+        (json!({"mapping": {"transform": {"jq": "del(.dataFields"}}}), Some(Applied::InPlace), "InvalidTransform"),
+        (json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules"}}}}), Some(Applied::InPlace), "TransformMissing"),
+        (json!({"mapping": {"eventName": {"screenView": "{no_such_field"}}}), Some(Applied::InPlace), "InvalidMapping"),
         (json!({"schedule": "5-3 * * * *"}), None, "InvalidSchedule"),
         (json!({"timeZone": "Mars/Base"}), None, "InvalidTimeZone"),
         (
@@ -340,6 +363,186 @@ fn a_run_whose_job_was_deleted_by_hand_is_lost() {
 }
 
 #[test]
+fn runs_that_ended_while_the_controller_was_away_are_all_counted_once() {
+    let mut world = World::well();
+    let ends = [
+        "2026-03-01T10:00:09Z",
+        "2026-03-01T11:00:09Z",
+        "2026-03-01T12:00:09Z",
+    ];
+    for (n, end) in ends.iter().enumerate() {
+        let created = at(end)
+            .checked_sub(SignedDuration::from_secs(9))
+            .expect("a time");
+        world.runs.insert(
+            0,
+            Run {
+                created_at: created,
+                started_at: Some(created),
+                ..run(
+                    &format!("mparticle-{n}"),
+                    Some(End {
+                        at: at(end),
+                        failure: None,
+                    }),
+                )
+            },
+        );
+    }
+    world.report = Some(report(Outcome::Drained));
+    let status = world.status();
+    assert_eq!(
+        (
+            status.totals.runs,
+            status.totals.forwarded,
+            status.totals.rejected
+        ),
+        (3, 33, 3)
+    );
+    let names: Vec<_> = status
+        .recent_runs
+        .iter()
+        .map(|run| run.job_name.as_str())
+        .collect();
+    assert_eq!(names, ["mparticle-2", "mparticle-1", "mparticle-0"]);
+    assert_eq!(
+        status.last_run.map(|run| run.job_name).as_deref(),
+        Some("mparticle-2")
+    );
+    assert_eq!(world.then("2026-03-01T12:40:00Z").status().totals.runs, 3);
+}
+
+#[test]
+fn more_jobs_than_status_remembers_are_not_counted_again() {
+    let mut world = World::well();
+    for n in 0..25 {
+        let created = at("2026-03-01T00:00:00Z")
+            .checked_add(SignedDuration::from_mins(n))
+            .expect("a time");
+        let end = created
+            .checked_add(SignedDuration::from_secs(5))
+            .expect("a time");
+        world.runs.insert(
+            0,
+            Run {
+                created_at: created,
+                started_at: Some(created),
+                ..run(
+                    &format!("mparticle-{n}"),
+                    Some(End {
+                        at: end,
+                        failure: None,
+                    }),
+                )
+            },
+        );
+    }
+    world.report = Some(report(Outcome::Drained));
+    assert_eq!(world.status().totals.runs, 25);
+    let world = world.then("2026-03-01T12:40:00Z");
+    let status = world.status();
+    assert_eq!((status.totals.runs, status.recent_runs.len()), (25, 10));
+}
+
+#[test]
+fn a_run_that_waits_too_long_for_its_container_is_told() {
+    let mut world = World::well();
+    world.runs = vec![run("mparticle-1", None)];
+    let why = "pod p: ErrImagePull: not found".to_owned();
+    world.pending = Some(Pending {
+        why: why.clone(),
+        too_long: false,
+    });
+    assert_condition(&world.status(), "Ready", "True", "Ready");
+    world.pending = Some(Pending {
+        why,
+        too_long: true,
+    });
+    let status = world.status();
+    let message = assert_condition(&status, "LastRunSucceeded", "False", "RunPending");
+    assert!(message.contains("ErrImagePull"), "{message}");
+    assert_condition(&status, "Ready", "False", "RunPending");
+}
+
+#[test]
+fn a_run_that_does_not_start_when_announced_is_overdue_until_one_does() {
+    let mut world = World::well();
+    world.last_scheduled = Some("2026-03-01T12:00:00Z");
+    let mut world = world.then("2026-03-01T13:00:30Z");
+    let waits = world.status();
+    assert_condition(&waits, "Scheduled", "True", "CronJobInPlace");
+    assert_eq!(
+        waits.next_run_time,
+        Some(Time(at("2026-03-01T13:00:00Z"))),
+        "it is still the next"
+    );
+
+    world.now = "2026-03-01T13:06:01Z";
+    let late = world.status();
+    let message = assert_condition(&late, "Scheduled", "False", "RunOverdue");
+    assert!(message.contains("2026-03-01T13:00:00Z"), "{message}");
+    assert_eq!(late.next_run_time, Some(Time(at("2026-03-01T14:00:00Z"))));
+
+    let mut world = world.then("2026-03-01T13:20:00Z");
+    assert_condition(&world.status(), "Scheduled", "False", "RunOverdue");
+    world.now = "2026-03-01T14:00:05Z";
+    world.last_scheduled = Some("2026-03-01T14:00:00Z");
+    assert_condition(&world.status(), "Scheduled", "True", "CronJobInPlace");
+}
+
+#[test]
+fn a_changed_schedule_or_a_resumed_one_is_not_overdue_for_what_it_did_not_announce() {
+    let mut world = World::well();
+    world.last_scheduled = Some("2026-02-01T00:00:00Z");
+    world.forwarder = forwarder(json!({"suspend": true}), None);
+    let status = world.then("2026-03-01T13:31:00Z").status();
+    let mut resumed = World::well();
+    resumed.last_scheduled = Some("2026-02-01T00:00:00Z");
+    resumed.forwarder = forwarder(json!({}), Some(status));
+    resumed.now = "2026-03-01T13:31:00Z";
+    assert_condition(&resumed.status(), "Scheduled", "True", "CronJobInPlace");
+}
+
+#[test]
+fn dead_letters_are_told_and_leave_the_forwarder_ready() {
+    let mut world = World::well();
+    assert_condition(&world.status(), "DeadLettersEmpty", "True", "Empty");
+    world.depth = Some(Ok(depth(5, Some(12))));
+    let status = world.status();
+    let message = assert_condition(&status, "DeadLettersEmpty", "False", "DeadLettersPresent");
+    assert!(message.contains("12 messages"), "{message}");
+    assert_condition(&status, "Ready", "True", "Ready");
+    world.depth = Some(Ok(depth(5, None)));
+    assert_condition(
+        &world.status(),
+        "DeadLettersEmpty",
+        "Unknown",
+        "NoDeadLetterQueue",
+    );
+}
+
+#[test]
+fn events_are_for_news_only() {
+    let mut world = World::well().then("2026-03-01T12:31:00Z");
+    let first = world.status().conditions;
+    assert_eq!(
+        news(&[], &first).count(),
+        0,
+        "a new forwarder in good order is no news"
+    );
+    assert_eq!(news(&first, &first).count(), 0);
+    world.depth = Some(Err(DepthProblem {
+        reason: "QueueMissing",
+        message: "no queue".into(),
+    }));
+    let second = world.status().conditions;
+    let types: Vec<_> = news(&first, &second)
+        .map(|condition| condition.type_.as_str())
+        .collect();
+    assert_eq!(types, ["Ready", "QueueReachable"]);
+}
+
+#[test]
 fn times_of_transition_move_only_when_the_verdict_does() {
     let since = |status: &EventForwarderStatus| status.conditions[0].last_transition_time.clone();
     let world = World::well().then("2026-03-01T12:31:00Z");
@@ -358,4 +561,45 @@ fn nothing_new_gives_the_same_status() {
     let first = world.status();
     let second = world.then("2026-03-01T12:45:00Z").status();
     assert_eq!(first, second);
+}
+
+/// The document is the closed list: a reason that it does not hold must not reach a user.
+#[test]
+fn every_reason_is_documented() {
+    let document = include_str!("../../../docs/conditions.md");
+    let source = include_str!("conditions.rs");
+    let words = source.split('"').skip(1).step_by(2);
+    let reasons = words.filter(|word| {
+        word.len() > 4
+            && word.starts_with(|first: char| first.is_ascii_uppercase())
+            && word.chars().all(|letter| letter.is_ascii_alphabetic())
+            && *word != "False"
+            && *word != "Unknown"
+    });
+    let mut seen = 0;
+    for reason in reasons {
+        seen += 1;
+        assert!(document.contains(&format!("| {reason} |")), "{reason} is not documented");
+    }
+    assert!(seen > 20, "only {seen} reasons were found in the source");
+}
+
+#[test]
+fn every_outcome_is_documented_with_its_exit_code() {
+    let document = include_str!("../../../docs/conditions.md");
+    let all = [
+        Outcome::Drained,
+        Outcome::Deadline,
+        Outcome::Interrupted,
+        Outcome::SinkDown,
+        Outcome::KeyRefused,
+        Outcome::QueueDenied,
+        Outcome::BadConfiguration,
+        Outcome::Panicked,
+    ];
+    for outcome in all {
+        let verdict = if runs::succeeded(&outcome.to_string()) { "True" } else { "False" };
+        let row = format!("| {outcome} | {} | {verdict} |", outcome.exit_code());
+        assert!(document.contains(&row), "no row {row}");
+    }
 }

@@ -1,0 +1,41 @@
+{{- define "event-forwarder.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "event-forwarder.fullname" -}}
+{{- $name := include "event-forwarder.name" . }}
+{{- $both := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) }}
+{{- .Values.fullnameOverride | default $both | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* The component keeps runs out: they carry the same name, and may carry the same instance. */}}
+{{- define "event-forwarder.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "event-forwarder.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: controller
+{{- end }}
+
+{{- define "event-forwarder.labels" -}}
+{{ include "event-forwarder.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "event-forwarder.image" -}}
+{{- with .Values.image }}
+{{- if .digest }}
+{{- printf "%s@%s" .repository .digest }}
+{{- else }}
+{{- printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "event-forwarder.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- .Values.serviceAccount.name | default (include "event-forwarder.fullname" .) }}
+{{- else }}
+{{- .Values.serviceAccount.name | default "" | required "serviceAccount.create is false, so serviceAccount.name must name the ServiceAccount to use" }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,119 @@
+//! Any body in: no panic, every event accounted for once, every output one line of JSON with one
+//! user key and an id that Iterable takes, and the same ids from an excerpt.
+//!
+//! `cargo +nightly fuzz run mapping -- -max_len=8192 -max_total_time=600`
+
+#![no_main]
+
+use std::{collections::BTreeSet, sync::LazyLock};
+
+use event_forwarder::{
+    api::{
+        Coerce, ContextGroup, Dates, Dots, EventSelector, MappingSpec, ProjectType, SkipOrForward,
+        SkipOrReject, TransformSpec, WithoutUser,
+    },
+    mapping::{Mapped, Mapper, Source, excerpt},
+};
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+
+static MAPPERS: LazyLock<Vec<Mapper>> = LazyLock::new(|| {
+    let defaults = MappingSpec::default();
+    let mut everything = MappingSpec {
+        events: vec![EventSelector::All],
+        ..MappingSpec::default()
+    };
+    everything.development = SkipOrForward::Forward;
+    everything.alias_requests = SkipOrReject::Reject;
+    everything.identity.without_user = WithoutUser::PlaceholderEmail;
+    everything.data_fields.coerce = Coerce::LikeMParticle;
+    everything.data_fields.dates = Dates::Iterable;
+    everything.data_fields.dots = Dots::Keep;
+    everything.data_fields.milliseconds_field = Some("ms".to_owned());
+    everything.data_fields.context = vec![
+        ContextGroup::Session,
+        ContextGroup::Application,
+        ContextGroup::Device,
+        ContextGroup::Location,
+        ContextGroup::Locale,
+        ContextGroup::Source,
+    ];
+    everything.event_name.screen_view = "{screen_name}".to_owned();
+    let mut ruled = MappingSpec {
+        events: vec![EventSelector::All],
+        ..MappingSpec::default()
+    };
+    ruled.transform = Some(TransformSpec {
+        jq: Some(
+            ".dataFields |= with_entries(select(.value != null)) | .dataFields.type = $event.event_type \
+             | if $batch.mpid == 0 then empty else . end"
+                .to_owned(),
+        ),
+        config_map_key_ref: None,
+    });
+    [
+        (defaults, ProjectType::Email),
+        (everything, ProjectType::Email),
+        (ruled, ProjectType::Hybrid),
+    ]
+    .iter()
+    .map(|(spec, project)| Mapper::new(spec, *project, None).expect("the mapping is usable"))
+    .collect()
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(body) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let sent_at = "2025-11-25T08:00:00Z".parse().ok();
+    for mapper in MAPPERS.iter() {
+        let Ok(mapped) = mapper.map(body, sent_at) else {
+            continue;
+        };
+        let sources = accounted(&mapped);
+        for event in &mapped.events {
+            let json: Value = serde_json::from_str(event.json()).expect("JSON");
+            assert!(!event.json().contains('\n'));
+            assert!(json["email"].is_string() != json["userId"].is_string());
+            let id = event.id();
+            assert_eq!(json["id"], id);
+            assert!((1..=512).contains(&id.len()));
+            assert!(
+                id.bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            );
+            assert!(json["createdAt"].is_null() || json["createdAt"].is_i64());
+            assert!(json["dataFields"].is_object());
+            assert_eq!(json["eventName"], event.event_name());
+        }
+        let again = excerpt(body, &sources).expect("the body is readable");
+        let ids = |mapped: &Mapped| -> Vec<String> {
+            mapped
+                .events
+                .iter()
+                .map(|event| event.id().to_owned())
+                .collect()
+        };
+        match mapper.map(&again, sent_at) {
+            Ok(again) => assert_eq!(ids(&again), ids(&mapped)),
+            // What is no batch stands alone now.
+            Err(error) => assert!(mapped.events.is_empty(), "{error}"),
+        }
+    }
+});
+
+fn accounted(mapped: &Mapped) -> Vec<Source> {
+    let sources: Vec<_> = mapped
+        .events
+        .iter()
+        .map(|event| event.source())
+        .chain(mapped.skipped.iter().map(|skipped| skipped.source))
+        .chain(mapped.rejected.iter().map(|rejected| rejected.source))
+        .collect();
+    assert_eq!(
+        sources.iter().collect::<BTreeSet<_>>().len(),
+        sources.len(),
+        "each event once"
+    );
+    sources
+}

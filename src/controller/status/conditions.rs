@@ -1,0 +1,387 @@
+//! The verdicts on a forwarder: what is so, and where it is not good, what mends it.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::{
+    Learned,
+    runs::{RUNNING, succeeded},
+};
+use crate::{
+    api::{EventForwarder, EventForwarderStatus, QueueDepth},
+    controller::{
+        apply::Applied,
+        depth::{DepthProblem, Reading},
+        observe::SecretProblem,
+        plan::PlanError,
+    },
+    mapping::MapperError,
+};
+
+const READY: &str = "Ready";
+const SECRETS_AVAILABLE: &str = "SecretsAvailable";
+const QUEUE_REACHABLE: &str = "QueueReachable";
+const SCHEDULED: &str = "Scheduled";
+const LAST_RUN_SUCCEEDED: &str = "LastRunSucceeded";
+const DEAD_LETTERS_EMPTY: &str = "DeadLettersEmpty";
+const RUN_OVERDUE: &str = "RunOverdue";
+
+/// A message longer than this is cut: conditions are read in terminals.
+const MAX_MESSAGE_CHARS: usize = 1024;
+/// How late a run may be before someone is told, beyond its own starting deadline.
+const OVERDUE_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+/// A condition before it has its times.
+struct Finding {
+    type_: &'static str,
+    status: &'static str,
+    reason: String,
+    message: String,
+}
+
+impl Finding {
+    fn new(
+        type_: &'static str,
+        status: &'static str,
+        reason: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            type_,
+            status,
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// All conditions of `status`, whose other fields are those to be written.
+pub fn all(
+    forwarder: &EventForwarder,
+    previous: &EventForwarderStatus,
+    status: &EventForwarderStatus,
+    learned: &Learned<'_>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let findings = vec![
+        secrets_available(learned.secrets),
+        queue_reachable(learned.depth),
+        scheduled(forwarder, learned, now),
+        last_run_succeeded(previous, status, learned),
+        dead_letters_empty(status.queue.as_ref()),
+    ];
+    std::iter::once(ready(forwarder, &findings))
+        .chain(findings)
+        .map(|finding| {
+            dated(
+                finding,
+                &previous.conditions,
+                status.observed_generation,
+                now,
+            )
+        })
+        .collect()
+}
+
+/// The Ready condition of a forwarder that this version of the controller can't read.
+pub fn unreadable(error: &str, generation: Option<i64>, now: Timestamp) -> Condition {
+    let message = format!(
+        "this version of the controller can't read the object: {error}. Correct the field, or bring controller and definition to the same version"
+    );
+    dated(
+        Finding::new(READY, "False", "Unreadable", message),
+        &[],
+        generation,
+        now,
+    )
+}
+
+fn secrets_available(secrets: Result<(), &SecretProblem>) -> Finding {
+    let finding =
+        |status, reason, message: String| Finding::new(SECRETS_AVAILABLE, status, reason, message);
+    match secrets {
+        Ok(()) => finding(
+            "True",
+            "Found",
+            "every Secret and key that the spec names is there".to_owned(),
+        ),
+        Err(SecretProblem::Missing { name, mend }) => finding(
+            "False",
+            "SecretMissing",
+            format!(
+                "Secret {name} does not exist; runs are held back until it does. Make it with: {mend}"
+            ),
+        ),
+        Err(SecretProblem::KeyMissing { name, key }) => finding(
+            "False",
+            "SecretKeyMissing",
+            format!(
+                "Secret {name} has no value under the key {key}; runs are held back until it has. Add the key, or name another one in the spec"
+            ),
+        ),
+    }
+}
+
+fn queue_reachable(depth: Option<&Reading>) -> Finding {
+    let finding = |status, reason: &str, message: String| {
+        Finding::new(QUEUE_REACHABLE, status, reason, message)
+    };
+    match depth {
+        None => finding(
+            "Unknown",
+            "NotReadYet",
+            "the queue's depth has not been read yet".to_owned(),
+        ),
+        Some(Ok(_)) => finding("True", "Reachable", "the queue answers".to_owned()),
+        Some(Err(DepthProblem { reason, message })) => finding("False", reason, message.clone()),
+    }
+}
+
+fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) -> Finding {
+    let finding =
+        |status, reason, message: String| Finding::new(SCHEDULED, status, reason, message);
+    let plan = match learned.plan {
+        Ok(plan) => plan,
+        Err(error) => {
+            let reason = match error {
+                PlanError::Schedule { .. } => "InvalidSchedule",
+                PlanError::TimeZone(_) => "InvalidTimeZone",
+            };
+            return finding("False", reason, error.to_string());
+        }
+    };
+    let name = &plan.cronjob_name;
+    match learned.applied {
+        None | Some(Applied::InPlace) => {}
+        Some(Applied::NameTaken { name }) => {
+            return finding(
+                "False",
+                "NameTaken",
+                format!(
+                    "a CronJob {name} stands in this namespace that this forwarder does not own; it is left alone. Rename the forwarder, or delete that CronJob"
+                ),
+            );
+        }
+        Some(Applied::Refused { message }) => {
+            return finding(
+                "False",
+                "CronJobRefused",
+                format!(
+                    "the API server refused CronJob {name}: {message}. Correct the field of the spec that it stems from"
+                ),
+            );
+        }
+    }
+    if forwarder.spec.suspend {
+        return finding("False", "Suspended", "no runs start while spec.suspend is true; messages wait in the queue, no longer than its retention time".to_owned());
+    }
+    if let Err(error) = learned.mapping {
+        return finding(
+            "False",
+            mapping_reason(error),
+            format!("runs are held back, since they could not map any event: {error}"),
+        );
+    }
+    if learned.secrets.is_err() {
+        return finding(
+            "False",
+            "Paused",
+            "runs are held back until the Secrets are there".to_owned(),
+        );
+    }
+    if plan.schedule.next_after(Timestamp::UNIX_EPOCH).is_none() {
+        return finding(
+            "False",
+            "NeverFires",
+            format!(
+                "no date ever matches spec.schedule \"{}\". Correct its day and month",
+                forwarder.spec.schedule
+            ),
+        );
+    }
+    if let Some(message) = overdue(forwarder, name, learned, now) {
+        return finding("False", RUN_OVERDUE, message);
+    }
+    finding(
+        "True",
+        "CronJobInPlace",
+        format!("CronJob {name} starts the runs"),
+    )
+}
+
+fn last_run_succeeded(
+    previous: &EventForwarderStatus,
+    status: &EventForwarderStatus,
+    learned: &Learned<'_>,
+) -> Finding {
+    let finding = |verdict, reason: &str, message: String| {
+        Finding::new(LAST_RUN_SUCCEEDED, verdict, reason, message)
+    };
+    let Some(run) = &status.last_run else {
+        return finding("Unknown", "NoRunYet", "no run has ended yet".to_owned());
+    };
+    if let Some(pending) = learned.pending.filter(|pending| pending.too_long) {
+        return finding(
+            "False",
+            "RunPending",
+            format!(
+                "Job {} has not started its container: {}",
+                run.job_name, pending.why
+            ),
+        );
+    }
+    // A run that is under way says nothing yet: the verdict on the one before it stays.
+    if run.outcome == RUNNING {
+        let before = previous.recent_runs.first().and_then(|_| {
+            previous
+                .conditions
+                .iter()
+                .find(|condition| condition.type_ == LAST_RUN_SUCCEEDED)
+        });
+        return match before {
+            Some(before) if before.status == "True" => {
+                finding("True", &before.reason, before.message.clone())
+            }
+            Some(before) if before.status == "False" => {
+                finding("False", &before.reason, before.message.clone())
+            }
+            _ => finding(
+                "Unknown",
+                "NoRunYet",
+                "the first run is under way".to_owned(),
+            ),
+        };
+    }
+    if succeeded(&run.outcome) {
+        let events = &run.events;
+        let message = format!(
+            "Job {}: {} events forwarded, {} skipped, {} rejected",
+            run.job_name, events.forwarded, events.skipped, events.rejected
+        );
+        return finding("True", &run.outcome, message);
+    }
+    let why = run
+        .message
+        .as_deref()
+        .unwrap_or("the run gave no reason; see its pod's log");
+    finding(
+        "False",
+        &run.outcome,
+        format!("Job {}: {why}", run.job_name),
+    )
+}
+
+fn dead_letters_empty(queue: Option<&QueueDepth>) -> Finding {
+    let finding =
+        |status, reason, message: String| Finding::new(DEAD_LETTERS_EMPTY, status, reason, message);
+    match queue.map(|queue| queue.dead_letters) {
+        None => finding("Unknown", "NotReadYet", "the queue's depth has not been read yet".to_owned()),
+        Some(None) => finding(
+            "Unknown",
+            "NoDeadLetterQueue",
+            "no dead-letter queue is seen, so a message that can never be forwarded is tried until it expires. Give the queue a redrive policy, set spec.queue.deadLetterUrl, or grant sqs:GetQueueAttributes on the dead-letter queue".to_owned(),
+        ),
+        Some(Some(0)) => finding("True", "Empty", "the dead-letter queue is empty".to_owned()),
+        Some(Some(count)) => finding(
+            "False",
+            "DeadLettersPresent",
+            format!("about {count} messages are in the dead-letter queue. Look at why, mend it, and move them back to the queue before their retention time ends"),
+        ),
+    }
+}
+
+const fn mapping_reason(error: &MapperError) -> &'static str {
+    match error {
+        MapperError::TransformMissing { .. } => "TransformMissing",
+        MapperError::Transform(_) => "InvalidTransform",
+        MapperError::Template { .. } | MapperError::PlaceholderNeedsEmailProject => "InvalidMapping",
+    }
+}
+
+/// What to say of an announced start that was not kept in time, as long as no later one is.
+fn overdue(
+    forwarder: &EventForwarder,
+    cronjob: &str,
+    learned: &Learned<'_>,
+    now: Timestamp,
+) -> Option<String> {
+    let given_up = |due: &Timestamp| {
+        due.checked_add(patience(forwarder))
+            .is_ok_and(|end| now > end)
+    };
+    if let Some(due) = broken_promise(forwarder, learned).filter(given_up) {
+        return Some(format!(
+            "the run that was due at {due} has not started. Look at the events of CronJob {cronjob} and at the cluster's kube-controller-manager"
+        ));
+    }
+    let status = forwarder.status.as_ref()?;
+    let before = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == SCHEDULED && condition.reason == RUN_OVERDUE)?;
+    let since = before.last_transition_time.0;
+    let stands = status.observed_generation == forwarder.metadata.generation
+        && learned.last_scheduled.is_none_or(|last| last < since);
+    stands.then(|| before.message.clone())
+}
+
+/// The next run that status announced for this very spec and that has not started.
+pub fn broken_promise(forwarder: &EventForwarder, learned: &Learned<'_>) -> Option<Timestamp> {
+    let status = forwarder.status.as_ref()?;
+    let due = status.next_run_time.as_ref()?.0;
+    let same_spec = status.observed_generation == forwarder.metadata.generation;
+    let kept = learned.last_scheduled.is_some_and(|last| last >= due);
+    (same_spec && !kept).then_some(due)
+}
+
+/// How late a run may start before it counts as overdue.
+pub fn patience(forwarder: &EventForwarder) -> SignedDuration {
+    SignedDuration::from_secs(forwarder.spec.starting_deadline_seconds)
+        .saturating_add(OVERDUE_AFTER)
+}
+
+/// Sums up: what is wrong first, then what is not known yet.
+fn ready(forwarder: &EventForwarder, findings: &[Finding]) -> Finding {
+    let says = |finding: &&Finding, status| {
+        finding.status == status
+            && finding.reason != "Suspended"
+            && finding.type_ != DEAD_LETTERS_EMPTY
+    };
+    if let Some(bad) = findings.iter().find(|finding| says(finding, "False")) {
+        return Finding::new(READY, "False", bad.reason.clone(), bad.message.clone());
+    }
+    let unknown = |finding: &&Finding| finding.status == "Unknown" && finding.reason != "NoRunYet";
+    if let Some(open) = findings.iter().find(unknown) {
+        return Finding::new(READY, "Unknown", open.reason.clone(), open.message.clone());
+    }
+    if forwarder.spec.suspend {
+        return Finding::new(
+            READY,
+            "True",
+            "Suspended",
+            "all is in place; no runs start while spec.suspend is true",
+        );
+    }
+    Finding::new(READY, "True", "Ready", "all is in place")
+}
+
+/// Gives a finding its times: `lastTransitionTime` moves only when the status does.
+fn dated(
+    finding: Finding,
+    previous: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let since = previous
+        .iter()
+        .find(|before| before.type_ == finding.type_ && before.status == finding.status)
+        .map_or(Time(now), |before| before.last_transition_time.clone());
+    Condition {
+        type_: finding.type_.to_owned(),
+        status: finding.status.to_owned(),
+        reason: finding.reason,
+        message: finding.message.chars().take(MAX_MESSAGE_CHARS).collect(),
+        observed_generation: generation,
+        last_transition_time: since,
+    }
+}

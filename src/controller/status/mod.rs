@@ -1,0 +1,145 @@
+//! What was seen and done, as the resource's status. Pure: the clock is an argument.
+
+mod conditions;
+mod runs;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+pub use conditions::unreadable;
+pub use runs::unrecorded;
+
+use super::{
+    apply::Applied,
+    depth::Reading,
+    observe::{Pending, Report, Run, SecretProblem},
+    plan::{Plan, PlanError},
+};
+use crate::{
+    api::{EventForwarder, EventForwarderStatus, QueueDepth},
+    mapping::MapperError,
+};
+
+/// All that one reconciliation learned.
+pub struct Learned<'a> {
+    /// The spec, parsed.
+    pub plan: Result<&'a Plan, &'a PlanError>,
+    /// The Secrets.
+    pub secrets: Result<(), &'a SecretProblem>,
+    /// The mapping, tried.
+    pub mapping: Result<(), &'a MapperError>,
+    /// What became of the CronJob; none if the plan did not allow one.
+    pub applied: Option<&'a Applied>,
+    /// The request for a run now that was met just now.
+    pub run_request: Option<&'a str>,
+    /// When the CronJob last started a run by its schedule, or else was made.
+    pub last_scheduled: Option<Timestamp>,
+    /// The forwarder's runs, the newest first.
+    pub runs: &'a [Run],
+    /// The reports of the runs that are [`unrecorded`], the oldest first.
+    pub reports: &'a [(Run, Report)],
+    /// Why the newest run has not started its container, if it has not.
+    pub pending: Option<&'a Pending>,
+    /// The queue's depth; none before the first poll.
+    pub depth: Option<&'a Reading>,
+}
+
+impl Learned<'_> {
+    /// Whether runs are held back since they could not do their work.
+    pub const fn held_back(&self) -> bool {
+        self.secrets.is_err() || self.mapping.is_err()
+    }
+}
+
+/// The status that `forwarder` should have.
+pub fn next(
+    forwarder: &EventForwarder,
+    learned: &Learned<'_>,
+    now: Timestamp,
+) -> EventForwarderStatus {
+    let previous = forwarder.status.clone().unwrap_or_default();
+    let mut status = EventForwarderStatus {
+        observed_generation: forwarder.metadata.generation,
+        conditions: Vec::new(),
+        queue: queue(previous.queue.clone(), learned.depth, now),
+        last_run: runs::last_run(&previous, learned, now),
+        recent_runs: runs::recent_runs(&previous, learned),
+        totals: runs::totals(&previous, learned),
+        last_success_time: runs::last_success_time(&previous, learned),
+        next_run_time: next_run_time(forwarder, learned, now),
+        last_run_request: learned
+            .run_request
+            .map(str::to_owned)
+            .or_else(|| previous.last_run_request.clone()),
+        active: runs::active(learned.runs),
+    };
+    status.conditions = conditions::all(forwarder, &previous, &status, learned, now);
+    status
+}
+
+/// When the next run is due: the time announced before, until it is kept or given up.
+fn next_run_time(
+    forwarder: &EventForwarder,
+    learned: &Learned<'_>,
+    now: Timestamp,
+) -> Option<Time> {
+    if forwarder.spec.suspend || learned.held_back() {
+        return None;
+    }
+    let announced = conditions::broken_promise(forwarder, learned).filter(|due| {
+        due.checked_add(conditions::patience(forwarder))
+            .is_ok_and(|end| now <= end)
+    });
+    announced
+        .or_else(|| learned.plan.ok()?.schedule.next_after(now))
+        .map(Time)
+}
+
+fn queue(
+    previous: Option<QueueDepth>,
+    depth: Option<&Reading>,
+    now: Timestamp,
+) -> Option<QueueDepth> {
+    let Some(Ok(depth)) = depth else {
+        return previous;
+    };
+    let unchanged = previous.filter(|before| {
+        let numbers = (
+            before.visible,
+            before.in_flight,
+            before.delayed,
+            before.dead_letters,
+        );
+        numbers
+            == (
+                depth.visible,
+                depth.in_flight,
+                depth.delayed,
+                depth.dead_letters,
+            )
+    });
+    unchanged.or(Some(QueueDepth {
+        visible: depth.visible,
+        in_flight: depth.in_flight,
+        delayed: depth.delayed,
+        dead_letters: depth.dead_letters,
+        observed_at: Time(now),
+    }))
+}
+
+/// The conditions that are worth an event: those whose verdict or reason is not what it was,
+/// and of a new forwarder those that are not good.
+pub fn news<'a>(
+    before: &'a [Condition],
+    after: &'a [Condition],
+) -> impl Iterator<Item = &'a Condition> {
+    after.iter().filter(move |condition| {
+        match before.iter().find(|known| known.type_ == condition.type_) {
+            Some(known) => (&known.status, &known.reason) != (&condition.status, &condition.reason),
+            None => condition.status == "False",
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

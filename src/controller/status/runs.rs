@@ -1,0 +1,170 @@
+//! The forwarder's runs, from their start to what they left.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::Learned;
+use crate::{
+    api::{EventForwarderStatus, RecentRun, RunStatus, Totals},
+    controller::observe::{Report, Run},
+    drain::report::Outcome,
+};
+
+/// The outcome shown while a run is under way.
+pub const RUNNING: &str = "Running";
+/// The outcome of a run that ended and left no report.
+pub const LOST: &str = "Lost";
+/// How many runs status remembers.
+const MAX_RECENT: usize = 10;
+
+/// A run that met its time limit did its work; the next one goes on.
+pub fn succeeded(outcome: &str) -> bool {
+    [Outcome::Drained, Outcome::Deadline]
+        .iter()
+        .any(|good| good.to_string() == outcome)
+}
+
+/// The runs that have ended and that status does not hold yet, the oldest first: several, if the
+/// controller was away meanwhile.
+pub fn unrecorded(status: Option<&EventForwarderStatus>, runs: &[Run]) -> Vec<Run> {
+    let recent = status.map_or(&[][..], |status| &status.recent_runs);
+    // A full list has forgotten what ended before its oldest entry.
+    let forgotten = (recent.len() >= MAX_RECENT)
+        .then(|| recent.iter().map(|run| run.finished_at.0).min())
+        .flatten();
+    let mut new: Vec<_> =
+        runs.iter()
+            .filter(|run| {
+                let Some(end) = &run.end else { return false };
+                recent.iter().all(|known| {
+                    known.job_name != run.job_name || known.started_at.0 != started(run)
+                }) && forgotten.is_none_or(|oldest| end.at > oldest)
+            })
+            .cloned()
+            .collect();
+    new.sort_by_key(|run| run.end.as_ref().map(|end| end.at));
+    new
+}
+
+/// When a run started, at the precision that status keeps: a second.
+fn started(run: &Run) -> Timestamp {
+    let exact = run.started_at.unwrap_or(run.created_at);
+    Timestamp::from_second(exact.as_second()).unwrap_or(exact)
+}
+
+/// How many runs are under way.
+pub fn active(runs: &[Run]) -> i32 {
+    i32::try_from(runs.iter().filter(|run| run.end.is_none()).count()).unwrap_or(i32::MAX)
+}
+
+/// The run that is under way, or else the one that ended last.
+pub fn last_run(
+    previous: &EventForwarderStatus,
+    learned: &Learned<'_>,
+    now: Timestamp,
+) -> Option<RunStatus> {
+    let newest = learned.runs.first();
+    if let Some(under_way) = newest.filter(|run| run.end.is_none()) {
+        return Some(RunStatus {
+            message: learned.pending.map(|pending| pending.why.clone()),
+            ..blank(under_way)
+        });
+    }
+    if let Some((run, report)) = learned.reports.last() {
+        return Some(ended(run, report));
+    }
+    let mut last = previous.last_run.clone()?;
+    let gone = learned.runs.iter().all(|run| run.job_name != last.job_name);
+    if last.finished_at.is_none() && gone {
+        last.outcome = LOST.to_owned();
+        last.finished_at = Some(Time(now));
+        last.message = Some(
+            "its Job was deleted before the run ended. What it had not deleted comes back to the queue".to_owned(),
+        );
+    }
+    Some(last)
+}
+
+fn blank(run: &Run) -> RunStatus {
+    RunStatus {
+        job_name: run.job_name.clone(),
+        started_at: Some(Time(started(run))),
+        finished_at: run.end.as_ref().map(|end| Time(end.at)),
+        outcome: RUNNING.to_owned(),
+        messages: Default::default(),
+        events: Default::default(),
+        requests: Default::default(),
+        reasons: Vec::new(),
+        message: None,
+    }
+}
+
+fn ended(run: &Run, report: &Report) -> RunStatus {
+    let mut status = blank(run);
+    match report {
+        Report::Read(report) => {
+            status.outcome = report.outcome.to_string();
+            status.messages = report.messages;
+            status.events = report.events;
+            status.requests = report.requests;
+            status.reasons = report.reasons.clone();
+            status.message = report.message.clone();
+        }
+        Report::Missing { why } => {
+            status.outcome = LOST.to_owned();
+            let failure = run.end.as_ref().and_then(|end| end.failure.as_deref());
+            let failure = failure.map(|failure| format!("; the Job failed with {failure}"));
+            status.message = Some(format!(
+                "the run left no report: {why}{}. What it had not deleted comes back to the queue",
+                failure.unwrap_or_default()
+            ));
+        }
+    }
+    status
+}
+
+/// The latest runs that have ended, the newest first.
+pub fn recent_runs(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Vec<RecentRun> {
+    let new = learned.reports.iter().rev().map(|(run, report)| {
+        let ended = ended(run, report);
+        RecentRun {
+            job_name: ended.job_name,
+            started_at: Time(started(run)),
+            finished_at: ended.finished_at.unwrap_or(Time(started(run))),
+            outcome: ended.outcome,
+            forwarded: ended.events.forwarded,
+            rejected: ended.events.rejected,
+        }
+    });
+    new.chain(previous.recent_runs.iter().cloned())
+        .take(MAX_RECENT)
+        .collect()
+}
+
+/// The sums over all runs since the forwarder was made.
+pub fn totals(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Totals {
+    learned
+        .reports
+        .iter()
+        .fold(previous.totals, |mut totals, (run, report)| {
+            let run = ended(run, report);
+            totals.runs += 1;
+            totals.failed_runs += u64::from(!succeeded(&run.outcome));
+            totals.messages_deleted += run.messages.deleted;
+            totals.forwarded += run.events.forwarded;
+            totals.skipped += run.events.skipped;
+            totals.rejected += run.events.rejected;
+            totals
+        })
+}
+
+/// When the last run that succeeded ended.
+pub fn last_success_time(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Option<Time> {
+    learned
+        .reports
+        .iter()
+        .rev()
+        .find(|(run, report)| succeeded(&ended(run, report).outcome))
+        .and_then(|(run, _)| run.end.as_ref().map(|end| Time(end.at)))
+        .or_else(|| previous.last_success_time.clone())
+}

@@ -1,0 +1,191 @@
+//! The three forms in which `map` shows its result.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::mapping::{Mapped, MappedEvent, Source, User, requests};
+
+use super::MapResult;
+
+/// Request bodies, one a line.
+pub fn json(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Result<()> {
+    let events = results
+        .iter()
+        .filter_map(|(_, result)| result.as_ref().ok());
+    let events = events
+        .flat_map(|mapped| &mapped.events)
+        .map(MappedEvent::json);
+    for request in requests(events) {
+        writeln!(out, "{request}")?;
+    }
+    Ok(())
+}
+
+/// One JSON object a line for each event.
+pub fn events(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Result<()> {
+    for line in lines(results) {
+        serde_json::to_writer(&mut *out, &line)?;
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// A line for each event, in columns.
+pub fn table(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Result<()> {
+    const HEADER: [&str; 5] = [
+        "SOURCE",
+        "TYPE",
+        "OUTCOME",
+        "NAME OR REASON",
+        "USER OR DETAIL",
+    ];
+    let mut rows = vec![HEADER.map(str::to_owned)];
+    rows.extend(lines(results).map(|line| line.cells()));
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or_default()
+            .min(60)
+    };
+    let widths = [width(0), width(1), width(2), width(3)];
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            line.push_str(&format!("{cell:<width$}  "));
+        }
+        line.push_str(&row[HEADER.len() - 1]);
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// What became of one event, or of a body that can't be read.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'r> {
+    source: LineSource<'r>,
+    event_type: &'r str,
+    outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'r RawValue>,
+    #[serde(skip)]
+    mapped: Option<&'r MappedEvent>,
+}
+
+#[derive(Serialize)]
+struct LineSource<'r> {
+    file: &'r str,
+    #[serde(flatten, serialize_with = "source_members")]
+    place: Option<Source>,
+}
+
+#[derive(Serialize, Clone, Copy)]
+#[serde(rename_all = "camelCase")]
+enum Outcome {
+    Forwarded,
+    Skipped,
+    Rejected,
+}
+
+fn source_members<S: serde::Serializer>(place: &Option<Source>, out: S) -> Result<S::Ok, S::Error> {
+    let members = place.map(|source| [("batch", source.batch), ("event", source.event)]);
+    out.collect_map(members.into_iter().flatten())
+}
+
+fn lines<'r>(results: &'r [(String, MapResult)]) -> impl Iterator<Item = Line<'r>> {
+    results.iter().flat_map(|(file, result)| match result {
+        Ok(mapped) => lines_of(file, mapped),
+        Err(error) => vec![Line {
+            source: LineSource { file, place: None },
+            event_type: "",
+            outcome: Outcome::Rejected,
+            reason: Some(error.reason()),
+            detail: Some(error.to_string()),
+            event: None,
+            mapped: None,
+        }],
+    })
+}
+
+/// The lines of one body, in its order.
+fn lines_of<'r>(file: &'r str, mapped: &'r Mapped) -> Vec<Line<'r>> {
+    let line = |place, event_type, outcome| Line {
+        source: LineSource {
+            file,
+            place: Some(place),
+        },
+        event_type,
+        outcome,
+        reason: None,
+        detail: None,
+        event: None,
+        mapped: None,
+    };
+    let forwarded = mapped.events.iter().map(|event| Line {
+        event: serde_json::from_str(event.json()).ok(),
+        mapped: Some(event),
+        ..line(event.source(), event.event_type(), Outcome::Forwarded)
+    });
+    let skipped = mapped.skipped.iter().map(|skipped| Line {
+        reason: Some(skipped.reason.as_str()),
+        ..line(skipped.source, &skipped.event_type, Outcome::Skipped)
+    });
+    let rejected = mapped.rejected.iter().map(|rejected| Line {
+        reason: Some(rejected.reason.as_str()),
+        detail: Some(rejected.detail.clone()),
+        ..line(rejected.source, &rejected.event_type, Outcome::Rejected)
+    });
+    let mut lines: Vec<_> = forwarded.chain(skipped).chain(rejected).collect();
+    lines.sort_by_key(|line| line.source.place);
+    lines
+}
+
+impl Line<'_> {
+    fn cells(&self) -> [String; 5] {
+        let place = match self.source.place {
+            Some(Source { batch, event }) => format!("{}[{batch}][{event}]", self.source.file),
+            None => self.source.file.to_owned(),
+        };
+        let outcome = match self.outcome {
+            Outcome::Forwarded => "forwarded",
+            Outcome::Skipped => "skipped",
+            Outcome::Rejected => "rejected",
+        };
+        let (what, more) = match self.mapped {
+            Some(event) => {
+                let (User::Email(user) | User::UserId(user)) = event.user();
+                (event.event_name(), user.to_owned())
+            }
+            None => (
+                self.reason.unwrap_or_default(),
+                self.detail.clone().unwrap_or_default(),
+            ),
+        };
+        [
+            place,
+            self.event_type.to_owned(),
+            outcome.to_owned(),
+            what.to_owned(),
+            more,
+        ]
+        .map(|cell| printable(&cell))
+    }
+}
+
+/// Text from outside without what would move the cursor or turn the direction of writing.
+fn printable(text: &str) -> String {
+    let is_unsafe = |char: char| {
+        char.is_control()
+            || matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars()
+        .map(|char| if is_unsafe(char) { '\u{fffd}' } else { char })
+        .collect()
+}

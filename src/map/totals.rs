@@ -1,0 +1,72 @@
+//! What became of all events, by reason.
+
+use std::{collections::BTreeMap, fmt};
+
+use crate::api::{ReasonCount, reason_counts};
+
+use super::MapResult;
+
+/// Counts over all bodies.
+#[derive(Debug, Default)]
+pub struct Totals {
+    bodies: u64,
+    forwarded: u64,
+    skipped: BTreeMap<String, u64>,
+    rejected: BTreeMap<String, u64>,
+    noted: BTreeMap<String, u64>,
+}
+
+impl Totals {
+    /// Counts what one body became.
+    pub fn add(&mut self, result: &MapResult) {
+        self.bodies += 1;
+        let mapped = match result {
+            Ok(mapped) => mapped,
+            Err(error) => return count(&mut self.rejected, error.reason(), 1),
+        };
+        self.forwarded += mapped.events.len() as u64;
+        for skipped in &mapped.skipped {
+            count(&mut self.skipped, skipped.reason.as_str(), 1);
+        }
+        for rejected in &mapped.rejected {
+            count(&mut self.rejected, rejected.reason.as_str(), 1);
+        }
+        for (note, times) in mapped.notes.iter() {
+            count(&mut self.noted, note.as_str(), times);
+        }
+    }
+
+    /// How many events, and bodies that can't be read, were rejected.
+    pub fn rejected(&self) -> u64 {
+        self.rejected.values().sum()
+    }
+}
+
+fn count(counts: &mut BTreeMap<String, u64>, reason: &str, times: u64) {
+    *counts.entry(reason.to_owned()).or_default() += times;
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let skipped: u64 = self.skipped.values().sum();
+        writeln!(
+            f,
+            "{} {}: {} forwarded, {skipped} skipped, {} rejected",
+            self.bodies,
+            if self.bodies == 1 { "body" } else { "bodies" },
+            self.forwarded,
+            self.rejected(),
+        )?;
+        let groups = [
+            ("skipped", &self.skipped),
+            ("rejected", &self.rejected),
+            ("noted", &self.noted),
+        ];
+        for (group, counts) in groups {
+            for ReasonCount { reason, count } in reason_counts(counts) {
+                writeln!(f, "  {group:<8}  {count:>6}  {reason}")?;
+            }
+        }
+        Ok(())
+    }
+}

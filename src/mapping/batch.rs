@@ -1,0 +1,442 @@
+//! The mapping of one batch: what its events share, and each event's way to its outcome.
+
+use std::{borrow::Cow, cell::OnceCell, sync::Arc};
+
+use jiff::Timestamp;
+
+use crate::api::{ContextGroup, SkipOrForward, SkipOrReject};
+
+use super::{
+    KindRule, Mapper,
+    context::{self, Context},
+    fields::FieldWriter,
+    id::EventId,
+    identity::{Identities, Unidentified, UserKey},
+    kind::Kind,
+    lenient::Lenient,
+    mparticle::{Batch, Event, EventData},
+    notes::Note,
+    outcome::{
+        Encoded, EventType, Head, Mapped, MappedEvent, RejectReason, Rejected, SkipReason, Skipped,
+        Source,
+    },
+    raw::Raw,
+    stop::{Place, Stop},
+    time::{Clocks, EventTime},
+    transform::{RunError, Shared, Transform},
+    transformed::Transformed,
+};
+
+/// The mapping of one batch, under way.
+pub struct BatchMapping<'m> {
+    mapper: &'m Mapper,
+    index: u32,
+    path: &'m str,
+    text: &'m str,
+    sent_at: Option<Timestamp>,
+    mapped: &'m mut Mapped,
+}
+
+/// What the events of a batch share.
+struct Surroundings<'b, 'a> {
+    batch: &'b Batch<'a>,
+    identities: Identities<'a>,
+    user: Result<UserKey, Unidentified>,
+    clocks: Clocks,
+    context: Context,
+    skip: Option<SkipReason>,
+    /// What the user's rules see; made when the first event needs it.
+    seen: OnceCell<Seen<'a>>,
+}
+
+/// The batch as the user's rules see it.
+struct Seen<'a> {
+    events: Vec<Raw<'a>>,
+    envelope: Result<Shared, RunError>,
+}
+
+/// An event with all that the mapping gives it, before it is encoded.
+struct Draft<'d> {
+    kind: Kind,
+    data: &'d EventData<'d>,
+    source: Source,
+    event_type: &'d EventType,
+    event_name: Arc<str>,
+    user: Result<UserKey, Unidentified>,
+    id: EventId,
+    time: EventTime,
+}
+
+impl<'m> BatchMapping<'m> {
+    /// Prepares the mapping of the batch with that number and path, and with that text.
+    pub fn new(
+        mapper: &'m Mapper,
+        index: u32,
+        path: &'m str,
+        text: &'m str,
+        sent_at: Option<Timestamp>,
+        mapped: &'m mut Mapped,
+    ) -> Self {
+        Self {
+            mapper,
+            index,
+            path,
+            text,
+            sent_at,
+            mapped,
+        }
+    }
+
+    /// Maps each event of the batch.
+    pub fn run(&mut self, batch: &Batch<'m>) {
+        if batch.is_alias_request() {
+            return self.alias_request();
+        }
+        let events = match &batch.events {
+            Lenient::Missing => return,
+            Lenient::Malformed => {
+                let detail = format!("at {}.events: not a list of events", self.path);
+                return self.reject_batch(RejectReason::EventsNotAList, detail);
+            }
+            Lenient::Found(events) => events,
+        };
+        if events.is_empty() {
+            return;
+        }
+        let around = self.surroundings(batch);
+        for (index, event) in (0..).zip(events) {
+            let source = Source {
+                batch: self.index,
+                event: index,
+            };
+            let event_type = event_type_of(event);
+            match self.event(source, &event_type, event, &around) {
+                Ok(event) => self.mapped.events.push(event),
+                Err(Stop::Skip(reason)) => {
+                    self.mapped.skipped.push(Skipped {
+                        source,
+                        event_type,
+                        reason,
+                    });
+                }
+                Err(Stop::Reject(reason, detail)) => {
+                    self.mapped.rejected.push(Rejected {
+                        source,
+                        event_type,
+                        reason,
+                        detail,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Rejects the batch as one.
+    pub fn reject_batch(&mut self, reason: RejectReason, detail: String) {
+        let source = Source {
+            batch: self.index,
+            event: 0,
+        };
+        let event_type = Cow::Borrowed("");
+        self.mapped.rejected.push(Rejected {
+            source,
+            event_type,
+            reason,
+            detail,
+        });
+    }
+
+    fn alias_request(&mut self) {
+        let source = Source {
+            batch: self.index,
+            event: 0,
+        };
+        let event_type = Cow::Borrowed("alias");
+        match self.mapper.alias_requests {
+            SkipOrReject::Skip => {
+                let reason = SkipReason::AliasRequest;
+                self.mapped.skipped.push(Skipped { source, event_type, reason });
+            }
+            SkipOrReject::Reject => self.mapped.rejected.push(Rejected {
+                source,
+                event_type,
+                reason: RejectReason::AliasRequest,
+                detail: format!(
+                    "at {}: a request to merge two profiles, which spec.mapping.aliasRequests rejects",
+                    self.path
+                ),
+            }),
+        }
+    }
+
+    fn surroundings<'b, 'a>(&self, batch: &'b Batch<'a>) -> Surroundings<'b, 'a> {
+        let identities = Identities::read(batch.user_identities);
+        let is_replay = batch.is_replay();
+        let skip = if self.mapper.development == SkipOrForward::Skip && batch.is_development() {
+            Some(SkipReason::Development)
+        } else if self.mapper.replays == SkipOrForward::Skip && is_replay {
+            Some(SkipReason::Replay)
+        } else {
+            None
+        };
+        Surroundings {
+            user: self.mapper.identification.user(batch, &identities),
+            clocks: Clocks::new(batch.timestamp, self.sent_at, is_replay),
+            context: Context::of(batch, &self.mapper.context),
+            batch,
+            identities,
+            skip,
+            seen: OnceCell::new(),
+        }
+    }
+
+    fn event(
+        &mut self,
+        source: Source,
+        event_type: &EventType,
+        event: &Lenient<Event<'m>>,
+        around: &Surroundings<'_, 'm>,
+    ) -> Result<MappedEvent, Stop> {
+        let at = Place {
+            path: self.path,
+            event: source.event,
+        };
+        let Lenient::Found(event) = event else {
+            let why = "not an object with event_type and data";
+            return Err(at.reject(RejectReason::EventNotAnObject, "", why));
+        };
+        let nothing = EventData::default();
+        let data = if let Lenient::Found(data) = &event.data {
+            data
+        } else {
+            &nothing
+        };
+        let kind = Kind::of(event_type, data);
+        let rule = self.select(kind, event_type, &event.data, around, at)?;
+        if kind == Kind::ScreenView && data.is_screen_left() {
+            return Err(Stop::Skip(SkipReason::ScreenLeft));
+        }
+        if data.is_nameless() {
+            let why = "no source_message_id, event_id or timestamp_unixtime_ms, so nothing tells it from another event";
+            return Err(at.reject(RejectReason::NoData, ".data", why));
+        }
+        if let (Err(error), None) = (&around.user, &self.mapper.transform) {
+            return Err(at.unidentified(error));
+        }
+        let name = rule
+            .template
+            .render(event_type, data, &mut self.mapped.notes);
+        let Some(event_name) = name else {
+            let why = "nothing in it gives a name by the template in spec.mapping.eventName";
+            return Err(at.reject(RejectReason::NoEventName, "", why));
+        };
+        let time = around.clocks.event_time(data.timestamp);
+        if let Some(note) = time.note {
+            self.mapped.notes.add(note);
+        }
+        let draft = Draft {
+            kind,
+            data,
+            source,
+            event_type,
+            event_name,
+            user: around.user.clone(),
+            id: EventId::derive(event_type, data, around.batch, &around.identities),
+            time,
+        };
+        match &self.mapper.transform {
+            None => self.encode(draft, around, at),
+            Some(transform) => self.transform(transform, draft, around, at),
+        }
+    }
+
+    /// The rule for a kind of event, if the forwarder takes the event at all.
+    fn select(
+        &self,
+        kind: Kind,
+        event_type: &str,
+        data: &Lenient<EventData<'_>>,
+        around: &Surroundings<'_, '_>,
+        at: Place<'_>,
+    ) -> Result<&'m KindRule, Stop> {
+        if event_type.is_empty() {
+            let why = "missing, null or empty";
+            return Err(at.reject(RejectReason::NoEventType, ".event_type", why));
+        }
+        let mapper: &'m Mapper = self.mapper;
+        let Some(rule) = mapper.rule(kind).filter(|rule| rule.is_selected) else {
+            return Err(Stop::Skip(SkipReason::NotSelected));
+        };
+        if let Some(reason) = around.skip {
+            return Err(Stop::Skip(reason));
+        }
+        if let Lenient::Malformed = data {
+            return Err(at.reject(RejectReason::DataNotAnObject, ".data", "not an object"));
+        }
+        Ok(rule)
+    }
+
+    fn encode(
+        &mut self,
+        draft: Draft<'_>,
+        around: &Surroundings<'_, '_>,
+        at: Place<'_>,
+    ) -> Result<MappedEvent, Stop> {
+        let encoded = self.encode_draft(&draft, around);
+        let Draft {
+            event_name,
+            user,
+            source,
+            event_type,
+            ..
+        } = draft;
+        let user = user.map_err(|error| at.unidentified(&error))?;
+        at.fits(MappedEvent::new(
+            encoded,
+            event_name,
+            user,
+            source,
+            event_type.clone(),
+        ))
+    }
+
+    fn encode_draft(&mut self, draft: &Draft<'_>, around: &Surroundings<'_, '_>) -> Encoded {
+        let head = Head {
+            event_name: &draft.event_name,
+            user: draft.user.as_ref().ok().map(UserKey::user),
+            id: draft.id.as_str(),
+            created_at: draft.time.seconds(),
+            more: "",
+        };
+        let attributes = draft
+            .data
+            .custom_attributes
+            .map_or(0, |raw| raw.json().len());
+        let size_hint = 384 + around.context.json().len() + attributes;
+        Encoded::new(head, size_hint, |json| {
+            self.data_fields(json, draft, around)
+        })
+    }
+
+    /// The sender's attributes come first: of two fields with one name, the first stays.
+    fn data_fields(&mut self, json: &mut String, draft: &Draft<'_>, around: &Surroundings<'_, '_>) {
+        let data = draft.data;
+        let mut writer = FieldWriter::new(json, self.mapper.fields, &mut self.mapped.notes);
+        if let Some(attributes) = data.custom_attributes {
+            writer.attributes(attributes);
+        }
+        if draft.kind == Kind::Unknown {
+            for (name, value) in &data.own {
+                writer.attribute(name, *value);
+            }
+        } else {
+            writer.known(draft.kind.fields(), &|name| data.own(name));
+        }
+        if self.mapper.context.contains(&ContextGroup::Session) {
+            writer.known(context::SESSION, &|_| data.session_uuid);
+        }
+        if self.mapper.context.contains(&ContextGroup::Location)
+            && let Some(location) = data.location
+        {
+            writer.known(context::LOCATION, &|name| location.member(name));
+        }
+        writer.context(&around.context);
+        if let (Some(field), Some(millis)) = (&self.mapper.milliseconds_field, draft.time.millis) {
+            writer.integer(field, millis);
+        }
+        writer.end();
+    }
+
+    /// Lets the user's rules have the last word, within the rules for every event.
+    fn transform(
+        &mut self,
+        transform: &Transform,
+        draft: Draft<'_>,
+        around: &Surroundings<'_, 'm>,
+        at: Place<'_>,
+    ) -> Result<MappedEvent, Stop> {
+        let input = self.encode_draft(&draft, around).json;
+        let seen = around.seen.get_or_init(|| self.seen());
+        let event = seen.events.get(draft.source.event as usize).copied();
+        let (Some(input), Some(event)) = (Raw::parse(&input), event) else {
+            let error = RunError::Failed("the event can't be read again".to_owned());
+            return Err(at.run_error(&error));
+        };
+        let output = match &seen.envelope {
+            Ok(envelope) => transform.run(input, event, envelope),
+            Err(error) => Err(error.clone()),
+        };
+        let output = output
+            .map_err(|error| at.run_error(&error))?
+            .ok_or(Stop::Skip(SkipReason::DroppedByTransform))?;
+        let Some(output) = Raw::parse(&output) else {
+            let error = RunError::Failed("its output can't be read".to_owned());
+            return Err(at.run_error(&error));
+        };
+        let output = Transformed::read(output).map_err(|error| at.output_error(&error))?;
+        let user = match (output.user, draft.user) {
+            (Some(user), _) => user,
+            (None, Err(error)) => return Err(at.unidentified(&error)),
+            (None, Ok(_)) => return Err(Stop::Skip(SkipReason::NoUser)),
+        };
+        if output.is_name_cut {
+            self.mapped.notes.add(Note::NameCut);
+        }
+        let head = Head {
+            event_name: &output.event_name,
+            user: Some(user.user()),
+            id: &output.id,
+            created_at: output.created_at,
+            more: &output.more,
+        };
+        let encoded = Encoded::new(head, 512, |json| {
+            let rules = self.mapper.fields.as_given();
+            let mut writer = FieldWriter::new(json, rules, &mut self.mapped.notes);
+            if let Some(fields) = output.data_fields {
+                writer.attributes(fields);
+            }
+            writer.end();
+        });
+        let event_type = draft.event_type.clone();
+        at.fits(MappedEvent::new(
+            encoded,
+            output.event_name,
+            user,
+            draft.source,
+            event_type,
+        ))
+    }
+
+    fn seen(&self) -> Seen<'m> {
+        let (mut events, mut envelope) = (Vec::new(), Vec::new());
+        if let Some(batch) = Raw::parse(self.text) {
+            batch.each_member(|name, value| match &*name {
+                "events" => value.each_element(|event| events.push(event)),
+                _ => envelope.push((name, value)),
+            });
+        }
+        Seen {
+            events,
+            envelope: Transform::batch(&envelope),
+        }
+    }
+}
+
+/// The type of an event as it is reported: without a copy for those that are known.
+fn event_type_of(event: &Lenient<Event<'_>>) -> EventType {
+    let Lenient::Found(Event {
+        event_type: Some(raw),
+        ..
+    }) = event
+    else {
+        return Cow::Borrowed("");
+    };
+    match raw.scalar() {
+        None => Cow::Borrowed(""),
+        Some(text) => Kind::ALL
+            .into_iter()
+            .filter_map(Kind::event_type)
+            .find(|known| *known == text)
+            .map_or_else(|| Cow::Owned(text.into_owned()), Cow::Borrowed),
+    }
+}

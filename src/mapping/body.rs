@@ -1,0 +1,384 @@
+//! From the text of a message to the batches in it, through whatever was wrapped around them.
+//!
+//! A right set-up of API Gateway puts mParticle's JSON into the queue as it came. A wrong one
+//! leaves it form-encoded, percent-encoded, quoted, in base64, or inside an event of Lambda or
+//! SNS (`docs/mapping.md` shows each). Each of these can be told from a batch, so each is read.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use base64::{
+    Engine,
+    alphabet::{STANDARD, URL_SAFE},
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use percent_encoding::percent_decode_str;
+use serde_json::error::Category;
+
+use super::{
+    outcome::Source,
+    raw::{Raw, Shape, push_text},
+};
+
+/// How many wrappers are taken off, one inside the other.
+const MAX_WRAPPERS: u8 = 4;
+
+/// A value that should be a batch.
+#[derive(Debug)]
+pub struct Document<'b> {
+    /// Where it stands in the body, as a JSON path.
+    pub path: String,
+    /// Its text, well-formed JSON.
+    pub text: Cow<'b, str>,
+}
+
+impl Document<'_> {
+    /// The error for a document that is no batch.
+    pub(super) fn not_a_batch(&self) -> BodyError {
+        let shape = match Raw::parse(&self.text).map(Raw::shape) {
+            Some(Shape::Object) => "object",
+            Some(Shape::List) => "list",
+            Some(Shape::Text) => "text",
+            Some(Shape::Number) => "number",
+            Some(Shape::Boolean) => "boolean",
+            Some(Shape::Null) | None => "null",
+        };
+        BodyError::NotABatch {
+            path: self.path.clone(),
+            shape,
+        }
+    }
+}
+
+/// A body that can't be read at all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// Nothing, or blanks.
+    #[error("the body is empty")]
+    Empty,
+    /// Neither JSON nor an encoding of it.
+    #[error(
+        "at {path}: not JSON, nor form-encoded, percent-encoded or base64 JSON; it starts with {start:?}. Check that the queue receives mParticle's body as it is"
+    )]
+    NotJson {
+        /// Where.
+        path: String,
+        /// The first characters.
+        start: String,
+    },
+    /// JSON that breaks off, as when it was cut.
+    #[error(
+        "at {path}: the JSON ends too early, after {offset} bytes. It was cut on its way: check the size limit of the queue and the mapping template of the API"
+    )]
+    Truncated {
+        /// Where.
+        path: String,
+        /// How many bytes there are.
+        offset: usize,
+    },
+    /// JSON with a fault.
+    #[error("at {path}: no valid JSON at byte {offset}: {fault}")]
+    Syntax {
+        /// Where.
+        path: String,
+        /// The byte at which the fault was seen.
+        offset: usize,
+        /// What is wrong.
+        fault: String,
+    },
+    /// A value that is no batch.
+    #[error(
+        "at {path}: a JSON {shape} that is no mParticle batch. A batch is an object with events"
+    )]
+    NotABatch {
+        /// Where.
+        path: String,
+        /// What it is.
+        shape: &'static str,
+    },
+    /// The pointer of the SQS extended client to a payload in S3, unresolved.
+    #[error(
+        "at {path}: a pointer to a payload in S3 that was not followed; list its bucket in the forwarder"
+    )]
+    PayloadPointer {
+        /// Where.
+        path: String,
+    },
+    /// More wrappers than anything real has.
+    #[error("at {path}: more than {MAX_WRAPPERS} wrappers one inside the other")]
+    WrappedTooDeep {
+        /// Where.
+        path: String,
+    },
+}
+
+impl BodyError {
+    /// The reason as a word.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Empty => "EmptyBody",
+            Self::NotJson { .. } => "NotJson",
+            Self::Truncated { .. } => "TruncatedJson",
+            Self::Syntax { .. } => "InvalidJson",
+            Self::NotABatch { .. } => "NotABatch",
+            Self::PayloadPointer { .. } => "PayloadPointer",
+            Self::WrappedTooDeep { .. } => "WrappedTooDeep",
+        }
+    }
+
+    /// A fault that serde_json found in `text`.
+    pub(super) fn syntax(path: &str, text: &str, error: &serde_json::Error) -> Self {
+        let path = path.to_owned();
+        if error.classify() == Category::Eof {
+            return Self::Truncated {
+                path,
+                offset: text.len(),
+            };
+        }
+        let line_start: usize = text
+            .split_inclusive('\n')
+            .take(error.line().saturating_sub(1))
+            .map(str::len)
+            .sum();
+        let message = error.to_string();
+        let fault = message
+            .split(" at line ")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        Self::Syntax {
+            path,
+            offset: line_start + error.column().saturating_sub(1),
+            fault,
+        }
+    }
+}
+
+/// The values in a body that should be batches, in order.
+pub fn documents(body: &str) -> Result<Vec<Document<'_>>, BodyError> {
+    let mut documents = Vec::new();
+    unwrap(Cow::Borrowed(body), "$", 0, &mut documents)?;
+    Ok(documents)
+}
+
+fn unwrap<'b>(
+    text: Cow<'b, str>,
+    path: &str,
+    wrappers: u8,
+    documents: &mut Vec<Document<'b>>,
+) -> Result<(), BodyError> {
+    let path = path.to_owned();
+    if wrappers > MAX_WRAPPERS {
+        return Err(BodyError::WrappedTooDeep { path });
+    }
+    let trimmed = trim(&text);
+    match trimmed.bytes().next() {
+        None => Err(BodyError::Empty),
+        Some(b'{' | b'[' | b'"') => match text {
+            Cow::Borrowed(text) => values(trim(text), &path, wrappers, documents, Cow::Borrowed),
+            Cow::Owned(text) => values(trim(&text), &path, wrappers, documents, |text| {
+                Cow::Owned(text.to_owned())
+            }),
+        },
+        Some(_) => match decode(trimmed) {
+            Some(decoded) => unwrap(Cow::Owned(decoded), &path, wrappers + 1, documents),
+            None => Err(BodyError::NotJson {
+                path,
+                start: trimmed.chars().take(24).collect(),
+            }),
+        },
+    }
+}
+
+/// Reads one JSON value after the other.
+fn values<'t, 'b>(
+    text: &'t str,
+    path: &str,
+    wrappers: u8,
+    documents: &mut Vec<Document<'b>>,
+    keep: impl Fn(&'t str) -> Cow<'b, str>,
+) -> Result<(), BodyError> {
+    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Raw<'t>>();
+    let mut values = Vec::new();
+    for value in stream.by_ref() {
+        values.push(value.map_err(|error| BodyError::syntax(path, text, &error))?);
+    }
+    let many = values.len() > 1;
+    for (index, value) in values.into_iter().enumerate() {
+        // A body of several values, one a line, is as good as a list of them.
+        let path = if many {
+            format!("{path}[{index}]")
+        } else {
+            path.to_owned()
+        };
+        match value.shape() {
+            Shape::List => {
+                let mut elements = Vec::new();
+                value.each_element(|element| elements.push(element));
+                if is_payload_pointer(&elements) {
+                    return Err(BodyError::PayloadPointer { path });
+                }
+                for (index, element) in elements.into_iter().enumerate() {
+                    let path = format!("{path}[{index}]");
+                    documents.push(Document {
+                        path,
+                        text: keep(element.json()),
+                    });
+                }
+            }
+            Shape::Text => {
+                let inner = value.text().unwrap_or_default().into_owned();
+                unwrap(Cow::Owned(inner), &path, wrappers + 1, documents)?;
+            }
+            _ => match wrapped(value) {
+                Some((member, inner)) => {
+                    let path = format!("{path}.{member}");
+                    unwrap(Cow::Owned(inner), &path, wrappers + 1, documents)?;
+                }
+                None => documents.push(Document {
+                    path,
+                    text: keep(value.json()),
+                }),
+            },
+        }
+    }
+    Ok(())
+}
+
+fn trim(text: &str) -> &str {
+    text.trim_start_matches('\u{feff}').trim_ascii()
+}
+
+/// `["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": …, "s3Key": …}]`
+/// (github.com/awslabs/amazon-sqs-java-extended-client-lib).
+fn is_payload_pointer(elements: &[Raw<'_>]) -> bool {
+    match elements {
+        [class, pointer] => {
+            class
+                .text()
+                .is_some_and(|class| class.ends_with("S3Pointer"))
+                && pointer.member("s3BucketName").is_some()
+        }
+        _ => false,
+    }
+}
+
+/// The member with the real body, and that body, of a Lambda proxy event or an SNS envelope.
+fn wrapped(value: Raw<'_>) -> Option<(&'static str, String)> {
+    let (mut body, mut message, mut is_base64, mut is_notification, mut has_events) =
+        (None, None, false, false, false);
+    value.each_member(|key, member| match &*key {
+        "body" => body = member.text(),
+        "isBase64Encoded" => is_base64 = member.boolean() == Some(true),
+        "Message" => message = member.text(),
+        "Type" => is_notification = member.plain_text() == Some("Notification"),
+        "events" => has_events = true,
+        _ => {}
+    });
+    match (body, message) {
+        _ if has_events => None,
+        (Some(body), _) if is_base64 => Some(("body", from_base64(&body)?)),
+        (Some(body), _) => Some(("body", body.into_owned())),
+        (None, Some(message)) if is_notification => Some(("Message", message.into_owned())),
+        _ => None,
+    }
+}
+
+/// Takes off one encoding: a whole form with a `MessageBody`, percent-encoding, or base64.
+fn decode(text: &str) -> Option<String> {
+    let form = text
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("MessageBody="))
+        .filter(|_| text.contains('='));
+    if let Some(value) = form {
+        return from_form(value);
+    }
+    if text.starts_with('%') {
+        return from_form(text);
+    }
+    from_base64(text)
+}
+
+fn from_form(value: &str) -> Option<String> {
+    let spaced = value.replace('+', " ");
+    percent_decode_str(&spaced)
+        .decode_utf8()
+        .ok()
+        .map(Cow::into_owned)
+}
+
+fn from_base64(text: &str) -> Option<String> {
+    let config =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let compact: String = text
+        .chars()
+        .filter(|char| !char.is_ascii_whitespace())
+        .collect();
+    let alphabet = if compact.contains(['-', '_']) {
+        URL_SAFE
+    } else {
+        STANDARD
+    };
+    let bytes = GeneralPurpose::new(&alphabet, config)
+        .decode(compact)
+        .ok()?;
+    String::from_utf8(bytes).ok()
+}
+
+/// A body that holds only those events of `body`, with their batch's envelope: what goes to the
+/// dead-letter queue. Mapping it gives the same ids.
+pub fn excerpt(body: &str, sources: &[Source]) -> Result<String, BodyError> {
+    let mut by_batch = BTreeMap::<usize, BTreeSet<usize>>::new();
+    for source in sources {
+        by_batch
+            .entry(source.batch as usize)
+            .or_default()
+            .insert(source.event as usize);
+    }
+    let mut kept = Vec::new();
+    for (index, document) in documents(body)?.iter().enumerate() {
+        if let (Some(events), Some(batch)) = (by_batch.get(&index), Raw::parse(&document.text)) {
+            kept.push(excerpt_of_batch(batch, events));
+        }
+    }
+    Ok(match kept.as_slice() {
+        [batch] if batch.starts_with('{') => kept.remove(0),
+        _ => format!("[{}]", kept.join(",")),
+    })
+}
+
+fn excerpt_of_batch(batch: Raw<'_>, kept: &BTreeSet<usize>) -> String {
+    if batch.shape() != Shape::Object {
+        return batch.json().to_owned();
+    }
+    let mut text = String::from("{");
+    batch.each_member(|name, value| {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        push_text(&mut text, &name);
+        text.push(':');
+        if name == "events" && value.shape() == Shape::List {
+            text.push('[');
+            let mut index = 0;
+            let mut is_first = true;
+            value.each_element(|event| {
+                if kept.contains(&index) {
+                    if !is_first {
+                        text.push(',');
+                    }
+                    is_first = false;
+                    text.push_str(event.json());
+                }
+                index += 1;
+            });
+            text.push(']');
+        } else {
+            text.push_str(value.json());
+        }
+    });
+    text.push('}');
+    text
+}

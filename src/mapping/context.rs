@@ -1,0 +1,134 @@
+//! What stands around an event: fields that a batch's events share, encoded once.
+
+use crate::api::ContextGroup;
+
+use super::{
+    fields::MAX_VALUE_BYTES,
+    identity,
+    mparticle::Batch,
+    raw::{Raw, push_text},
+    table::{Field, FieldType},
+};
+
+const fn field(name: &'static str, holds: FieldType) -> Field {
+    Field {
+        from: name,
+        to: name,
+        holds,
+    }
+}
+
+/// Fields of the event's own session.
+pub const SESSION: &[Field] = &[field("session_uuid", FieldType::Text)];
+
+/// Fields of the event's own location.
+pub const LOCATION: &[Field] = &[
+    field("latitude", FieldType::Decimal),
+    field("longitude", FieldType::Decimal),
+    field("country_code", FieldType::Text),
+    field("region_code", FieldType::Text),
+    field("city_name", FieldType::Text),
+    field("postal_code", FieldType::Text),
+];
+
+const APPLICATION: &[&str] = &["application_name", "application_version"];
+const DEVICE: &[&str] = &["platform", "os_version", "device_model"];
+const LOCALE: &[&str] = &["locale_language", "locale_country", "timezone_offset"];
+const SOURCE: &[&str] = &["channel", "partner"];
+
+/// The names of the fields of a group.
+pub fn context_fields(group: ContextGroup) -> Vec<&'static str> {
+    let names = |fields: &[Field]| fields.iter().map(|field| field.to).collect();
+    match group {
+        ContextGroup::Session => names(SESSION),
+        ContextGroup::Location => names(LOCATION),
+        ContextGroup::Application => APPLICATION.to_vec(),
+        ContextGroup::Device => DEVICE.to_vec(),
+        ContextGroup::Locale => LOCALE.to_vec(),
+        ContextGroup::Source => [SOURCE, &["mpid", "environment"]].concat(),
+    }
+}
+
+/// The fields that each event of a batch gets, as members of a JSON object.
+#[derive(Debug, Default)]
+pub struct Context {
+    json: String,
+    fields: Vec<ContextField>,
+}
+
+/// A field of a [`Context`]: where its name and its value end in the text.
+#[derive(Clone, Copy, Debug)]
+pub struct ContextField {
+    start: usize,
+    name_end: usize,
+    end: usize,
+}
+
+impl Context {
+    /// Encodes the groups of a batch that were asked for.
+    pub fn of(batch: &Batch<'_>, groups: &[ContextGroup]) -> Self {
+        let mut context = Self::default();
+        for group in groups {
+            match group {
+                // Each event has its own.
+                ContextGroup::Session | ContextGroup::Location => {}
+                ContextGroup::Application => context.members(batch.application_info, APPLICATION),
+                ContextGroup::Device => context.members(batch.device_info, DEVICE),
+                ContextGroup::Locale => context.members(batch.device_info, LOCALE),
+                ContextGroup::Source => {
+                    context.members(batch.source_info, SOURCE);
+                    context.add("mpid", identity::mpid(batch).as_deref());
+                    context.add(
+                        "environment",
+                        batch.environment.and_then(Raw::scalar).as_deref(),
+                    );
+                }
+            }
+        }
+        context
+    }
+
+    /// The members, with commas between.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// Each member: its name in quotes, and the whole of it.
+    pub fn members_json(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().map(|field| {
+            (
+                &self.json[field.start..field.name_end],
+                &self.json[field.start..field.end],
+            )
+        })
+    }
+
+    fn members(&mut self, from: Option<Raw<'_>>, names: &[&str]) {
+        if let Some(from) = from {
+            from.each_member(|name, value| {
+                if names.contains(&&*name) {
+                    self.add(&name, value.scalar().as_deref());
+                }
+            });
+        }
+    }
+
+    fn add(&mut self, name: &str, value: Option<&str>) {
+        let Some(value) = value.filter(|value| value.len() <= MAX_VALUE_BYTES) else {
+            return;
+        };
+        if !self.json.is_empty() {
+            self.json.push(',');
+        }
+        let start = self.json.len();
+        push_text(&mut self.json, name);
+        let name_end = self.json.len();
+        self.json.push(':');
+        push_text(&mut self.json, value);
+        self.fields.push(ContextField {
+            start,
+            name_end,
+            end: self.json.len(),
+        });
+    }
+}

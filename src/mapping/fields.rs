@@ -1,0 +1,415 @@
+//! What: the `dataFields` of an event.
+//!
+//! Iterable fixes a field's type by its first value and refuses the whole request when a later
+//! one differs, keeps about 32,000 characters of a value, and its schema refuses some names
+//! (support.iterable.com, "Field Data Types" and "Best Practices for Field Names and Event
+//! Names"). So a field that it would refuse is dropped or renamed here, and noted.
+
+use std::borrow::Cow;
+
+use crate::api::{Coerce, Dates};
+
+use super::{
+    coerce,
+    context::Context,
+    field_rules::{FieldRules, checked_name},
+    notes::{Note, Notes},
+    raw::{Raw, Shape, push_text},
+    table::{Field, FieldType},
+};
+
+/// The longest value that is sent, in bytes of UTF-8.
+pub const MAX_VALUE_BYTES: usize = 32_000;
+/// The most fields of an event. mParticle allows its senders 100 attributes.
+pub const MAX_FIELDS: usize = 1_000;
+/// How deep a value may nest.
+pub const MAX_DEPTH: usize = 16;
+
+/// Writes the members of a `dataFields` object, the first of each name.
+pub struct FieldWriter<'w> {
+    json: &'w mut String,
+    rules: FieldRules,
+    notes: &'w mut Notes,
+    /// Where the names that were written stand in `json`, quotes and all.
+    names: Vec<(usize, usize)>,
+}
+
+type Written = Result<(), Option<Note>>;
+
+/// A value that is left out without a note: null, or nothing.
+const ABSENT: Written = Err(None);
+
+const fn dropped(note: Note) -> Written {
+    Err(Some(note))
+}
+
+impl<'w> FieldWriter<'w> {
+    /// Starts the object.
+    pub fn new(json: &'w mut String, rules: FieldRules, notes: &'w mut Notes) -> Self {
+        json.push('{');
+        Self {
+            json,
+            rules,
+            notes,
+            names: Vec::with_capacity(24),
+        }
+    }
+
+    /// Ends the object.
+    pub fn end(self) {
+        self.json.push('}');
+    }
+
+    /// Writes the sender's own attributes, with their types as they came.
+    pub fn attributes(&mut self, attributes: Raw<'_>) {
+        attributes.each_member(|name, value| {
+            self.attribute(&name, value);
+        });
+    }
+
+    /// Writes one attribute.
+    pub fn attribute(&mut self, name: &str, value: Raw<'_>) {
+        if value.shape() == Shape::Null {
+            return;
+        }
+        let Some(name) = self.checked_name(name) else {
+            return;
+        };
+        self.member(&name, |writer| writer.free_value(value, MAX_DEPTH));
+    }
+
+    /// Writes the members that a table lists, with the types that it gives them.
+    pub fn known<'a>(&mut self, fields: &[Field], find: &dyn Fn(&str) -> Option<Raw<'a>>) {
+        for field in fields {
+            let Some(value) = find(field.from) else {
+                continue;
+            };
+            match field.holds {
+                FieldType::NameOnly => {}
+                FieldType::Inline(fields) => {
+                    let members = members_of(value);
+                    self.known(fields, &|name| find_member(&members, name));
+                }
+                holds => self.member(field.to, |writer| writer.typed_value(holds, value)),
+            }
+        }
+    }
+
+    /// Writes a whole number.
+    pub fn integer(&mut self, name: &str, value: i64) {
+        self.member(name, |writer| {
+            writer.json.push_str(&value.to_string());
+            Ok(())
+        });
+    }
+
+    /// Writes the fields that the batch gives to each of its events.
+    pub fn context(&mut self, context: &Context) {
+        for (name, member) in context.members_json() {
+            let is_there = self
+                .names
+                .iter()
+                .any(|(from, to)| &self.json[*from..*to] == name);
+            if is_there {
+                self.notes.add(Note::FieldDuplicate);
+                continue;
+            }
+            if !self.names.is_empty() {
+                self.json.push(',');
+            }
+            let start = self.json.len();
+            self.json.push_str(member);
+            self.names.push((start, start + name.len()));
+        }
+    }
+
+    /// Writes a name and a value, or, if the name was there before or the value is none,
+    /// nothing.
+    fn member(&mut self, name: &str, value: impl FnOnce(&mut Self) -> Written) {
+        if self.names.len() == MAX_FIELDS {
+            return self.notes.add(Note::FieldsTooMany);
+        }
+        let start = self.json.len();
+        if !self.names.is_empty() {
+            self.json.push(',');
+        }
+        let name_start = self.json.len();
+        push_text(self.json, name);
+        let name_end = self.json.len();
+        let (before, this) = self.json.split_at(name_start);
+        let written = if self
+            .names
+            .iter()
+            .any(|(from, to)| &before[*from..*to] == this)
+        {
+            dropped(Note::FieldDuplicate)
+        } else {
+            self.json.push(':');
+            value(self)
+        };
+        match written {
+            Ok(()) => self.names.push((name_start, name_end)),
+            Err(note) => {
+                self.json.truncate(start);
+                if let Some(note) = note {
+                    self.notes.add(note);
+                }
+            }
+        }
+    }
+
+    fn checked_name<'n>(&mut self, name: &'n str) -> Option<Cow<'n, str>> {
+        match checked_name(name, self.rules) {
+            Ok(Cow::Borrowed(name)) => Some(Cow::Borrowed(name)),
+            Ok(renamed) => {
+                self.notes.add(Note::FieldRenamed);
+                Some(renamed)
+            }
+            Err(note) => {
+                self.notes.add(note);
+                None
+            }
+        }
+    }
+
+    fn typed_value(&mut self, holds: FieldType, value: Raw<'_>) -> Written {
+        let is_list = value.shape() == Shape::List;
+        match holds {
+            FieldType::Objects(fields) => self.list(value, is_list, |writer, element| {
+                writer.object(fields, element)
+            }),
+            FieldType::TextList => self.list(value, is_list, Self::text),
+            FieldType::Attributes => match value.shape() {
+                Shape::Object => self.free_value(value, MAX_DEPTH),
+                _ => dropped(Note::FieldWrongType),
+            },
+            FieldType::Text => self.text(value),
+            FieldType::Integer => self.number(value, coerce::integer),
+            FieldType::Decimal => self.number(value, coerce::decimal),
+            FieldType::Boolean => match (value.boolean(), value.scalar()) {
+                (Some(boolean), _) => {
+                    self.json.push_str(if boolean { "true" } else { "false" });
+                    Ok(())
+                }
+                (None, None) if value.shape() == Shape::Text => ABSENT,
+                _ => dropped(Note::FieldWrongType),
+            },
+            // Written by `known`, and not nested in others.
+            FieldType::Inline(_) | FieldType::NameOnly => ABSENT,
+        }
+    }
+
+    fn text(&mut self, value: Raw<'_>) -> Written {
+        let Some(text) = value.scalar() else {
+            return match value.shape() {
+                Shape::Text if value.plain_text().is_some() => ABSENT,
+                Shape::Text => dropped(Note::FieldUnreadable),
+                _ => dropped(Note::FieldWrongType),
+            };
+        };
+        if text.len() > MAX_VALUE_BYTES {
+            return dropped(Note::FieldTooLong);
+        }
+        match value.plain_text() {
+            Some(_) => self.json.push_str(value.json()),
+            None => push_text(self.json, &text),
+        }
+        Ok(())
+    }
+
+    fn number(
+        &mut self,
+        value: Raw<'_>,
+        read: impl FnOnce(&str) -> Option<Cow<'_, str>>,
+    ) -> Written {
+        let Some(text) = value.scalar() else {
+            return match value.shape() {
+                Shape::Text => ABSENT,
+                _ => dropped(Note::FieldWrongType),
+            };
+        };
+        match read(text.trim()) {
+            Some(number) => {
+                self.json.push_str(&number);
+                Ok(())
+            }
+            None if text.trim().is_empty() => ABSENT,
+            None => dropped(Note::FieldWrongType),
+        }
+    }
+
+    /// Writes a list of what `element` writes, without the elements that are none. A value
+    /// that is no list stands for a list of one.
+    fn list(
+        &mut self,
+        value: Raw<'_>,
+        is_list: bool,
+        mut element: impl FnMut(&mut Self, Raw<'_>) -> Written,
+    ) -> Written {
+        let start = self.json.len();
+        self.json.push('[');
+        let mut each = |raw: Raw<'_>| {
+            let before = self.json.len();
+            if before > start + 1 {
+                self.json.push(',');
+            }
+            if let Err(note) = element(self, raw) {
+                self.json.truncate(before);
+                if let Some(note) = note {
+                    self.notes.add(note);
+                }
+            }
+        };
+        if is_list {
+            value.each_element(&mut each);
+        } else {
+            each(value);
+        }
+        if self.json.len() == start + 1 {
+            return ABSENT;
+        }
+        self.json.push(']');
+        Ok(())
+    }
+
+    fn object(&mut self, fields: &[Field], value: Raw<'_>) -> Written {
+        if value.shape() != Shape::Object {
+            return if value.shape() == Shape::Null {
+                ABSENT
+            } else {
+                dropped(Note::FieldWrongType)
+            };
+        }
+        let members = members_of(value);
+        let start = self.json.len();
+        self.json.push('{');
+        for field in fields {
+            let Some(value) = find_member(&members, field.from) else {
+                continue;
+            };
+            let before = self.json.len();
+            if before > start + 1 {
+                self.json.push(',');
+            }
+            push_text(self.json, field.to);
+            self.json.push(':');
+            if let Err(note) = self.typed_value(field.holds, value) {
+                self.json.truncate(before);
+                if let Some(note) = note {
+                    self.notes.add(note);
+                }
+            }
+        }
+        self.json.push('}');
+        Ok(())
+    }
+
+    /// Writes a value of the sender's own: its type stays, but for text that the rules coerce.
+    fn free_value(&mut self, value: Raw<'_>, depth: usize) -> Written {
+        match value.shape() {
+            Shape::Null => ABSENT,
+            Shape::Boolean => {
+                self.json.push_str(value.json());
+                Ok(())
+            }
+            Shape::Number if coerce::is_sendable(value.json()) => {
+                self.json.push_str(value.json());
+                Ok(())
+            }
+            Shape::Number => dropped(Note::FieldUnreadable),
+            Shape::Text => self.free_text(value),
+            Shape::List | Shape::Object if depth == 0 => dropped(Note::FieldTooDeep),
+            Shape::List => self.free_list(value, depth - 1),
+            Shape::Object => self.free_object(value, depth - 1),
+        }
+    }
+
+    fn free_text(&mut self, value: Raw<'_>) -> Written {
+        let Some(text) = value.text() else {
+            return dropped(Note::FieldUnreadable);
+        };
+        if text.len() > MAX_VALUE_BYTES {
+            return dropped(Note::FieldTooLong);
+        }
+        if self.rules.dates == Dates::Iterable
+            && let Some(date) = coerce::date(&text)
+        {
+            push_text(self.json, &date);
+            return Ok(());
+        }
+        if self.rules.coerce == Coerce::LikeMParticle
+            && let Some(scalar) = coerce::like_mparticle(&text)
+        {
+            self.json.push_str(&scalar);
+            return Ok(());
+        }
+        match value.plain_text() {
+            Some(_) => self.json.push_str(value.json()),
+            None => push_text(self.json, &text),
+        }
+        Ok(())
+    }
+
+    fn free_list(&mut self, value: Raw<'_>, depth: usize) -> Written {
+        let start = self.json.len();
+        self.json.push('[');
+        let mut result = Ok(());
+        value.each_element(|element| {
+            if result.is_err() {
+                return;
+            }
+            let before = self.json.len();
+            if before > start + 1 {
+                self.json.push(',');
+            }
+            if let Err(note) = self.free_value(element, depth) {
+                self.json.truncate(before);
+                if note.is_some() {
+                    result = Err(note);
+                }
+            }
+        });
+        self.json.push(']');
+        result
+    }
+
+    fn free_object(&mut self, value: Raw<'_>, depth: usize) -> Written {
+        let start = self.json.len();
+        self.json.push('{');
+        let mut result = Ok(());
+        value.each_member(|name, member| {
+            if result.is_err() || member.shape() == Shape::Null {
+                return;
+            }
+            let Some(name) = self.checked_name(&name) else {
+                return;
+            };
+            let before = self.json.len();
+            if before > start + 1 {
+                self.json.push(',');
+            }
+            push_text(self.json, &name);
+            self.json.push(':');
+            if let Err(note) = self.free_value(member, depth) {
+                self.json.truncate(before);
+                result = Err(note);
+            }
+        });
+        self.json.push('}');
+        result
+    }
+}
+
+fn members_of(value: Raw<'_>) -> super::mparticle::Members<'_> {
+    let mut members = Vec::with_capacity(16);
+    value.each_member(|name, value| members.push((name, value)));
+    members
+}
+
+fn find_member<'a>(members: &[(Cow<'a, str>, Raw<'a>)], name: &str) -> Option<Raw<'a>> {
+    members
+        .iter()
+        .rev()
+        .find(|(key, _)| key == name)
+        .and_then(|(_, value)| value.present())
+}

@@ -1,0 +1,141 @@
+//! Which: an id that is the same whenever the same event comes again, and different for any
+//! other. Iterable overwrites an event with an id that it knows, also one that another
+//! integration wrote, and takes letters, digits and hyphens only (support.iterable.com, "Custom
+//! Event Properties").
+
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    identity::{self, Identities},
+    mparticle::{Batch, EventData},
+    raw::{Raw, Shape},
+};
+
+/// Sets our ids apart from those of other integrations.
+const PREFIX: &str = "mp-";
+
+/// How deep into an event's content the last fall-back looks.
+const MAX_DEPTH: u8 = 32;
+
+/// An id for Iterable: `mp-` and 32 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EventId(String);
+
+impl EventId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Derives the id of an event from its type and, of these, the first that it has:
+    ///
+    /// 1. `source_message_id`, made at the source. A UUID is alone; any other text counts
+    ///    together with the user, since servers choose it freely;
+    /// 2. `event_id`, made by mParticle on receipt, with the user;
+    /// 3. the whole content of the event, with the user, whatever the order of its members.
+    ///
+    /// The type is part of it, since a `session_start` carries its session's UUID. Nothing of the
+    /// batch is, since batches are split, merged and sent again.
+    pub fn derive(
+        event_type: &str,
+        data: &EventData<'_>,
+        batch: &Batch<'_>,
+        identities: &Identities<'_>,
+    ) -> Self {
+        let mut hash = Sha256::new();
+        part(&mut hash, event_type.as_bytes());
+        let source = data.source_message_id.and_then(Raw::scalar);
+        match source.as_deref() {
+            Some(uuid) if is_uuid(uuid) => part(&mut hash, uuid.to_ascii_lowercase().as_bytes()),
+            source => {
+                let event_id = data.event_id.and_then(Raw::scalar);
+                match source.or(event_id.as_deref()) {
+                    Some(base) => part(&mut hash, base.as_bytes()),
+                    None => hash.update(content(data)),
+                }
+                let mpid = identity::mpid(batch);
+                let user = mpid
+                    .as_deref()
+                    .or_else(|| identities.customer_id())
+                    .or_else(|| identities.email());
+                part(&mut hash, user.unwrap_or_default().as_bytes());
+            }
+        }
+        let mut id = String::with_capacity(PREFIX.len() + 32);
+        id.push_str(PREFIX);
+        for byte in &hash.finalize()[..16] {
+            // Writing to a String does not fail.
+            let _ = write!(id, "{byte:02x}");
+        }
+        Self(id)
+    }
+}
+
+/// Adds a part with its length, so that no two lists of parts look alike.
+fn part(hash: &mut Sha256, bytes: &[u8]) {
+    hash.update((bytes.len() as u64).to_le_bytes());
+    hash.update(bytes);
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+/// A digest of what an event says, whatever the order of its members.
+fn content(data: &EventData<'_>) -> [u8; 32] {
+    let mut members: Vec<_> = data
+        .own
+        .iter()
+        .map(|(key, value)| (&**key, *value))
+        .collect();
+    let common = [
+        ("timestamp_unixtime_ms", data.timestamp),
+        ("session_uuid", data.session_uuid),
+        ("custom_attributes", data.custom_attributes),
+        ("location", data.location),
+    ];
+    members.extend(
+        common
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?))),
+    );
+    members.sort_by_key(|(key, _)| *key);
+    let mut hash = Sha256::new();
+    for (key, value) in members {
+        part(&mut hash, key.as_bytes());
+        hash.update(digest(value, MAX_DEPTH));
+    }
+    hash.finalize().into()
+}
+
+fn digest(raw: Raw<'_>, depth: u8) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    match (raw.shape(), depth.checked_sub(1)) {
+        (Shape::Object, Some(depth)) => {
+            let mut members = Vec::new();
+            raw.each_member(|key, value| members.push((key, digest(value, depth))));
+            members.sort();
+            part(&mut hash, b"{");
+            for (key, value) in members {
+                part(&mut hash, key.as_bytes());
+                hash.update(value);
+            }
+        }
+        (Shape::List, Some(depth)) => {
+            part(&mut hash, b"[");
+            raw.each_element(|value| hash.update(digest(value, depth)));
+        }
+        (Shape::Text, _) => {
+            part(&mut hash, b"\"");
+            part(&mut hash, raw.text().unwrap_or_default().as_bytes());
+        }
+        _ => part(&mut hash, raw.json().as_bytes()),
+    }
+    hash.finalize().into()
+}

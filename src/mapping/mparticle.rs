@@ -1,0 +1,258 @@
+//! What comes in: mParticle's batches and events, borrowed from the text of the body.
+//!
+//! Every property is optional and may be null, and unknown ones are no error: mParticle says of
+//! its outgoing form that it has internal fields and may grow (docs.mparticle.com, JSON
+//! reference).
+
+use std::borrow::Cow;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+
+use super::{
+    lenient::{FromParts, Lenient},
+    raw::{Key, Raw},
+};
+
+/// One batch: events of one user on one device, and what surrounds them.
+#[derive(Debug, Default)]
+pub struct Batch<'a> {
+    /// The events.
+    pub events: Lenient<Vec<Lenient<Event<'a>>>>,
+    /// `production`, `development` or `unknown`.
+    pub environment: Option<Raw<'a>>,
+    /// The mParticle ID, a signed 64-bit integer.
+    pub mpid: Option<Raw<'a>>,
+    /// mParticle's device application stamp.
+    pub mp_deviceid: Option<Raw<'a>>,
+    /// The batch's time in milliseconds.
+    pub timestamp: Option<Raw<'a>>,
+    /// A list (outgoing form) or an object (incoming form) of identities.
+    pub user_identities: Option<Raw<'a>>,
+    /// The device.
+    pub device_info: Option<Raw<'a>>,
+    /// The app.
+    pub application_info: Option<Raw<'a>>,
+    /// Where the batch came from, and whether it is a replay.
+    pub source_info: Option<Raw<'a>>,
+    /// `alias` for a request that merges two profiles, which is no batch.
+    pub request_type: Option<Raw<'a>>,
+    /// Whether any member was one that batches have.
+    pub recognised: bool,
+}
+
+impl Batch<'_> {
+    /// Whether this is a request to merge two profiles (the Apple SDK's alias tests show it).
+    pub fn is_alias_request(&self) -> bool {
+        self.request_type
+            .and_then(Raw::scalar)
+            .is_some_and(|kind| kind == "alias")
+    }
+
+    /// Whether it is test data.
+    pub fn is_development(&self) -> bool {
+        self.environment
+            .and_then(Raw::scalar)
+            .is_some_and(|environment| environment.eq_ignore_ascii_case("development"))
+    }
+
+    /// Whether mParticle sends it once more.
+    pub fn is_replay(&self) -> bool {
+        let mut is_replay = false;
+        if let Some(source) = self.source_info {
+            source.each_member(|name, value| match &*name {
+                "replay_request_id" | "replay_job_id" => is_replay |= value.scalar().is_some(),
+                "is_historical" => is_replay |= value.boolean() == Some(true),
+                _ => {}
+            });
+        }
+        is_replay
+    }
+}
+
+/// An entry of `events`.
+#[derive(Debug, Default)]
+pub struct Event<'a> {
+    /// `event_type`.
+    pub event_type: Option<Raw<'a>>,
+    /// `data`.
+    pub data: Lenient<EventData<'a>>,
+}
+
+/// The members of an event's `data`.
+#[derive(Debug, Default)]
+pub struct EventData<'a> {
+    /// The event's time in milliseconds.
+    pub timestamp: Option<Raw<'a>>,
+    /// Made by mParticle on receipt, a signed 64-bit integer.
+    pub event_id: Option<Raw<'a>>,
+    /// Made at the source, and the same when sent again.
+    pub source_message_id: Option<Raw<'a>>,
+    /// The session's UUID.
+    pub session_uuid: Option<Raw<'a>>,
+    /// The sender's own attributes.
+    pub custom_attributes: Option<Raw<'a>>,
+    /// Where the device was.
+    pub location: Option<Raw<'a>>,
+    /// Every other member, but null and what mParticle keeps for itself.
+    pub own: Members<'a>,
+}
+
+impl EventData<'_> {
+    /// Whether nothing in it tells this event from another of its type.
+    pub fn is_nameless(&self) -> bool {
+        [self.source_message_id, self.event_id, self.timestamp]
+            .into_iter()
+            .all(|raw| raw.and_then(Raw::scalar).is_none())
+    }
+
+    /// Whether this is an Android activity that stopped, which is a screen left and not seen.
+    pub fn is_screen_left(&self) -> bool {
+        self.own("activity_type")
+            .and_then(Raw::scalar)
+            .is_some_and(|kind| kind == "activity_stopped")
+    }
+}
+
+/// Named values, in their order.
+pub type Members<'a> = Vec<(Cow<'a, str>, Raw<'a>)>;
+
+/// Members of `data` that mParticle keeps for itself, or that say nothing to a reader.
+pub const INTERNAL_MEMBERS: [&str; 16] = [
+    "session_id",
+    "session_start_unixtime_ms",
+    "event_start_unixtime_ms",
+    "device_current_state",
+    "custom_flags",
+    "is_goal_defined",
+    "lifetime_value_change",
+    "lifetime_value_attribute_name",
+    "data_connection_type",
+    "event_num",
+    "view_controller",
+    "is_main_thread",
+    "canonical_name",
+    "event_system_notification_info",
+    "message_id",
+    "message_type",
+];
+
+/// What else tells a batch without events from an object that is none.
+const OTHER_BATCH_MEMBERS: [&str; 9] = [
+    "schema_version",
+    "batch_id",
+    "user_attributes",
+    "deleted_user_attributes",
+    "attribution_info",
+    "consent_state",
+    "integration_attributes",
+    "partner_identities",
+    "source_request_id",
+];
+
+impl<'de: 'a, 'a> Deserialize<'de> for Batch<'a> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_map(BatchVisitor)
+    }
+}
+
+struct BatchVisitor;
+
+impl<'de> Visitor<'de> for BatchVisitor {
+    type Value = Batch<'de>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a batch, which is a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Batch<'de>, A::Error> {
+        let mut batch = Batch::default();
+        let mut seen_events = false;
+        while let Some(Key(key)) = map.next_key()? {
+            let slot = match &*key {
+                // With two lists of events, one would be lost.
+                "events" if seen_events => return Err(A::Error::duplicate_field("events")),
+                "events" => {
+                    seen_events = true;
+                    batch.recognised = true;
+                    batch.events = map.next_value()?;
+                    continue;
+                }
+                "environment" => &mut batch.environment,
+                "mpid" => &mut batch.mpid,
+                "mp_deviceid" => &mut batch.mp_deviceid,
+                "timestamp_unixtime_ms" => &mut batch.timestamp,
+                "user_identities" => &mut batch.user_identities,
+                "device_info" => &mut batch.device_info,
+                "application_info" => &mut batch.application_info,
+                "source_info" => &mut batch.source_info,
+                "request_type" => &mut batch.request_type,
+                other => {
+                    batch.recognised |= OTHER_BATCH_MEMBERS.contains(&other);
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *slot = map.next_value::<Raw<'de>>()?.present();
+            // A request for an alias has an environment too.
+            batch.recognised |= !matches!(&*key, "environment" | "request_type");
+        }
+        Ok(batch)
+    }
+}
+
+impl<'de> FromParts<'de> for Vec<Lenient<Event<'de>>> {
+    fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Option<Self>, A::Error> {
+        let mut events = Vec::new();
+        while let Some(event) = seq.next_element()? {
+            events.push(event);
+        }
+        Ok(Some(events))
+    }
+}
+
+impl<'de> FromParts<'de> for Event<'de> {
+    fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
+        let mut event = Event::default();
+        while let Some(Key(key)) = map.next_key()? {
+            match &*key {
+                "event_type" => event.event_type = map.next_value::<Raw<'de>>()?.present(),
+                "data" => event.data = map.next_value()?,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(Some(event))
+    }
+}
+
+impl<'de> FromParts<'de> for EventData<'de> {
+    fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
+        let mut data = EventData::default();
+        while let Some(Key(key)) = map.next_key()? {
+            let slot = match &*key {
+                "timestamp_unixtime_ms" => &mut data.timestamp,
+                "event_id" => &mut data.event_id,
+                "source_message_id" => &mut data.source_message_id,
+                "session_uuid" => &mut data.session_uuid,
+                "custom_attributes" => &mut data.custom_attributes,
+                "location" => &mut data.location,
+                other if INTERNAL_MEMBERS.contains(&other) => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+                _ => {
+                    if let Some(value) = map.next_value::<Raw<'de>>()?.present() {
+                        data.own.push((key, value));
+                    }
+                    continue;
+                }
+            };
+            *slot = map.next_value::<Raw<'de>>()?.present();
+        }
+        Ok(Some(data))
+    }
+}

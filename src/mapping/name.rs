@@ -1,0 +1,207 @@
+//! Names of events, made from templates.
+
+use std::sync::Arc;
+
+use super::{
+    kind::Kind,
+    mparticle::EventData,
+    notes::{Note, Notes},
+    raw::Raw,
+    table::{Field, FieldType},
+};
+
+/// The longest name of an event, in characters. mParticle's own limit; Iterable documents none.
+pub const MAX_NAME_CHARS: usize = 256;
+
+/// What stands for a placeholder without a value.
+const NO_VALUE: &str = "Unknown";
+
+/// A template for the names of one kind of event.
+#[derive(Debug)]
+pub enum NameTemplate {
+    /// A name without placeholders.
+    Constant(Arc<str>),
+    /// Text and placeholders.
+    Parts(Vec<Part>),
+}
+
+/// A piece of a template.
+#[derive(Debug)]
+pub enum Part {
+    /// Text as it is.
+    Text(String),
+    /// `{event_type}`
+    EventType,
+    /// `{action}`: the commerce action in Pascal case.
+    Action,
+    /// `{transition}`: the application transition in Pascal case.
+    Transition,
+    /// A member of the event, by its path at mParticle.
+    Member(Vec<String>),
+}
+
+/// What is wrong with a template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// A brace that opens and does not close, or the reverse.
+    #[error("a brace has no partner; write a placeholder as {{screen_name}}")]
+    Unbalanced,
+    /// A placeholder that the kind does not have.
+    #[error("{{{placeholder}}} is no field of this type; it has {known}")]
+    UnknownPlaceholder {
+        /// What stands in the braces.
+        placeholder: String,
+        /// What may stand there.
+        known: String,
+    },
+    /// Nothing but blanks.
+    #[error("a name must not be blank")]
+    Blank,
+}
+
+impl NameTemplate {
+    /// Reads a template for events of a kind.
+    pub fn parse(template: &str, kind: Kind) -> Result<Self, TemplateError> {
+        if template.trim().is_empty() {
+            return Err(TemplateError::Blank);
+        }
+        let mut parts = Vec::new();
+        let mut rest = template;
+        while let Some(open) = rest.find(['{', '}']) {
+            let (text, braced) = rest.split_at(open);
+            if !text.is_empty() {
+                parts.push(Part::Text(text.to_owned()));
+            }
+            let (name, after) = braced
+                .strip_prefix('{')
+                .and_then(|inner| inner.split_once('}'))
+                .filter(|(name, _)| !name.contains('{'))
+                .ok_or(TemplateError::Unbalanced)?;
+            parts.push(Part::placeholder(name, kind)?);
+            rest = after;
+        }
+        if parts.is_empty() {
+            return Ok(Self::Constant(Arc::from(template)));
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.to_owned()));
+        }
+        Ok(Self::Parts(parts))
+    }
+
+    /// The name of an event. None if it would consist of nothing that the event says.
+    pub fn render(
+        &self,
+        event_type: &str,
+        data: &EventData<'_>,
+        notes: &mut Notes,
+    ) -> Option<Arc<str>> {
+        let parts = match self {
+            Self::Constant(name) => return Some(Arc::clone(name)),
+            Self::Parts(parts) => parts,
+        };
+        let mut name = String::new();
+        let mut says_something = false;
+        for part in parts {
+            match part.value(event_type, data) {
+                Some(value) => {
+                    says_something |= !value.trim().is_empty();
+                    name.push_str(&value);
+                }
+                None => name.push_str(NO_VALUE),
+            }
+        }
+        if !says_something {
+            return None;
+        }
+        if let Some((end, _)) = name.char_indices().nth(MAX_NAME_CHARS) {
+            name.truncate(end);
+            notes.add(Note::NameCut);
+        }
+        Some(Arc::from(name))
+    }
+}
+
+impl Part {
+    fn placeholder(name: &str, kind: Kind) -> Result<Self, TemplateError> {
+        let is_commerce = matches!(kind, Kind::Commerce | Kind::Purchase);
+        match name {
+            "event_type" => Ok(Self::EventType),
+            "action" if is_commerce => Ok(Self::Action),
+            "transition" if kind == Kind::ApplicationStateTransition => Ok(Self::Transition),
+            _ if kind == Kind::Unknown => Ok(Self::Member(vec![name.to_owned()])),
+            _ => path_of(name, kind.fields())
+                .map(Self::Member)
+                .ok_or_else(|| TemplateError::UnknownPlaceholder {
+                    placeholder: name.to_owned(),
+                    known: placeholders(kind).join(", "),
+                }),
+        }
+    }
+
+    fn value(&self, event_type: &str, data: &EventData<'_>) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text.clone()),
+            Self::EventType => Some(event_type.to_owned()),
+            Self::Action => data.commerce_action().map(|action| pascal_case(&action)),
+            Self::Transition => {
+                let kind = data.own("application_transition_type")?.scalar()?;
+                Some(pascal_case(
+                    kind.strip_prefix("application_").unwrap_or(&kind),
+                ))
+            }
+            Self::Member(path) => {
+                let (first, rest) = path.split_first()?;
+                let start = data.own(first);
+                let member = rest.iter().fold(start, |at, name| at?.member(name));
+                member.and_then(Raw::scalar).map(|text| text.into_owned())
+            }
+        }
+    }
+}
+
+/// What may stand in braces in a template for a kind.
+pub fn placeholders(kind: Kind) -> Vec<String> {
+    let mut names = vec!["{event_type}".to_owned()];
+    if matches!(kind, Kind::ApplicationStateTransition) {
+        names.push("{transition}".to_owned());
+    }
+    collect_names(kind.fields(), &mut names);
+    names
+}
+
+fn collect_names(fields: &[Field], names: &mut Vec<String>) {
+    for field in fields {
+        let name = format!("{{{}}}", field.to);
+        match field.holds {
+            FieldType::Inline(inner) => collect_names(inner, names),
+            FieldType::Objects(_) | FieldType::Attributes | FieldType::TextList => {}
+            _ if names.contains(&name) => {}
+            _ => names.push(name),
+        }
+    }
+}
+
+fn path_of(name: &str, fields: &[Field]) -> Option<Vec<String>> {
+    fields.iter().find_map(|field| match field.holds {
+        FieldType::Inline(inner) => {
+            let mut path = path_of(name, inner)?;
+            path.insert(0, field.from.to_owned());
+            Some(path)
+        }
+        FieldType::Objects(_) | FieldType::Attributes | FieldType::TextList => None,
+        _ => (field.to == name).then(|| vec![field.from.to_owned()]),
+    })
+}
+
+/// `add_to_cart` as `AddToCart`, which is how mParticle names actions itself.
+fn pascal_case(words: &str) -> String {
+    words
+        .split('_')
+        .flat_map(|word| {
+            let mut chars = word.chars();
+            let first = chars.next().map(|first| first.to_ascii_uppercase());
+            first.into_iter().chain(chars)
+        })
+        .collect()
+}

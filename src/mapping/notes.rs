@@ -1,0 +1,86 @@
+//! What was changed or left out on the way, counted, so that nothing is lost in silence.
+
+use std::collections::BTreeMap;
+
+/// Something that was done to an event that went on nevertheless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Note {
+    /// The event had no time of its own: the batch's or the queue's was taken.
+    MissingTime,
+    /// The event's time was absurd: the batch's or the queue's was taken.
+    AbsurdTime,
+    /// The event's name was cut to 256 characters.
+    NameCut,
+    /// A field's name was changed to one that Iterable takes.
+    FieldRenamed,
+    /// A field was dropped: Iterable refuses its name.
+    FieldNameRefused,
+    /// A field was dropped: another of the event has that name.
+    FieldDuplicate,
+    /// A field was dropped: its value is longer than Iterable keeps.
+    FieldTooLong,
+    /// A field was dropped: its value nests too deep.
+    FieldTooDeep,
+    /// A field was dropped: its value is not of the type that the field has.
+    FieldWrongType,
+    /// A field was dropped: its number is beyond 64 bits, or its text has escapes that spell no
+    /// character.
+    FieldUnreadable,
+    /// A field was dropped: the event has more than a thousand.
+    FieldsTooMany,
+}
+
+impl Note {
+    /// Every one.
+    pub const ALL: [Self; 11] = [
+        Self::MissingTime,
+        Self::AbsurdTime,
+        Self::NameCut,
+        Self::FieldRenamed,
+        Self::FieldNameRefused,
+        Self::FieldDuplicate,
+        Self::FieldTooLong,
+        Self::FieldTooDeep,
+        Self::FieldWrongType,
+        Self::FieldUnreadable,
+        Self::FieldsTooMany,
+    ];
+
+    /// The note as a word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingTime => "MissingTime",
+            Self::AbsurdTime => "AbsurdTime",
+            Self::NameCut => "NameCut",
+            Self::FieldRenamed => "FieldRenamed",
+            Self::FieldNameRefused => "FieldNameRefused",
+            Self::FieldDuplicate => "FieldDuplicate",
+            Self::FieldTooLong => "FieldTooLong",
+            Self::FieldTooDeep => "FieldTooDeep",
+            Self::FieldWrongType => "FieldWrongType",
+            Self::FieldUnreadable => "FieldUnreadable",
+            Self::FieldsTooMany => "FieldsTooMany",
+        }
+    }
+}
+
+/// How often each note was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes(BTreeMap<Note, u64>);
+
+impl Notes {
+    /// Takes a note.
+    pub fn add(&mut self, note: Note) {
+        *self.0.entry(note).or_default() += 1;
+    }
+
+    /// Each note that was taken, with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (Note, u64)> + '_ {
+        self.0.iter().map(|(note, count)| (*note, *count))
+    }
+
+    /// How often a note was taken.
+    pub fn count(&self, note: Note) -> u64 {
+        self.0.get(&note).copied().unwrap_or_default()
+    }
+}

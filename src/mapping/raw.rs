@@ -1,0 +1,259 @@
+//! Values of JSON as they stand in the text, read only when someone asks.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+/// One JSON value as its text, known to be well-formed and without blanks around it.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<'a>(&'a str);
+
+/// What kind of value a text holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Boolean,
+    /// A number, of any size.
+    Number,
+    /// A string.
+    Text,
+    /// An array.
+    List,
+    /// An object.
+    Object,
+}
+
+impl<'a> Raw<'a> {
+    /// A text that is one well-formed value.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// The value as it stands in the text.
+    pub fn json(self) -> &'a str {
+        self.0
+    }
+
+    /// What kind of value this is.
+    pub fn shape(self) -> Shape {
+        match self.0.as_bytes().first() {
+            Some(b'n') => Shape::Null,
+            Some(b't' | b'f') => Shape::Boolean,
+            Some(b'"') => Shape::Text,
+            Some(b'[') => Shape::List,
+            Some(b'{') => Shape::Object,
+            _ => Shape::Number,
+        }
+    }
+
+    /// The value if it is not null.
+    pub fn present(self) -> Option<Self> {
+        (self.shape() != Shape::Null).then_some(self)
+    }
+
+    /// The text between a string's quotes, if nothing in it is escaped.
+    pub fn plain_text(self) -> Option<&'a str> {
+        let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
+        (!inner.as_bytes().contains(&b'\\')).then_some(inner)
+    }
+
+    /// A string's text. None for other shapes, and for escapes that spell no character.
+    pub fn text(self) -> Option<Cow<'a, str>> {
+        match self.plain_text() {
+            Some(plain) => Some(Cow::Borrowed(plain)),
+            None => serde_json::from_str(self.0).ok().map(Cow::Owned),
+        }
+    }
+
+    /// A string's text, with replacement characters for escapes that spell none.
+    fn lossy_text(self) -> String {
+        let mut input = serde_json::Deserializer::from_str(self.0);
+        input.deserialize_bytes(LossyText).unwrap_or_default()
+    }
+
+    /// The text of a string, a number or a boolean. Empty text is no value: mParticle sends it
+    /// for what is not known.
+    pub fn scalar(self) -> Option<Cow<'a, str>> {
+        match self.shape() {
+            Shape::Text => self.text().filter(|text| !text.is_empty()),
+            Shape::Number | Shape::Boolean => Some(Cow::Borrowed(self.0)),
+            _ => None,
+        }
+    }
+
+    /// A whole number, also one that is written as text. It never passes through a double.
+    pub fn integer(self) -> Option<i64> {
+        self.scalar()?.trim().parse().ok()
+    }
+
+    /// A boolean, also one that is written as text.
+    pub fn boolean(self) -> Option<bool> {
+        let text = self.scalar()?;
+        if text.eq_ignore_ascii_case("true") {
+            Some(true)
+        } else if text.eq_ignore_ascii_case("false") {
+            Some(false)
+        } else {
+            None
+        }
+    }
+
+    /// Shows each member of an object to `visit`, in order. Does nothing for other shapes.
+    pub fn each_member(self, visit: impl FnMut(Cow<'a, str>, Raw<'a>)) {
+        if self.shape() == Shape::Object {
+            let mut input = serde_json::Deserializer::from_str(self.0);
+            // The text was found to be well-formed before, so this ends without an error.
+            let _ = input.deserialize_map(Members(visit));
+        }
+    }
+
+    /// Shows each element of an array to `visit`, in order. Does nothing for other shapes.
+    pub fn each_element(self, visit: impl FnMut(Raw<'a>)) {
+        if self.shape() == Shape::List {
+            let mut input = serde_json::Deserializer::from_str(self.0);
+            let _ = input.deserialize_seq(Elements(visit));
+        }
+    }
+
+    /// An object's first member of that name, if it is not null. What comes after it is not
+    /// read.
+    pub fn member(self, name: &str) -> Option<Raw<'a>> {
+        let mut found = None;
+        if self.shape() == Shape::Object {
+            let mut input = serde_json::Deserializer::from_str(self.0);
+            // An error tells that not all was read.
+            let _ = input.deserialize_map(Find {
+                name,
+                found: &mut found,
+            });
+        }
+        found.and_then(Raw::present)
+    }
+}
+
+struct Find<'f, 'a> {
+    name: &'f str,
+    found: &'f mut Option<Raw<'a>>,
+}
+
+impl<'de> Visitor<'de> for Find<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Key<'de>>()? {
+            let value = map.next_value()?;
+            if key.0 == self.name {
+                *self.found = Some(value);
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        <&'a RawValue>::deserialize(input).map(|raw| Raw(raw.get()))
+    }
+}
+
+/// A member's name, borrowed from the text where nothing in it is escaped. Escapes that spell no
+/// character, half a surrogate pair, become replacement characters: a name is no reason to lose
+/// what stands beside it.
+pub struct Key<'a>(pub Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let raw = Raw::deserialize(input)?;
+        Ok(Self(match raw.plain_text() {
+            Some(plain) => Cow::Borrowed(plain),
+            None => Cow::Owned(raw.lossy_text()),
+        }))
+    }
+}
+
+struct LossyText;
+
+impl Visitor<'_> for LossyText {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_bytes<E>(self, text: &[u8]) -> Result<String, E> {
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+}
+
+struct Members<F>(F);
+
+impl<'de, F: FnMut(Cow<'de, str>, Raw<'de>)> Visitor<'de> for Members<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Key<'de>>()? {
+            (self.0)(key.0, map.next_value()?);
+        }
+        Ok(())
+    }
+}
+
+struct Elements<F>(F);
+
+impl<'de, F: FnMut(Raw<'de>)> Visitor<'de> for Elements<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(value) = seq.next_element()? {
+            (self.0)(value);
+        }
+        Ok(())
+    }
+}
+
+/// Appends `text` to `json` as a JSON string, in quotes and escaped.
+pub fn push_text(json: &mut String, text: &str) {
+    json.push('"');
+    let mut rest = text;
+    while let Some(at) = rest
+        .bytes()
+        .position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
+    {
+        let (plain, special) = rest.split_at(at);
+        json.push_str(plain);
+        match special.as_bytes()[0] {
+            b'"' => json.push_str("\\\""),
+            b'\\' => json.push_str("\\\\"),
+            b'\n' => json.push_str("\\n"),
+            b'\r' => json.push_str("\\r"),
+            b'\t' => json.push_str("\\t"),
+            control => {
+                json.push_str("\\u00");
+                json.push(if control < 0x10 { '0' } else { '1' });
+                json.push(char::from(b"0123456789abcdef"[usize::from(control & 0x0f)]));
+            }
+        }
+        rest = &special[1..];
+    }
+    json.push_str(rest);
+    json.push('"');
+}

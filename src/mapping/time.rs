@@ -1,0 +1,96 @@
+//! When: the event's own time, checked against clocks that can be trusted more.
+
+use jiff::Timestamp;
+
+use super::{notes::Note, raw::Raw};
+
+const HOUR: i64 = 3_600_000;
+const DAY: i64 = 24 * HOUR;
+
+/// 2010-01-01T00:00:00Z in milliseconds. mParticle is younger; a clock that says less was never set.
+const EARLIEST: i64 = 1_262_304_000_000;
+
+/// The time of an event in milliseconds, if any is known, and what had to be done to find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventTime {
+    /// Milliseconds since 1970.
+    pub millis: Option<i64>,
+    /// Set if it is not the event's own time.
+    pub note: Option<Note>,
+}
+
+impl EventTime {
+    /// Iterable's `createdAt`: whole seconds, rounded down.
+    pub fn seconds(self) -> Option<i64> {
+        self.millis.map(|millis| millis.div_euclid(1000))
+    }
+}
+
+/// Clocks around an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    batch: Option<i64>,
+    sent_at: Option<i64>,
+    is_replay: bool,
+}
+
+impl Clocks {
+    /// The clocks of a batch: its own, the sender's or mParticle's, and the queue's.
+    pub fn new(batch: Option<Raw<'_>>, sent_at: Option<Timestamp>, is_replay: bool) -> Self {
+        Self {
+            batch: batch.and_then(millis),
+            sent_at: sent_at.map(Timestamp::as_millisecond),
+            is_replay,
+        }
+    }
+
+    /// The event's own time. One that is missing, zero, or can't be read, or that is absurd,
+    /// gives way to the batch's, that to the queue's; with neither, Iterable takes the time of
+    /// receipt.
+    pub fn event_time(&self, own: Option<Raw<'_>>) -> EventTime {
+        let own = own.and_then(millis);
+        if let Some(own) = own.filter(|own| self.is_plausible(*own)) {
+            return EventTime {
+                millis: Some(own),
+                note: None,
+            };
+        }
+        let note = if own.is_some() {
+            Note::AbsurdTime
+        } else {
+            Note::MissingTime
+        };
+        let batch = self.batch.filter(|batch| self.is_plausible(*batch));
+        EventTime {
+            millis: batch.or(self.sent_at),
+            note: Some(note),
+        }
+    }
+
+    /// Absurd is: before 2010; more than a day after the queue received it, which no event
+    /// can be; or more than a year before, unless it is a replay.
+    fn is_plausible(&self, millis: i64) -> bool {
+        let (Some(now), true) = (self.sent_at.or(self.batch), millis >= EARLIEST) else {
+            return millis >= EARLIEST;
+        };
+        millis <= now.saturating_add(DAY)
+            && (self.is_replay || millis >= now.saturating_sub(365 * DAY))
+    }
+}
+
+/// Milliseconds from a number or text. A fraction is cut off; what can only be seconds is taken
+/// as seconds; zero, which mParticle writes for unknown, is none.
+fn millis(raw: Raw<'_>) -> Option<i64> {
+    let text = raw.scalar()?;
+    let whole = match text.trim().split_once('.') {
+        Some((whole, fraction)) if fraction.bytes().all(|byte| byte.is_ascii_digit()) => whole,
+        Some(_) => return None,
+        None => text.trim(),
+    };
+    let number: i64 = whole.parse().ok()?;
+    // Seconds of 2010 to 2286 read as milliseconds lie in 1970.
+    if (EARLIEST / 1000..10_000_000_000).contains(&number) {
+        return Some(number * 1000);
+    }
+    (number != 0).then_some(number)
+}

@@ -1,0 +1,240 @@
+//! The user's own rules: one jq program, compiled once, run on each event within bounds.
+//!
+//! jq, since marketers' engineers know it from the command line and can try a rule there; run by
+//! jaq, since it is Rust, may be shared between threads, and takes a value type of ours, through
+//! which everything it does is counted ([`meter`]).
+
+mod meter;
+mod natives;
+mod ops;
+mod paths;
+mod value;
+
+use std::{borrow::Cow, sync::Arc, thread};
+
+use jaq_core::{
+    Compiler, Ctx, Filter, Lut, Vars,
+    data::{DataT, HasLut},
+    load::{self, Arena, File, Loader},
+};
+
+use super::raw::Raw;
+
+use meter::Stopped;
+pub use meter::{Exhausted, FUEL, on_large_stack};
+use value::Value;
+
+/// The longest program, in bytes.
+pub const MAX_PROGRAM: usize = 16_384;
+
+/// What the compiler may use of the stack: it recurses with the program's nesting, and at a few
+/// kilobytes for each of the program's bytes it can't get deeper than this.
+const COMPILER_STACK: usize = 256 << 20;
+
+/// A program, ready to run.
+pub struct Transform {
+    filter: Filter<Jq>,
+}
+
+/// A program that can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransformError {
+    /// Longer than a program may be.
+    #[error("the jq program has {0} bytes; at most {MAX_PROGRAM} are taken")]
+    TooLong(usize),
+    /// Not jq, or with names that do not exist here.
+    #[error("line {line}, column {column}: {fault}")]
+    Invalid {
+        /// The line, counted from 1.
+        line: usize,
+        /// The column, counted from 1.
+        column: usize,
+        /// What is wrong there.
+        fault: String,
+    },
+    /// The compiler failed.
+    #[error("the jq program can't be compiled: it nests too deep")]
+    Uncompilable,
+}
+
+/// Why a program gives no event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunError {
+    /// It raised an error.
+    Failed(String),
+    /// It used too much.
+    TooCostly(Exhausted),
+    /// It gave more than one output.
+    ManyOutputs,
+}
+
+/// The kind of data that programs work on.
+struct Jq;
+
+impl DataT for Jq {
+    type V<'a> = Value;
+    type Data<'a> = Counted<'a>;
+}
+
+/// The program's terms, which the interpreter asks for before it evaluates each: so each counts.
+#[derive(Clone)]
+struct Counted<'a>(&'a Lut<Jq>);
+
+impl<'a> HasLut<'a, Jq> for Counted<'a> {
+    fn lut(&self) -> &'a Lut<Jq> {
+        meter::spend(1);
+        self.0
+    }
+}
+
+/// A value that programs see as `$batch`, made once for all events of a batch.
+pub struct Shared(Value);
+
+impl Transform {
+    /// Compiles a program.
+    pub fn new(program: &str) -> Result<Self, TransformError> {
+        if program.len() > MAX_PROGRAM {
+            return Err(TransformError::TooLong(program.len()));
+        }
+        if let Some(at) = program.find(natives::RESERVED) {
+            return Err(fault_at(
+                program,
+                &program[at..],
+                "names that start with \"unbounded_\" are taken",
+            ));
+        }
+        // On a thread of its own, for the size of its stack.
+        thread::scope(|scope| {
+            let compiler = thread::Builder::new()
+                .stack_size(COMPILER_STACK)
+                .spawn_scoped(scope, || compile(program))
+                .map_err(|_| TransformError::Uncompilable)?;
+            compiler.join().unwrap_or(Err(TransformError::Uncompilable))
+        })
+    }
+
+    /// Reads what programs see as `$batch`.
+    pub fn batch(members: &[(Cow<'_, str>, Raw<'_>)]) -> Result<Shared, RunError> {
+        let read = |(name, raw): &(Cow<'_, str>, Raw<'_>)| (Arc::from(&**name), Value::read(*raw));
+        let allowance = members
+            .iter()
+            .map(|(name, raw)| name.len() + raw.json().len())
+            .sum();
+        meter::run(allowance, || {
+            Value::object(members.iter().map(read).collect())
+        })
+        .map(Shared)
+        .map_err(RunError::from)
+    }
+
+    /// Runs the program on an event of Iterable's, with `$event` and `$batch`. Gives the JSON of
+    /// its output; none, or null, if it drops the event.
+    pub fn run(
+        &self,
+        input: Raw<'_>,
+        event: Raw<'_>,
+        batch: &Shared,
+    ) -> Result<Option<String>, RunError> {
+        let allowance = input.json().len() + event.json().len();
+        meter::run(allowance, || {
+            let vars = Vars::new([Value::read(event), batch.0.clone()]);
+            let context = Ctx::<Jq>::new(Counted(&self.filter.lut), vars);
+            let mut outputs = self.filter.id.run((context, Value::read(input)));
+            let output = match outputs.next() {
+                None => return Ok(None),
+                Some(Ok(Value::Null)) => None,
+                Some(Ok(value)) => Some(value.json()),
+                Some(Err(exception)) => {
+                    return Err(RunError::Failed(match exception.get_err() {
+                        Ok(error) => error.to_string().chars().take(300).collect(),
+                        Err(_) => "it broke off".to_owned(),
+                    }));
+                }
+            };
+            match outputs.next() {
+                None => Ok(output),
+                Some(_) => Err(RunError::ManyOutputs),
+            }
+        })?
+    }
+}
+
+impl From<Stopped> for RunError {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Exhausted(what) => Self::TooCostly(what),
+            Stopped::Broken => Self::Failed("the interpreter failed".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Transform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Transform")
+    }
+}
+
+fn compile(program: &str) -> Result<Transform, TransformError> {
+    let arena = Arena::default();
+    let modules = Loader::new(natives::definitions())
+        .load(
+            &arena,
+            File {
+                code: program,
+                path: (),
+            },
+        )
+        .map_err(|errors| load_fault(program, errors))?;
+    let filter = Compiler::default()
+        .with_funs(natives::functions::<Jq>())
+        .with_global_vars(["$event", "$batch"])
+        .compile(modules)
+        .map_err(|errors| {
+            let first = errors.into_iter().flat_map(|(_, faults)| faults).next();
+            match first {
+                Some((name, kind)) => fault_at(
+                    program,
+                    name,
+                    &format!("there is no {} {name}", kind.as_str()),
+                ),
+                None => TransformError::Uncompilable,
+            }
+        })?;
+    Ok(Transform { filter })
+}
+
+fn load_fault(program: &str, errors: load::Errors<&str, ()>) -> TransformError {
+    let Some((_, error)) = errors.into_iter().next() else {
+        return TransformError::Uncompilable;
+    };
+    let first = match &error {
+        load::Error::Io(faults) => faults.first().map(|(path, fault)| (*path, fault.clone())),
+        load::Error::Lex(faults) => faults
+            .first()
+            .map(|(expected, found)| (*found, format!("expected {}", expected.as_str()))),
+        load::Error::Parse(faults) => faults
+            .first()
+            .map(|(expected, found)| (*found, format!("expected {}", expected.as_str()))),
+    };
+    match first {
+        Some((found, fault)) => fault_at(program, found, &fault),
+        None => TransformError::Uncompilable,
+    }
+}
+
+/// An error at a part of the program.
+fn fault_at(program: &str, part: &str, fault: &str) -> TransformError {
+    // A part that is not of the program, such as the end of it, is taken to be its end.
+    let start = (part.as_ptr() as usize).wrapping_sub(program.as_ptr() as usize);
+    let before = program.get(..start).unwrap_or(program);
+    TransformError::Invalid {
+        line: before.matches('\n').count() + 1,
+        column: before
+            .chars()
+            .rev()
+            .take_while(|char| *char != '\n')
+            .count()
+            + 1,
+        fault: fault.to_owned(),
+    }
+}

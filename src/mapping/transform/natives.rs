@@ -1,0 +1,221 @@
+//! The functions that a program can call: jq's own, but for those that reach outside (files,
+//! environment, clock, log, exit) and with a bound on regular expressions.
+
+use jaq_core::{
+    Bind, DataT, Error, ValR,
+    load::parse::{self, Def},
+    native::{self, Fun, bome, unary, v},
+};
+
+use crate::mapping::raw::Raw;
+
+use super::{
+    meter,
+    value::{Number, Value},
+};
+
+/// Functions of jaq's standard library that reach outside the event, or depend on where and
+/// when they run.
+const LEFT_OUT: [&str; 13] = [
+    "debug",
+    "debug_empty",
+    "env",
+    "halt",
+    "halt_error",
+    "input_line_number",
+    "localtime",
+    "now",
+    "stderr",
+    "stderr_empty",
+    "strflocaltime",
+    "get_search_list",
+    "input_filename",
+];
+
+/// The functions that run a regular expression, and the names under which our definitions call them.
+const REGEX: [(&str, &str); 3] = [
+    ("matches", "unbounded_matches"),
+    ("split_matches", "unbounded_split_matches"),
+    ("split_", "unbounded_split_"),
+];
+
+/// What a program must not say: the names behind the bounds.
+pub const RESERVED: &str = "unbounded_";
+
+/// Definitions that stand before jaq's own.
+const DEFINITIONS: &str = r#"
+def matches($re; $flags): bound_regex($re) as $_ | unbounded_matches($re; $flags);
+def split_matches($re; $flags): bound_regex($re) as $_ | unbounded_split_matches($re; $flags);
+def split_($re; $flags): bound_regex($re) as $_ | unbounded_split_($re; $flags);
+def tonumber: if isnumber then . else fromjson | if isnumber then . else error("cannot parse as number") end end;
+def toboolean: if isboolean then . else fromjson | if isboolean then . else error("cannot parse as boolean") end end;
+def in(xs): . as $x | xs | has($x);
+def inside(xs): . as $x | xs | contains($x);
+def index($i): indices($i) | .[0];
+def rindex($i): indices($i) | .[-1];
+def transpose: [range([.[] | length] | max) as $i | [.[][$i]]];
+def @json: tojson;
+"#;
+
+/// The definitions in jq.
+pub fn definitions() -> impl Iterator<Item = Def<&'static str>> {
+    let theirs = jaq_core::defs().chain(jaq_std::defs());
+    let ours = jaq_core::load::parse(DEFINITIONS, |parser| parser.defs()).unwrap_or_default();
+    let (before, after): (Vec<_>, Vec<_>) = ours
+        .into_iter()
+        .partition(|def: &parse::Def<_>| REGEX.iter().any(|(name, _)| *name == def.name));
+    before
+        .into_iter()
+        .chain(theirs.filter(|def| !LEFT_OUT.contains(&def.name)))
+        .chain(after)
+}
+
+/// The functions in Rust.
+pub fn functions<D: for<'a> DataT<V<'a> = Value>>() -> impl Iterator<Item = Fun<D>> {
+    let standard = jaq_std::funs().filter(|(name, ..)| !LEFT_OUT.contains(name));
+    let bounded = standard.map(|(name, arguments, function)| {
+        let renamed = REGEX.iter().find(|(regex, _)| *regex == name);
+        (
+            renamed.map_or(name, |(_, unbounded)| *unbounded),
+            arguments,
+            function,
+        )
+    });
+    jaq_core::funs()
+        .chain(bounded)
+        .chain(ours().into_iter().map(native::run))
+}
+
+type Function<D> = (&'static str, Box<[Bind]>, jaq_core::RunPtr<D>);
+
+fn ours<D: for<'a> DataT<V<'a> = Value>>() -> [Function<D>; 7] {
+    [
+        ("length", v(0), |cv| bome(length(cv.1))),
+        ("has", v(1), |cv| unary(cv, has)),
+        ("contains", v(1), |cv| {
+            unary(cv, |value, part| Ok(Value::from(contains(&value, &part))))
+        }),
+        ("indices", v(1), |cv| unary(cv, indices)),
+        ("tojson", v(0), |cv| bome(Ok(Value::text(cv.1.json())))),
+        ("fromjson", v(0), |cv| bome(from_json(&cv.1))),
+        ("bound_regex", v(1), |cv| unary(cv, bound_regex)),
+    ]
+}
+
+fn length(value: Value) -> ValR<Value> {
+    match value {
+        Value::Null => Ok(Value::from(0_usize)),
+        Value::Number(Number::Integer(integer)) if integer != i64::MIN => {
+            Ok(Value::Number(Number::Integer(integer.abs())))
+        }
+        Value::Number(number) => Ok(Value::from(number.double().abs())),
+        Value::Text(text) => Ok(Value::from(text.chars().count())),
+        Value::List(node) => Ok(Value::from(node.content().len())),
+        Value::Object(node) => Ok(Value::from(node.content().len())),
+        Value::Boolean(_) => Err(Error::typ(value, "something with a length")),
+    }
+}
+
+fn has(value: Value, key: Value) -> ValR<Value> {
+    match (&value, &key) {
+        (Value::Object(node), Value::Text(name)) => {
+            Ok(Value::from(node.content().contains_key(name)))
+        }
+        (Value::List(node), Value::Number(Number::Integer(index))) => Ok(Value::from(
+            usize::try_from(*index).is_ok_and(|at| at < node.content().len()),
+        )),
+        _ => Err(Error::index(value, key)),
+    }
+}
+
+/// As deep as values may nest.
+fn contains(value: &Value, part: &Value) -> bool {
+    meter::spend(1);
+    match (value, part) {
+        (Value::Text(value), Value::Text(part)) => {
+            meter::spend(value.len() / 64);
+            value.contains(&**part)
+        }
+        (Value::List(value), Value::List(part)) => part
+            .content()
+            .iter()
+            .all(|part| value.content().iter().any(|value| contains(value, part))),
+        (Value::Object(value), Value::Object(part)) => part.content().iter().all(|(name, part)| {
+            value
+                .content()
+                .get(name)
+                .is_some_and(|value| contains(value, part))
+        }),
+        (value, part) => value == part,
+    }
+}
+
+fn indices(value: Value, part: Value) -> ValR<Value> {
+    match (&value, &part) {
+        (Value::Null, _) => Ok(Value::Null),
+        (Value::Text(text), Value::Text(part)) => {
+            meter::spend(text.len() / 16);
+            let chars = (0_usize..).zip(text.char_indices());
+            let at = chars
+                .filter(|(_, (byte, _))| !part.is_empty() && text[*byte..].starts_with(&**part));
+            Ok(at.map(|(index, _)| Value::from(index)).collect())
+        }
+        (Value::List(list), Value::List(part)) => {
+            let part = part.content();
+            let windows = list.content().windows(part.len().max(1)).enumerate();
+            let at = windows.filter(|(_, window)| !part.is_empty() && *window == part.as_slice());
+            Ok(at.map(|(index, _)| Value::from(index)).collect())
+        }
+        (Value::List(list), part) => {
+            let at = list
+                .content()
+                .iter()
+                .enumerate()
+                .filter(|(_, element)| *element == part);
+            Ok(at.map(|(index, _)| Value::from(index)).collect())
+        }
+        _ => Err(Error::index(value, part)),
+    }
+}
+
+fn from_json(value: &Value) -> ValR<Value> {
+    let Value::Text(text) = value else {
+        return Err(Error::typ(value.clone(), "string"));
+    };
+    meter::spend(text.len() / 16);
+    match Raw::parse(text) {
+        Some(raw) => Ok(Value::read(raw)),
+        None => Err(Error::str(format_args!("cannot parse {value} as JSON"))),
+    }
+}
+
+/// The longest regular expression once its counted repetitions are written out.
+const MAX_REGEX: usize = 20_000;
+
+/// Counts what a regular expression costs on the input: a match takes at most about the length of
+/// the text times that of the expression, with counted repetitions (`{4}`) written out.
+fn bound_regex(input: Value, expression: Value) -> ValR<Value> {
+    // What is no text, the function itself complains of.
+    if let (Value::Text(text), Value::Text(expression)) = (&input, &expression) {
+        let length = written_out(expression);
+        if length > MAX_REGEX {
+            return Err(Error::str("the regular expression repeats too often"));
+        }
+        meter::spend(64 + length + length.saturating_mul(text.len()) / 16);
+    }
+    Ok(Value::Null)
+}
+
+/// An upper bound: as if every repetition enclosed the whole expression.
+fn written_out(expression: &str) -> usize {
+    let mut length = expression.len() + 1;
+    for counts in expression.split('{').skip(1) {
+        let counts = counts.split('}').next().unwrap_or_default();
+        let most = counts
+            .split(',')
+            .filter_map(|count| count.trim().parse::<usize>().ok())
+            .max();
+        length = length.saturating_mul(most.unwrap_or(1).max(1));
+    }
+    length
+}

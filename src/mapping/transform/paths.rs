@@ -1,0 +1,253 @@
+//! What jq's paths do to values: `.a`, `.[0]`, `.[1:2]`, `.[]` and their updates.
+
+use std::{ops::Range, sync::Arc};
+
+use jaq_core::{Error, Exn, ValR, ValX, box_iter::box_once, path::Opt};
+
+use super::{
+    meter,
+    value::{Members, Number, Value},
+};
+
+type Result<T = Value> = ValR<T, Value>;
+
+/// A position from the start, or, if negative, from the end.
+fn position(index: &Value, length: usize) -> Option<usize> {
+    let Value::Number(number) = index else {
+        return None;
+    };
+    let index = number.double().floor();
+    let index = if index < 0.0 {
+        index + length as f64
+    } else {
+        index
+    };
+    (index >= 0.0 && index < length as f64).then_some(index as usize)
+}
+
+/// The first position and the one after the last of a slice, within a length.
+fn slice(range: &Range<Option<&Value>>, length: usize) -> Result<Range<usize>> {
+    let bound = |bound: Option<&Value>, default: usize, round: fn(f64) -> f64| match bound {
+        None | Some(Value::Null) => Ok(default),
+        Some(Value::Number(number)) => {
+            let at = round(number.double());
+            let at = if at < 0.0 { at + length as f64 } else { at };
+            // A cast from a double saturates.
+            Ok((at.max(0.0) as usize).min(length))
+        }
+        Some(other) => Err(Error::typ(other.clone(), "number")),
+    };
+    let start = bound(range.start, 0, f64::floor)?;
+    let end = bound(range.end, length, f64::ceil)?;
+    Ok(start..end.max(start))
+}
+
+/// Where the characters of a slice stand in a text.
+fn char_slice(text: &str, range: Range<Option<&Value>>) -> Result<Range<usize>> {
+    let chars = slice(&range, text.chars().count())?;
+    let byte = |char: usize| {
+        text.char_indices()
+            .nth(char)
+            .map_or(text.len(), |(at, _)| at)
+    };
+    Ok(byte(chars.start)..byte(chars.end))
+}
+
+impl jaq_core::ValT for Value {
+    fn from_num(number: &str) -> Result {
+        Ok(Self::Number(Number::read(number)))
+    }
+
+    fn from_map<I: IntoIterator<Item = (Self, Self)>>(members: I) -> Result {
+        let members = members.into_iter().map(|(name, value)| match name {
+            Self::Text(name) => Ok((name, value)),
+            other => Err(Error::typ(other, "string")),
+        });
+        Ok(Self::object(members.collect::<Result<_>>()?))
+    }
+
+    fn key_values(self) -> Box<dyn Iterator<Item = Result<(Self, Self)>>> {
+        match self {
+            Self::List(node) => {
+                let elements = Self::owned(node).into_iter().enumerate();
+                Box::new(elements.map(|(index, value)| Ok((Self::from(index), value))))
+            }
+            Self::Object(node) => {
+                let members = Self::owned(node).into_iter();
+                Box::new(members.map(|(name, value)| Ok((Self::Text(name), value))))
+            }
+            other => box_once(Err(Error::typ(other, "iterable (array or object)"))),
+        }
+    }
+
+    fn values(self) -> Box<dyn Iterator<Item = Result>> {
+        match self {
+            Self::List(node) => Box::new(Self::owned(node).into_iter().map(counted)),
+            Self::Object(node) => Box::new(Self::owned(node).into_values().map(counted)),
+            other => box_once(Err(Error::typ(other, "iterable (array or object)"))),
+        }
+    }
+
+    fn index(self, index: &Self) -> Result {
+        meter::spend(1);
+        match (&self, index) {
+            (Self::Null, _) => Ok(Self::Null),
+            (Self::Object(node), Self::Text(name)) => {
+                Ok(node.content().get(name).cloned().unwrap_or(Self::Null))
+            }
+            (Self::List(node), Self::Number(_)) => {
+                let elements = node.content();
+                let at = position(index, elements.len());
+                Ok(at
+                    .and_then(|at| elements.get(at))
+                    .cloned()
+                    .unwrap_or(Self::Null))
+            }
+            (Self::List(_) | Self::Text(_), Self::Object(bounds)) => {
+                let bounds = bounds.content();
+                let range = bounds.get("start")..bounds.get("end");
+                jaq_core::ValT::range(self, range)
+            }
+            _ => Err(Error::index(self, index.clone())),
+        }
+    }
+
+    fn range(self, range: Range<Option<&Self>>) -> Result {
+        match self {
+            Self::Null => Ok(Self::Null),
+            Self::Text(text) => Ok(Self::text(&text[char_slice(&text, range)?])),
+            Self::List(node) => {
+                let elements = node.content();
+                Ok(elements[slice(&range, elements.len())?]
+                    .iter()
+                    .cloned()
+                    .collect())
+            }
+            other => Err(Error::typ(other, "rangeable (array or string)")),
+        }
+    }
+
+    fn map_values<'a, I: Iterator<Item = ValX<'a, Self>>>(
+        self,
+        opt: Opt,
+        f: impl Fn(Self) -> I,
+    ) -> ValX<'a, Self> {
+        match self {
+            Self::List(node) => Self::owned(node).into_iter().flat_map(f).collect(),
+            Self::Object(node) => {
+                let members = Self::owned(node).into_iter();
+                let members = members.filter_map(|(name, value)| {
+                    f(value)
+                        .next()
+                        .map(|value| value.map(|value| (name, value)))
+                });
+                Ok(Self::object(
+                    members.collect::<std::result::Result<_, _>>()?,
+                ))
+            }
+            other => opt.fail(other, |other| {
+                Exn::from(Error::typ(other, "iterable (array or object)"))
+            }),
+        }
+    }
+
+    fn map_index<'a, I: Iterator<Item = ValX<'a, Self>>>(
+        self,
+        index: &Self,
+        opt: Opt,
+        f: impl Fn(Self) -> I,
+    ) -> ValX<'a, Self> {
+        match (self, index) {
+            (value @ (Self::List(_) | Self::Text(_)), Self::Object(bounds)) => {
+                let bounds = bounds.content();
+                value.map_range(bounds.get("start")..bounds.get("end"), opt, f)
+            }
+            (Self::Null, Self::Text(_)) => Self::object(Members::new()).map_index(index, opt, f),
+            (Self::Object(node), Self::Text(name)) => {
+                let mut members = Self::owned(node);
+                // Taken out while it is changed, so that it need not be copied.
+                let old = members
+                    .get_mut(name)
+                    .map(|value| std::mem::replace(value, Self::Null));
+                match f(old.unwrap_or(Self::Null)).next().transpose()? {
+                    Some(value) => {
+                        members.insert(Arc::clone(name), value);
+                    }
+                    None => {
+                        members.shift_remove(name);
+                    }
+                }
+                Ok(Self::object(members))
+            }
+            (Self::List(node), Self::Number(_)) => {
+                let length = node.content().len();
+                let Some(at) = position(index, length) else {
+                    let out_of_bounds = Error::str(format_args!("index {index} out of bounds"));
+                    return opt.fail(Self::List(node), |_| Exn::from(out_of_bounds));
+                };
+                let mut elements = Self::owned(node);
+                let old = std::mem::replace(&mut elements[at], Self::Null);
+                match f(old).next().transpose()? {
+                    Some(value) => elements[at] = value,
+                    None => {
+                        elements.remove(at);
+                    }
+                }
+                Ok(Self::list(elements))
+            }
+            (value, _) => opt.fail(value, |value| Exn::from(Error::index(value, index.clone()))),
+        }
+    }
+
+    fn map_range<'a, I: Iterator<Item = ValX<'a, Self>>>(
+        self,
+        range: Range<Option<&Self>>,
+        opt: Opt,
+        f: impl Fn(Self) -> I,
+    ) -> ValX<'a, Self> {
+        match self {
+            Self::List(node) => {
+                let at = slice(&range, node.content().len()).map_err(Exn::from)?;
+                let mut elements = Self::owned(node);
+                let part = elements[at.clone()].iter().cloned().collect();
+                let replacement = match f(part).next().transpose()? {
+                    Some(Self::List(node)) => Self::owned(node),
+                    Some(other) => return Err(Exn::from(Error::typ(other, "array"))),
+                    None => Vec::new(),
+                };
+                elements.splice(at, replacement);
+                Ok(Self::list(elements))
+            }
+            Self::Text(text) => {
+                let at = char_slice(&text, range).map_err(Exn::from)?;
+                let replacement = match f(Self::text(&text[at.clone()])).next().transpose()? {
+                    Some(Self::Text(replacement)) => replacement,
+                    Some(other) => return Err(Exn::from(Error::typ(other, "string"))),
+                    None => Arc::from(""),
+                };
+                Ok(Self::text(
+                    [&text[..at.start], &*replacement, &text[at.end..]].concat(),
+                ))
+            }
+            other => opt.fail(other, |other| {
+                Exn::from(Error::typ(other, "rangeable (array or string)"))
+            }),
+        }
+    }
+
+    fn as_bool(&self) -> bool {
+        !matches!(self, Self::Null | Self::Boolean(false))
+    }
+
+    fn into_string(self) -> Self {
+        match self {
+            Self::Text(_) => self,
+            other => Self::text(other.json()),
+        }
+    }
+}
+
+fn counted(value: Value) -> Result {
+    meter::spend(1);
+    Ok(value)
+}

@@ -1,0 +1,335 @@
+//! The values that a user's program works on: JSON, with numbers as they were written and with
+//! sizes that are known and bounded.
+
+use std::{cmp::Ordering, fmt, sync::Arc};
+
+use indexmap::IndexMap;
+
+use crate::mapping::raw::{Raw, Shape, push_text};
+
+use super::meter::{self, Exhausted};
+
+/// The largest value, in bytes, shared parts counted each time that they occur.
+pub const MAX_SIZE: usize = 4 << 20;
+/// How deep a value may nest.
+pub const MAX_DEPTH: usize = 64;
+
+/// About what a value takes besides its text.
+const OVERHEAD: usize = 32;
+
+/// A JSON value.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Boolean(bool),
+    /// A number.
+    Number(Number),
+    /// A string.
+    Text(Arc<str>),
+    /// An array.
+    List(Arc<Node<Vec<Value>>>),
+    /// An object, its members in order.
+    Object(Arc<Node<Members>>),
+}
+
+/// The members of an object.
+pub type Members = IndexMap<Arc<str>, Value>;
+
+/// A number: 64 bits where they suffice, a double where arithmetic made one, and else as it was
+/// written, so that what a program only passes on is not changed.
+#[derive(Clone, Debug)]
+pub enum Number {
+    /// A whole number of 64 bits.
+    Integer(i64),
+    /// What arithmetic gave.
+    Double(f64),
+    /// A number as it was written.
+    Written(Arc<str>),
+}
+
+/// A list or an object with its measures.
+#[derive(Clone, Debug)]
+pub struct Node<T> {
+    content: T,
+    items: usize,
+    depth: usize,
+    size: usize,
+}
+
+impl<T> Node<T> {
+    /// What it holds.
+    pub fn content(&self) -> &T {
+        &self.content
+    }
+}
+
+impl Value {
+    /// A text. Its bytes are counted.
+    pub fn text(text: impl Into<Arc<str>>) -> Self {
+        let text = text.into();
+        meter::spend(1 + text.len() / 16);
+        Self::Text(text)
+    }
+
+    /// A list. Its elements are counted.
+    pub fn list(elements: Vec<Self>) -> Self {
+        let items = elements.len();
+        let (depth, size) = measure(items, elements.iter().map(|value| (0, value)));
+        Self::List(Arc::new(Node {
+            content: elements,
+            items,
+            depth,
+            size,
+        }))
+    }
+
+    /// An object. Its members are counted.
+    pub fn object(members: Members) -> Self {
+        let items = members.len();
+        let (depth, size) = measure(
+            items,
+            members.iter().map(|(name, value)| (name.len(), value)),
+        );
+        Self::Object(Arc::new(Node {
+            content: members,
+            items,
+            depth,
+            size,
+        }))
+    }
+
+    /// Takes a list or an object apart to change it; what others hold too is copied, and
+    /// counted.
+    pub fn owned<T: Clone>(node: Arc<Node<T>>) -> T {
+        match Arc::try_unwrap(node) {
+            Ok(node) => node.content,
+            Err(shared) => {
+                meter::spend(shared.items);
+                shared.content.clone()
+            }
+        }
+    }
+
+    fn depth(&self) -> usize {
+        match self {
+            Self::List(node) => node.depth,
+            Self::Object(node) => node.depth,
+            _ => 0,
+        }
+    }
+
+    /// About how many bytes it takes.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::List(node) => node.size,
+            Self::Object(node) => node.size,
+            Self::Text(text) | Self::Number(Number::Written(text)) => OVERHEAD + text.len(),
+            _ => OVERHEAD,
+        }
+    }
+
+    /// Reads a value from its text.
+    pub fn read(raw: Raw<'_>) -> Self {
+        Self::read_within(raw, MAX_DEPTH)
+    }
+
+    fn read_within(raw: Raw<'_>, depth: usize) -> Self {
+        let Some(inner) = depth.checked_sub(1) else {
+            meter::stop(Exhausted::Value)
+        };
+        match raw.shape() {
+            Shape::Null => Self::Null,
+            Shape::Boolean => Self::Boolean(raw.json() == "true"),
+            Shape::Number => Self::Number(Number::read(raw.json())),
+            Shape::Text => Self::text(raw.text().unwrap_or_default()),
+            Shape::List => {
+                let mut elements = Vec::new();
+                raw.each_element(|element| elements.push(Self::read_within(element, inner)));
+                Self::list(elements)
+            }
+            Shape::Object => {
+                let mut members = Members::new();
+                raw.each_member(|name, value| {
+                    members.insert(Arc::from(name), Self::read_within(value, inner));
+                });
+                Self::object(members)
+            }
+        }
+    }
+
+    /// Appends the value as JSON. What JSON has no number for becomes null.
+    pub fn write(&self, json: &mut String) {
+        match self {
+            Self::Null => json.push_str("null"),
+            Self::Boolean(true) => json.push_str("true"),
+            Self::Boolean(false) => json.push_str("false"),
+            Self::Number(number) => json.push_str(&number.json()),
+            Self::Text(text) => push_text(json, text),
+            Self::List(node) => {
+                json.push('[');
+                for (index, element) in node.content.iter().enumerate() {
+                    if index > 0 {
+                        json.push(',');
+                    }
+                    element.write(json);
+                }
+                json.push(']');
+            }
+            Self::Object(node) => {
+                json.push('{');
+                for (index, (name, value)) in node.content.iter().enumerate() {
+                    if index > 0 {
+                        json.push(',');
+                    }
+                    push_text(json, name);
+                    json.push(':');
+                    value.write(json);
+                }
+                json.push('}');
+            }
+        }
+    }
+
+    /// The value as JSON.
+    pub fn json(&self) -> String {
+        meter::spend(self.size() / 16);
+        let mut json = String::new();
+        self.write(&mut json);
+        json
+    }
+
+    /// jq's order of types.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Null => 0,
+            Self::Boolean(false) => 1,
+            Self::Boolean(true) => 2,
+            Self::Number(_) => 3,
+            Self::Text(_) => 4,
+            Self::List(_) => 5,
+            Self::Object(_) => 6,
+        }
+    }
+}
+
+/// The depth and the size of a list or an object, counted and within bounds.
+fn measure<'v>(count: usize, parts: impl Iterator<Item = (usize, &'v Value)>) -> (usize, usize) {
+    meter::spend(1 + count);
+    let (depth, size) = parts.fold((0, OVERHEAD), |(depth, size), (name, value)| {
+        (
+            value.depth().max(depth),
+            size.saturating_add(name).saturating_add(value.size()),
+        )
+    });
+    if depth >= MAX_DEPTH || size > MAX_SIZE {
+        meter::stop(Exhausted::Value);
+    }
+    (depth + 1, size)
+}
+
+impl Number {
+    /// Reads a number in JSON's form.
+    pub fn read(text: &str) -> Self {
+        text.parse()
+            .map_or_else(|_| Self::Written(Arc::from(text)), Self::Integer)
+    }
+
+    /// The nearest double, for arithmetic and order.
+    pub fn double(&self) -> f64 {
+        match self {
+            Self::Integer(integer) => *integer as f64,
+            Self::Double(double) => *double,
+            Self::Written(text) => text.parse().unwrap_or(f64::NAN),
+        }
+    }
+
+    fn json(&self) -> String {
+        match self {
+            Self::Integer(integer) => integer.to_string(),
+            // Debug writes a fraction even for whole numbers, and an exponent for far ones.
+            Self::Double(double) if double.is_finite() => format!("{double:?}"),
+            Self::Double(_) => "null".to_owned(),
+            Self::Written(text) => text.as_ref().to_owned(),
+        }
+    }
+}
+
+impl Ord for Number {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Integer(left), Self::Integer(right)) => left.cmp(right),
+            (left, right) => {
+                let (left, right) = (left.double(), right.double());
+                left.partial_cmp(&right)
+                    .unwrap_or_else(|| right.is_nan().cmp(&left.is_nan()))
+            }
+        }
+    }
+}
+
+impl PartialOrd for Number {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Number {}
+
+impl Ord for Value {
+    /// jq's order. Counted, since a program decides how often it compares what.
+    fn cmp(&self, other: &Self) -> Ordering {
+        meter::spend(1);
+        match (self, other) {
+            (Self::Number(left), Self::Number(right)) => left.cmp(right),
+            (Self::Text(left), Self::Text(right)) => {
+                meter::spend(left.len().min(right.len()) / 64);
+                left.cmp(right)
+            }
+            (Self::List(left), Self::List(right)) => left.content.cmp(&right.content),
+            (Self::Object(left), Self::Object(right)) => {
+                let (left, right) = (sorted(&left.content), sorted(&right.content));
+                let names = |members: &[(&Arc<str>, &Value)]| -> Vec<Arc<str>> {
+                    members.iter().map(|(name, _)| Arc::clone(name)).collect()
+                };
+                names(&left)
+                    .cmp(&names(&right))
+                    .then_with(|| left.cmp(&right))
+            }
+            (left, right) => left.rank().cmp(&right.rank()),
+        }
+    }
+}
+
+fn sorted(members: &Members) -> Vec<(&Arc<str>, &Value)> {
+    let mut members: Vec<_> = members.iter().collect();
+    members.sort_by_key(|(name, _)| *name);
+    members
+}
+
+impl PartialOrd for Value {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Value {}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.json())
+    }
+}

@@ -1,0 +1,187 @@
+//! What a user's rules made of an event, checked by the rules that hold for every event: so
+//! that nonsense costs that event and no request.
+
+use std::sync::Arc;
+
+use super::{
+    identity::{InvalidKey, UserKey, check_email, check_user_id},
+    name,
+    raw::{Raw, Shape},
+};
+
+/// The longest id that Iterable takes, in bytes.
+const MAX_ID_BYTES: usize = 512;
+
+/// An event that a program gave.
+#[derive(Debug)]
+pub struct Transformed<'o> {
+    /// Its name, within the limit.
+    pub event_name: Arc<str>,
+    /// Whether the name had to be cut.
+    pub is_name_cut: bool,
+    /// Its user, if it has one.
+    pub user: Option<UserKey>,
+    /// Its id, within Iterable's alphabet and length.
+    pub id: String,
+    /// Its time in seconds.
+    pub created_at: Option<i64>,
+    /// Its fields, not checked yet.
+    pub data_fields: Option<Raw<'o>>,
+    /// Further members as JSON, each with a comma before it.
+    pub more: String,
+}
+
+/// What is wrong with a program's output.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutputError {
+    /// Not an object.
+    #[error("its output is no object but {0}")]
+    NotAnObject(&'static str),
+    /// A member that Iterable does not have.
+    #[error("its output has a member {0:?}, which Iterable does not take; put it into dataFields")]
+    UnknownMember(String),
+    /// A member of the wrong type or out of bounds.
+    #[error("its output's {member} is not {expected}")]
+    WrongMember {
+        /// The member.
+        member: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// Both keys.
+    #[error("its output has both email and userId; Iterable takes one of them")]
+    TwoUsers,
+    /// An email that Iterable would refuse.
+    #[error("its output's email: {0}")]
+    InvalidEmail(InvalidKey),
+    /// A userId that Iterable would refuse.
+    #[error("its output's userId: {0}")]
+    InvalidUserId(InvalidKey),
+}
+
+const fn wrong<T>(member: &'static str, expected: &'static str) -> Result<T, OutputError> {
+    Err(OutputError::WrongMember { member, expected })
+}
+
+impl<'o> Transformed<'o> {
+    /// Reads a program's output.
+    pub fn read(output: Raw<'o>) -> Result<Self, OutputError> {
+        let shape = match output.shape() {
+            Shape::Object => return Self::read_object(output),
+            Shape::List => "a list",
+            Shape::Text => "text",
+            Shape::Number => "a number",
+            Shape::Boolean => "a boolean",
+            Shape::Null => "null",
+        };
+        Err(OutputError::NotAnObject(shape))
+    }
+
+    fn read_object(output: Raw<'o>) -> Result<Self, OutputError> {
+        let (mut event_name, mut email, mut user_id, mut id, mut created_at) =
+            (None, None, None, None, None);
+        let (mut data_fields, mut more, mut unknown, mut bad_more) =
+            (None, String::new(), None, None);
+        output.each_member(|member, value| {
+            let Some(value) = value.present() else { return };
+            match &*member {
+                "eventName" => event_name = Some(value),
+                "email" => email = Some(value),
+                "userId" => user_id = Some(value),
+                "id" => id = Some(value),
+                "createdAt" => created_at = Some(value),
+                "dataFields" => data_fields = Some(value),
+                "campaignId" | "templateId"
+                    if value.shape() == Shape::Number && value.integer().is_some() =>
+                {
+                    more.push_str(&format!(",\"{member}\":{}", value.json()));
+                }
+                "createNewFields" if value.shape() == Shape::Boolean => {
+                    more.push_str(&format!(",\"{member}\":{}", value.json()));
+                }
+                "campaignId" => bad_more = Some(("campaignId", "a whole number")),
+                "templateId" => bad_more = Some(("templateId", "a whole number")),
+                "createNewFields" => bad_more = Some(("createNewFields", "a boolean")),
+                other => unknown = Some(other.to_owned()),
+            }
+        });
+        if let Some(member) = unknown {
+            return Err(OutputError::UnknownMember(member));
+        }
+        if let Some((member, expected)) = bad_more {
+            return wrong(member, expected);
+        }
+        if data_fields.is_some_and(|fields| fields.shape() != Shape::Object) {
+            return wrong("dataFields", "an object");
+        }
+        let (event_name, is_name_cut) = read_name(event_name)?;
+        Ok(Self {
+            event_name,
+            is_name_cut,
+            user: read_user(email, user_id)?,
+            id: read_id(id)?,
+            created_at: read_time(created_at)?,
+            data_fields,
+            more,
+        })
+    }
+}
+
+fn read_name(value: Option<Raw<'_>>) -> Result<(Arc<str>, bool), OutputError> {
+    let text = value
+        .and_then(Raw::text)
+        .filter(|text| !text.trim().is_empty());
+    let Some(text) = text else {
+        return wrong("eventName", "a text with something in it");
+    };
+    Ok(match text.char_indices().nth(name::MAX_NAME_CHARS) {
+        Some((end, _)) => (Arc::from(&text[..end]), true),
+        None => (Arc::from(text), false),
+    })
+}
+
+fn read_user(
+    email: Option<Raw<'_>>,
+    user_id: Option<Raw<'_>>,
+) -> Result<Option<UserKey>, OutputError> {
+    match (email, user_id) {
+        (Some(_), Some(_)) => Err(OutputError::TwoUsers),
+        (Some(email), None) => {
+            let Some(email) = email.text() else {
+                return wrong("email", "a text");
+            };
+            check_email(&email).map_err(OutputError::InvalidEmail)?;
+            Ok(Some(UserKey::Email(Arc::from(email.to_lowercase()))))
+        }
+        (None, Some(id)) => {
+            let Some(id) = id.text() else {
+                return wrong("userId", "a text");
+            };
+            check_user_id(&id).map_err(OutputError::InvalidUserId)?;
+            Ok(Some(UserKey::UserId(Arc::from(id))))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn read_id(value: Option<Raw<'_>>) -> Result<String, OutputError> {
+    let is_id = |id: &str| {
+        (1..=MAX_ID_BYTES).contains(&id.len())
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    match value.and_then(Raw::text).filter(|id| is_id(id)) {
+        Some(id) => Ok(id.into_owned()),
+        None => wrong("id", "1 to 512 letters, digits and hyphens"),
+    }
+}
+
+fn read_time(value: Option<Raw<'_>>) -> Result<Option<i64>, OutputError> {
+    let Some(value) = value else { return Ok(None) };
+    match value.integer() {
+        // What is larger are milliseconds.
+        Some(seconds @ 0..100_000_000_000) if value.shape() == Shape::Number => Ok(Some(seconds)),
+        _ => wrong("createdAt", "a whole number of seconds since 1970"),
+    }
+}

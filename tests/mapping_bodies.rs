@@ -1,0 +1,309 @@
+//! Bodies as they arrive: as mParticle sends them, and as a wrong set-up on the way leaves them.
+
+mod mapping_support;
+
+use event_forwarder::{
+    api::{MappingSpec, ProjectType, SkipOrReject},
+    mapping::{BodyError, Mapped, Mapper, RejectReason, SkipReason, Source, excerpt},
+};
+use mapping_support::{batch, everything, map_batch, sample, spec};
+use serde_json::json;
+
+fn outcome(body: &str) -> Result<Mapped, BodyError> {
+    Mapper::new(&everything(), ProjectType::Email, None)
+        .unwrap()
+        .map(body, None)
+}
+
+fn ids(mapped: &Mapped) -> Vec<String> {
+    mapped
+        .events
+        .iter()
+        .map(|event| event.id().to_owned())
+        .collect()
+}
+
+/// Two screens, with text that each encoding has to escape.
+fn plain() -> String {
+    batch(&[
+        (
+            "screen_view",
+            json!({"screen_name": "Café + Tea & 50% off = \"é\" 😀 \\ ü"}),
+        ),
+        ("session_start", json!({})),
+    ])
+}
+
+#[test]
+fn a_body_reads_the_same_through_every_wrapper() {
+    let plain = plain();
+    let expected = ids(&outcome(&plain).unwrap());
+    assert_eq!(expected.len(), 2);
+    let percent = percent_encoding::utf8_percent_encode(&plain, percent_encoding::NON_ALPHANUMERIC)
+        .to_string();
+    let base64 =
+        |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
+    let wrapped = [
+        format!("\u{feff}\n  {plain}\n"),
+        format!("[{plain}]"),
+        percent.clone(),
+        percent.replace("%20", "+"),
+        format!("Action=SendMessage&MessageBody={percent}"),
+        format!(
+            "MessageBody={}&Action=SendMessage",
+            percent.replace("%20", "+")
+        ),
+        base64(&plain),
+        base64(&plain).trim_end_matches('=').to_owned(),
+        json!(plain).to_string(),
+        json!({"resource": "/", "body": plain, "isBase64Encoded": false}).to_string(),
+        json!({"body": base64(&plain), "isBase64Encoded": true}).to_string(),
+        json!({"Type": "Notification", "Message": plain, "TopicArn": "arn"}).to_string(),
+        json!(json!({"Type": "Notification", "Message": json!(plain).to_string()}).to_string())
+            .to_string(),
+    ];
+    for body in wrapped {
+        let mapped = outcome(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        assert_eq!(ids(&mapped), expected, "{body}");
+        assert!(
+            mapped.events[0]
+                .json()
+                .contains("Café + Tea & 50% off = \\\"é\\\" 😀 \\\\ ü")
+        );
+    }
+}
+
+#[test]
+fn several_batches_in_one_body_are_all_read() {
+    let (one, two) = (plain(), plain().replace("A1A1A1A1", "B1B1B1B1"));
+    let lines = outcome(&format!("{one}\n{two}\n")).unwrap();
+    let list = outcome(&format!("[{one},{two}]")).unwrap();
+    assert_eq!(ids(&lines), ids(&list));
+    let sources: Vec<_> = list.events.iter().map(|event| event.source()).collect();
+    let source = |batch, event| Source { batch, event };
+    assert_eq!(
+        sources,
+        [source(0, 0), source(0, 1), source(1, 0), source(1, 1)]
+    );
+}
+
+#[test]
+fn one_broken_batch_in_a_list_does_not_cost_the_others() {
+    let mapped = outcome(&format!(
+        "[{},null,{{\"events\":7}},5,{{\"a\":1}},{}]",
+        plain(),
+        plain()
+    ))
+    .unwrap();
+    assert_eq!(mapped.events.len(), 4);
+    let rejected: Vec<_> = mapped
+        .rejected
+        .iter()
+        .map(|rejected| (rejected.source.batch, rejected.reason))
+        .collect();
+    assert_eq!(
+        rejected,
+        [
+            (1, RejectReason::NotABatch),
+            (2, RejectReason::EventsNotAList),
+            (3, RejectReason::NotABatch),
+            (4, RejectReason::NotABatch),
+        ]
+    );
+    assert!(
+        mapped.rejected[0].detail.contains("$[1]"),
+        "{}",
+        mapped.rejected[0].detail
+    );
+}
+
+#[test]
+fn a_body_that_can_not_be_read_says_where_and_why() {
+    for (body, reason, says) in [
+        ("", "EmptyBody", "empty"),
+        (" \n\t", "EmptyBody", "empty"),
+        ("{\"events\":[", "TruncatedJson", "after 11 bytes"),
+        ("{\"events\":[}", "InvalidJson", "byte 11"),
+        ("{\"a\": tru}", "InvalidJson", "byte 9"),
+        ("{\n \"a\":\n ?}", "InvalidJson", "byte 9"),
+        (
+            "{\"events\":[],\"events\":[]}",
+            "InvalidJson",
+            "duplicate field `events`",
+        ),
+        ("{} trailing", "InvalidJson", "byte 5"),
+        (
+            "{\"mpid\":1,\"a\u{1}b\":2}",
+            "InvalidJson",
+            "control character",
+        ),
+        (
+            "{\"mpid\":1,\"\\n\u{1}b\":2}",
+            "InvalidJson",
+            "control character",
+        ),
+        ("hello world!", "NotJson", "hello world!"),
+        ("%7B%22cut", "TruncatedJson", "$"),
+        ("7", "NotJson", "\"7\""),
+        ("{\"testEventData\":\"test\"}", "NotABatch", "object"),
+        ("\"\\\"deep\\\"\"", "NotJson", "deep"),
+        (
+            "[\"software.amazon.payloadoffloading.PayloadS3Pointer\",{\"s3BucketName\":\"b\",\"s3Key\":\"k\"}]",
+            "PayloadPointer",
+            "S3",
+        ),
+        (
+            "[\"com.amazon.sqs.javamessaging.MessageS3Pointer\",{\"s3BucketName\":\"b\",\"s3Key\":\"k\"}]",
+            "PayloadPointer",
+            "S3",
+        ),
+    ] {
+        let error = outcome(body)
+            .map(|mapped| format!("{mapped:?}"))
+            .unwrap_err();
+        assert_eq!(error.reason(), reason, "{body}: {error}");
+        assert!(error.to_string().contains(says), "{body}: {error}");
+    }
+    let mut nested = plain();
+    for _ in 0..8 {
+        nested = json!(nested).to_string();
+    }
+    assert_eq!(outcome(&nested).unwrap_err().reason(), "WrappedTooDeep");
+}
+
+#[test]
+fn a_batch_without_events_is_settled_with_nothing_to_send() {
+    for body in [
+        "{\"mpid\":1,\"events\":[]}",
+        "{\"mpid\":1,\"events\":null}",
+        "{\"mpid\":1}",
+        "{\"user_attributes\":{\"a\":\"b\"}}",
+        "[]",
+    ] {
+        let mapped = outcome(body).unwrap();
+        assert_eq!(
+            (
+                mapped.events.len(),
+                mapped.skipped.len(),
+                mapped.rejected.len()
+            ),
+            (0, 0, 0),
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn an_alias_request_is_skipped_or_rejected_as_asked() {
+    let body = sample("24");
+    let mapped = map_batch(&MappingSpec::default(), &body);
+    assert_eq!(mapped.skipped[0].reason, SkipReason::AliasRequest);
+    let reject = spec(|spec| spec.alias_requests = SkipOrReject::Reject);
+    assert_eq!(
+        map_batch(&reject, &body).rejected[0].reason,
+        RejectReason::AliasRequest
+    );
+}
+
+#[test]
+fn deep_nesting_is_no_fault_of_the_body_and_does_not_overflow_the_stack() {
+    let mapped = outcome(&sample("37")).unwrap();
+    assert_eq!(mapped.events.len(), 1);
+    assert!(
+        mapped.events[0]
+            .json()
+            .contains("\"dataFields\":{\"custom_event_type\":\"other\"}")
+    );
+    for depth in [1_000, 200_000] {
+        let body = plain().replacen(
+            "\"Caf",
+            &format!("{}{},\"x\":\"", "[".repeat(depth), "]".repeat(depth)),
+            1,
+        );
+        let _ = outcome(&body);
+        let _ = outcome(&"[".repeat(depth));
+        let _ = outcome(&format!("{}{}", "[".repeat(depth), "]".repeat(depth)));
+    }
+}
+
+#[test]
+fn an_excerpt_holds_only_those_events_and_maps_to_the_same_ids() {
+    let (one, two) = (plain(), plain().replace("A1A1A1A1", "B1B1B1B1"));
+    let list = format!("[{one},{two}]");
+    let all = outcome(&list).unwrap();
+    for kept in [vec![0], vec![1, 2], vec![3], vec![0, 1, 2, 3]] {
+        let sources: Vec<_> = kept
+            .iter()
+            .map(|index: &usize| all.events[*index].source())
+            .collect();
+        let body = excerpt(&list, &sources).unwrap();
+        let expected: Vec<_> = kept.iter().map(|index| ids(&all)[*index].clone()).collect();
+        assert_eq!(ids(&outcome(&body).unwrap()), expected);
+    }
+    let broken = "[null,{\"events\":[7,{\"event_type\":\"screen_view\",\"data\":null}]}]";
+    let rejected = outcome(broken).unwrap().rejected;
+    let sources: Vec<_> = rejected.iter().map(|rejected| rejected.source).collect();
+    let again = outcome(&excerpt(broken, &sources).unwrap())
+        .unwrap()
+        .rejected;
+    let reasons = |list: &[event_forwarder::mapping::Rejected]| {
+        list.iter()
+            .map(|rejected| rejected.reason)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(reasons(&rejected), reasons(&again));
+}
+
+/// Each sample is read, or refused with the reason that its description gives.
+#[test]
+fn every_sample_has_the_outcome_that_its_description_proposes() {
+    let counts = |name: &str| {
+        let mapped = outcome(&sample(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        (
+            mapped.events.len(),
+            mapped.skipped.len(),
+            mapped.rejected.len(),
+        )
+    };
+    assert_eq!(counts("01"), (4, 0, 0));
+    assert_eq!(counts("02"), (5, 0, 0));
+    assert_eq!(counts("03"), (10, 0, 0));
+    assert_eq!(counts("04"), (5, 0, 0));
+    assert_eq!(counts("06"), (5, 0, 0));
+    assert_eq!(counts("07"), (4, 0, 0));
+    assert_eq!(counts("08"), (6, 0, 0));
+    assert_eq!(counts("09"), (0, 2, 0));
+    assert_eq!(counts("10").1, 1);
+    assert_eq!(counts("14"), (0, 0, 0));
+    assert_eq!(counts("15"), (3, 0, 0));
+    assert_eq!(counts("17"), (4, 0, 0));
+    assert_eq!(counts("19").0, 0);
+    assert_eq!(counts("20"), (1, 0, 0));
+    assert_eq!(
+        counts("21"),
+        (0, 1, 0),
+        "only a customer id, which an Email project does not know"
+    );
+    assert_eq!(counts("22"), (1, 0, 0));
+    assert_eq!(counts("23").2, 2);
+    assert_eq!(counts("24"), (0, 1, 0));
+    for wrapped in ["26", "27", "30", "31", "32"] {
+        assert!(counts(wrapped).0 > 0, "{wrapped}");
+    }
+    assert!(counts("35").0 >= 2);
+    assert_eq!(outcome(&sample("25")).unwrap_err().reason(), "NotABatch");
+    assert_eq!(
+        outcome(&sample("28")).unwrap_err().reason(),
+        "PayloadPointer"
+    );
+    assert_eq!(
+        outcome(&sample("33")).unwrap_err().reason(),
+        "TruncatedJson"
+    );
+    let events = outcome(&sample("31")).unwrap().events;
+    assert!(
+        events
+            .iter()
+            .any(|event| event.json().contains("Café + Tea & 50% off"))
+    );
+}

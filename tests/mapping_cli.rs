@@ -1,0 +1,312 @@
+//! The `map` command, run as a person runs it.
+
+mod mapping_support;
+
+use std::{
+    fs,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+use mapping_support::{batch, sample_path};
+use serde_json::{Value, json};
+
+fn map(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_event-forwarder"))
+        .arg("map")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// An own directory for a test.
+fn directory(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+#[test]
+fn json_shows_the_request_bodies_that_a_drain_would_post() {
+    let body = batch(&[
+        ("screen_view", json!({"screen_name": "A"})),
+        ("session_start", json!({})),
+    ]);
+    let output = map(&["-o", "json"], &body);
+    assert_eq!(output.status.code(), Some(0));
+    let requests = lines(&output);
+    assert_eq!(requests.len(), 1);
+    let names: Vec<_> = requests[0]["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| &event["eventName"])
+        .collect();
+    assert_eq!(names, ["Screen View", "Session Start"]);
+    assert_eq!(requests[0].as_object().unwrap().len(), 1);
+    // Elsewhere than on a terminal, it is the default.
+    assert_eq!(map(&[], &body).stdout, output.stdout);
+}
+
+#[test]
+fn a_request_holds_at_most_a_thousand_events() {
+    let events: Vec<_> = (0..1_001).map(|_| ("screen_view", json!({}))).collect();
+    let requests = lines(&map(&["-o", "json"], &batch(&events)));
+    let sizes: Vec<_> = requests
+        .iter()
+        .map(|request| request["events"].as_array().unwrap().len())
+        .collect();
+    assert_eq!(sizes, [1_000, 1]);
+}
+
+#[test]
+fn events_shows_what_became_of_each_event_in_order() {
+    let body = batch(&[
+        ("custom_event", json!({"event_name": "A"})),
+        ("screen_view", json!({"screen_name": "B"})),
+        ("", json!({})),
+    ]);
+    let output = map(&["-o", "events", "-"], &body);
+    assert_eq!(output.status.code(), Some(3), "something was rejected");
+    let lines = lines(&output);
+    assert_eq!(
+        lines[0],
+        json!({"source": {"file": "-", "batch": 0, "event": 0}, "eventType": "custom_event", "outcome": "skipped", "reason": "NotSelected"})
+    );
+    assert_eq!(lines[1]["outcome"], "forwarded");
+    assert_eq!(lines[1]["event"]["dataFields"]["screen_name"], "B");
+    assert_eq!(lines[2]["outcome"], "rejected");
+    assert_eq!(lines[2]["reason"], "NoEventType");
+    assert!(
+        lines[2]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("$.events[2].event_type")
+    );
+}
+
+#[test]
+fn table_shows_a_readable_line_for_each_event_and_totals_go_to_standard_error() {
+    let body = batch(&[
+        (
+            "screen_view",
+            json!({"screen_name": "A", "custom_attributes": {"_x": 1}}),
+        ),
+        ("custom_event", json!({"event_name": "A"})),
+    ]);
+    let output = map(&["-o", "table"], &body);
+    let table: Vec<_> = text(&output.stdout).lines().collect();
+    assert!(table[0].starts_with("SOURCE"));
+    let words: Vec<_> = table[1].split_whitespace().collect();
+    assert_eq!(
+        words,
+        [
+            "-[0][0]",
+            "screen_view",
+            "forwarded",
+            "Screen",
+            "View",
+            "ada@example.com"
+        ]
+    );
+    assert!(table[2].contains("skipped") && table[2].contains("NotSelected"));
+    let totals = text(&output.stderr);
+    assert!(
+        totals.starts_with("1 body: 1 forwarded, 1 skipped, 0 rejected\n"),
+        "{totals}"
+    );
+    assert!(
+        totals.contains("NotSelected") && totals.contains("FieldRenamed"),
+        "{totals}"
+    );
+}
+
+#[test]
+fn text_from_outside_does_not_reach_the_terminal_as_control_characters() {
+    let spec = "evil \u{1b}[31m\u{202e}";
+    let directory = directory("control");
+    let forwarder = forwarder(
+        &directory,
+        "mapping: {eventName: {screenView: \"{screen_name}\"}}",
+    );
+    let body = batch(&[("screen_view", json!({"screen_name": spec}))]);
+    let output = map(&["-o", "table", "--forwarder", &forwarder], &body);
+    assert!(!text(&output.stdout).contains(['\u{1b}', '\u{202e}']));
+}
+
+fn forwarder(directory: &std::path::Path, mapping: &str) -> String {
+    let path = directory.join("forwarder.yaml");
+    fs::write(
+        &path,
+        format!(
+            "apiVersion: eventforwarder.io/v1alpha1\nkind: EventForwarder\nmetadata: {{name: test}}\nspec:\n  schedule: \"0 * * * *\"\n  \
+             queue: {{url: \"https://sqs.us-east-1.amazonaws.com/123456789012/events\"}}\n  iterable: {{apiKeySecretRef: {{name: iterable}}}}\n  {mapping}\n"
+        ),
+    )
+    .unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn the_mapping_of_a_manifest_is_used() {
+    let directory = directory("manifest");
+    let forwarder = forwarder(
+        &directory,
+        "mapping: {events: [CustomEvent], dataFields: {context: []}}",
+    );
+    let body = batch(&[
+        ("custom_event", json!({"event_name": "A"})),
+        ("screen_view", json!({})),
+    ]);
+    let requests = lines(&map(&["--forwarder", &forwarder], &body));
+    assert_eq!(requests[0]["events"].as_array().unwrap().len(), 1);
+    assert_eq!(requests[0]["events"][0]["eventName"], "A");
+}
+
+#[test]
+fn a_transform_of_a_config_map_is_given_as_a_file() {
+    let directory = directory("transform");
+    let forwarder = forwarder(
+        &directory,
+        "mapping: {transform: {configMapKeyRef: {name: rules}}}",
+    );
+    let rule = directory.join("transform.jq");
+    fs::write(&rule, ".eventName = \"Ruled\"").unwrap();
+    let body = batch(&[("screen_view", json!({}))]);
+    let missing = map(&["--forwarder", &forwarder], &body);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text(&missing.stderr).contains("transform.jq in ConfigMap rules"));
+    let output = map(
+        &[
+            "--forwarder",
+            &forwarder,
+            "--transform",
+            rule.to_str().unwrap(),
+        ],
+        &body,
+    );
+    assert_eq!(lines(&output)[0]["events"][0]["eventName"], "Ruled");
+}
+
+#[test]
+fn files_directories_and_lines_are_read() {
+    let directory = directory("inputs");
+    let one = |name: &str| batch(&[("screen_view", json!({"screen_name": name}))]);
+    fs::write(directory.join("b.json"), one("B")).unwrap();
+    fs::write(directory.join("a.json"), one("A")).unwrap();
+    fs::write(
+        directory.join("c.jsonl"),
+        format!("{}\nbroken\n\n{}\n", one("C"), one("D")),
+    )
+    .unwrap();
+    let output = map(&["-o", "events", directory.to_str().unwrap()], "");
+    assert_eq!(output.status.code(), Some(3));
+    let found: Vec<_> = lines(&output)
+        .iter()
+        .map(|line| {
+            let file = line["source"]["file"]
+                .as_str()
+                .unwrap()
+                .rsplit('/')
+                .next()
+                .unwrap()
+                .to_owned();
+            let what = line["event"]["dataFields"]["screen_name"]
+                .as_str()
+                .or(line["reason"].as_str());
+            (file, what.unwrap().to_owned())
+        })
+        .collect();
+    let found: Vec<_> = found
+        .iter()
+        .map(|(file, what)| (file.as_str(), what.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("a.json", "A"),
+            ("b.json", "B"),
+            ("c.jsonl:1", "C"),
+            ("c.jsonl:2", "NotJson"),
+            ("c.jsonl:4", "D")
+        ]
+    );
+}
+
+#[test]
+fn a_body_that_can_not_be_read_is_rejected_with_the_offset() {
+    let path = sample_path("33");
+    let output = map(&["-o", "events", path.to_str().unwrap()], "");
+    assert_eq!(output.status.code(), Some(3));
+    let line = &lines(&output)[0];
+    assert_eq!(
+        (&line["outcome"], &line["reason"]),
+        (&json!("rejected"), &json!("TruncatedJson"))
+    );
+    let size = fs::metadata(&path).unwrap().len();
+    assert!(
+        line["detail"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("{size} bytes")),
+        "{line}"
+    );
+}
+
+#[test]
+fn bad_usage_has_an_exit_code_of_its_own() {
+    for arguments in [
+        &["/nothing/there.json"][..],
+        &["--forwarder", "/nothing/there.yaml"],
+        &["-o", "xml"],
+        &["--sent-at", "yesterday"],
+        &["--no-such-flag"],
+        &["--forwarder", sample_path("01").to_str().unwrap()],
+    ] {
+        let output = map(arguments, "{}");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(
+            output.stdout.is_empty() && !output.stderr.is_empty(),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_mapping_is_refused_with_the_place_and_the_mend() {
+    let directory = directory("wrong");
+    let body = batch(&[("screen_view", json!({}))]);
+    let forwarder = forwarder(
+        &directory,
+        "mapping: {transform: {jq: \".a |\\n nothing_such\"}}",
+    );
+    let output = map(&["--forwarder", &forwarder], &body);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        text(&output.stderr),
+        "error: spec.mapping.transform: line 2, column 2: there is no filter nothing_such\n"
+    );
+}

@@ -1,0 +1,203 @@
+//! `docs/mapping.md` says what the program does. `UPDATE_DOCS=1 cargo test --test mapping_docs`
+//! writes the tables anew.
+
+use event_forwarder::{
+    api::{ContextGroup, EventSelector, MappingSpec},
+    mapping::{Field, FieldType, Kind, Note, RejectReason, SkipReason, context_fields},
+};
+
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/mapping.md");
+
+#[test]
+fn the_tables_in_the_documentation_are_those_of_the_program() {
+    let written = std::fs::read_to_string(PATH).unwrap();
+    let mut expected = written.clone();
+    for (name, table) in [
+        ("events", events()),
+        ("context", context()),
+        ("skipped", skipped()),
+        ("rejected", rejected()),
+        ("noted", noted()),
+    ] {
+        expected = with_table(&expected, name, &table);
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(PATH, expected).unwrap();
+    } else {
+        assert!(
+            written == expected,
+            "docs/mapping.md is stale; run UPDATE_DOCS=1 cargo test --test mapping_docs"
+        );
+    }
+}
+
+fn with_table(text: &str, name: &str, table: &str) -> String {
+    let start = format!("<!-- table:{name} -->\n");
+    let (before, rest) = text
+        .split_once(&start)
+        .unwrap_or_else(|| panic!("no table {name}"));
+    let (_, after) = rest.split_once("<!-- end -->").unwrap();
+    format!("{before}{start}{table}<!-- end -->{after}")
+}
+
+fn events() -> String {
+    let spec = MappingSpec::default();
+    let mut table = String::from(
+        "| `event_type` | selected by | by default | name | fields |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for kind in Kind::ALL {
+        let event_type = match kind {
+            Kind::Unknown => "any other".to_owned(),
+            Kind::Media => "`custom_event` of the type media".to_owned(),
+            Kind::Purchase => "`commerce_event`, action purchase".to_owned(),
+            _ => format!("`{}`", kind.event_type().unwrap()),
+        };
+        let (_, name) = kind.template(&spec.event_name);
+        let default = if spec.events.contains(&kind.selector()) {
+            "forwarded"
+        } else {
+            "–"
+        };
+        let fields = match kind {
+            Kind::Unknown => "all its members".to_owned(),
+            Kind::Media => "as CustomEvent".to_owned(),
+            Kind::Purchase => "as Commerce".to_owned(),
+            _ => fields(kind.fields(), ""),
+        };
+        table.push_str(&format!(
+            "| {event_type} | {:?} | {default} | {name} | {fields} |\n",
+            kind.selector()
+        ));
+    }
+    table
+}
+
+fn fields(fields: &[Field], within: &str) -> String {
+    let fields = fields.iter().filter_map(|field| {
+        let from = format!("{within}{}", field.from);
+        let name = if from == field.to {
+            format!("`{from}`")
+        } else {
+            format!("`{from}` → `{}`", field.to)
+        };
+        let holds = match field.holds {
+            FieldType::NameOnly => return None,
+            FieldType::Inline(inner) => return Some(self::fields(inner, &format!("{from}."))),
+            FieldType::Text => "text".to_owned(),
+            FieldType::Integer => "long".to_owned(),
+            FieldType::Decimal => "double".to_owned(),
+            FieldType::Boolean => "boolean".to_owned(),
+            FieldType::TextList => "list of text".to_owned(),
+            FieldType::Attributes => "object".to_owned(),
+            FieldType::Objects(inner) => format!("list of ({})", self::fields(inner, "")),
+        };
+        Some(format!("{name} {holds}"))
+    });
+    fields.collect::<Vec<_>>().join(", ")
+}
+
+fn context() -> String {
+    let groups = [
+        ContextGroup::Session,
+        ContextGroup::Application,
+        ContextGroup::Device,
+        ContextGroup::Location,
+        ContextGroup::Locale,
+        ContextGroup::Source,
+    ];
+    let default = MappingSpec::default().data_fields.context;
+    let mut table = String::from("| group | by default | fields |\n| --- | --- | --- |\n");
+    for group in groups {
+        let names: Vec<_> = context_fields(group)
+            .into_iter()
+            .map(|name| format!("`{name}`"))
+            .collect();
+        let default = if default.contains(&group) {
+            "added"
+        } else {
+            "–"
+        };
+        table.push_str(&format!(
+            "| {group:?} | {default} | {} |\n",
+            names.join(", ")
+        ));
+    }
+    table
+}
+
+fn reasons<'w>(words: impl Iterator<Item = (&'w str, &'w str)>) -> String {
+    let rows: String = words
+        .map(|(word, meaning)| format!("| {word} | {meaning} |\n"))
+        .collect();
+    format!("| reason | meaning |\n| --- | --- |\n{rows}")
+}
+
+fn skipped() -> String {
+    reasons(SkipReason::ALL.iter().map(|reason| {
+        let meaning = match reason {
+            SkipReason::NotSelected => "`mapping.events` does not select it",
+            SkipReason::ScreenLeft => "an Android activity that stopped",
+            SkipReason::Development => "from mParticle's development environment",
+            SkipReason::Replay => "a replay, with `mapping.replays: Skip`",
+            SkipReason::AliasRequest => "a request to merge two profiles",
+            SkipReason::NoUser => "no key that the project knows users by",
+            SkipReason::DroppedByTransform => "the forwarder's own rules dropped it",
+        };
+        (reason.as_str(), meaning)
+    }))
+}
+
+fn rejected() -> String {
+    reasons(RejectReason::ALL.iter().map(|reason| {
+        let meaning = match reason {
+            RejectReason::NotABatch => "in a list of batches, something that is none",
+            RejectReason::EventsNotAList => "a batch's `events` is no list",
+            RejectReason::EventNotAnObject => "an entry of `events` is no object",
+            RejectReason::NoEventType => "`event_type` is missing, null or empty",
+            RejectReason::NoData => "no id and no time, so nothing tells it from another event",
+            RejectReason::DataNotAnObject => "`data` is no object",
+            RejectReason::NoEventName => "nothing in it gives a name by the template",
+            RejectReason::InvalidEmail => "Iterable would refuse the email address",
+            RejectReason::InvalidUserId => "Iterable would refuse the userId",
+            RejectReason::TooLarge => "larger than a request may be",
+            RejectReason::TransformFailed => "the forwarder's own rules raised an error",
+            RejectReason::TransformTooCostly => "the forwarder's own rules were stopped at a bound",
+            RejectReason::TransformOutput => {
+                "the forwarder's own rules made something that is no event"
+            }
+            RejectReason::AliasRequest => {
+                "a request to merge two profiles, with `mapping.aliasRequests: Reject`"
+            }
+        };
+        (reason.as_str(), meaning)
+    }))
+}
+
+fn noted() -> String {
+    reasons(Note::ALL.iter().map(|note| {
+        let meaning = match note {
+            Note::MissingTime => "no readable time: the batch's or the queue's was taken",
+            Note::AbsurdTime => "an absurd time: the batch's or the queue's was taken",
+            Note::NameCut => "the event's name was cut to 256 characters",
+            Note::FieldRenamed => "a field got a name that Iterable takes",
+            Note::FieldNameRefused => "a field was dropped for its name",
+            Note::FieldDuplicate => "a field was dropped since another has its name",
+            Note::FieldTooLong => "a field was dropped for its length",
+            Note::FieldTooDeep => "a field was dropped for its nesting",
+            Note::FieldWrongType => "a field was dropped for its type",
+            Note::FieldUnreadable => "a field was dropped since its value can't be sent",
+            Note::FieldsTooMany => "a field was dropped since the event has a thousand",
+        };
+        (note.as_str(), meaning)
+    }))
+}
+
+#[test]
+fn every_selector_is_documented_and_selects_a_kind() {
+    let text = std::fs::read_to_string(PATH).unwrap();
+    for kind in Kind::ALL {
+        let selector = kind.selector();
+        assert_ne!(selector, EventSelector::All);
+        assert!(text.contains(&format!("| {selector:?} |")), "{selector:?}");
+    }
+}

@@ -1,0 +1,554 @@
+//! The user's own rules: what they can do, and that nothing they do harms more than one event.
+
+mod mapping_support;
+
+use std::time::{Duration, Instant};
+
+use event_forwarder::{
+    api::{ConfigMapKeyRef, MappingSpec, ProjectType, TransformSpec},
+    mapping::{Mapped, Mapper, MapperError, RejectReason, SkipReason, TransformError},
+};
+use mapping_support::{batch, spec};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn with_rule(program: &str) -> MappingSpec {
+    spec(|spec| {
+        spec.data_fields.context = vec![];
+        spec.transform = Some(TransformSpec {
+            jq: Some(program.to_owned()),
+            config_map_key_ref: None,
+        });
+    })
+}
+
+fn mapped(program: &str, body: &str) -> Mapped {
+    let mapper = Mapper::new(&with_rule(program), ProjectType::Email, None);
+    mapper
+        .unwrap_or_else(|error| panic!("{program}: {error}"))
+        .map(body, None)
+        .unwrap()
+}
+
+/// A screen view with the rule applied.
+fn ruled(program: &str) -> Mapped {
+    let data = json!({"screen_name": "Home", "custom_attributes": {"plan": "gold", "big": 9007199254740993i64}});
+    mapped(program, &batch(&[("screen_view", data)]))
+}
+
+fn event(program: &str) -> Value {
+    let mapped = ruled(program);
+    let event = mapped
+        .events
+        .first()
+        .unwrap_or_else(|| panic!("{program}: {mapped:?}"));
+    serde_json::from_str(event.json()).unwrap()
+}
+
+fn refusal(program: &str) -> (RejectReason, String) {
+    let mapped = ruled(program);
+    let rejected = mapped
+        .rejected
+        .first()
+        .unwrap_or_else(|| panic!("{program}: {mapped:?}"));
+    (rejected.reason, rejected.detail.clone())
+}
+
+fn compile_error(program: &str) -> TransformError {
+    match Mapper::new(&with_rule(program), ProjectType::Email, None) {
+        Err(MapperError::Transform(error)) => error,
+        other => panic!("{program}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_rule_can_drop_rename_change_and_add_fields() {
+    assert_eq!(
+        event("del(.dataFields.plan)")["dataFields"].get("plan"),
+        None
+    );
+    let renamed = event(".dataFields |= with_entries(.key |= sub(\"^plan$\"; \"tier\"))");
+    assert_eq!(renamed["dataFields"]["tier"], "gold");
+    assert_eq!(
+        event(".eventName = \"Saw \\(.dataFields.screen_name)\"")["eventName"],
+        "Saw Home"
+    );
+    assert_eq!(
+        event(".dataFields.n = ([1, 2] | add)")["dataFields"]["n"],
+        3
+    );
+    assert_eq!(
+        event(".dataFields += {a: 1, plan: \"none\"}")["dataFields"]["plan"],
+        "none"
+    );
+}
+
+#[test]
+fn a_rule_sees_the_event_and_the_batch_as_mparticle_sent_them() {
+    assert_eq!(
+        event(".dataFields.type = $event.event_type")["dataFields"]["type"],
+        "screen_view"
+    );
+    assert_eq!(
+        event(".dataFields.os = $batch.device_info.os_version")["dataFields"]["os"],
+        "18.1"
+    );
+    assert_eq!(
+        event(".dataFields.has = ($batch | has(\"events\"))")["dataFields"]["has"],
+        false
+    );
+}
+
+#[test]
+fn a_rule_can_build_the_event_entirely() {
+    let built = event(
+        "{eventName: \"Mine\", userId: \"u-1\", id: \"my-1\", createdAt: 5, campaignId: 7, dataFields: {a: [1, {b: null}]}}",
+    );
+    let expected = json!({"eventName": "Mine", "userId": "u-1", "id": "my-1", "createdAt": 5,
+        "campaignId": 7, "dataFields": {"a": [1, {}]}});
+    assert_eq!(built, expected);
+}
+
+#[test]
+fn a_rule_drops_an_event_by_giving_nothing_or_null() {
+    for program in ["empty", "null", "select(.dataFields.plan != \"gold\")"] {
+        let mapped = ruled(program);
+        assert_eq!(
+            mapped.skipped[0].reason,
+            SkipReason::DroppedByTransform,
+            "{program}"
+        );
+    }
+}
+
+#[test]
+fn what_a_rule_only_passes_on_is_not_changed() {
+    assert_eq!(event(".")["dataFields"]["big"], 9_007_199_254_740_993i64);
+    let body = r#"{"user_identities":{"email":"ada@example.com"},"events":[{"event_type":"screen_view",
+        "data":{"source_message_id":"n-1","timestamp_unixtime_ms":1764057600000,
+        "custom_attributes":{"d":0.1000000000000000055,"e":1.10}}}]}"#;
+    let mapped = mapped(".", body);
+    assert!(
+        mapped.events[0]
+            .json()
+            .contains("\"d\":0.1000000000000000055,\"e\":1.10")
+    );
+}
+
+#[test]
+fn a_rule_can_name_the_user_of_an_event_that_has_none() {
+    let body = r#"{"events":[{"event_type":"screen_view","data":{"event_id":1,"timestamp_unixtime_ms":1764057600000}}]}"#;
+    let named = mapped(".email = \"Ada@Example.com\"", body);
+    assert!(
+        named.events[0]
+            .json()
+            .contains("\"email\":\"ada@example.com\"")
+    );
+    assert_eq!(mapped(".", body).skipped[0].reason, SkipReason::NoUser);
+}
+
+#[test]
+fn nonsense_is_rejected_event_by_event_and_says_what_is_wrong() {
+    let output = RejectReason::TransformOutput;
+    for (program, reason, says) in [
+        ("1", output, "no object but a number"),
+        ("\"x\"", output, "no object but text"),
+        ("[.]", output, "no object but a list"),
+        (".,.", output, "more than one output"),
+        ("del(.eventName)", output, "eventName"),
+        (".eventName = \" \"", output, "eventName"),
+        (".id = \"a.b\"", output, "id"),
+        (".id = \"\"", output, "id"),
+        (".createdAt = \"now\"", output, "createdAt"),
+        (".createdAt = 1764057600000", output, "createdAt"),
+        (".createdAt = 1.5", output, "createdAt"),
+        (".dataFields = 1", output, "dataFields"),
+        (".campaignId = \"x\"", output, "campaignId"),
+        (".surprise = 1", output, "surprise"),
+        (".userId = \"u\"", output, "both email and userId"),
+        (".email = \"nobody\"", RejectReason::InvalidEmail, "@"),
+        (
+            "del(.email) | .userId = \"\"",
+            RejectReason::InvalidUserId,
+            "empty",
+        ),
+        ("error(\"no\")", RejectReason::TransformFailed, "no"),
+        (
+            ".dataFields.plan + 1",
+            RejectReason::TransformFailed,
+            "cannot calculate",
+        ),
+    ] {
+        let (found, detail) = refusal(program);
+        assert_eq!(found, reason, "{program}: {detail}");
+        assert!(detail.contains(says), "{program}: {detail}");
+        assert!(detail.contains("$.events[0]"), "{program}: {detail}");
+    }
+}
+
+#[test]
+fn fields_of_a_rule_keep_to_iterables_schema() {
+    let event = event(".dataFields = {\"_a\": 1, \"1\": 2, \"b,c\": 3, \"d.e\": 4, f: nan}");
+    assert_eq!(
+        event["dataFields"],
+        json!({"a": 1, "field_1": 2, "b_c": 3, "d_e": 4})
+    );
+}
+
+/// Each of these runs for ever, fills the memory or overflows the stack in an interpreter without
+/// bounds.
+const BOMBS: [&str; 37] = [
+    // Loops.
+    "def f: f; f",
+    "def f: . | f; f",
+    "def f(g): f(g); f(.)",
+    "def a: def b: a; b; a",
+    "repeat(.)|select(false)",
+    "[repeat(.)]",
+    "last(repeat(.))",
+    "last(range(1e18))",
+    "[range(infinite)]",
+    "first(range(1e18) | select(. < 0))",
+    "until(false; .)",
+    "[while(true; .)]",
+    "[recurse(.)]",
+    "[limit(1e18; repeat(1))]",
+    "try last(repeat(.)) catch .",
+    "label $out | repeat(.) | if false then ., break $out else empty end",
+    "reduce range(1e18) as $x (0; . + $x)",
+    "foreach range(1e18) as $x (0; .; empty)",
+    "def f: try f catch f; f",
+    "skip(1e18; repeat(.))",
+    // The stack.
+    "def f: 1 + f; f",
+    "def f: [f]; f",
+    "def f: {a: f}; f",
+    "def f(g): g | f(g | g); f(.)",
+    "def f: (f, f) | f; f",
+    "path(def f: .a | f; f)",
+    "[path(repeat(.a))]",
+    "(def f: .a | f; f) = 1",
+    // The memory.
+    "\"xxxxxxxx\" * 1e15",
+    "reduce range(100) as $_ (\"xx\"; . + .)",
+    "reduce range(60) as $_ (.; [., .])",
+    "reduce range(60) as $_ (.; [., .]) | tojson",
+    "reduce range(1e6) as $_ (.; [.])",
+    "[range(1e6)] | [combinations(1e6)]",
+    "[range(1000)] | [.[] as $a | .[] as $b | .[] as $c | $a]",
+    "[limit(20; repeat([0, 1]))] | [combinations]",
+    ".dataFields.x[1e15] = 1 | [range(1e7) | tostring] | group_by(.)",
+];
+
+#[test]
+fn a_rule_that_loops_or_explodes_is_stopped_and_costs_one_event() {
+    for program in BOMBS {
+        let start = Instant::now();
+        let mapped = ruled(program);
+        let reason = mapped
+            .rejected
+            .first()
+            .map(|rejected| (rejected.reason, rejected.detail.clone()));
+        let elapsed = start.elapsed();
+        println!("{elapsed:>10.1?}  {program}  {reason:?}");
+        assert!(
+            matches!(
+                reason,
+                Some((RejectReason::TransformTooCostly, _))
+                    | Some((RejectReason::TransformFailed, _))
+            ),
+            "{program}: {reason:?}"
+        );
+        // Generous: this is a build without optimisation on a busy machine.
+        assert!(
+            elapsed < Duration::from_secs(20),
+            "{program} took {elapsed:?}"
+        );
+    }
+}
+
+#[test]
+fn a_large_event_is_not_too_costly_in_itself() {
+    let many: serde_json::Map<_, _> = (0..900)
+        .map(|index| (format!("a{index}"), json!("x".repeat(900))))
+        .collect();
+    let body = batch(&[("screen_view", json!({"custom_attributes": many}))]);
+    let mapped = mapped(".dataFields.a0 = 1 | del(.dataFields.a1)", &body);
+    assert_eq!(mapped.events.len(), 1, "{:?}", mapped.rejected);
+}
+
+#[test]
+fn a_stopped_rule_does_not_touch_the_events_beside_it() {
+    let body = batch(&[
+        ("screen_view", json!({"screen_name": "Home"})),
+        ("screen_view", json!({"screen_name": "Loop"})),
+        ("screen_view", json!({"screen_name": "Deep"})),
+        ("screen_view", json!({"screen_name": "End"})),
+    ]);
+    let program = "def deep: 1 + deep; \
+        if .dataFields.screen_name == \"Loop\" then last(repeat(.)) \
+        elif .dataFields.screen_name == \"Deep\" then deep else . end";
+    let mapped = mapped(program, &body);
+    let forwarded: Vec<_> = mapped
+        .events
+        .iter()
+        .map(|event| event.source().event)
+        .collect();
+    assert_eq!(forwarded, [0, 3]);
+    assert!(
+        mapped
+            .rejected
+            .iter()
+            .all(|rejected| rejected.reason == RejectReason::TransformTooCostly)
+    );
+}
+
+#[test]
+fn a_regular_expression_is_bounded_like_all_else() {
+    assert_eq!(
+        event("select(.dataFields.screen_name | test(\"^H[a-z]{3}$\"))")["eventName"],
+        "Screen View"
+    );
+    assert_eq!(
+        event(".dataFields.day = (\"2025-11-25\" | capture(\"(?<d>\\\\d{2})$\").d)")["dataFields"]
+            ["day"],
+        "25"
+    );
+    let (reason, _) = refusal("(\"a\" * 30000) | test(\"(a*)*(a*)*(a*)*b\")");
+    assert_eq!(
+        reason,
+        RejectReason::TransformOutput,
+        "linear in the text, so it ends"
+    );
+    let (reason, detail) = refusal("\"a\" | test(\"((a{1000}){1000}){1000}\")");
+    assert_eq!(reason, RejectReason::TransformFailed, "{detail}");
+    let (reason, detail) = refusal("(\"a\" * 500000) | test(\"(a{10}){10}b\")");
+    assert_eq!(reason, RejectReason::TransformTooCostly, "{detail}");
+}
+
+#[test]
+fn a_rule_can_not_reach_outside_the_event() {
+    for program in [
+        "now",
+        "env",
+        "$ENV",
+        "input",
+        "inputs",
+        "input_line_number",
+        "debug",
+        "stderr",
+        "halt",
+        "halt_error",
+        "localtime",
+        "get_search_list",
+        "$__prog_args",
+        "input_filename",
+        "strflocaltime(\"%Y\")",
+        "import \"a\" as a; .",
+        "include \"a\"; .",
+    ] {
+        assert!(
+            matches!(compile_error(program), TransformError::Invalid { .. }),
+            "{program}"
+        );
+    }
+}
+
+#[test]
+fn a_program_with_a_fault_is_refused_with_its_position_and_reason() {
+    let at = |program: &str| match compile_error(program) {
+        TransformError::Invalid {
+            line,
+            column,
+            fault,
+        } => (line, column, fault),
+        other => panic!("{program}: {other:?}"),
+    };
+    assert_eq!(
+        at(".a |\n  nothing_such"),
+        (2, 3, "there is no filter nothing_such".to_owned())
+    );
+    assert_eq!(at(". | $x").0, 1);
+    let (line, column, fault) = at(".a\n| if . then 1");
+    assert_eq!((line, column), (2, 14), "{fault}");
+    let (line, column, _) = at("def f: 1;\n(f");
+    assert_eq!(
+        (line, column),
+        (2, 3),
+        "the end, where a bracket is missing"
+    );
+    assert_eq!(at("unbounded_matches(\"a\"; \"\")").1, 1);
+    let message = MapperError::Transform(compile_error(".a |")).to_string();
+    assert!(
+        message.starts_with("spec.mapping.transform: line 1, column"),
+        "{message}"
+    );
+}
+
+/// The compiler recurses with the nesting of a program; a program of the largest size that
+/// nests with each byte must not take the process down.
+#[test]
+fn programs_that_nest_too_deep_to_run_do_no_harm() {
+    for open in [
+        "(", "[", "{a:", "-", "try ", "not|", "1+", "if ", ".a|=", "reduce ", "def f: ", "\"\\(",
+    ] {
+        let program = open.repeat(16_384 / open.len());
+        let _ = Mapper::new(&with_rule(&program), ProjectType::Email, None);
+    }
+    for (open, close) in [("(", ")"), ("[", "]"), ("{a:", "}"), ("\"\\(", ")\"")] {
+        let depth = 16_000 / (open.len() + close.len());
+        let program = format!("{}.{}", open.repeat(depth), close.repeat(depth));
+        if let Ok(mapper) = Mapper::new(&with_rule(&program), ProjectType::Email, None) {
+            mapper
+                .map(&batch(&[("screen_view", json!({}))]), None)
+                .unwrap();
+        }
+    }
+    for step in [".|", "not|", ".a?|", "[.]|", "1 as $x|", "try ", "-"] {
+        let program = format!("{}.", step.repeat(16_000 / step.len()));
+        if let Ok(mapper) = Mapper::new(&with_rule(&program), ProjectType::Email, None) {
+            mapper
+                .map(&batch(&[("screen_view", json!({}))]), None)
+                .unwrap();
+        }
+    }
+    assert_eq!(
+        compile_error(&".|".repeat(10_000)),
+        TransformError::TooLong(20_000)
+    );
+}
+
+#[test]
+fn a_program_comes_from_the_spec_or_from_a_config_map() {
+    let reference = ConfigMapKeyRef {
+        name: "rules".to_owned(),
+        key: "transform.jq".to_owned(),
+    };
+    let spec = spec(|spec| {
+        spec.transform = Some(TransformSpec {
+            jq: None,
+            config_map_key_ref: Some(reference),
+        });
+    });
+    let missing = Mapper::new(&spec, ProjectType::Email, None).unwrap_err();
+    assert!(
+        missing
+            .to_string()
+            .contains("key transform.jq in ConfigMap rules"),
+        "{missing}"
+    );
+    let mapper = Mapper::new(&spec, ProjectType::Email, Some("empty")).unwrap();
+    let mapped = mapper
+        .map(&batch(&[("screen_view", json!({}))]), None)
+        .unwrap();
+    assert_eq!(mapped.skipped[0].reason, SkipReason::DroppedByTransform);
+}
+
+/// jq's manual gives these.
+#[test]
+fn the_functions_behave_as_jqs_manual_says() {
+    for (program, expected) in [
+        ("[3, 1, 2] | sort", json!([1, 2, 3])),
+        ("{b: 1, a: 2} | keys", json!(["a", "b"])),
+        ("[1, 2, 3] | map(. + 1)", json!([2, 3, 4])),
+        ("\"a, b\" | split(\", \")", json!(["a", "b"])),
+        ("[\"a\", \"b\"] | join(\"-\")", json!("a-b")),
+        ("{a: {b: 1}} * {a: {c: 2}}", json!({"a": {"b": 1, "c": 2}})),
+        ("[1, [2, [3]]] | flatten", json!([1, 2, 3])),
+        ("\"test\" | ltrimstr(\"te\")", json!("st")),
+        ("[\"foobar\", \"baz\"] | contains([\"bar\"])", json!(true)),
+        ("[1, null, 2] | map(values)", json!([1, 2])),
+        ("{a: 1} | to_entries", json!([{"key": "a", "value": 1}])),
+        (
+            "[{k: 1, v: 2}, {k: 1, v: 3}] | group_by(.k) | length",
+            json!(1),
+        ),
+        ("\"abc\" | .[1:]", json!("bc")),
+        ("[1, 2, 3] | .[-1]", json!(3)),
+        ("[1, 2, 3] | .[1:] = [9]", json!([1, 9])),
+        ("{a: [1, 2]} | .a[1] |= . * 10", json!({"a": [1, 20]})),
+        ("null | .a.b = 1", json!({"a": {"b": 1}})),
+        ("\"12\" | tonumber", json!(12)),
+        ("12 | tostring", json!("12")),
+        ("\"é\" | @uri", json!("%C3%A9")),
+        ("\"aGk=\" | @base64d", json!("hi")),
+        ("1764057600 | todate", json!("2025-11-25T08:00:00Z")),
+        ("\"2025-11-25T08:00:00Z\" | fromdate", json!(1_764_057_600)),
+        ("\"{\\\"a\\\": 1}\" | fromjson", json!({"a": 1})),
+        ("\"aXbX\" | indices(\"X\")", json!([1, 3])),
+        ("[1, 2, 1] | index(1)", json!(0)),
+        ("\"ABC\" | ascii_downcase", json!("abc")),
+        ("\"a1b2\" | gsub(\"[0-9]\"; \"\")", json!("ab")),
+        ("[.[]?] | length", json!(3)),
+        ("7 / 2", json!(3.5)),
+        ("7 % 3", json!(1)),
+        ("[1, 2] - [2]", json!([1])),
+        ("9007199254740993 + 1", json!(9_007_199_254_740_994i64)),
+        ("first(range(10; 0; -3))", json!(10)),
+        ("[paths] | length > 0", json!(true)),
+        ("try error(\"x\") catch .", json!("x")),
+        ("{a: 1} | has(\"a\")", json!(true)),
+        ("[1, 2] | any(. > 1)", json!(true)),
+        ("\"x\" * 3", json!("xxx")),
+        ("[[1, 2], [3, 4]] | transpose", json!([[1, 3], [2, 4]])),
+    ] {
+        let event = event(&format!(
+            ".dataFields as $f | .dataFields = {{result: ($f | ({program}))}}"
+        ));
+        assert_eq!(event["dataFields"]["result"], expected, "{program}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Programs are put together at random from pieces that loop, grow, fail and update. Whatever they do,
+    /// the event is accounted for and the process lives.
+    #[test]
+    fn any_program_gives_each_event_one_outcome(pieces in prop::collection::vec(prop::sample::select(PIECES.to_vec()), 1..8)) {
+        let program = pieces.join("");
+        if let Ok(mapper) = Mapper::new(&with_rule(&program), ProjectType::Email, None) {
+            let mapped = mapper.map(&batch(&[("screen_view", json!({"screen_name": "Home"}))]), None).unwrap();
+            prop_assert_eq!(mapped.events.len() + mapped.skipped.len() + mapped.rejected.len(), 1);
+        }
+    }
+}
+
+const PIECES: [&str; 36] = [
+    ".",
+    "|",
+    ",",
+    ".dataFields",
+    "[",
+    "]",
+    "{a:",
+    "}",
+    "(",
+    ")",
+    "..",
+    "repeat(.)",
+    "range(9)",
+    "recurse",
+    "map(",
+    "select(",
+    "reduce .[]? as $x (.;",
+    "def f: ",
+    "; f",
+    "f",
+    " // ",
+    "|= ",
+    "+",
+    "*1e9",
+    "tojson",
+    "fromjson",
+    "first(",
+    "limit(3;",
+    "try ",
+    "error",
+    "empty",
+    "null",
+    "del(",
+    "paths",
+    "add",
+    "\"x\"",
+];

@@ -1,0 +1,20 @@
+//! SQS servers written by others, started as child processes: moto, fauxqs and ElasticMQ.
+//!
+//! `tests/sqs/setup` installs them when they are first needed.
+//!
+//! ```no_run
+//! # use event_forwarder_test_support::sqs::{Attributes, Error, SqsServer};
+//! # async fn example() -> Result<(), Error> {
+//! let server = SqsServer::fauxqs().await?;
+//! let queue = server.create_queue_with_dlq("mparticle", Attributes::default()).await?;
+//! queue.send(&["{}".to_owned()]).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod process;
+mod queue;
+mod server;
+
+pub use queue::{Attributes, Depth, Queue};
+pub use server::{Error, Kind, SqsServer, client};

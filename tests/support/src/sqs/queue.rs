@@ -1,0 +1,245 @@
+use std::{collections::HashMap, time::Duration};
+
+use aws_sdk_sqs::{
+    Client,
+    operation::get_queue_attributes::GetQueueAttributesOutput,
+    types::{QueueAttributeName, SendMessageBatchRequestEntry},
+};
+
+use super::Error;
+
+/// At most this many entries in one `SendMessageBatch`.
+const BATCH_ENTRIES: usize = 10;
+
+/// At most this many bytes in one message and in all messages of one `SendMessageBatch`: 1 MiB.
+const BATCH_BYTES: usize = 1_048_576;
+
+/// How a queue is made. The defaults are SQS' own, but for the three receives.
+#[derive(Clone, Debug)]
+pub struct Attributes {
+    /// How long a received message is hidden, in whole seconds: 30 s.
+    pub visibility_timeout: Duration,
+    /// A message goes to the dead-letter queue when its receive count exceeds this: 3.
+    pub max_receive_count: u32,
+    /// How long a message is kept, in whole seconds: 4 days. The dead-letter queue keeps it for 14 days.
+    pub message_retention_period: Duration,
+    /// A FIFO queue, whose name ends in `.fifo`, with content-based deduplication: no.
+    pub fifo: bool,
+}
+
+impl Default for Attributes {
+    fn default() -> Self {
+        Self {
+            visibility_timeout: Duration::from_secs(30),
+            max_receive_count: 3,
+            message_retention_period: Duration::from_secs(4 * 24 * 3600),
+            fifo: false,
+        }
+    }
+}
+
+/// How many messages a queue holds, by `GetQueueAttributes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// `ApproximateNumberOfMessages`: waiting to be received.
+    pub visible: u64,
+    /// `ApproximateNumberOfMessagesNotVisible`: received and not yet deleted or visible again.
+    pub in_flight: u64,
+    /// `ApproximateNumberOfMessagesDelayed`: sent with a delay that has not passed.
+    pub delayed: u64,
+}
+
+/// A queue with its dead-letter queue.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// The queue's URL, as the server gave it.
+    pub url: String,
+    /// The dead-letter queue's URL.
+    pub dlq_url: String,
+    fifo: bool,
+    client: Client,
+}
+
+impl Queue {
+    /// Creates the queue `name` and its dead-letter queue `name-dlq` (`.fifo` is added to both for FIFO queues).
+    /// One that is there with the same attributes is taken as it is.
+    pub async fn create_with_dlq(
+        client: Client,
+        name: &str,
+        attributes: Attributes,
+    ) -> Result<Self, Error> {
+        let suffix = if attributes.fifo { ".fifo" } else { "" };
+        let fifo = attributes.fifo.then(|| {
+            [
+                (QueueAttributeName::FifoQueue, "true".to_owned()),
+                (
+                    QueueAttributeName::ContentBasedDeduplication,
+                    "true".to_owned(),
+                ),
+            ]
+        });
+        let fifo: HashMap<_, _> = fifo.into_iter().flatten().collect();
+        let create = |name: String, attributes: HashMap<_, _>| {
+            let request = client
+                .create_queue()
+                .queue_name(name)
+                .set_attributes(Some(attributes));
+            async { request.send().await.map_err(Error::sqs("CreateQueue")) }
+        };
+
+        let mut dlq = fifo.clone();
+        dlq.insert(
+            QueueAttributeName::MessageRetentionPeriod,
+            (14 * 24 * 3600).to_string(),
+        );
+        let dlq_url = create(format!("{name}-dlq{suffix}"), dlq)
+            .await?
+            .queue_url
+            .unwrap_or_default();
+        let dlq_arn = attribute(
+            &queue_attributes(&client, &dlq_url).await?,
+            &QueueAttributeName::QueueArn,
+        );
+
+        let mut main = fifo;
+        main.extend([
+            (
+                QueueAttributeName::VisibilityTimeout,
+                attributes.visibility_timeout.as_secs().to_string(),
+            ),
+            (
+                QueueAttributeName::MessageRetentionPeriod,
+                attributes.message_retention_period.as_secs().to_string(),
+            ),
+            (
+                QueueAttributeName::RedrivePolicy,
+                serde_json::json!({
+                    "deadLetterTargetArn": dlq_arn,
+                    "maxReceiveCount": attributes.max_receive_count,
+                })
+                .to_string(),
+            ),
+        ]);
+        let url = create(format!("{name}{suffix}"), main)
+            .await?
+            .queue_url
+            .unwrap_or_default();
+        Ok(Self {
+            url,
+            dlq_url,
+            fifo: attributes.fifo,
+            client,
+        })
+    }
+
+    /// Sends the bodies in as few `SendMessageBatch` requests as its limits allow.
+    ///
+    /// On a FIFO queue all are of one group, and equal bodies within five minutes are one message.
+    pub async fn send<B: AsRef<str>>(&self, bodies: &[B]) -> Result<(), Error> {
+        let mut rest = bodies;
+        while !rest.is_empty() {
+            let (batch, after) = rest.split_at(batch_len(rest));
+            self.send_batch(batch).await?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// How many messages the queue holds.
+    pub async fn depth(&self) -> Result<Depth, Error> {
+        depth(&self.client, &self.url).await
+    }
+
+    /// How many messages the dead-letter queue holds.
+    pub async fn dlq_depth(&self) -> Result<Depth, Error> {
+        depth(&self.client, &self.dlq_url).await
+    }
+
+    async fn send_batch<B: AsRef<str>>(&self, bodies: &[B]) -> Result<(), Error> {
+        let entries = bodies
+            .iter()
+            .enumerate()
+            .map(|(index, body)| {
+                SendMessageBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .message_body(body.as_ref())
+                    .set_message_group_id(self.fifo.then(|| "test".to_owned()))
+                    .build()
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(Error::sqs("SendMessageBatch"))?;
+        let answer = self
+            .client
+            .send_message_batch()
+            .queue_url(&self.url)
+            .set_entries(Some(entries))
+            .send()
+            .await
+            .map_err(Error::sqs("SendMessageBatch"))?;
+        match answer.failed() {
+            [] => Ok(()),
+            failed @ [first, ..] => Err(Error::Refused {
+                sent: bodies.len(),
+                refused: failed.len(),
+                reason: first.message().unwrap_or(first.code()).to_owned(),
+            }),
+        }
+    }
+}
+
+/// How many of the bodies fit into one batch: at least one, so that a body too large is refused by SQS itself.
+fn batch_len<B: AsRef<str>>(bodies: &[B]) -> usize {
+    let mut bytes = 0;
+    bodies
+        .iter()
+        .take(BATCH_ENTRIES)
+        .take_while(|body| {
+            bytes += body.as_ref().len();
+            bytes <= BATCH_BYTES
+        })
+        .count()
+        .max(1)
+}
+
+async fn depth(client: &Client, url: &str) -> Result<Depth, Error> {
+    let attributes = queue_attributes(client, url).await?;
+    let count = |name| attribute(&attributes, &name).parse().unwrap_or_default();
+    Ok(Depth {
+        visible: count(QueueAttributeName::ApproximateNumberOfMessages),
+        in_flight: count(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
+        delayed: count(QueueAttributeName::ApproximateNumberOfMessagesDelayed),
+    })
+}
+
+async fn queue_attributes(client: &Client, url: &str) -> Result<GetQueueAttributesOutput, Error> {
+    client
+        .get_queue_attributes()
+        .queue_url(url)
+        .attribute_names(QueueAttributeName::All)
+        .send()
+        .await
+        .map_err(Error::sqs("GetQueueAttributes"))
+}
+
+fn attribute(attributes: &GetQueueAttributesOutput, name: &QueueAttributeName) -> String {
+    attributes
+        .attributes()
+        .and_then(|attributes| attributes.get(name))
+        .cloned()
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_holds_ten_entries_and_one_mebibyte_at_most() {
+        let small = vec!["x".to_owned(); 25];
+        let half = vec!["x".repeat(BATCH_BYTES / 2); 3];
+        let large = vec!["x".repeat(BATCH_BYTES + 1); 2];
+        assert_eq!(batch_len(&small), 10);
+        assert_eq!(batch_len(&half), 2);
+        assert_eq!(batch_len(&large), 1);
+    }
+}

@@ -1,0 +1,123 @@
+//! The two programs, as the demo starts them.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+struct Program {
+    child: Child,
+    /// The first line it printed: where it listens.
+    endpoint: String,
+}
+
+impl Program {
+    fn start(program: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().expect("its output");
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        Self {
+            child,
+            endpoint: line.trim().to_owned(),
+        }
+    }
+
+    fn address(&self) -> &str {
+        self.endpoint.strip_prefix("http://").expect("an address")
+    }
+
+    fn send(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id"), signal).expect("a signal");
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It has ended already where the test went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn until_gone(address: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while TcpStream::connect(address).is_ok() {
+        assert!(Instant::now() < deadline, "{address} still listens");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn iterable_stand_in_prints_its_address_and_stops_when_told() {
+    let mut program = Program::start(
+        env!("CARGO_BIN_EXE_iterable-stand-in"),
+        &[
+            "--listen",
+            "127.0.0.1:0",
+            "--api-key",
+            "k",
+            "--known-users",
+            "a@example.com,b",
+            "--rate",
+            "0",
+        ],
+    );
+    TcpStream::connect(program.address()).expect("it listens");
+    program.send(Signal::TERM);
+    assert!(program.child.wait().expect("an end").success());
+}
+
+#[test]
+fn iterable_stand_in_says_why_it_cannot_listen() {
+    let output = Command::new(env!("CARGO_BIN_EXE_iterable-stand-in"))
+        .args(["--listen", "192.0.2.1:1"])
+        .output()
+        .expect("it runs");
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("iterable-stand-in: "));
+}
+
+#[test]
+fn sqs_server_takes_its_server_with_it_even_when_killed() {
+    for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
+        let mut program = Program::start(
+            env!("CARGO_BIN_EXE_sqs-server"),
+            &["--server", "fauxqs", "--listen", "127.0.0.1:0"],
+        );
+        TcpStream::connect(program.address()).expect("it listens");
+        program.send(signal);
+        let status = program.child.wait().expect("an end");
+        assert_eq!(status.success(), signal != Signal::KILL);
+        until_gone(program.address());
+    }
+}
+
+#[test]
+fn sqs_server_shows_the_server_s_own_words_when_it_cannot_start() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listen = taken.local_addr().expect("an address").to_string();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sqs-server"))
+        .args(["--server", "fauxqs", "--listen", &listen])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut errors = String::new();
+    child
+        .stderr
+        .take()
+        .expect("its errors")
+        .read_to_string(&mut errors)
+        .expect("text");
+    assert!(!child.wait().expect("an end").success());
+    assert!(errors.contains("EADDRINUSE"), "{errors}");
+}
