@@ -22,6 +22,7 @@ pub fn init() {
                 tracing_subscriber::fmt::layer()
                     .json()
                     .flatten_event(true)
+                    .with_span_list(false)
                     .with_writer(std::io::stderr),
             )
             .init();

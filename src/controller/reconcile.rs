@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -22,6 +25,7 @@ use kube::{
     },
 };
 use serde_json::json;
+use tracing::Instrument;
 
 use super::{
     apply::{apply, start},
@@ -67,6 +71,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// Counts and durations.
     pub metrics: Metrics,
+    /// How many reconciliations have begun; the number of each is its id in the log.
+    pub reconciliations: AtomicU64,
     /// How often in a row each forwarder has failed.
     pub failures: Mutex<HashMap<ObjectRef<Guarded>, u32>>,
 }
@@ -84,11 +90,20 @@ impl Context {
 pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
     let reference = ObjectRef::from_obj(guarded.as_ref());
-    let result = match &guarded.0 {
-        _ if guarded.meta().deletion_timestamp.is_some() => Ok(Action::await_change()),
-        Ok(forwarder) => five_steps(forwarder, &context).await,
-        Err(invalid) => report_unreadable(&guarded, &invalid.error, &context).await,
+    let steps = async {
+        match &guarded.0 {
+            _ if guarded.meta().deletion_timestamp.is_some() => Ok(Action::await_change()),
+            Ok(forwarder) => five_steps(forwarder, &context).await,
+            Err(invalid) => report_unreadable(&guarded, &invalid.error, &context).await,
+        }
     };
+    let span = tracing::info_span!(
+        "reconcile",
+        namespace = reference.namespace,
+        name = reference.name,
+        id = context.reconciliations.fetch_add(1, Ordering::Relaxed),
+    );
+    let result = steps.instrument(span).await;
     context
         .metrics
         .reconciled(started.elapsed(), result.as_ref().err().map(Error::reason));

@@ -1,6 +1,10 @@
 //! Wires reconciliation to the API server: watches, leadership, health, shutdown.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use futures::{StreamExt, future::join_all};
 use k8s_openapi::{
@@ -210,6 +214,7 @@ async fn watch(
             },
         ),
         metrics: metrics.clone(),
+        reconciliations: AtomicU64::new(1),
         failures: HashMap::new().into(),
     });
     let changed_depths = futures::stream::unfold(changed_depths, |mut changes| async move {
