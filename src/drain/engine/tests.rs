@@ -228,8 +228,19 @@ impl World {
                 if fault {
                     return (quick, Done::SentDeadLetters { letters, result: Err(failed("Send")) });
                 }
-                self.dead.extend(letters.iter().map(|letter| letter.outgoing.body.clone()));
-                let results = letters.iter().map(|_| Ok(())).collect();
+                let mut results = Vec::new();
+                for letter in &letters {
+                    if self.hits(self.queue_faults) {
+                        results.push(Err(EntryError {
+                            code: "InternalError".to_owned(),
+                            sender_fault: self.hits(20),
+                            detail: String::new(),
+                        }));
+                        continue;
+                    }
+                    self.dead.push(letter.outgoing.body.clone());
+                    results.push(Ok(()));
+                }
                 (quick, Done::SentDeadLetters { letters, result: Ok(results) })
             }
         }
