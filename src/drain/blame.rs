@@ -358,15 +358,10 @@ fn suspects(group: &Group, refusal: &Refusal) -> Vec<usize> {
     if !by_index.is_empty() {
         return by_index;
     }
+    let said = refusal.said.to_lowercase();
+    let words: HashSet<&str> = said.split([' ', ',', '"', '\'']).collect();
     (0..group.items.len())
-        .filter(|index| {
-            let user = identifier(&group.items[*index]);
-            !user.is_empty()
-                && refusal
-                    .said
-                    .split([' ', ',', '"', '\''])
-                    .any(|word| word == user)
-        })
+        .filter(|index| words.contains(identifier(&group.items[*index]).to_lowercase().as_str()))
         .collect()
 }
 
@@ -450,3 +445,6 @@ fn drop_fields(group: Group, refusal: &Refusal, suspects: &[usize]) -> Judgement
     }
     judgement
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,8 @@ pub mod pipeline;
 pub mod plan;
 pub mod report;
 pub mod tally;
+#[cfg(test)]
+mod testing;
 
 use std::{
     collections::hash_map::RandomState,

@@ -67,6 +67,9 @@ pub enum Outcome {
 /// How much of [`RunReport::message`] is kept, in characters.
 const MAX_MESSAGE: usize = 600;
 
+/// How many reasons are kept, as many as the status of a forwarder takes with `Other`.
+const MAX_REASONS: usize = 63;
+
 /// How much of a reason's name is kept, in characters.
 const MAX_REASON: usize = 64;
 
@@ -82,7 +85,11 @@ impl RunReport {
         for reason in &mut report.reasons {
             reason.reason = reason.reason.chars().take(MAX_REASON).collect();
         }
-        let mut other = 0;
+        let rare = report.reasons.split_off(report.reasons.len().min(MAX_REASONS));
+        let mut other: u64 = rare.iter().map(|reason| reason.count).sum();
+        if other > 0 {
+            report.reasons.push(ReasonCount { reason: "Other".to_owned(), count: other });
+        }
         loop {
             let text = serde_json::to_string(&report).unwrap_or_default();
             if text.len() <= MAX_REPORT_BYTES {

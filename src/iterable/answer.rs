@@ -186,3 +186,6 @@ fn line(text: &str) -> String {
     }
     words.chars().take(200).collect()
 }
+
+#[cfg(test)]
+mod tests;

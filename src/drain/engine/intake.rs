@@ -210,10 +210,10 @@ impl Engine {
                 .all(|pair| pair[0].group == pair[1].group);
         if count == MAX_ENTRIES {
             intake.short = 0;
-            // The estimate lags: where ten came, more may be.
-            intake.waiting = intake
-                .waiting
-                .max(((intake.under_way + 2) * MAX_ENTRIES) as i64);
+            if intake.waiting < 0 {
+                // The estimate was too low: where ten more came, others may be.
+                intake.waiting = ((intake.under_way + 2) * MAX_ENTRIES) as i64;
+            }
         } else if intake.waiting <= 0 {
             intake.short += 1;
         }

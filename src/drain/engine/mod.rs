@@ -373,7 +373,7 @@ impl Engine {
 
 /// Numbers that look random: SplitMix64, which needs no more than a seed.
 #[derive(Debug)]
-struct Dice(u64);
+pub(super) struct Dice(u64);
 
 impl Dice {
     /// A number from 0 up to 1.

@@ -1,1 +1,595 @@
+//! Whole runs against a simulated queue and a simulated Iterable, on a simulated clock: every
+//! interleaving comes from a seed.
 
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::drain::{
+    batch::Group,
+    engine::Dice,
+    testing::{batch, mapper},
+};
+
+const VISIBILITY: Duration = Duration::from_secs(30);
+
+fn config() -> Config {
+    Config {
+        pace: Limits {
+            post_interval: Duration::from_millis(100),
+            posts: 8,
+            receives: 8,
+        },
+        request: RequestLimits {
+            events: 100,
+            bytes: 100_000,
+        },
+        max_bytes: 1 << 20,
+        max_messages: u64::MAX,
+        visibility: VISIBILITY,
+        max_message_bytes: 1 << 18,
+        fifo: false,
+        waiting: 0,
+        max_duration: Duration::from_secs(3_000),
+        grace: Duration::from_secs(20),
+        rejected: RejectedEvents::DeadLetter,
+        dead_letter_bytes: Some(1 << 18),
+        unknown_users: UnknownUsers::Retry,
+        type_conflicts: TypeConflicts::RejectEvent,
+        run: "test".to_owned(),
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Message {
+    id: usize,
+    body: String,
+    group: Option<String>,
+    handle: String,
+    visible_at: Instant,
+    receives: u32,
+}
+
+/// A queue and a project.
+struct World {
+    now: Instant,
+    dice: Dice,
+    queue: BTreeMap<usize, Message>,
+    handles: u64,
+    /// What Iterable has stored: by id, the field `n`.
+    stored: HashMap<String, u64>,
+    /// The field `n` of each stored event, in the order of its first or last write.
+    order: Vec<u64>,
+    dead: Vec<String>,
+    receives: usize,
+    posts: usize,
+    most_posting: usize,
+    /// How often, of a hundred, a request to Iterable or to SQS fails.
+    sink_faults: u32,
+    queue_faults: u32,
+    post_time: Duration,
+    sink_down: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        Self {
+            now: Instant::now(),
+            dice: Dice(seed),
+            queue: BTreeMap::new(),
+            handles: 0,
+            stored: HashMap::new(),
+            order: Vec::new(),
+            dead: Vec::new(),
+            receives: 0,
+            posts: 0,
+            most_posting: 0,
+            sink_faults: 0,
+            queue_faults: 0,
+            post_time: Duration::from_millis(100),
+            sink_down: false,
+        }
+    }
+
+    /// Puts a message with so many events of this name onto the queue.
+    fn send(&mut self, name: &str, events: usize, group: Option<&str>) {
+        let id = self.handles as usize;
+        self.handles += 1;
+        let events: Vec<_> = (0..events).map(|event| (name, json!({"n": id * 100 + event}))).collect();
+        let message = Message {
+            id,
+            body: batch(&format!("user{id}@example.com"), &events),
+            group: group.map(str::to_owned),
+            handle: String::new(),
+            visible_at: self.now,
+            receives: 0,
+        };
+        self.queue.insert(id, message);
+    }
+
+    fn hits(&mut self, percent: u32) -> bool {
+        self.dice.roll() * 100.0 < f64::from(percent)
+    }
+
+    fn take(&mut self, max: usize, fifo: bool) -> Vec<Message> {
+        let mut taken = Vec::new();
+        let mut closed = BTreeSet::new();
+        let now = self.now;
+        for message in self.queue.values() {
+            let hidden = message.visible_at > now;
+            if hidden && fifo {
+                closed.insert(message.group.clone());
+            }
+        }
+        for message in self.queue.values_mut() {
+            if taken.len() == max || message.visible_at > now || closed.contains(&message.group) {
+                continue;
+            }
+            self.handles += 1;
+            message.handle = format!("handle{}", self.handles);
+            message.visible_at = now + VISIBILITY;
+            message.receives += 1;
+            taken.push(message.clone());
+        }
+        taken
+    }
+
+    fn by_handle(&mut self, handle: &str) -> Option<&mut Message> {
+        self.queue.values_mut().find(|message| message.handle == handle)
+    }
+
+    /// Does an action; says after how long it is known, and what is known then.
+    fn perform(&mut self, action: Action, fifo: bool) -> (Duration, Done) {
+        let began = self.now;
+        let quick = Duration::from_millis(10).mul_f64(0.5 + self.dice.roll());
+        let failed = |action| Error::Unreachable {
+            action,
+            queue: "queue".to_owned(),
+            detail: "simulated".to_owned(),
+        };
+        let fault = self.hits(self.queue_faults);
+        match action {
+            Action::Receive(asked) => {
+                self.receives += 1;
+                if fault {
+                    return (Duration::from_secs(6), Done::Received { began, asked, result: Err(failed("Receive")) });
+                }
+                let messages = self.take(asked, fifo);
+                let took = if messages.is_empty() { Duration::from_secs(1) } else { quick };
+                let parcels = messages.into_iter().map(|message| Parcel {
+                    mapped: mapper().map(&message.body, None).map_err(|error| Cause {
+                        reason: error.reason().to_owned(),
+                        detail: String::new(),
+                    }),
+                    id: message.id.to_string(),
+                    handle: message.handle,
+                    body: message.body,
+                    sent_at: None,
+                    group: message.group,
+                });
+                (took, Done::Received { began, asked, result: Ok(parcels.collect()) })
+            }
+            Action::Post(group) => {
+                self.posts += 1;
+                let answer = self.answer(&group);
+                let took = self.post_time.mul_f64(0.5 + self.dice.roll());
+                (took, Done::Posted { began, group, answer })
+            }
+            Action::Delete(deletions) => {
+                if fault {
+                    return (quick, Done::Deleted { deletions, result: Err(failed("Delete")) });
+                }
+                let results = deletions.iter().map(|deletion| {
+                    if self.dice.roll() * 100.0 < f64::from(self.queue_faults) {
+                        return Err(EntryError {
+                            code: "InternalError".to_owned(),
+                            sender_fault: false,
+                            detail: String::new(),
+                        });
+                    }
+                    let handle = deletion.settled.message().handle.clone();
+                    let id = self.by_handle(&handle).map(|message| message.id);
+                    if let Some(id) = id {
+                        self.queue.remove(&id);
+                    }
+                    Ok(())
+                });
+                let results = results.collect();
+                (quick, Done::Deleted { deletions, result: Ok(results) })
+            }
+            Action::Extend(receipts, timeout) => {
+                if fault {
+                    return (quick, Done::Extended { began, receipts, result: Err(failed("Extend")) });
+                }
+                let until = self.now + timeout;
+                for receipt in &receipts {
+                    if let Some(message) = self.by_handle(&receipt.handle) {
+                        message.visible_at = until;
+                    }
+                }
+                let results = receipts.iter().map(|_| Ok(())).collect();
+                (quick, Done::Extended { began, receipts, result: Ok(results) })
+            }
+            Action::GiveBack(handles, after) => {
+                let until = self.now + after;
+                for handle in handles {
+                    if let Some(message) = self.by_handle(&handle) {
+                        message.visible_at = until;
+                    }
+                }
+                (quick, Done::GivenBack)
+            }
+            Action::SendDeadLetters(letters) => {
+                if fault {
+                    return (quick, Done::SentDeadLetters { letters, result: Err(failed("Send")) });
+                }
+                let mut results = Vec::new();
+                for letter in &letters {
+                    if self.hits(self.queue_faults) {
+                        results.push(Err(EntryError {
+                            code: "InternalError".to_owned(),
+                            sender_fault: self.hits(20),
+                            detail: String::new(),
+                        }));
+                        continue;
+                    }
+                    self.dead.push(letter.outgoing.body.clone());
+                    results.push(Ok(()));
+                }
+                (quick, Done::SentDeadLetters { letters, result: Ok(results) })
+            }
+        }
+    }
+
+    fn answer(&mut self, group: &Group) -> Answer {
+        let trouble = Answer::Trouble {
+            kind: crate::iterable::Trouble::Status(503),
+            retry_after: None,
+        };
+        if self.sink_down {
+            return trouble;
+        }
+        if self.hits(self.sink_faults) {
+            if self.hits(50) {
+                self.store(group);
+            }
+            return trouble;
+        }
+        let is = |name: &str| group.items.iter().any(|item| item.event.event_name() == name);
+        if is("Poison") {
+            return Answer::read(400, None, br#"{"code":"BadJsonBody","msg":"no","params":null}"#);
+        }
+        let listed: Vec<_> = group
+            .items
+            .iter()
+            .filter(|item| item.event.event_name() == "Stranger")
+            .map(|item| match item.event.user() {
+                crate::mapping::User::Email(user) | crate::mapping::User::UserId(user) => user.to_owned(),
+            })
+            .collect();
+        self.store(group);
+        let body = json!({
+            "successCount": group.items.len() - listed.len(),
+            "failCount": listed.len(),
+            "failedUpdates": {"notFoundEmails": listed},
+        });
+        Answer::read(200, None, body.to_string().as_bytes())
+    }
+
+    fn store(&mut self, group: &Group) {
+        for item in &group.items {
+            if matches!(item.event.event_name(), "Poison" | "Stranger") {
+                continue;
+            }
+            let event: Value = serde_json::from_str(item.event.json()).unwrap();
+            let n = event["dataFields"]["n"].as_u64().unwrap();
+            self.stored.insert(item.event.id().to_owned(), n);
+            self.order.retain(|earlier| *earlier != n);
+            self.order.push(n);
+        }
+    }
+
+    /// A run to its end, or until it is killed after so many actions.
+    fn run(&mut self, mut config: Config, kill_after: Option<usize>) -> Option<(Outcome, Tally)> {
+        config.waiting = self.queue.values().filter(|message| message.visible_at <= self.now).count() as i64;
+        let fifo = config.fifo;
+        let seed = (self.dice.roll() * 1e9) as u64;
+        let mut engine = Engine::new(config, self.now, seed);
+        let mut under_way: Vec<(Instant, Done)> = Vec::new();
+        let mut actions = 0;
+        let started = self.now;
+        loop {
+            for action in engine.actions(self.now) {
+                actions += 1;
+                let (took, done) = self.perform(action, fifo);
+                under_way.push((self.now + took, done));
+            }
+            let posting = under_way.iter().filter(|(_, done)| matches!(done, Done::Posted { .. })).count();
+            self.most_posting = self.most_posting.max(posting);
+            if kill_after.is_some_and(|limit| actions >= limit) {
+                return None;
+            }
+            if let Some(outcome) = engine.ended() {
+                return Some((outcome, engine.tally().clone()));
+            }
+            assert!(self.now < started + Duration::from_secs(4_000), "the run does not end");
+            let next = (0..under_way.len()).min_by_key(|index| under_way[*index].0);
+            let next_at = next.map(|index| under_way[index].0);
+            match (next, engine.wake_at()) {
+                (_, Some(wake)) if next_at.is_none_or(|at| wake < at) => {
+                    assert!(wake > self.now, "a wake-up in the past would spin");
+                    self.now = wake;
+                }
+                (Some(index), _) => {
+                    let (at, done) = under_way.swap_remove(index);
+                    self.now = self.now.max(at);
+                    engine.done(done, self.now);
+                }
+                (None, _) => panic!("the run waits for nothing"),
+            }
+        }
+    }
+
+    fn later(&mut self, by: Duration) {
+        self.now += by;
+    }
+
+    /// The field `n` of every event in the dead letters.
+    fn dead_numbers(&self) -> BTreeSet<u64> {
+        let mapper = mapper();
+        self.dead
+            .iter()
+            .flat_map(|body| mapper.map(body, None).unwrap().events)
+            .map(|event| {
+                let event: Value = serde_json::from_str(event.json()).unwrap();
+                event["dataFields"]["n"].as_u64().unwrap()
+            })
+            .collect()
+    }
+}
+
+fn world(seed: u64, messages: usize) -> World {
+    let mut world = World::new(seed);
+    (0..messages).for_each(|_| world.send("Viewed", 3, None));
+    world
+}
+
+#[test]
+fn a_queue_is_emptied_with_as_few_requests_as_there_can_be() {
+    let mut world = world(1, 2_000);
+    let (outcome, tally) = world.run(config(), None).unwrap();
+    assert_eq!(outcome, Outcome::Drained);
+    assert_eq!((tally.messages.deleted, tally.events.forwarded), (2_000, 6_000));
+    assert!(world.queue.is_empty());
+    assert!(world.receives <= 201, "{} receives", world.receives);
+    assert!(world.posts <= 63, "{} posts", world.posts);
+}
+
+#[test]
+fn a_dead_sink_touches_ten_messages_a_run() {
+    let mut world = world(2, 1_000);
+    world.sink_down = true;
+    for _ in 0..5 {
+        let (outcome, tally) = world.run(config(), None).unwrap();
+        assert_eq!(outcome, Outcome::SinkDown);
+        assert_eq!((tally.messages.received, tally.messages.released), (10, 10));
+        world.later(Duration::from_secs(60));
+    }
+    let touched = world.queue.values().filter(|message| message.receives > 0).count();
+    assert!(touched <= 10, "{touched} messages");
+    assert!(world.queue.values().all(|message| message.visible_at <= world.now));
+}
+
+#[test]
+fn a_slow_sink_causes_no_second_receive() {
+    let mut world = world(3, 300);
+    world.post_time = Duration::from_secs(3 * 30);
+    let mut config = config();
+    config.pace.posts = 2;
+    let (outcome, tally) = world.run(config, None).unwrap();
+    assert_eq!(outcome, Outcome::Drained);
+    assert_eq!((tally.messages.received, tally.messages.duplicate), (300, 0));
+}
+
+#[test]
+fn messages_of_unknown_users_stay_and_are_sent_once_a_run() {
+    let mut world = World::new(4);
+    (0..40).for_each(|_| world.send("Viewed", 1, None));
+    world.send("Stranger", 1, None);
+    let (outcome, tally) = world.run(config(), None).unwrap();
+    assert_eq!(outcome, Outcome::Drained);
+    assert_eq!((tally.messages.deleted, tally.messages.released), (40, 1));
+    assert_eq!(tally.reasons["UserNotFound"], 1);
+    assert_eq!(world.queue.len(), 1);
+}
+
+#[test]
+fn a_left_message_that_comes_again_is_not_sent_again_and_is_kept_away() {
+    let mut world = World::new(5);
+    world.send("Stranger", 1, None);
+    (0..400).for_each(|_| world.send("Viewed", 3, None));
+    world.post_time = Duration::from_secs(10);
+    let (_, tally) = world.run(config(), None).unwrap();
+    let stranger = world.queue.values().next().unwrap();
+    assert!(stranger.receives <= 2, "{} receives", stranger.receives);
+    assert_eq!(tally.reasons["UserNotFound"], 1);
+    assert!(stranger.visible_at <= world.now, "it is given back at the end");
+}
+
+#[test]
+fn rejected_events_are_dead_lettered_alone_and_their_message_deleted() {
+    let mut world = World::new(6);
+    (0..50).for_each(|_| world.send("Viewed", 2, None));
+    world.send("Poison", 2, None);
+    let (outcome, tally) = world.run(config(), None).unwrap();
+    assert_eq!(outcome, Outcome::Drained);
+    assert_eq!((tally.messages.deleted, tally.messages.dead_lettered), (51, 1));
+    assert_eq!(world.dead_numbers(), BTreeSet::from([5_000, 5_001]));
+}
+
+#[test]
+fn without_a_dead_letter_queue_the_message_stays() {
+    let mut world = World::new(7);
+    world.send("Poison", 1, None);
+    let config = Config { dead_letter_bytes: None, ..config() };
+    let (_, tally) = world.run(config, None).unwrap();
+    assert_eq!((tally.messages.deleted, tally.messages.released), (0, 1));
+    assert!(tally.notice.unwrap().contains("dead-letter queue"));
+}
+
+#[test]
+fn the_most_messages_of_a_run_are_kept_to() {
+    let mut world = world(8, 100);
+    let config = Config { max_messages: 25, ..config() };
+    let (outcome, tally) = world.run(config, None).unwrap();
+    assert_eq!(outcome, Outcome::Deadline);
+    assert_eq!((tally.messages.received, tally.messages.deleted), (25, 25));
+}
+
+#[test]
+fn a_run_ends_by_its_deadline_and_holds_nothing_past_it() {
+    let mut world = world(9, 5_000);
+    let started = world.now;
+    let config = Config { max_duration: Duration::from_secs(8), ..config() };
+    let (outcome, tally) = world.run(config, None).unwrap();
+    assert_eq!(outcome, Outcome::Deadline);
+    assert!(world.now <= started + Duration::from_secs(9));
+    assert!(tally.messages.deleted > 100);
+    assert_eq!(world.queue.len() as u64, 5_000 - tally.messages.deleted);
+    assert!(world.queue.values().all(|message| message.visible_at <= world.now));
+}
+
+#[test]
+fn a_trickle_ends_a_run_in_order() {
+    let mut world = world(10, 3);
+    let config = Config { max_duration: Duration::from_secs(3_000), ..config() };
+    // Each run sees what is there; what comes later is for the next one.
+    let (outcome, _) = world.run(config, None).unwrap();
+    assert_eq!(outcome, Outcome::Drained);
+}
+
+#[test]
+fn a_fifo_queue_keeps_the_order_of_its_groups_under_faults() {
+    for seed in 0..40 {
+        let mut world = World::new(seed);
+        for index in 0..60 {
+            world.send("Viewed", 2, Some(if index % 3 == 0 { "a" } else { "b" }));
+        }
+        world.sink_faults = 20;
+        world.queue_faults = 5;
+        for _ in 0..50 {
+            if world.queue.is_empty() {
+                break;
+            }
+            world.run(Config { fifo: true, ..config() }, None).unwrap();
+            world.later(VISIBILITY * 2);
+        }
+        assert!(world.queue.is_empty(), "seed {seed}");
+        assert_eq!(world.most_posting, 1);
+        for group in [0, 1] {
+            let of_group = world.order.iter().filter(|n| usize::from((**n / 100) % 3 != 0) == group);
+            let order: Vec<_> = of_group.collect();
+            assert!(order.is_sorted(), "seed {seed}: {order:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Whatever fails, and wherever a run is killed: no event is lost, and in the end everything
+    /// is in Iterable or in the dead-letter queue.
+    #[test]
+    fn no_event_is_ever_lost(
+        seed in any::<u64>(),
+        sink_faults in 0u32..30,
+        queue_faults in 0u32..20,
+        kills in proptest::collection::vec(1usize..60, 0..6),
+        poison in 0usize..4,
+    ) {
+        let mut world = World::new(seed);
+        for index in 0..80 {
+            world.send(if index % 20 < poison { "Poison" } else { "Viewed" }, 1 + index % 3, None);
+        }
+        let sent: BTreeMap<usize, Message> = world.queue.clone();
+        world.sink_faults = sink_faults;
+        world.queue_faults = queue_faults;
+        let check = |world: &World| {
+            let dead = world.dead_numbers();
+            let stored: BTreeSet<u64> = world.stored.values().copied().collect();
+            for (id, message) in &sent {
+                if world.queue.contains_key(id) {
+                    continue;
+                }
+                let count = message.body.matches("event_name").count() as u64;
+                for n in (0..count).map(|event| *id as u64 * 100 + event) {
+                    assert!(stored.contains(&n) || dead.contains(&n), "event {n} is lost");
+                }
+            }
+        };
+        for kill in kills {
+            world.run(config(), Some(kill));
+            check(&world);
+            world.later(VISIBILITY);
+        }
+        for _ in 0..60 {
+            if world.queue.is_empty() {
+                break;
+            }
+            world.run(config(), None);
+            check(&world);
+            world.later(VISIBILITY * 2);
+        }
+        prop_assert!(world.queue.is_empty());
+    }
+
+    /// A run that is told to stop at any point ends within its grace period and gives back
+    /// whatever it has not settled.
+    #[test]
+    fn an_interrupted_run_ends_in_order(seed in any::<u64>(), messages in 1usize..300, after in 0u64..4_000) {
+        let mut world = world(seed, messages);
+        let mut config = config();
+        config.waiting = messages as i64;
+        let started = world.now;
+        let mut engine = Engine::new(config, world.now, seed);
+        let mut under_way: Vec<(Instant, Done)> = Vec::new();
+        let stop_at = started + Duration::from_millis(after);
+        let mut stopped = false;
+        let outcome = loop {
+            if !stopped && world.now >= stop_at {
+                stopped = true;
+                engine.interrupt(world.now);
+            }
+            for action in engine.actions(world.now) {
+                prop_assert!(!stopped || !matches!(action, Action::Receive(_) | Action::Post(_)));
+                let (took, done) = world.perform(action, false);
+                under_way.push((world.now + took, done));
+            }
+            if let Some(outcome) = engine.ended() {
+                break outcome;
+            }
+            under_way.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+            let next = under_way.last().map(|(at, _)| *at);
+            let stop = (!stopped).then_some(stop_at);
+            let wake = [engine.wake_at(), stop].into_iter().flatten().min();
+            if let Some(wake) = wake && next.is_none_or(|at| wake < at) {
+                world.now = wake;
+            } else if let Some((at, done)) = under_way.pop() {
+                world.now = world.now.max(at);
+                engine.done(done, world.now);
+            }
+        };
+        prop_assert!(outcome == Outcome::Interrupted || (outcome == Outcome::Drained && !stopped));
+        if stopped {
+            prop_assert!(world.now <= stop_at.max(started) + Duration::from_secs(5));
+        }
+        prop_assert!(world.queue.values().all(|message| message.visible_at <= world.now));
+        let tally = engine.tally();
+        prop_assert_eq!(tally.messages.received, tally.messages.deleted + tally.messages.released);
+    }
+}

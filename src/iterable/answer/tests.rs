@@ -1,0 +1,136 @@
+use super::*;
+use crate::iterable::ListReason;
+
+/// The class of an answer, as a word.
+fn class(status: u16, body: &str) -> &'static str {
+    match Answer::read(status, None, body.as_bytes()) {
+        Answer::Counted(_) => "counted",
+        Answer::Refused(_) => "refused",
+        Answer::TooLarge => "too large",
+        Answer::KeyRefused(_) => "key refused",
+        Answer::Misdirected(_) => "misdirected",
+        Answer::SlowDown { .. } => "slow down",
+        Answer::Trouble { .. } => "trouble",
+    }
+}
+
+fn code(code: &str) -> String {
+    format!(r#"{{"msg":"said","code":"{code}","params":null}}"#)
+}
+
+#[test]
+fn the_status_and_then_the_code_say_who_must_act() {
+    let html = "<html><body>Bad Gateway</body></html>";
+    for (status, body, expected) in [
+        (200, r#"{"successCount":1,"failCount":0}"#.to_owned(), "counted"),
+        (200, r#"{"successCount":10}"#.to_owned(), "counted"),
+        (200, r#"{"failCount":3,"newKey":[1,{"a":null}]}"#.to_owned(), "counted"),
+        (202, r#"{"successCount":1,"failCount":0}"#.to_owned(), "counted"),
+        (200, code("Success"), "trouble"),
+        (200, html.to_owned(), "trouble"),
+        (200, String::new(), "trouble"),
+        (200, r#"{"successCount":"#.to_owned(), "trouble"),
+        (400, code("BadJsonBody"), "refused"),
+        (400, code("BadParams"), "refused"),
+        (400, code("InvalidEmailAddressError"), "refused"),
+        (400, code("InvalidUserIdError"), "refused"),
+        (400, code("RequestFieldsTypesMismatched"), "refused"),
+        (400, code("UniqueFieldsLimitExceeded"), "refused"),
+        (400, code("UnknownEmailError"), "refused"),
+        (400, code("UnknownUserIdError"), "refused"),
+        (400, code("ForgottenUserError"), "refused"),
+        (400, code("Success"), "refused"),
+        (400, html.to_owned(), "refused"),
+        (400, String::new(), "refused"),
+        (400, code("BatchTooLarge"), "too large"),
+        (400, code("InvalidJwtPayload"), "key refused"),
+        (401, code("BadApiKey"), "key refused"),
+        (401, code("BadAuthorizationHeader"), "key refused"),
+        (401, code("Unauthorized"), "key refused"),
+        (401, html.to_owned(), "key refused"),
+        (403, code("Forbidden"), "key refused"),
+        (403, code("ForbiddenParamsError"), "key refused"),
+        (403, code("Success"), "key refused"),
+        (403, String::new(), "key refused"),
+        (404, code("NotFound"), "misdirected"),
+        (301, String::new(), "misdirected"),
+        (405, html.to_owned(), "misdirected"),
+        (408, String::new(), "trouble"),
+        (409, code("ExternalKeyConflict"), "refused"),
+        (409, code("ForgottenUserError"), "refused"),
+        (409, code("Conflict"), "refused"),
+        (413, html.to_owned(), "too large"),
+        (429, code("RateLimitExceeded"), "slow down"),
+        (429, html.to_owned(), "slow down"),
+        (500, code("DatabaseError"), "trouble"),
+        (500, code("GenericError"), "trouble"),
+        (500, code("QueueEmailError"), "trouble"),
+        (500, code("Success"), "trouble"),
+        (502, html.to_owned(), "trouble"),
+        (503, html.to_owned(), "trouble"),
+        (504, String::new(), "trouble"),
+    ] {
+        assert_eq!(class(status, &body), expected, "{status} {body}");
+    }
+}
+
+#[test]
+fn a_wait_is_read_where_the_answer_asks_for_one() {
+    let wait = |text| match Answer::read(429, text, b"") {
+        Answer::SlowDown { retry_after } => retry_after,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(wait(Some("7")), Some(Duration::from_secs(7)));
+    assert_eq!(wait(Some(" 7 ")), Some(Duration::from_secs(7)));
+    assert_eq!(wait(Some("Wed, 21 Oct 2026 07:28:00 GMT")), None);
+    assert_eq!(wait(None), None);
+    let Answer::Trouble { retry_after, .. } = Answer::read(503, Some("3"), b"") else {
+        panic!("503 is trouble")
+    };
+    assert_eq!(retry_after, Some(Duration::from_secs(3)));
+}
+
+#[test]
+fn every_list_of_an_answer_is_read_with_its_reason() {
+    let body = r#"{"successCount":0,"failCount":9,"failedUpdates":{
+        "invalidEmails":["a"],"invalidUserIds":["b"],"notFoundEmails":["c"],"notFoundUserIds":["d"],
+        "forgottenEmails":["e"],"forgottenUserIds":["f"],"conflictEmails":["g"],
+        "invalidDataUserIds":["h"],"failedEmails":["i"],"novelty":["j", 7, null],"notAList":3},
+        "invalidEmails":["k"],"invalidUserIds":["l"],"disallowedEventNames":["m"],
+        "filteredOutFields":["n"],"createdFields":["o"]}"#;
+    let Answer::Counted(counts) = Answer::read(200, None, body.as_bytes()) else {
+        panic!("counted")
+    };
+    let reason = |name: &str| {
+        let user = counts.listed.users.iter().find(|user| user.identifier == name);
+        user.map(|user| user.reason)
+    };
+    for (name, expected) in [
+        ("a", ListReason::InvalidEmail),
+        ("b", ListReason::InvalidUserId),
+        ("c", ListReason::UserNotFound),
+        ("d", ListReason::UserNotFound),
+        ("e", ListReason::UserForgotten),
+        ("f", ListReason::UserForgotten),
+        ("g", ListReason::UserConflict),
+        ("h", ListReason::InvalidUserData),
+        ("i", ListReason::RefusedByIterable),
+        ("j", ListReason::RefusedByIterable),
+        ("k", ListReason::InvalidEmail),
+        ("l", ListReason::UserNotFound),
+    ] {
+        assert_eq!(reason(name), Some(expected), "{name}");
+    }
+    assert_eq!(counts.listed.users.len(), 12, "neither fields nor numbers are users");
+    assert_eq!(counts.listed.names, ["m"]);
+}
+
+#[test]
+fn what_an_answer_said_is_kept_to_a_line() {
+    let long = format!("<html>\n\n  {}", "x ".repeat(5_000));
+    let Answer::KeyRefused(refusal) = Answer::read(403, None, long.as_bytes()) else {
+        panic!("key refused")
+    };
+    assert!(refusal.said.len() <= 200 && !refusal.said.contains('\n'));
+    assert_eq!(refusal.code, None);
+}

@@ -1,0 +1,130 @@
+//! A run from end to end.
+
+use event_forwarder::drain::report::Outcome;
+use event_forwarder_test_support::{iterable::Fault, sqs::Kind};
+use serde_json::json;
+
+use crate::world::{Setting, World, batch, batches};
+
+async fn drains_everything(kind: Kind, count: usize) {
+    let world = World::new(Setting { kind, ..Setting::default() }).await;
+    world.queue.send(&batches(count, 3)).await.unwrap();
+    let report = world.drain().await;
+    assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
+    assert_eq!(report.messages.received, count as u64);
+    assert_eq!(report.messages.deleted, count as u64);
+    assert_eq!(report.events.forwarded, 3 * count as u64);
+    assert_eq!(world.iterable.handle.summary().events.stored, 3 * count as u64);
+    let depth = world.queue.depth().await.unwrap();
+    assert_eq!((depth.visible, depth.in_flight), (0, 0));
+    let tens = count.div_ceil(10) as u64;
+    assert!(report.requests.sqs <= 2 * tens + 3, "{} requests to SQS", report.requests.sqs);
+}
+
+#[tokio::test]
+async fn a_run_empties_a_queue_of_fauxqs() {
+    drains_everything(Kind::Fauxqs, 1_000).await;
+}
+
+#[tokio::test]
+async fn a_run_empties_a_queue_of_elasticmq() {
+    drains_everything(Kind::ElasticMq, 1_000).await;
+}
+
+#[tokio::test]
+async fn a_run_empties_a_queue_of_moto() {
+    drains_everything(Kind::Moto, 120).await;
+}
+
+#[tokio::test]
+async fn an_empty_queue_ends_a_run_at_once() {
+    let world = World::new(Setting::default()).await;
+    let report = world.drain().await;
+    assert_eq!(report.outcome, Outcome::Drained);
+    assert_eq!((report.requests.sqs, report.requests.iterable), (2, 0));
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_stays_for_the_redrive_policy() {
+    let world = World::new(Setting::default()).await;
+    world.queue.send(&["no batch".to_owned(), batches(1, 1).remove(0)]).await.unwrap();
+    let report = world.drain().await;
+    assert_eq!(report.outcome, Outcome::Drained);
+    assert_eq!((report.messages.deleted, report.messages.released), (1, 1));
+    assert!(report.message.unwrap().contains("can't be read"));
+    assert_eq!(world.queue.depth().await.unwrap().in_flight, 1);
+}
+
+#[tokio::test]
+async fn a_refused_key_ends_the_run_and_gives_everything_back() {
+    let world = World::new(Setting::default()).await;
+    world.queue.send(&batches(30, 1)).await.unwrap();
+    let report =
+        event_forwarder::drain::drain(world.plan("wrong-key"), std::future::pending()).await;
+    assert_eq!(report.outcome, Outcome::KeyRefused);
+    assert_eq!((report.messages.received, report.messages.deleted), (10, 0));
+    assert_eq!(report.requests.iterable, 1);
+    assert_eq!(world.queue.depth().await.unwrap().visible, 30);
+    assert!(!serde_json::to_string(&report).unwrap().contains("wrong-key"));
+}
+
+#[tokio::test]
+async fn a_sink_that_is_down_costs_ten_messages_a_receive_and_no_more() {
+    let world = World::new(Setting::default()).await;
+    world.queue.send(&batches(200, 1)).await.unwrap();
+    world.iterable.handle.add_fault(Fault::answer(503, "<html>"));
+    let report = world.drain().await;
+    assert_eq!(report.outcome, Outcome::SinkDown, "{report:?}");
+    assert_eq!((report.messages.received, report.messages.released), (10, 10));
+    assert_eq!(report.requests.iterable, 5);
+    assert_eq!(world.queue.depth().await.unwrap().visible, 200);
+}
+
+#[tokio::test]
+async fn a_sink_that_stumbles_gets_everything_in_the_end() {
+    let world = World::new(Setting::default()).await;
+    for fault in [
+        Fault::answer(503, "<html>"),
+        Fault::reset(),
+        Fault::cut().stored(),
+        Fault::answer(429, r#"{"code":"RateLimitExceeded"}"#).header("Retry-After", "1"),
+        Fault::truncated(),
+        Fault::answer(200, "<html>a proxy's page"),
+        Fault::answer(500, r#"{"code":"Success","msg":"odd"}"#),
+    ] {
+        world.iterable.handle.reset();
+        world.iterable.handle.add_fault(fault.times(2));
+        world.queue.send(&batches(60, 2)).await.unwrap();
+        let report = world.drain().await;
+        assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
+        assert_eq!((report.events.forwarded, report.messages.deleted), (120, 60));
+        assert_eq!(world.iterable.handle.summary().events.stored, 120);
+        let depth = world.queue.depth().await.unwrap();
+        assert_eq!((depth.visible, depth.in_flight), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn rejected_events_go_to_the_dead_letter_queue_by_themselves_with_their_reason() {
+    let world = World::new(Setting::default()).await;
+    world
+        .queue
+        .send(&[
+            batch("ada@example.com", [("Bought", json!({"n": 1})), ("Secret", json!({"n": 2}))]),
+            batch("bob@example.com", [("Bought", json!({"n": 3}))]),
+        ])
+        .await
+        .unwrap();
+    world.iterable.handle.disallow_event_name("Secret");
+    let report = world.drain().await;
+    assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
+    assert_eq!((report.messages.deleted, report.messages.dead_lettered), (2, 1));
+    assert_eq!((report.events.forwarded, report.events.rejected), (2, 1));
+    let letters = world.dead_letters().await;
+    assert_eq!(letters.len(), 1);
+    let body = letters[0].body.as_deref().unwrap();
+    assert!(body.contains("Secret") && !body.contains("Bought"));
+    let attributes = letters[0].message_attributes.as_ref().unwrap();
+    let reason = attributes["EventForwarderReason"].string_value().unwrap();
+    assert_eq!(reason, "DisallowedEventName");
+}
