@@ -10,6 +10,10 @@ mod iterable;
 mod job;
 mod mapping;
 mod queue;
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "each printcolumn has a name and a type of its own"
+)]
 mod spec;
 mod status;
 

@@ -76,7 +76,7 @@ impl World {
             .collect();
         let learned = Learned {
             plan: plan.as_ref(),
-            secrets: self.secrets.as_ref().map(|()| ()),
+            secrets: self.secrets.as_ref().copied(),
             mapping: mapping.as_ref().copied(),
             applied: self.applied.as_ref(),
             runs: &self.runs,
