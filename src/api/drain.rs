@@ -37,6 +37,13 @@ pub struct DrainSpec {
     #[schemars(range(min = 1, max = 64))]
     pub concurrency: u32,
 
+    /// How many pods drain the queue at once. They share Iterable's rate, so that more pods are
+    /// faster only where a single one does not reach it: large events, or rules that take time.
+    /// Default 1.
+    #[serde(default = "default_parallelism")]
+    #[schemars(range(min = 1, max = 32))]
+    pub parallelism: u32,
+
     /// How long a received message stays invisible, extended while the run holds it. Left out:
     /// the queue's own timeout. Example: "2m".
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,6 +70,7 @@ impl Default for DrainSpec {
             rejected: RejectedEvents::default(),
             max_bytes_in_flight: default_max_bytes_in_flight(),
             concurrency: default_concurrency(),
+            parallelism: default_parallelism(),
             visibility_timeout: None,
         }
     }
@@ -78,4 +86,8 @@ fn default_max_bytes_in_flight() -> u64 {
 
 fn default_concurrency() -> u32 {
     8
+}
+
+fn default_parallelism() -> u32 {
+    1
 }

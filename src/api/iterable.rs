@@ -52,8 +52,10 @@ pub struct IterableSpec {
     pub max_bytes_per_request: u32,
 
     /// What happens to an event whose user Iterable doesn't know. Retry: its message stays in
-    /// the queue for later runs, since a user made a minute ago may not be visible yet. Reject:
-    /// it counts as rejected, see `drain.rejected`. Default Retry.
+    /// the queue for later runs, since a user made a minute ago may not be visible yet. Create:
+    /// the user is made by users/bulkUpdate, and the message stays for the minute that Iterable
+    /// takes to know it. Reject: the event counts as rejected, see `drain.rejected`. Default
+    /// Retry.
     #[serde(default)]
     pub unknown_users: UnknownUsers,
 
@@ -70,6 +72,8 @@ pub enum UnknownUsers {
     /// The message stays in the queue.
     #[default]
     Retry,
+    /// The user is made.
+    Create,
     /// The event is rejected.
     Reject,
 }

@@ -171,6 +171,11 @@ impl<M, R> Ledger<M, R> {
         Admission::New(ticket)
     }
 
+    /// Forgets that a message was left, so that it is new when it comes again.
+    pub fn forget_left(&mut self, id: &str) {
+        self.past.forget_left(message_id(id));
+    }
+
     /// Settles one event of a held message.
     pub fn settle(&mut self, ticket: Ticket, verdict: Verdict<R>) {
         let Some(entry) = self.held.get_mut(&ticket) else {
@@ -309,6 +314,13 @@ struct Past {
 impl Past {
     fn settled(&self, id: MessageId) -> Option<bool> {
         self.settled.get(&id).copied()
+    }
+
+    fn forget_left(&mut self, id: MessageId) {
+        if self.settled(id) == Some(false) {
+            self.settled.remove(&id);
+            self.order.retain(|other| *other != id);
+        }
     }
 
     fn remember(&mut self, id: MessageId, settled: bool) {

@@ -126,6 +126,10 @@ impl Hands {
                 }
                 Done::GivenBack
             }
+            Action::CreateUsers(users) => {
+                let answer = self.iterable.create_users(&users).await;
+                Done::CreatedUsers { users, answer }
+            }
             Action::SendDeadLetters(letters) => {
                 let outgoing = letters
                     .iter()

@@ -79,7 +79,10 @@ impl Plan {
                 None => Credentials::Ambient,
             },
             run: std::env::var("HOSTNAME").unwrap_or_else(|_| "local".to_owned()),
-            pods: NonZeroU32::MIN,
+            // Only the pods of an indexed Job are several.
+            pods: std::env::var_os("JOB_COMPLETION_INDEX")
+                .and_then(|_| NonZeroU32::new(forwarder.spec.drain.parallelism))
+                .unwrap_or(NonZeroU32::MIN),
             spec: forwarder.spec,
         })
     }
@@ -113,7 +116,7 @@ impl Plan {
                 .map_or(queue.visibility_timeout, |timeout| timeout.get()),
             max_message_bytes: queue.max_message_bytes.max(MAX_ENTRIES),
             fifo: queue.fifo,
-            waiting: queue.depth.visible,
+            waiting: (queue.depth.visible + i64::from(pods.get()) - 1) / i64::from(pods.get()),
             max_duration: spec.drain.max_duration.get(),
             grace: grace.saturating_sub(GRACE_MARGIN),
             rejected: spec.drain.rejected,

@@ -12,6 +12,7 @@ use reqwest::{
     redirect::Policy,
 };
 use rustls::crypto::{CryptoProvider, ring};
+use serde::Serialize;
 
 use super::{Answer, ApiKey, Trouble};
 use crate::api::IterableSpec;
@@ -28,8 +29,19 @@ const MAX_ANSWER_BYTES: usize = 4 << 20;
 pub struct Client {
     http: reqwest::Client,
     track_bulk: String,
+    bulk_update: String,
     requests: Arc<AtomicU64>,
     bytes: Arc<AtomicU64>,
+}
+
+/// A user to make known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NewUser {
+    /// By email.
+    Email(String),
+    /// By userId.
+    UserId(String),
 }
 
 /// A client that can't be made.
@@ -60,6 +72,7 @@ impl Client {
         Ok(Self {
             http,
             track_bulk: format!("{}/api/events/trackBulk", spec.base_url()),
+            bulk_update: format!("{}/api/users/bulkUpdate", spec.base_url()),
             requests: Arc::default(),
             bytes: Arc::default(),
         })
@@ -67,16 +80,23 @@ impl Client {
 
     /// Sends one `events/trackBulk` request. Every failure is an [`Answer`] too.
     pub async fn track_bulk(&self, body: Vec<u8>) -> Answer {
+        self.ask(&self.track_bulk, body).await
+    }
+
+    /// Makes users known by one `users/bulkUpdate` request.
+    pub async fn create_users(&self, users: &[NewUser]) -> Answer {
+        let body = serde_json::json!({"users": users}).to_string();
+        self.ask(&self.bulk_update, body.into_bytes()).await
+    }
+
+    async fn ask(&self, url: &str, body: Vec<u8>) -> Answer {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
-        match self.post(&self.track_bulk, body).await {
+        match self.post(url, body).await {
             Ok((status, retry_after, body)) => {
                 Answer::read(status.as_u16(), retry_after.as_deref(), &body)
             }
-            Err(error) => Answer::Trouble {
-                kind: trouble(&error),
-                retry_after: None,
-            },
+            Err(error) => Answer::Trouble { kind: trouble(&error), retry_after: None },
         }
     }
 

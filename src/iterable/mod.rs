@@ -6,6 +6,6 @@ mod key;
 mod listed;
 
 pub use answer::{Answer, Counts, Refusal, Trouble};
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, NewUser};
 pub use key::{ApiKey, KeyError};
 pub use listed::{ListReason, Listed, ListedUser, UserKind};

@@ -149,6 +149,10 @@ impl Engine {
             .give_up_at
             .saturating_duration_since(now)
             .min(MAX_VISIBILITY - Duration::from_secs(60));
+        for chunk in std::mem::take(&mut self.away).chunks(MAX_ENTRIES) {
+            self.others += 1;
+            actions.push(Action::GiveBack(chunk.to_vec(), self.away()));
+        }
         let park = std::mem::take(&mut self.park);
         for chunk in park.chunks(MAX_ENTRIES) {
             self.others += 1;

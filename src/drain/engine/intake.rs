@@ -57,6 +57,8 @@ pub struct Held {
     pub group: Option<String>,
     /// The memory that it and its events take, in bytes.
     pub bytes: usize,
+    /// Whether it is to come again once its user was made.
+    pub(super) awaits_user: bool,
 }
 
 /// What the run knows of the queue's depth and of its own appetite.
@@ -227,50 +229,37 @@ impl Engine {
     fn admit(&mut self, parcel: Parcel, began: Instant, now: Instant) {
         self.tally.messages.received += 1;
         self.tally.sent_at(parcel.sent_at);
+        if self.may_send_again(&parcel, now) {
+            self.ledger.forget_left(&parcel.id);
+        }
         let receipt = Receipt::new(parcel.handle, began, self.config.visibility);
         self.extend_by(receipt.extend_at());
-        let events = match &parcel.mapped {
-            Ok(mapped) => mapped.events.len() + mapped.rejected.len(),
-            Err(_) => 1,
-        };
-        let event_bytes: usize = parcel
-            .mapped
-            .iter()
-            .flat_map(|mapped| &mapped.events)
-            .map(|event| event.json().len())
-            .sum();
+        let mapped = parcel.mapped;
         let held = Held {
-            bytes: parcel.body.len() + event_bytes,
+            bytes: parcel.body.len() + mapped.iter().map(event_bytes).sum::<usize>(),
             id: parcel.id.clone(),
             receipt,
             body: parcel.body,
             group: parcel.group.clone(),
+            awaits_user: false,
         };
         let bytes = held.bytes;
-        match self
-            .ledger
-            .admit(&parcel.id, parcel.group.as_deref(), events, held)
-        {
+        let events = mapped.as_ref().map_or(1, |mapped| mapped.events.len() + mapped.rejected.len());
+        match self.ledger.admit(&parcel.id, parcel.group.as_deref(), events, held) {
             Admission::New(ticket) => {
                 self.intake.held_bytes += bytes;
                 self.intake.largest = self.intake.largest.max(bytes);
-                self.distribute(ticket, parcel.mapped, now);
+                return self.distribute(ticket, mapped, now);
             }
             Admission::Held(ticket, newer) => {
-                self.tally.messages.duplicate += 1;
                 if let Some(held) = self.ledger.get_mut(ticket) {
                     held.receipt = newer.receipt;
                 }
             }
-            Admission::Settled(settled) => {
-                self.tally.messages.duplicate += 1;
-                self.delete_later(settled, now);
-            }
-            Admission::Left(held) => {
-                self.tally.messages.duplicate += 1;
-                self.park.push(held.receipt.handle);
-            }
+            Admission::Settled(settled) => self.delete_later(settled, now),
+            Admission::Left(held) => self.park.push(held.receipt.handle),
         }
+        self.tally.messages.duplicate += 1;
     }
 
     /// Sends the events of a new message on their ways.
@@ -339,4 +328,8 @@ impl Engine {
         };
         self.ledger.settle(owner.ticket, verdict);
     }
+}
+
+fn event_bytes(mapped: &Mapped) -> usize {
+    mapped.events.iter().map(|event| event.json().len()).sum()
 }

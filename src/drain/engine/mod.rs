@@ -5,6 +5,7 @@ mod hold;
 mod intake;
 mod outflow;
 mod settling;
+mod strangers;
 
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::settling::Letters;
+use self::{settling::Letters, strangers::Strangers};
 pub use self::{
     hold::Receipt,
     intake::{Held, Parcel},
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{
     api::{RejectedEvents, TypeConflicts, UnknownUsers},
-    iterable::Answer,
+    iterable::{Answer, NewUser},
     mapping::Source,
     sqs::{EntryError, Error},
 };
@@ -85,6 +86,8 @@ pub enum Action {
     GiveBack(Vec<String>, Duration),
     /// Send dead letters, ten at most.
     SendDeadLetters(Vec<Letter>),
+    /// Make users known.
+    CreateUsers(Vec<NewUser>),
 }
 
 /// Something that was done.
@@ -126,6 +129,13 @@ pub enum Done {
     },
     /// Messages were given back, or will come back by themselves.
     GivenBack,
+    /// Users were made known, or not.
+    CreatedUsers {
+        /// Which.
+        users: Vec<NewUser>,
+        /// What came back.
+        answer: Answer,
+    },
     /// Dead letters were sent.
     SentDeadLetters {
         /// Which.
@@ -175,9 +185,11 @@ pub struct Engine {
     deletions_since: Option<Instant>,
     give_back: Vec<String>,
     park: Vec<String>,
+    away: Vec<String>,
     parked: Vec<String>,
     extend_at: Option<Instant>,
     letters: Letters,
+    strangers: Strangers,
     posting: usize,
     unclear: u32,
     deleting: usize,
@@ -210,9 +222,11 @@ impl Engine {
             deletions_since: None,
             give_back: Vec::new(),
             park: Vec::new(),
+            away: Vec::new(),
             parked: Vec::new(),
             extend_at: None,
             letters: Letters::default(),
+            strangers: Strangers::default(),
             posting: 0,
             unclear: 0,
             deleting: 0,
@@ -242,6 +256,7 @@ impl Engine {
                 result,
             } => self.extended(began, &receipts, result),
             Done::GivenBack => self.others -= 1,
+            Done::CreatedUsers { users, answer } => self.created_users(users, answer, now),
             Done::SentDeadLetters { letters, result } => self.sent_dead_letters(letters, result),
         }
         self.decide(now);
@@ -255,6 +270,7 @@ impl Engine {
         self.extend(now, &mut actions);
         self.receive(now, &mut actions);
         self.post(now, &mut actions);
+        self.create_users(now, &mut actions);
         self.decide(now);
         self.send_dead_letters(&mut actions);
         self.delete(now, &mut actions);
@@ -279,8 +295,12 @@ impl Engine {
             return None;
         };
         let idle = self.others == 0 && self.deletions.is_empty() && self.deleting == 0;
-        let told = self.give_back.is_empty() && self.park.is_empty() && self.parked.is_empty();
-        (idle && told && (self.is_settled() || self.gave_up)).then_some(outcome)
+        let told = self.give_back.is_empty()
+            && self.away.is_empty()
+            && self.park.is_empty()
+            && self.parked.is_empty();
+        let made = self.strangers.is_idle() || self.gave_up;
+        (idle && told && made && (self.is_settled() || self.gave_up)).then_some(outcome)
     }
 
     /// Whether nothing is held, and nothing under way that could change that.

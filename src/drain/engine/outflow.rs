@@ -179,8 +179,12 @@ impl Engine {
                         self.tally.events.forwarded += 1;
                         self.ledger.settle(owner.ticket, Verdict::Done);
                     }
-                    Finding::UserNotFound if self.config.unknown_users == UnknownUsers::Retry => {
+                    Finding::UserNotFound if self.config.unknown_users != UnknownUsers::Reject => {
                         self.tally.reason("UserNotFound");
+                        let awaits_user = self.meet(item.event.user());
+                        if let Some(held) = self.ledger.get_mut(owner.ticket) {
+                            held.awaits_user |= awaits_user;
+                        }
                         self.ledger.settle(owner.ticket, Verdict::Left);
                     }
                     Finding::UserNotFound => {

@@ -70,6 +70,8 @@ impl Engine {
                         self.tally.messages.released += 1;
                         if self.is_stopping() {
                             self.give_back.push(held.receipt.handle);
+                        } else if held.awaits_user {
+                            self.away.push(held.receipt.handle);
                         }
                     }
                 }

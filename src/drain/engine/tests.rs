@@ -66,6 +66,7 @@ struct World {
     /// The field `n` of each stored event, in the order of its first or last write.
     order: Vec<u64>,
     dead: Vec<String>,
+    known: HashMap<NewUser, Instant>,
     receives: usize,
     posts: usize,
     most_posting: usize,
@@ -86,6 +87,7 @@ impl World {
             stored: HashMap::new(),
             order: Vec::new(),
             dead: Vec::new(),
+            known: HashMap::new(),
             receives: 0,
             posts: 0,
             most_posting: 0,
@@ -224,6 +226,12 @@ impl World {
                 }
                 (quick, Done::GivenBack)
             }
+            Action::CreateUsers(users) => {
+                self.known.extend(users.iter().cloned().map(|user| (user, self.now)));
+                let body = json!({"successCount": users.len(), "failCount": 0}).to_string();
+                let answer = Answer::read(200, None, body.as_bytes());
+                (quick, Done::CreatedUsers { users, answer })
+            }
             Action::SendDeadLetters(letters) => {
                 if fault {
                     return (quick, Done::SentDeadLetters { letters, result: Err(failed("Send")) });
@@ -267,7 +275,7 @@ impl World {
         let listed: Vec<_> = group
             .items
             .iter()
-            .filter(|item| item.event.event_name() == "Stranger")
+            .filter(|item| self.is_stranger(item))
             .map(|item| match item.event.user() {
                 crate::mapping::User::Email(user) | crate::mapping::User::UserId(user) => user.to_owned(),
             })
@@ -281,9 +289,17 @@ impl World {
         Answer::read(200, None, body.to_string().as_bytes())
     }
 
+    /// Whether the event is of a user that isn't known, or not for a minute yet.
+    fn is_stranger(&self, item: &crate::drain::batch::Item) -> bool {
+        let crate::mapping::User::Email(user) = item.event.user() else { return false };
+        let known = self.known.get(&NewUser::Email(user.to_owned()));
+        item.event.event_name() == "Stranger"
+            && known.is_none_or(|at| self.now < *at + Duration::from_secs(60))
+    }
+
     fn store(&mut self, group: &Group) {
         for item in &group.items {
-            if matches!(item.event.event_name(), "Poison" | "Stranger") {
+            if item.event.event_name() == "Poison" || self.is_stranger(item) {
                 continue;
             }
             let event: Value = serde_json::from_str(item.event.json()).unwrap();
@@ -419,6 +435,26 @@ fn a_left_message_that_comes_again_is_not_sent_again_and_is_kept_away() {
     assert!(stranger.receives <= 2, "{} receives", stranger.receives);
     assert_eq!(tally.reasons["UserNotFound"], 1);
     assert!(stranger.visible_at <= world.now, "it is given back at the end");
+}
+
+#[test]
+fn unknown_users_are_made_and_their_messages_come_again_in_this_run_or_the_next() {
+    for backlog in [0, 4_000] {
+        let mut world = World::new(11);
+        world.send("Stranger", 2, None);
+        world.send("Stranger", 1, None);
+        (0..backlog).for_each(|_| world.send("Viewed", 3, None));
+        let config = Config { unknown_users: UnknownUsers::Create, ..config() };
+        let mut receives = 0;
+        while !world.queue.is_empty() {
+            world.run(config.clone(), None).unwrap();
+            receives = world.queue.values().map(|message| message.receives).max().unwrap_or(receives);
+            world.later(Duration::from_secs(120));
+        }
+        assert_eq!(world.known.len(), 2);
+        assert_eq!(world.stored.len(), 3 + 3 * backlog);
+        assert!(receives <= 3, "{receives} receives");
+    }
 }
 
 #[test]
