@@ -39,7 +39,11 @@ pub struct ControllerArgs {
     #[arg(long, env = "EVENT_FORWARDER_LEASE_NAMESPACE")]
     pub lease_namespace: Option<String>,
     /// The name of that lease: one for all replicas of an installation, and for no other's.
-    #[arg(long, env = "EVENT_FORWARDER_LEASE_NAME", default_value = "event-forwarder")]
+    #[arg(
+        long,
+        env = "EVENT_FORWARDER_LEASE_NAME",
+        default_value = "event-forwarder"
+    )]
     pub lease_name: String,
     /// This replica's name in the lease, unlike any other's.
     #[arg(long, env = "POD_NAME", default_value = "event-forwarder")]

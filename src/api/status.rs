@@ -84,7 +84,7 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
     /// Running, or how the run ended: Drained, Deadline, Interrupted, SinkDown, KeyRefused,
-    /// QueueDenied, BadConfiguration, Panicked, or Lost when it left no report.
+    /// QueueDenied, QueueDown, BadConfiguration, Panicked, or Lost when it left no report.
     pub outcome: String,
     /// What became of the messages.
     #[serde(default)]

@@ -6,10 +6,10 @@ use k8s_openapi::{
     api::{
         batch::v1::{CronJob, CronJobSpec, Job, JobSpec, JobTemplateSpec},
         core::v1::{
-            Capabilities, ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, KeyToPath,
-            ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec,
-            ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
-            VolumeMount,
+            Capabilities, ConfigMapVolumeSource, Container, DownwardAPIVolumeFile,
+            DownwardAPIVolumeSource, KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec,
+            PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource,
+            SecurityContext, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{
@@ -168,9 +168,16 @@ fn job(
     let spec = &forwarder.spec;
     let max_duration = i64::try_from(spec.drain.max_duration.get().as_secs()).unwrap_or(i64::MAX);
     annotations.insert(RESOURCE.to_owned(), resource_for_the_run(forwarder));
+    let pods = i32::try_from(spec.drain.parallelism).unwrap_or(i32::MAX);
+    let several = pods > 1;
     JobSpec {
-        // The next scheduled run is the retry: it finds whatever this one left in the queue.
-        backoff_limit: Some(0),
+        completions: Some(pods),
+        parallelism: Some(pods),
+        completion_mode: Some(if several { "Indexed" } else { "NonIndexed" }.to_owned()),
+        // The next scheduled run is the retry: it finds whatever this one left in the queue. Of
+        // several pods, the others go on when one fails.
+        backoff_limit: (!several).then_some(0),
+        backoff_limit_per_index: several.then_some(0),
         active_deadline_seconds: Some(spec.job.active_deadline_seconds.unwrap_or_else(|| {
             max_duration
                 .saturating_add(spec.job.termination_grace_period_seconds)
@@ -308,7 +315,13 @@ fn arguments(forwarder: &EventForwarder) -> Vec<String> {
 
 /// The ConfigMap that holds the user's rules, if the spec does not hold them itself.
 fn transform_ref(forwarder: &EventForwarder) -> Option<&ConfigMapKeyRef> {
-    forwarder.spec.mapping.transform.as_ref()?.config_map_key_ref.as_ref()
+    forwarder
+        .spec
+        .mapping
+        .transform
+        .as_ref()?
+        .config_map_key_ref
+        .as_ref()
 }
 
 fn mounts(forwarder: &EventForwarder) -> Vec<(Volume, &'static str)> {

@@ -103,7 +103,8 @@ pub async fn transform(
     spec: &EventForwarderSpec,
 ) -> Result<Option<String>, Error> {
     let transform = spec.mapping.transform.as_ref();
-    let Some(reference) = transform.and_then(|transform| transform.config_map_key_ref.as_ref()) else {
+    let Some(reference) = transform.and_then(|transform| transform.config_map_key_ref.as_ref())
+    else {
         return Ok(None);
     };
     let name = &reference.name;
@@ -292,11 +293,11 @@ async fn pods_of(api: &Api<Pod>, namespace: &str, job_name: &str) -> Result<Vec<
 }
 
 fn report_in(pods: &[Pod]) -> Report {
-    let report = pods.iter().find_map(|pod| {
+    let reports = pods.iter().filter_map(|pod| {
         let terminated = terminated(pod)?;
         serde_json::from_str(terminated.message.as_deref()?).ok()
     });
-    match report {
+    match reports.reduce(RunReport::and) {
         Some(report) => Report::Read(Box::new(report)),
         None => Report::Missing {
             why: pods

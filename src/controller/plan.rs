@@ -63,7 +63,10 @@ impl Plan {
 ///
 /// # Errors
 /// What a run would end with, before it touches the queue.
-pub fn check_mapping(spec: &EventForwarderSpec, transform: Option<&str>) -> Result<(), MapperError> {
+pub fn check_mapping(
+    spec: &EventForwarderSpec,
+    transform: Option<&str>,
+) -> Result<(), MapperError> {
     Mapper::new(&spec.mapping, spec.iterable.project_type, transform).map(|_| ())
 }
 

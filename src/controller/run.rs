@@ -224,7 +224,10 @@ async fn watch(
     // become ready only while the controller stops.
     let (cronjobs_known, jobs_known) = (cronjobs.clone(), jobs.clone());
     let stores_known = async move {
-        let _ = tokio::join!(cronjobs_known.wait_until_ready(), jobs_known.wait_until_ready());
+        let _ = tokio::join!(
+            cronjobs_known.wait_until_ready(),
+            jobs_known.wait_until_ready()
+        );
     }
     .boxed()
     .shared();

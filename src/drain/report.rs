@@ -1,12 +1,12 @@
 //! What a run leaves behind: a report small enough for a container's termination message.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::{EventCounts, MessageCounts, ReasonCount, RequestCounts},
+    api::{EventCounts, MessageCounts, ReasonCount, RequestCounts, reason_counts},
     sqs::Error,
 };
 
@@ -110,6 +110,46 @@ impl RunReport {
             }
         }
     }
+
+    /// This report and that of another pod of the same run, added up. The graver outcome counts,
+    /// with its message.
+    pub fn and(self, other: Self) -> Self {
+        let (grave, light) = match self.outcome.exit_code() >= other.outcome.exit_code() {
+            true => (self, other),
+            false => (other, self),
+        };
+        let mut by_reason = BTreeMap::new();
+        for reason in grave.reasons.iter().chain(&light.reasons) {
+            *by_reason.entry(reason.reason.clone()).or_default() += reason.count;
+        }
+        Self {
+            outcome: grave.outcome,
+            started_at: grave.started_at.min(light.started_at),
+            finished_at: grave.finished_at.max(light.finished_at),
+            messages: MessageCounts {
+                received: grave.messages.received + light.messages.received,
+                deleted: grave.messages.deleted + light.messages.deleted,
+                released: grave.messages.released + light.messages.released,
+                dead_lettered: grave.messages.dead_lettered + light.messages.dead_lettered,
+                duplicate: grave.messages.duplicate + light.messages.duplicate,
+            },
+            events: EventCounts {
+                forwarded: grave.events.forwarded + light.events.forwarded,
+                skipped: grave.events.skipped + light.events.skipped,
+                rejected: grave.events.rejected + light.events.rejected,
+            },
+            requests: RequestCounts {
+                sqs: grave.requests.sqs + light.requests.sqs,
+                iterable: grave.requests.iterable + light.requests.iterable,
+            },
+            reasons: reason_counts(&by_reason),
+            bytes_sent: grave.bytes_sent + light.bytes_sent,
+            oldest_message_age_seconds: grave
+                .oldest_message_age_seconds
+                .max(light.oldest_message_age_seconds),
+            message: grave.message.or(light.message),
+        }
+    }
 }
 
 impl Outcome {
@@ -171,6 +211,21 @@ mod tests {
             oldest_message_age_seconds: None,
             message: Some(message.to_owned()),
         }
+    }
+
+    #[test]
+    fn the_reports_of_several_pods_add_up_under_the_graver_outcome() {
+        let mut first = report(2, "all went well");
+        first.events.forwarded = 7;
+        let mut second = report(3, "told to stop");
+        second.outcome = Outcome::Interrupted;
+        second.events.forwarded = 5;
+        let both = first.clone().and(second.clone());
+        assert_eq!(both, second.and(first), "whichever is read first");
+        assert_eq!((both.outcome, both.events.forwarded), (Outcome::Interrupted, 12));
+        assert_eq!(both.message.as_deref(), Some("told to stop"));
+        // 2 + 1 of the one, 3 + 2 + 1 of the other.
+        assert_eq!(both.reasons.iter().map(|reason| reason.count).sum::<u64>(), 9);
     }
 
     #[test]

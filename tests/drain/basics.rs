@@ -11,7 +11,8 @@ async fn drains_everything(kind: Kind, count: usize) {
     world.queue.send(&batches(count, 3)).await.unwrap();
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
-    assert_eq!(report.messages.received, count as u64);
+    // SQS may deliver a message twice; a run counts that apart.
+    assert_eq!(report.messages.received - report.messages.duplicate, count as u64);
     assert_eq!(report.messages.deleted, count as u64);
     assert_eq!(report.events.forwarded, 3 * count as u64);
     assert_eq!(world.iterable.handle.summary().events.stored, 3 * count as u64);

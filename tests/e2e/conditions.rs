@@ -108,9 +108,18 @@ pub async fn an_invalid_schedule_is_refused_with_a_sentence(shared: &Shared) {
 pub async fn what_can_be_known_to_be_wrong_is_refused_with_the_mend(shared: &Shared) {
     let world = World::new(shared, "refused").await;
     for (spec, told) in [
-        (json!({"drain": {"maxDuration": "48h"}}), "drain.maxDuration must be between 1m and 24h"),
-        (json!({"drain": {"maxDuration": "10s"}}), "drain.maxDuration must be between 1m and 24h"),
-        (json!({"queue": {"pollInterval": "0s"}}), "queue.pollInterval must be between 1s and 24h"),
+        (
+            json!({"drain": {"maxDuration": "48h"}}),
+            "drain.maxDuration must be between 1m and 24h",
+        ),
+        (
+            json!({"drain": {"maxDuration": "10s"}}),
+            "drain.maxDuration must be between 1m and 24h",
+        ),
+        (
+            json!({"queue": {"pollInterval": "0s"}}),
+            "queue.pollInterval must be between 1s and 24h",
+        ),
         (
             json!({
                 "iterable": {"projectType": "UserId"},
@@ -123,7 +132,9 @@ pub async fn what_can_be_known_to_be_wrong_is_refused_with_the_mend(shared: &Sha
             "needs exactly one of jq and configMapKeyRef",
         ),
     ] {
-        let refusal = kubectl_apply(&world.manifest("mparticle", spec)).await.expect_err(told);
+        let refusal = kubectl_apply(&world.manifest("mparticle", spec))
+            .await
+            .expect_err(told);
         assert!(refusal.contains(told), "{refusal}");
     }
 }
@@ -172,7 +183,9 @@ pub async fn rules_in_a_config_map_are_checked_before_any_run(shared: &Shared) {
     world.apply("mparticle", spec).await;
     let told = async |reason: &str| {
         let status = world
-            .status_until("mparticle", reason, |status| condition(status, "Scheduled").1 == reason)
+            .status_until("mparticle", reason, |status| {
+                condition(status, "Scheduled").1 == reason
+            })
             .await;
         condition(&status, "Scheduled").2.to_owned()
     };
@@ -180,13 +193,25 @@ pub async fn rules_in_a_config_map_are_checked_before_any_run(shared: &Shared) {
     assert!(message.contains("ConfigMap rules"), "{message}");
     rules(".dataFields.tier = ").await;
     let message = told("InvalidTransform").await;
-    assert!(message.contains("spec.mapping.transform: line 1, column"), "{message}");
+    assert!(
+        message.contains("spec.mapping.transform: line 1, column"),
+        "{message}"
+    );
     rules(r#".dataFields.tier = "gold""#).await;
     told("CronJobInPlace").await;
 
-    world.queue.send(&[sample("01-session-and-screens-list-identities.json")]).await.expect("sending");
+    world
+        .queue
+        .send(&[sample("01-session-and-screens-list-identities.json")])
+        .await
+        .expect("sending");
     world.run_now("mparticle", "now").await;
     let events = world.iterable.handle.events();
     assert_eq!(events.len(), 4);
-    assert!(events.iter().all(|event| event.event["dataFields"]["tier"] == "gold"), "{events:#?}");
+    assert!(
+        events
+            .iter()
+            .all(|event| event.event["dataFields"]["tier"] == "gold"),
+        "{events:#?}"
+    );
 }

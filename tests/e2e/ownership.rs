@@ -255,16 +255,39 @@ pub async fn a_controller_that_starts_takes_up_every_forwarder(shared: &Shared) 
     let names: Vec<_> = (0..40).map(|n| format!("forwarder-{n}")).collect();
     let apply_all = async |schedule: &str| {
         let spec = json!({"schedule": schedule, "suspend": true});
-        let items: Vec<_> = names.iter().map(|name| world.manifest(name, spec.clone())).collect();
+        let items: Vec<_> = names
+            .iter()
+            .map(|name| world.manifest(name, spec.clone()))
+            .collect();
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
         kubectl_apply(&list).await.expect("kubectl apply");
     };
     apply_all("0 0 1 1 *").await;
-    kubectl(&["delete", "pods", "--namespace", SYSTEM, "--all", "--wait=false"]).await;
+    kubectl(&[
+        "delete",
+        "pods",
+        "--namespace",
+        SYSTEM,
+        "--all",
+        "--wait=false",
+    ])
+    .await;
     apply_all("0 0 2 2 *").await;
-    eventually("each has its CronJob, by the schedule that it was given meanwhile", async || {
-        let cronjobs = world.api::<CronJob>().list(&ListParams::default()).await.expect("CronJobs").items;
-        cronjobs.iter().filter(|cronjob| schedule(cronjob) == "0 0 2 2 *").count() == names.len()
-    })
+    eventually(
+        "each has its CronJob, by the schedule that it was given meanwhile",
+        async || {
+            let cronjobs = world
+                .api::<CronJob>()
+                .list(&ListParams::default())
+                .await
+                .expect("CronJobs")
+                .items;
+            cronjobs
+                .iter()
+                .filter(|cronjob| schedule(cronjob) == "0 0 2 2 *")
+                .count()
+                == names.len()
+        },
+    )
     .await;
 }

@@ -161,8 +161,30 @@ fn rules_in_a_config_map_are_mounted_where_the_run_looks_for_them() {
     let cronjob = built(json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules"}}}}));
     let pod = pod(&cronjob);
     let args = pod["containers"][0]["args"].to_string();
-    assert!(args.contains("--transform=/etc/event-forwarder-mapping/transform.jq"), "{args}");
+    assert!(
+        args.contains("--transform=/etc/event-forwarder-mapping/transform.jq"),
+        "{args}"
+    );
     let volumes = pod["volumes"].as_array().expect("volumes");
-    let rules = volumes.iter().find(|volume| volume["name"] == "mapping").expect("the rules' volume");
+    let rules = volumes
+        .iter()
+        .find(|volume| volume["name"] == "mapping")
+        .expect("the rules' volume");
     assert_eq!(rules["configMap"]["name"], "rules");
+}
+
+#[test]
+fn several_pods_are_one_indexed_job_in_which_one_failure_stops_no_other() {
+    let job = |spec: Value| built(spec)["spec"]["jobTemplate"]["spec"].clone();
+    let several = job(json!({"drain": {"parallelism": 3}}));
+    assert_eq!(
+        (&several["completions"], &several["parallelism"]),
+        (&json!(3), &json!(3))
+    );
+    assert_eq!(several["completionMode"], "Indexed");
+    assert_eq!(
+        (&several["backoffLimitPerIndex"], &several["backoffLimit"]),
+        (&json!(0), &Value::Null)
+    );
+    assert_eq!(job(json!({}))["completionMode"], "NonIndexed");
 }

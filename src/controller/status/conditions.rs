@@ -128,8 +128,9 @@ fn queue_reachable(
     generation: Option<i64>,
     depth: Option<&Reading>,
 ) -> Finding {
-    let finding =
-        |status, reason: &str, message: String| Finding::new(QUEUE_REACHABLE, status, reason, message);
+    let finding = |status, reason: &str, message: String| {
+        Finding::new(QUEUE_REACHABLE, status, reason, message)
+    };
     match depth {
         Some(Ok(_)) => finding("True", "Reachable", "the queue answers".to_owned()),
         Some(Err(DepthProblem { reason, message })) => finding("False", reason, message.clone()),
@@ -138,15 +139,24 @@ fn queue_reachable(
             .then(|| as_before(previous, QUEUE_REACHABLE))
             .flatten()
             .unwrap_or_else(|| {
-                finding("Unknown", "NotReadYet", "the queue's depth has not been read yet".to_owned())
+                finding(
+                    "Unknown",
+                    "NotReadYet",
+                    "the queue's depth has not been read yet".to_owned(),
+                )
             }),
     }
 }
 
 /// The verdict of a type that status holds, if it is one.
 fn as_before(previous: &EventForwarderStatus, type_: &'static str) -> Option<Finding> {
-    let before = previous.conditions.iter().find(|condition| condition.type_ == type_)?;
-    let status = ["True", "False"].into_iter().find(|status| *status == before.status)?;
+    let before = previous
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)?;
+    let status = ["True", "False"]
+        .into_iter()
+        .find(|status| *status == before.status)?;
     Some(Finding::new(type_, status, &before.reason, &before.message))
 }
 
@@ -247,7 +257,13 @@ fn last_run_succeeded(
     if run.outcome == RUNNING {
         return as_before(previous, LAST_RUN_SUCCEEDED)
             .filter(|before| before.reason != RUN_PENDING)
-            .unwrap_or_else(|| finding("Unknown", "NoRunYet", "the first run is under way".to_owned()));
+            .unwrap_or_else(|| {
+                finding(
+                    "Unknown",
+                    "NoRunYet",
+                    "the first run is under way".to_owned(),
+                )
+            });
     }
     if succeeded(&run.outcome) {
         let events = &run.events;
@@ -291,7 +307,9 @@ const fn mapping_reason(error: &MapperError) -> &'static str {
     match error {
         MapperError::TransformMissing { .. } => "TransformMissing",
         MapperError::Transform(_) => "InvalidTransform",
-        MapperError::Template { .. } | MapperError::PlaceholderNeedsEmailProject => "InvalidMapping",
+        MapperError::Template { .. } | MapperError::PlaceholderNeedsEmailProject => {
+            "InvalidMapping"
+        }
     }
 }
 

@@ -214,9 +214,21 @@ fn a_suspended_forwarder_is_ready_says_so_and_has_no_next_run() {
 #[test]
 fn what_stands_in_the_way_of_the_cronjob_is_a_condition() {
     let cases: [(serde_json::Value, Option<Applied>, &str); 8] = [
-        (json!({"mapping": {"transform": {"jq": "del(.dataFields"}}}), Some(Applied::InPlace), "InvalidTransform"),
-        (json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules"}}}}), Some(Applied::InPlace), "TransformMissing"),
-        (json!({"mapping": {"eventName": {"screenView": "{no_such_field"}}}), Some(Applied::InPlace), "InvalidMapping"),
+        (
+            json!({"mapping": {"transform": {"jq": "del(.dataFields"}}}),
+            Some(Applied::InPlace),
+            "InvalidTransform",
+        ),
+        (
+            json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules"}}}}),
+            Some(Applied::InPlace),
+            "TransformMissing",
+        ),
+        (
+            json!({"mapping": {"eventName": {"screenView": "{no_such_field"}}}),
+            Some(Applied::InPlace),
+            "InvalidMapping",
+        ),
         (json!({"schedule": "5-3 * * * *"}), None, "InvalidSchedule"),
         (json!({"timeZone": "Mars/Base"}), None, "InvalidTimeZone"),
         (
@@ -579,7 +591,10 @@ fn every_reason_is_documented() {
     let mut seen = 0;
     for reason in reasons {
         seen += 1;
-        assert!(document.contains(&format!("| {reason} |")), "{reason} is not documented");
+        assert!(
+            document.contains(&format!("| {reason} |")),
+            "{reason} is not documented"
+        );
     }
     assert!(seen > 20, "only {seen} reasons were found in the source");
 }
@@ -594,11 +609,16 @@ fn every_outcome_is_documented_with_its_exit_code() {
         Outcome::SinkDown,
         Outcome::KeyRefused,
         Outcome::QueueDenied,
+        Outcome::QueueDown,
         Outcome::BadConfiguration,
         Outcome::Panicked,
     ];
     for outcome in all {
-        let verdict = if runs::succeeded(&outcome.to_string()) { "True" } else { "False" };
+        let verdict = if runs::succeeded(&outcome.to_string()) {
+            "True"
+        } else {
+            "False"
+        };
         let row = format!("| {outcome} | {} | {verdict} |", outcome.exit_code());
         assert!(document.contains(&row), "no row {row}");
     }
@@ -610,6 +630,11 @@ fn a_controller_that_has_just_started_keeps_what_was_found_of_the_queue() {
     world.depth = None;
     assert_condition(&world.status(), "QueueReachable", "True", "Reachable");
     world.forwarder.metadata.generation = Some(3);
-    world.forwarder.status.as_mut().expect("a status").observed_generation = Some(2);
+    world
+        .forwarder
+        .status
+        .as_mut()
+        .expect("a status")
+        .observed_generation = Some(2);
     assert_condition(&world.status(), "QueueReachable", "Unknown", "NotReadYet");
 }
