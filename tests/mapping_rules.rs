@@ -541,18 +541,21 @@ fn without_any_clock_iterable_takes_the_time_of_receipt() {
 }
 
 #[test]
-fn a_replay_may_be_older_than_a_year() {
-    let mut old: Value = serde_json::from_str(&batch(&[(
-        "screen_view",
-        json!({"timestamp_unixtime_ms": 1_600_000_000_000i64}),
-    )]))
-    .unwrap();
-    old["source_info"]["replay_job_id"] = json!("r-1");
-    assert!(
+fn a_replay_and_what_a_server_sends_may_be_older_than_a_year() {
+    let created_at_2020 = |key: &str, value: &str| {
+        let mut old: Value = serde_json::from_str(&batch(&[(
+            "screen_view",
+            json!({"timestamp_unixtime_ms": 1_600_000_000_000i64}),
+        )]))
+        .unwrap();
+        old["source_info"][key] = json!(value);
         map_batch(&MappingSpec::default(), &old.to_string()).events[0]
             .json()
             .contains("\"createdAt\":1600000000")
-    );
+    };
+    assert!(created_at_2020("replay_job_id", "r-1"));
+    assert!(created_at_2020("channel", "server_to_server"));
+    assert!(!created_at_2020("channel", "native"));
 }
 
 #[test]

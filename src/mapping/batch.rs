@@ -181,7 +181,11 @@ impl<'m> BatchMapping<'m> {
         };
         Surroundings {
             user: self.mapper.identification.user(batch, &identities),
-            clocks: Clocks::new(batch.timestamp, self.sent_at, is_replay),
+            clocks: Clocks::new(
+                batch.timestamp,
+                self.sent_at,
+                is_replay || batch.is_from_a_server(),
+            ),
             context: Context::of(batch, &self.mapper.context),
             batch,
             identities,

@@ -70,6 +70,21 @@ impl Batch<'_> {
         }
         is_replay
     }
+
+    /// Whether a server sent it, by `source_info.channel`: servers' clocks are right, and
+    /// servers send what happened long ago.
+    pub fn is_from_a_server(&self) -> bool {
+        let mut is_from_a_server = false;
+        if let Some(source) = self.source_info {
+            source.each_member(|name, value| {
+                is_from_a_server |= name == "channel"
+                    && value
+                        .scalar()
+                        .is_some_and(|channel| channel.eq_ignore_ascii_case("server_to_server"));
+            });
+        }
+        is_from_a_server
+    }
 }
 
 /// An entry of `events`.

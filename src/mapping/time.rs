@@ -31,16 +31,17 @@ impl EventTime {
 pub struct Clocks {
     batch: Option<i64>,
     sent_at: Option<i64>,
-    is_replay: bool,
+    may_be_old: bool,
 }
 
 impl Clocks {
-    /// The clocks of a batch: its own, the sender's or mParticle's, and the queue's.
-    pub fn new(batch: Option<Raw<'_>>, sent_at: Option<Timestamp>, is_replay: bool) -> Self {
+    /// The clocks of a batch: its own, the sender's or mParticle's, and the queue's. `may_be_old`:
+    /// its events may have happened long before.
+    pub fn new(batch: Option<Raw<'_>>, sent_at: Option<Timestamp>, may_be_old: bool) -> Self {
         Self {
             batch: batch.and_then(millis),
             sent_at: sent_at.map(Timestamp::as_millisecond),
-            is_replay,
+            may_be_old,
         }
     }
 
@@ -68,13 +69,14 @@ impl Clocks {
     }
 
     /// Absurd is: before 2010; more than a day after the queue received it, which no event
-    /// can be; or more than a year before, unless it is a replay.
+    /// can be; or more than a year before, unless it may be
+    /// that old: a replay, or from a server.
     fn is_plausible(&self, millis: i64) -> bool {
         let (Some(now), true) = (self.sent_at.or(self.batch), millis >= EARLIEST) else {
             return millis >= EARLIEST;
         };
         millis <= now.saturating_add(DAY)
-            && (self.is_replay || millis >= now.saturating_sub(365 * DAY))
+            && (self.may_be_old || millis >= now.saturating_sub(365 * DAY))
     }
 }
 

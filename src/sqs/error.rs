@@ -4,6 +4,9 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+/// The longest account of what happened, in characters.
+const MAX_DETAIL_CHARS: usize = 300;
+
 /// Why a request to SQS failed: what was asked, of which queue, and what to do next.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -282,7 +285,9 @@ fn chain(error: &dyn StdError) -> String {
         }
         next = cause.source();
     }
-    text
+    // Some causes print whole tables: a condition is read on one line.
+    let words: Vec<_> = text.split_whitespace().collect();
+    words.join(" ").chars().take(MAX_DETAIL_CHARS).collect()
 }
 
 fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
