@@ -201,6 +201,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     };
     let status = status::next(forwarder, &learned, now);
     write_status(forwarder, &status, client, &namespace).await?;
+    context.metrics.show(&namespace, &name, &status);
     publish_news(forwarder, &status, &context.recorder).await;
     Ok(Action::requeue(next_look(&status, &learned, now)))
 }

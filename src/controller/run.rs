@@ -253,10 +253,9 @@ async fn watch(
             match result {
                 Ok(_) | Err(ControllerError::ReconcilerFailed(..)) => {}
                 Err(ControllerError::ObjectNotFound(reference)) => {
-                    depths.forget(
-                        &ObjectRef::new(&reference.name)
-                            .within(reference.namespace.as_deref().unwrap_or_default()),
-                    );
+                    let namespace = reference.namespace.as_deref().unwrap_or_default();
+                    depths.forget(&ObjectRef::new(&reference.name).within(namespace));
+                    metrics.forget(namespace, &reference.name);
                 }
                 Err(error) => tracing::warn!(%error, "a watch failed; it is started again"),
             }
