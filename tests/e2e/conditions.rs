@@ -4,7 +4,13 @@ use k8s_openapi::api::batch::v1::CronJob;
 use kube::{Api, ResourceExt, api::DynamicObject};
 use serde_json::json;
 
-use crate::world::{Shared, World, apply_json, condition, kubectl, kubectl_apply, sample};
+use crate::world::{
+    API_KEY, AWS_SECRET, SYSTEM, Shared, World, apply_json, condition, kubectl, kubectl_apply,
+    sample,
+};
+
+/// A key that Iterable does not know.
+const REFUSED_KEY: &str = "planted-refused-key-77d1";
 
 pub async fn a_missing_secret_is_named_and_the_forwarder_resumes_when_it_appears(shared: &Shared) {
     let world = World::new(shared, "no-secret").await;
@@ -214,4 +220,60 @@ pub async fn rules_in_a_config_map_are_checked_before_any_run(shared: &Shared) {
             .all(|event| event.event["dataFields"]["tier"] == "gold"),
         "{events:#?}"
     );
+}
+
+pub async fn no_key_stands_in_anything_that_the_system_printed(shared: &Shared) {
+    let world = World::new(shared, "secrecy").await;
+    world.give_key().await;
+    world
+        .queue
+        .send(&[sample("01-session-and-screens-list-identities.json")])
+        .await
+        .expect("sending");
+    world.apply("mparticle", json!({})).await;
+    world.run_now("mparticle", "good").await;
+    // What goes wrong is told at length: with a key that Iterable refuses, and without a queue.
+    world.secret("iterable", &[("api-key", REFUSED_KEY)]).await;
+    world
+        .queue
+        .send(&[sample("01-session-and-screens-list-identities.json")])
+        .await
+        .expect("sending");
+    world.run_now("mparticle", "refused").await;
+    let elsewhere = format!("{}-elsewhere", world.queue.url);
+    world
+        .apply("mparticle", json!({"queue": {"url": elsewhere}}))
+        .await;
+    world.run_now("mparticle", "denied").await;
+
+    let namespace = world.namespace.as_str();
+    let mut printed = kubectl(&[
+        "get",
+        "ef,cronjobs,jobs,pods,events",
+        "--namespace",
+        namespace,
+        "-o",
+        "yaml",
+    ])
+    .await;
+    printed += &kubectl(&["describe", "ef", "--namespace", namespace]).await;
+    for pods_of in [namespace, SYSTEM] {
+        printed += &kubectl(&[
+            "logs",
+            "--namespace",
+            pods_of,
+            "--selector",
+            "app.kubernetes.io/name=event-forwarder",
+            "--tail=-1",
+            "--prefix",
+        ])
+        .await;
+    }
+    assert!(
+        printed.contains("KeyRefused") && printed.contains("QueueMissing"),
+        "the runs are in it"
+    );
+    for secret in [API_KEY, REFUSED_KEY, AWS_SECRET] {
+        assert!(!printed.contains(secret), "{secret} was printed");
+    }
 }

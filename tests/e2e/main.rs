@@ -57,6 +57,7 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         conditions::an_invalid_schedule_is_refused_with_a_sentence,
         conditions::rules_in_a_config_map_are_checked_before_any_run,
         conditions::what_can_be_known_to_be_wrong_is_refused_with_the_mend,
+        conditions::no_key_stands_in_anything_that_the_system_printed,
         conditions::an_object_that_can_not_be_read_stops_nobody_else,
         ownership::a_changed_schedule_reaches_the_cronjob,
         ownership::a_hand_edited_cronjob_is_put_back,
