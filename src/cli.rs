@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::api::Duration;
+
 /// Ships analytics events from mParticle to Iterable through an SQS queue.
 #[derive(Parser, Debug)]
 #[command(name = "event-forwarder", version, about)]
@@ -24,6 +26,8 @@ pub enum Command {
     Drain(DrainArgs),
     /// Show what mParticle batches become, without network, cluster or key.
     Map(MapArgs),
+    /// List, show, redrive or purge the dead letters of one EventForwarder.
+    Dlq(DlqArgs),
 }
 
 /// How the controller runs.
@@ -72,6 +76,80 @@ pub struct DrainArgs {
     /// Where the report is written at the end of the run, as JSON of at most 4,096 bytes.
     #[arg(long)]
     pub report_file: Option<PathBuf>,
+}
+
+/// Whose dead letters, and what to do with them.
+#[derive(clap::Args, Debug, Clone)]
+pub struct DlqArgs {
+    /// The name of an EventForwarder in the cluster of the current kubeconfig: its queue and
+    /// its credentials Secret are read from there.
+    #[arg(long, value_name = "NAME", required_unless_present = "file", conflicts_with = "file")]
+    pub forwarder: Option<String>,
+    /// The namespace of the forwarder. Left out: that of the current context.
+    #[arg(short, long, requires = "forwarder")]
+    pub namespace: Option<String>,
+    /// An EventForwarder as a manifest in YAML or JSON, in place of the cluster.
+    #[arg(short, long)]
+    pub file: Option<PathBuf>,
+    /// A folder with the files accessKeyId, secretAccessKey and sessionToken. Left out: the
+    /// forwarder's own Secret, or the AWS identity of the surroundings.
+    #[arg(long, value_name = "DIR")]
+    pub aws_credentials_dir: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: DlqAction,
+}
+
+/// What to do with dead letters.
+#[derive(Subcommand, Debug, Clone)]
+pub enum DlqAction {
+    /// Count the dead letters by reason, with their ages and a sample of each.
+    List {
+        /// Which ones.
+        #[command(flatten)]
+        which: DlqFilter,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one dead letter.
+    Show {
+        /// The id that SQS gave it, as `list` shows it.
+        id: String,
+    },
+    /// Send dead letters back to the main queue. One that was sent is then deleted here, so a
+    /// command that is interrupted can be given again.
+    Redrive {
+        /// Which ones.
+        #[command(flatten)]
+        which: DlqFilter,
+        /// Only say what would be sent.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Delete dead letters for good.
+    Purge {
+        /// Which ones.
+        #[command(flatten)]
+        which: DlqFilter,
+        /// Don't ask first.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which dead letters.
+#[derive(clap::Args, Debug, Clone, Default)]
+pub struct DlqFilter {
+    /// Only those with this reason; may be given several times.
+    #[arg(long)]
+    pub reason: Vec<String>,
+    /// Only those that were put here at least so long ago, for example 90m.
+    #[arg(long, value_name = "AGE")]
+    pub older_than: Option<Duration>,
+    /// Only those that were put here at most so long ago, for example 24h.
+    #[arg(long, value_name = "AGE")]
+    pub newer_than: Option<Duration>,
 }
 
 /// What to map, and how to show it. The exit code is 0 if nothing was rejected, 3 if something

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod cli;
 pub mod controller;
+pub mod dlq;
 pub mod drain;
 pub mod iterable;
 pub mod map;

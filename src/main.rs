@@ -6,7 +6,7 @@ use clap::Parser;
 use event_forwarder::{
     api::EventForwarder,
     cli::{Cli, Command},
-    controller, drain, map, telemetry,
+    controller, dlq, drain, map, telemetry,
 };
 use kube::CustomResourceExt;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,6 +42,10 @@ fn main() -> ExitCode {
             })
         }
         Command::Map(args) => map::run(&args),
+        Command::Dlq(args) => run(async {
+            dlq::command(args).await?;
+            Ok(ExitCode::SUCCESS)
+        }),
     }
 }
 

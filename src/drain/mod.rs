@@ -8,6 +8,7 @@ pub mod ack;
 pub mod batch;
 pub mod blame;
 pub mod engine;
+pub mod letter;
 pub mod pace;
 pub mod pipeline;
 pub mod plan;

@@ -24,8 +24,8 @@ pub struct Message {
     pub receive_count: Option<u32>,
     /// The group: on a FIFO queue what is kept in order, on a standard queue a tenant's mark.
     pub group: Option<String>,
-    /// The text and number attributes of the message.
-    pub attributes: BTreeMap<String, String>,
+    /// The text and number attributes of the message; not the binary ones.
+    pub attributes: BTreeMap<String, Attribute>,
 }
 
 impl fmt::Debug for Message {
@@ -56,9 +56,34 @@ impl Message {
                 .message_attributes
                 .unwrap_or_default()
                 .into_iter()
-                .filter_map(|(name, value)| Some((name, value.string_value?)))
+                .filter_map(|(name, value)| {
+                    let attribute = Attribute {
+                        kind: value.data_type,
+                        value: value.string_value?,
+                    };
+                    Some((name, attribute))
+                })
                 .collect(),
         })
+    }
+}
+
+/// An attribute of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    /// Its type: String or Number, perhaps with a dot and a label of the sender's own.
+    pub kind: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl Attribute {
+    /// A text.
+    pub fn text(value: impl Into<String>) -> Self {
+        Self {
+            kind: "String".to_owned(),
+            value: value.into(),
+        }
     }
 }
 
@@ -67,8 +92,8 @@ impl Message {
 pub struct Outgoing {
     /// The text.
     pub body: String,
-    /// Text attributes, ten at most. Empty values are left out, since SQS refuses them.
-    pub attributes: BTreeMap<&'static str, String>,
+    /// Attributes, ten at most. Empty values are left out, since SQS refuses them.
+    pub attributes: BTreeMap<String, Attribute>,
     /// The group and the deduplication id; needed on a FIFO queue.
     pub fifo: Option<(String, String)>,
 }
@@ -79,7 +104,7 @@ impl Outgoing {
         let attributes: usize = self
             .attributes
             .iter()
-            .map(|(name, value)| name.len() + "String".len() + value.len())
+            .map(|(name, attribute)| name.len() + attribute.kind.len() + attribute.value.len())
             .sum();
         self.body.len() + attributes
     }
@@ -91,13 +116,13 @@ impl Outgoing {
         let attributes = self
             .attributes
             .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(name, value)| {
+            .filter(|(_, attribute)| !attribute.value.is_empty())
+            .map(|(name, attribute)| {
                 let value = MessageAttributeValue::builder()
-                    .data_type("String")
-                    .string_value(value)
+                    .data_type(attribute.kind)
+                    .string_value(attribute.value)
                     .build()?;
-                Ok((name.to_owned(), value))
+                Ok((name, value))
             })
             .collect::<Result<_, BuildError>>()?;
         let (group, deduplication) = self.fifo.unzip();

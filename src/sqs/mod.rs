@@ -12,7 +12,7 @@ mod queue;
 pub use connect::region_of;
 pub use credentials::Credentials;
 pub use error::{EntryError, Error};
-pub use message::{Message, Outgoing};
+pub use message::{Attribute, Message, Outgoing};
 pub use queue::{Depth, QueueClient, QueueSettings, Redrive};
 
 /// The most entries that one request to SQS takes or returns.

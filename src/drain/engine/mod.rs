@@ -19,12 +19,13 @@ use self::{settling::Letters, strangers::Strangers};
 pub use self::{
     hold::Receipt,
     intake::{Held, Parcel},
-    settling::{Deletion, Letter},
+    settling::Deletion,
 };
 use super::{
     ack::Ledger,
     batch::{Batcher, Group, RequestLimits},
     blame::Cause,
+    letter::Letter,
     pace::{Limits, Pace},
     report::Outcome,
     tally::Tally,

@@ -1,7 +1,7 @@
 //! Settled messages: dead letters for their rejected events, and deletes.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -10,10 +10,10 @@ use crate::{
     api::RejectedEvents,
     drain::{
         ack::{Decision, Settled, Ticket},
+        letter::{self, Letter, Original},
         report::Outcome,
     },
-    mapping::{Source, excerpt},
-    sqs::{EntryError, Error, MAX_ENTRIES, MAX_MESSAGE_BYTES, Outgoing},
+    sqs::{EntryError, Error, MAX_ENTRIES, MAX_MESSAGE_BYTES},
 };
 
 /// How often a delete, or the send of a dead letter, is tried.
@@ -22,9 +22,6 @@ const MAX_TRIES: u32 = 5;
 /// How many deletes are under way at once.
 const MAX_DELETING: usize = 8;
 
-/// How long a detail in a dead letter's attribute may be, in characters.
-const MAX_DETAIL: usize = 500;
-
 /// A message to delete.
 #[derive(Debug)]
 pub struct Deletion {
@@ -32,15 +29,6 @@ pub struct Deletion {
     pub settled: Settled<Receipt>,
     tries: u32,
     not_before: Option<Instant>,
-}
-
-/// A dead letter to send.
-#[derive(Clone, Debug)]
-pub struct Letter {
-    /// What is sent.
-    pub outgoing: Outgoing,
-    ticket: Ticket,
-    tries: u32,
 }
 
 /// Dead letters that wait, and how many of a message's are still out.
@@ -208,49 +196,20 @@ impl Engine {
         }
     }
 
-    /// Writes one letter per reason, so that they can be redriven by reason.
     fn write_letters(&mut self, ticket: Ticket, refused: &[Refused]) {
-        let mut by_reason: BTreeMap<&str, (Vec<Source>, &str)> = BTreeMap::new();
-        for one in refused {
-            let entry = by_reason
-                .entry(&one.cause.reason)
-                .or_insert((Vec::new(), &one.cause.detail));
-            entry.0.push(one.source);
-        }
         let Some(held) = self.ledger.get_mut(ticket) else {
             return;
         };
-        let letters: Option<Vec<Letter>> = by_reason
-            .into_iter()
-            .map(|(reason, (sources, detail))| {
-                let body = excerpt(&held.body, &sources).ok()?;
-                let outgoing = Outgoing {
-                    body,
-                    attributes: BTreeMap::from([
-                        ("EventForwarderReason", reason.to_owned()),
-                        ("EventForwarderDetail", sendable(detail)),
-                        ("EventForwarderRun", self.config.run.clone()),
-                        ("EventForwarderMessageId", held.id.clone()),
-                        ("EventForwarderEvents", sources.len().to_string()),
-                    ]),
-                    fifo: self.config.fifo.then(|| {
-                        let group = held.group.clone().unwrap_or_else(|| "default".to_owned());
-                        (group, format!("{}-{reason}", held.id))
-                    }),
-                };
-                let fits = outgoing.bytes()
-                    <= self
-                        .config
-                        .dead_letter_bytes
-                        .unwrap_or(0)
-                        .min(MAX_MESSAGE_BYTES);
-                fits.then_some(Letter {
-                    outgoing,
-                    ticket,
-                    tries: 0,
-                })
-            })
-            .collect();
+        let original = Original {
+            run: &self.config.run,
+            id: &held.id,
+            body: &held.body,
+            fifo_group: self.config.fifo.then(|| held.group.as_deref().unwrap_or("default")),
+        };
+        let limit = self.config.dead_letter_bytes.unwrap_or(0).min(MAX_MESSAGE_BYTES);
+        let letters = letter::write(&original, ticket, refused)
+            .ok()
+            .filter(|letters| letters.iter().all(|letter| letter.outgoing.bytes() <= limit));
         match letters {
             Some(letters) if self.config.rejected == RejectedEvents::DeadLetter => {
                 self.letters.open.insert(ticket, (letters.len(), true));
@@ -349,12 +308,4 @@ impl Letters {
     fn is_busy(&self) -> bool {
         !self.open.is_empty()
     }
-}
-
-/// A text that SQS takes as an attribute: cut, and without control characters.
-fn sendable(text: &str) -> String {
-    text.chars()
-        .filter(|character| !character.is_control())
-        .take(MAX_DETAIL)
-        .collect()
 }

@@ -1,0 +1,149 @@
+//! Dead letters as text.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::walk::Found;
+use crate::{api::Duration, sqs::Depth};
+
+/// How much of a sample's body a list shows, in characters.
+const SAMPLE: usize = 60;
+
+/// Letters by reason.
+#[derive(Debug, Default)]
+pub struct Summary(BTreeMap<String, Reason>);
+
+#[derive(Debug)]
+struct Reason {
+    letters: u64,
+    events: u64,
+    oldest: Option<Timestamp>,
+    newest: Option<Timestamp>,
+    sample: String,
+    detail: Option<String>,
+    body: String,
+}
+
+impl Summary {
+    /// Counts a letter.
+    pub fn add(&mut self, letter: &Found) {
+        let (message, label) = (&letter.message, &letter.label);
+        let reason = self.0.entry(label.reason.clone()).or_insert_with(|| Reason {
+            letters: 0,
+            events: 0,
+            oldest: message.sent_at,
+            newest: message.sent_at,
+            sample: message.id.clone(),
+            detail: label.detail.clone(),
+            body: line(&message.body),
+        });
+        reason.letters += 1;
+        reason.events += label.events.unwrap_or(0);
+        reason.oldest = reason.oldest.into_iter().chain(message.sent_at).min();
+        reason.newest = reason.newest.into_iter().chain(message.sent_at).max();
+    }
+
+    /// The number of letters.
+    pub fn letters(&self) -> u64 {
+        self.0.values().map(|reason| reason.letters).sum()
+    }
+
+    /// The number of letters by reason.
+    pub fn counts(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(name, reason)| (name.as_str(), reason.letters))
+    }
+
+    /// For programs.
+    pub fn to_json(&self) -> String {
+        let reasons: Vec<Value> = self
+            .0
+            .iter()
+            .map(|(name, reason)| {
+                json!({
+                    "reason": name,
+                    "letters": reason.letters,
+                    "events": reason.events,
+                    "oldest": reason.oldest,
+                    "newest": reason.newest,
+                    "sample": reason.sample,
+                    "detail": reason.detail,
+                })
+            })
+            .collect();
+        Value::from(reasons).to_string()
+    }
+
+    /// For people: by reason, and how many of the queue's letters could be seen.
+    pub fn to_table(&self, now: Timestamp, depth: Depth) -> String {
+        if self.0.is_empty() {
+            let hidden = depth.in_flight;
+            return match hidden {
+                0 => "no dead letters".to_owned(),
+                _ => format!("no dead letters to see; {hidden} are held by another command"),
+            };
+        }
+        let age = |at: Option<Timestamp>| {
+            at.map_or_else(String::new, |at| {
+                let seconds = now.duration_since(at).as_secs();
+                Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).to_string()
+            })
+        };
+        let head = ["REASON", "LETTERS", "EVENTS", "OLDEST", "NEWEST", "SAMPLE"].map(str::to_owned);
+        let rows = self.0.iter().map(|(name, reason)| {
+            [
+                name.clone(),
+                reason.letters.to_string(),
+                reason.events.to_string(),
+                age(reason.oldest),
+                age(reason.newest),
+                reason.sample.clone(),
+            ]
+        });
+        let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+        let widths: Vec<_> = (0..6).map(width).collect();
+        let mut text = String::new();
+        for row in &rows {
+            let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+        }
+        for (name, reason) in &self.0 {
+            let said = reason.detail.as_deref().unwrap_or(&reason.body);
+            let _ = writeln!(text, "{name}: {said}");
+        }
+        text.truncate(text.trim_end().len());
+        text
+    }
+}
+
+/// All of a letter: its label, and its body, set out if it is JSON.
+pub fn in_full(letter: &Found) -> String {
+    let (message, label) = (&letter.message, &letter.label);
+    let mut text = String::new();
+    let mut field = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            let _ = writeln!(text, "{name:<18}{value}");
+        }
+    };
+    field("Id:", Some(message.id.clone()));
+    field("Reason:", Some(label.reason.clone()));
+    field("Detail:", label.detail.clone());
+    field("Put here:", message.sent_at.map(|at| at.to_string()));
+    field("Run:", label.run.clone());
+    field("Original message:", label.message_id.clone());
+    field("Events:", label.events.map(|count| count.to_string()));
+    field("Group:", message.group.clone());
+    text.push('\n');
+    match serde_json::from_str::<Value>(&message.body).and_then(|body| serde_json::to_string_pretty(&body)) {
+        Ok(body) => text.push_str(&body),
+        Err(_) => text.push_str(&message.body),
+    }
+    text
+}
+
+fn line(body: &str) -> String {
+    let words = body.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.chars().filter(|character| !character.is_control()).take(SAMPLE).collect()
+}
