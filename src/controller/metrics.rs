@@ -104,11 +104,17 @@ impl Forwarders {
 }
 
 /// A name, what it means, and where it stands in the status.
-type Shown<N> = (&'static str, &'static str, fn(&EventForwarderStatus) -> Option<N>);
+type Shown<N> = (
+    &'static str,
+    &'static str,
+    fn(&EventForwarderStatus) -> Option<N>,
+);
 
 /// What goes up and down.
 const GAUGES: [Shown<i64>; 8] = [
-    ("ready", "1 if the forwarder is ready", |status| holds(status, "Ready")),
+    ("ready", "1 if the forwarder is ready", |status| {
+        holds(status, "Ready")
+    }),
     (
         "last_run_succeeded",
         "1 if the last run that ended succeeded",
@@ -119,7 +125,9 @@ const GAUGES: [Shown<i64>; 8] = [
         "When the last run that succeeded ended, in seconds since 1970",
         |status| Some(status.last_success_time.as_ref()?.0.as_second()),
     ),
-    ("runs_active", "Runs under way", |status| Some(status.active.into())),
+    ("runs_active", "Runs under way", |status| {
+        Some(status.active.into())
+    }),
     (
         "queue_visible_messages",
         "Messages that wait in the queue, from 100 on to two digits",
@@ -144,27 +152,40 @@ const GAUGES: [Shown<i64>; 8] = [
 
 /// What only goes up: sums over all runs since the forwarder was made.
 const COUNTERS: [Shown<u64>; 6] = [
-    ("runs", "Runs that have ended", |status| Some(status.totals.runs)),
+    ("runs", "Runs that have ended", |status| {
+        Some(status.totals.runs)
+    }),
     ("runs_failed", "Runs that ended without success", |status| {
         Some(status.totals.failed_runs)
     }),
-    ("messages_deleted", "Messages deleted, all their events settled", |status| {
-        Some(status.totals.messages_deleted)
-    }),
-    ("events_forwarded", "Events that Iterable accepted", |status| {
-        Some(status.totals.forwarded)
-    }),
-    ("events_skipped", "Events left out by the mapping", |status| {
-        Some(status.totals.skipped)
-    }),
-    ("events_rejected", "Events refused by the mapping or by Iterable", |status| {
-        Some(status.totals.rejected)
-    }),
+    (
+        "messages_deleted",
+        "Messages deleted, all their events settled",
+        |status| Some(status.totals.messages_deleted),
+    ),
+    (
+        "events_forwarded",
+        "Events that Iterable accepted",
+        |status| Some(status.totals.forwarded),
+    ),
+    (
+        "events_skipped",
+        "Events left out by the mapping",
+        |status| Some(status.totals.skipped),
+    ),
+    (
+        "events_rejected",
+        "Events refused by the mapping or by Iterable",
+        |status| Some(status.totals.rejected),
+    ),
 ];
 
 /// Whether a condition is True; none while it is Unknown.
 fn holds(status: &EventForwarderStatus, type_: &str) -> Option<i64> {
-    let condition = status.conditions.iter().find(|condition| condition.type_ == type_)?;
+    let condition = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)?;
     match condition.status.as_str() {
         "True" => Some(1),
         "False" => Some(0),
@@ -176,11 +197,15 @@ impl Collector for Forwarders {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let forwarders = self.lock();
         for (name, help, read) in GAUGES {
-            let values = forwarders.iter().map(|(key, status)| (key, read(status).map(ConstGauge::new)));
+            let values = forwarders
+                .iter()
+                .map(|(key, status)| (key, read(status).map(ConstGauge::new)));
             encode_family(&mut encoder, name, help, values)?;
         }
         for (name, help, read) in COUNTERS {
-            let values = forwarders.iter().map(|(key, status)| (key, read(status).map(ConstCounter::new)));
+            let values = forwarders
+                .iter()
+                .map(|(key, status)| (key, read(status).map(ConstCounter::new)));
             encode_family(&mut encoder, name, help, values)?;
         }
         Ok(())
@@ -194,13 +219,18 @@ fn encode_family<'a, M: EncodeMetric>(
     help: &str,
     values: impl Iterator<Item = (&'a (String, String), Option<M>)>,
 ) -> Result<(), fmt::Error> {
-    let mut values = values.filter_map(|(key, value)| Some((key, value?))).peekable();
+    let mut values = values
+        .filter_map(|(key, value)| Some((key, value?)))
+        .peekable();
     let Some((_, first)) = values.peek() else {
         return Ok(());
     };
     let mut family = encoder.encode_descriptor(name, help, None, first.metric_type())?;
     for ((namespace, forwarder), value) in values {
-        let labels = [("namespace", namespace.as_str()), ("name", forwarder.as_str())];
+        let labels = [
+            ("namespace", namespace.as_str()),
+            ("name", forwarder.as_str()),
+        ];
         value.encode(family.encode_family(&labels)?)?;
     }
     Ok(())
@@ -220,9 +250,14 @@ mod tests {
                 in_flight: 0,
                 delayed: 0,
                 dead_letters: None,
-                observed_at: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH),
+                observed_at: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                    jiff::Timestamp::UNIX_EPOCH,
+                ),
             }),
-            totals: Totals { forwarded: 21, ..Totals::default() },
+            totals: Totals {
+                forwarded: 21,
+                ..Totals::default()
+            },
             ..EventForwarderStatus::default()
         };
         metrics.show("marketing", "mparticle", &status);
@@ -232,9 +267,15 @@ mod tests {
             format!("event_forwarder_queue_visible_messages{labels} 7"),
             format!("event_forwarder_events_forwarded_total{labels} 21"),
         ] {
-            assert!(text.lines().any(|other| other == line), "no {line} in\n{text}");
+            assert!(
+                text.lines().any(|other| other == line),
+                "no {line} in\n{text}"
+            );
         }
-        assert!(!text.contains("dead_letter"), "what is not known is not shown\n{text}");
+        assert!(
+            !text.contains("dead_letter"),
+            "what is not known is not shown\n{text}"
+        );
         metrics.forget("marketing", "mparticle");
         assert!(!metrics.encode().expect("text").contains("marketing"));
     }

@@ -69,7 +69,7 @@ pub fn all(
         queue_reachable(previous, status.observed_generation, learned.depth),
         scheduled(forwarder, learned, now),
         last_run_succeeded(previous, status, learned),
-        dead_letters_empty(status.queue.as_ref()),
+        dead_letters_empty(forwarder, status.queue.as_ref()),
     ];
     std::iter::once(ready(forwarder, &findings))
         .chain(findings)
@@ -284,7 +284,7 @@ fn last_run_succeeded(
     )
 }
 
-fn dead_letters_empty(queue: Option<&QueueDepth>) -> Finding {
+fn dead_letters_empty(forwarder: &EventForwarder, queue: Option<&QueueDepth>) -> Finding {
     let finding =
         |status, reason, message: String| Finding::new(DEAD_LETTERS_EMPTY, status, reason, message);
     match queue.map(|queue| queue.dead_letters) {
@@ -295,11 +295,21 @@ fn dead_letters_empty(queue: Option<&QueueDepth>) -> Finding {
             "no dead-letter queue is seen, so a message that can never be forwarded is tried until it expires. Give the queue a redrive policy, set spec.queue.deadLetterUrl, or grant sqs:GetQueueAttributes on the dead-letter queue".to_owned(),
         ),
         Some(Some(0)) => finding("True", "Empty", "the dead-letter queue is empty".to_owned()),
-        Some(Some(count)) => finding(
-            "False",
-            "DeadLettersPresent",
-            format!("about {count} messages are in the dead-letter queue. Look at why, mend it, and move them back to the queue before their retention time ends"),
-        ),
+        Some(Some(count)) => {
+            let metadata = &forwarder.metadata;
+            let command = format!(
+                "event-forwarder dlq --namespace {} --forwarder {}",
+                metadata.namespace.as_deref().unwrap_or_default(),
+                metadata.name.as_deref().unwrap_or_default(),
+            );
+            finding(
+                "False",
+                "DeadLettersPresent",
+                format!(
+                    "about {count} messages are in the dead-letter queue. See why with `{command} list`, mend it, and send them back with `{command} redrive` before their retention time ends"
+                ),
+            )
+        }
     }
 }
 
