@@ -75,6 +75,10 @@ struct World {
     queue_faults: u32,
     post_time: Duration,
     sink_down: bool,
+    /// How many entries of the next delete fail, and whether the request is at fault.
+    failing_deletes: usize,
+    sender_fault: bool,
+    deletes: Vec<usize>,
 }
 
 impl World {
@@ -95,6 +99,9 @@ impl World {
             queue_faults: 0,
             post_time: Duration::from_millis(100),
             sink_down: false,
+            failing_deletes: 0,
+            sender_fault: false,
+            deletes: Vec::new(),
         }
     }
 
@@ -173,6 +180,7 @@ impl World {
                     body: message.body,
                     sent_at: None,
                     group: message.group,
+                    payload: None,
                 });
                 (took, Done::Received { began, asked, result: Ok(parcels.collect()) })
             }
@@ -186,7 +194,16 @@ impl World {
                 if fault {
                     return (quick, Done::Deleted { deletions, result: Err(failed("Delete")) });
                 }
+                self.deletes.push(deletions.len());
                 let results = deletions.iter().map(|deletion| {
+                    if self.failing_deletes > 0 {
+                        self.failing_deletes -= 1;
+                        return Err(EntryError {
+                            code: "Failed".to_owned(),
+                            sender_fault: self.sender_fault,
+                            detail: String::new(),
+                        });
+                    }
                     if self.dice.roll() * 100.0 < f64::from(self.queue_faults) {
                         return Err(EntryError {
                             code: "InternalError".to_owned(),
@@ -194,7 +211,7 @@ impl World {
                             detail: String::new(),
                         });
                     }
-                    let handle = deletion.settled.message().handle.clone();
+                    let handle = deletion.settled.message().receipt.handle.clone();
                     let id = self.by_handle(&handle).map(|message| message.id);
                     if let Some(id) = id {
                         self.queue.remove(&id);
@@ -226,6 +243,7 @@ impl World {
                 }
                 (quick, Done::GivenBack)
             }
+            Action::DeletePayload(_) => (quick, Done::DeletedPayload(Ok(()))),
             Action::CreateUsers(users) => {
                 self.known.extend(users.iter().cloned().map(|user| (user, self.now)));
                 let body = json!({"successCount": users.len(), "failCount": 0}).to_string();
@@ -384,6 +402,27 @@ fn a_queue_is_emptied_with_as_few_requests_as_there_can_be() {
     assert!(world.queue.is_empty());
     assert!(world.receives <= 201, "{} receives", world.receives);
     assert!(world.posts <= 63, "{} posts", world.posts);
+}
+
+#[test]
+fn deletes_that_fail_one_by_one_are_made_again_by_themselves() {
+    let mut world = world(12, 10);
+    world.failing_deletes = 3;
+    let (outcome, tally) = world.run(config(), None).unwrap();
+    assert_eq!(outcome, Outcome::Drained);
+    assert_eq!((tally.messages.deleted, tally.messages.released), (10, 0));
+    assert_eq!(world.deletes, [10, 3]);
+}
+
+#[test]
+fn deletes_that_are_at_fault_themselves_are_counted_and_not_repeated() {
+    let mut world = world(13, 10);
+    world.failing_deletes = 3;
+    world.sender_fault = true;
+    let (_, tally) = world.run(config(), None).unwrap();
+    assert_eq!((tally.messages.deleted, tally.messages.released), (7, 3));
+    assert_eq!(tally.reasons["DeleteFailed"], 3);
+    assert_eq!(world.deletes, [10]);
 }
 
 #[test]
