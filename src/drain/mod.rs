@@ -12,6 +12,7 @@ pub mod letter;
 pub mod pace;
 pub mod pipeline;
 pub mod plan;
+pub mod progress;
 pub mod report;
 pub mod tally;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio::{select, task::JoinSet, time};
 use super::{
     blame::Cause,
     engine::{Action, Done, Engine, Parcel},
+    progress::Progress,
     report::Outcome,
     tally::Tally,
 };
@@ -52,10 +53,12 @@ pub async fn run(
     let mut stop = pin!(stop);
     let mut stopped = false;
     let mut tasks = JoinSet::new();
+    let progress = Progress::new();
     loop {
         for action in engine.actions(Instant::now()) {
             tasks.spawn(hands.clone().perform(action));
         }
+        progress.show(engine.tally(), engine.waiting());
         if let Some(outcome) = engine.ended() {
             return (outcome, engine.tally().clone());
         }

@@ -116,7 +116,9 @@ impl Outcome {
     /// The outcome of a run that `error` of the queue ended.
     pub const fn of_queue(error: &Error) -> Self {
         match error {
-            Error::NoRegion { .. } | Error::BadUrl { .. } => Self::BadConfiguration,
+            Error::NoRegion { .. } | Error::BadUrl { .. } | Error::Trust(_) => {
+                Self::BadConfiguration
+            }
             Error::QueueMissing { .. }
             | Error::AccessDenied { .. }
             | Error::NoCredentials { .. }

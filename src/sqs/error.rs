@@ -4,6 +4,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use crate::trust::TrustError;
+
 /// Why a request to SQS failed: what was asked, of which queue, and what to do next.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -21,6 +23,9 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// The certificates of further authorities can't be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// No AWS identity was found, or the one found can't be used.
     #[error(
         "no AWS credentials for {action} on {queue}: {detail}; bind the run's ServiceAccount to a \
@@ -112,6 +117,7 @@ impl Error {
         match self {
             Self::NoRegion { .. } => "NoRegion",
             Self::BadUrl { .. } => "BadQueueUrl",
+            Self::Trust(_) => "BadCertificates",
             Self::NoCredentials { .. } => "NoCredentials",
             Self::QueueMissing { .. } => "QueueMissing",
             Self::AccessDenied { .. } => "AccessDenied",

@@ -4,4 +4,5 @@ mod basics;
 mod fifo;
 mod large;
 mod process;
+mod tls;
 mod world;

@@ -13,12 +13,12 @@ use tokio::process::{Child, Command};
 
 use crate::world::{Setting, World, batches};
 
-struct Pod {
-    dir: PathBuf,
+pub struct Pod {
+    pub dir: PathBuf,
 }
 
 impl Pod {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("event-forwarder-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         Self { dir }
@@ -29,7 +29,7 @@ impl Pod {
         self
     }
 
-    fn all_files(&self, world: &World) -> &Self {
+    pub fn all_files(&self, world: &World) -> &Self {
         let manifest = json!({
             "apiVersion": "eventforwarder.io/v1alpha1",
             "kind": "EventForwarder",
@@ -43,6 +43,10 @@ impl Pod {
     }
 
     fn start(&self) -> Child {
+        self.start_with([])
+    }
+
+    pub fn start_with<const N: usize>(&self, environment: [(&str, String); N]) -> Child {
         let path = |name: &str| self.dir.join(name);
         Command::new(env!("CARGO_BIN_EXE_event-forwarder"))
             .arg("drain")
@@ -50,18 +54,24 @@ impl Pod {
             .args([Path::new("--api-key-file"), &path("api-key")])
             .args([Path::new("--aws-credentials-dir"), &self.dir])
             .args([Path::new("--report-file"), &path("report")])
+            .envs(environment)
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .unwrap()
     }
 
-    async fn end(self, mut child: Child) -> (Option<i32>, RunReport) {
-        let status = tokio::time::timeout(Duration::from_secs(60), child.wait()).await.unwrap().unwrap();
+    pub async fn end(self, child: Child) -> (Option<i32>, RunReport) {
+        let ended = self.report_of(child).await;
+        std::fs::remove_dir_all(&self.dir).unwrap();
+        ended
+    }
+
+    pub async fn report_of(&self, mut child: Child) -> (Option<i32>, RunReport) {
+        let ended = tokio::time::timeout(Duration::from_secs(60), child.wait()).await;
         let text = std::fs::read_to_string(self.dir.join("report")).unwrap();
         assert!(text.len() <= 4096);
-        std::fs::remove_dir_all(&self.dir).unwrap();
-        (status.code(), serde_json::from_str(&text).unwrap())
+        (ended.unwrap().unwrap().code(), serde_json::from_str(&text).unwrap())
     }
 }
 
