@@ -5,4 +5,5 @@ mod fifo;
 mod large;
 mod process;
 mod tls;
+mod users;
 mod world;
