@@ -83,7 +83,12 @@ pub struct DrainArgs {
 pub struct DlqArgs {
     /// The name of an EventForwarder in the cluster of the current kubeconfig: its queue and
     /// its credentials Secret are read from there.
-    #[arg(long, value_name = "NAME", required_unless_present = "file", conflicts_with = "file")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        required_unless_present = "file",
+        conflicts_with = "file"
+    )]
     pub forwarder: Option<String>,
     /// The namespace of the forwarder. Left out: that of the current context.
     #[arg(short, long, requires = "forwarder")]

@@ -14,3 +14,4 @@ pub mod map;
 pub mod mapping;
 pub mod sqs;
 pub mod telemetry;
+pub mod trust;

@@ -84,11 +84,19 @@ async fn a_bad_network_loses_no_event() {
         iterable.forecast(draw(12));
         let report = world.drain().await;
         assert!(
-            matches!(report.outcome, Outcome::Drained | Outcome::SinkDown | Outcome::QueueDown),
+            matches!(
+                report.outcome,
+                Outcome::Drained | Outcome::SinkDown | Outcome::QueueDown
+            ),
             "{report:?}"
         );
     }
-    assert!(sqs.met() >= 10 && iterable.met() >= 10, "{} and {} faults", sqs.met(), iterable.met());
+    assert!(
+        sqs.met() >= 10 && iterable.met() >= 10,
+        "{} and {} faults",
+        sqs.met(),
+        iterable.met()
+    );
     sqs.forecast(Vec::new());
     iterable.forecast(Vec::new());
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -97,11 +105,17 @@ async fn a_bad_network_loses_no_event() {
         if depth.visible + depth.in_flight == 0 {
             break;
         }
-        assert!(Instant::now() < deadline, "the queue is never empty: {depth:?}");
+        assert!(
+            Instant::now() < deadline,
+            "the queue is never empty: {depth:?}"
+        );
         world.drain().await;
     }
     let events = world.iterable.handle.events();
-    let seen: BTreeSet<_> = events.iter().map(|event| event.event["dataFields"]["n"].as_str()).collect();
+    let seen: BTreeSet<_> = events
+        .iter()
+        .map(|event| event.event["dataFields"]["n"].as_str())
+        .collect();
     assert_eq!((seen.len(), events.len()), (1_800, 1_800));
 }
 
@@ -112,7 +126,11 @@ async fn a_black_holed_queue_is_an_error_within_seconds() {
     let started = Instant::now();
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::QueueDown);
-    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        started.elapsed()
+    );
     assert!(report.message.unwrap().contains("did not answer"));
 }
 
@@ -124,7 +142,11 @@ async fn a_black_holed_sink_ends_the_run_and_gives_everything_back() {
     let started = Instant::now();
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::SinkDown);
-    assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(40),
+        "{:?}",
+        started.elapsed()
+    );
     assert_eq!(report.messages.released, 10);
     let depth = world.queue.depth().await.unwrap();
     assert_eq!((depth.visible, depth.in_flight), (50, 0));

@@ -66,7 +66,10 @@ async fn runs_killed_at_random_points_lose_no_event() {
         run.kill().unwrap();
         run.wait().unwrap();
     }
-    assert!(ended_by_themselves < kills / 4, "{ended_by_themselves} runs were not killed");
+    assert!(
+        ended_by_themselves < kills / 4,
+        "{ended_by_themselves} runs were not killed"
+    );
     world.queue.send(&bodies[sent..]).await.unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
     loop {
@@ -74,16 +77,24 @@ async fn runs_killed_at_random_points_lose_no_event() {
         if depth.visible + depth.in_flight == 0 {
             break;
         }
-        assert!(tokio::time::Instant::now() < deadline, "the queue is never empty: {depth:?}");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the queue is never empty: {depth:?}"
+        );
         world.drain().await;
     }
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 0);
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for event in world.iterable.handle.events() {
-        *seen.entry(event.event["dataFields"]["n"].as_str().unwrap().to_owned()).or_default() += 1;
+        *seen
+            .entry(event.event["dataFields"]["n"].as_str().unwrap().to_owned())
+            .or_default() += 1;
     }
     assert_eq!(seen.len(), bodies.len() * EVENTS, "every event is there");
-    assert!(seen.values().all(|count| *count == 1), "and each has one id");
+    assert!(
+        seen.values().all(|count| *count == 1),
+        "and each has one id"
+    );
     fs::remove_dir_all(dir).unwrap();
 }
 

@@ -45,10 +45,36 @@ pub struct QueueSpec {
     )]
     pub dead_letter_url: Option<String>,
 
+    /// Follows the pointers that SQS's extended client leaves in place of payloads too large for
+    /// a message. Left out: such messages stay in the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub large_payloads: Option<LargePayloads>,
+
     /// How often the controller reads the queue's depth into `status.queue`. Default "60s";
     /// SQS's own numbers lag by about a minute.
     #[serde(default = "default_poll_interval")]
     pub poll_interval: Duration,
+}
+
+/// Payloads in S3.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LargePayloads {
+    /// The buckets into which pointers are followed; a message that points elsewhere stays in the
+    /// queue. The run needs s3:GetObject and s3:DeleteObject there. Example: ["large-payloads"].
+    #[schemars(length(min = 1, max = 16), inner(length(min = 3, max = 63)))]
+    pub buckets: Vec<String>,
+
+    /// Leaves the object in its bucket when its message is deleted, for example since a lifecycle
+    /// rule of the bucket removes it. Default false: it is deleted after its message.
+    #[serde(default)]
+    pub keep_objects: bool,
+
+    /// Where S3 answers, if not at AWS's own address of the queue's region: a VPC endpoint or an
+    /// S3-compatible server. Example: "https://bucket.vpce-0123.s3.us-east-1.vpce.amazonaws.com".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^https?://[^/\s]+/?$"), length(max = 512))]
+    pub endpoint: Option<String>,
 }
 
 /// An IAM role to assume.

@@ -30,15 +30,18 @@ impl Summary {
     /// Counts a letter.
     pub fn add(&mut self, letter: &Found) {
         let (message, label) = (&letter.message, &letter.label);
-        let reason = self.0.entry(label.reason.clone()).or_insert_with(|| Reason {
-            letters: 0,
-            events: 0,
-            oldest: message.sent_at,
-            newest: message.sent_at,
-            sample: message.id.clone(),
-            detail: label.detail.clone(),
-            body: line(&message.body),
-        });
+        let reason = self
+            .0
+            .entry(label.reason.clone())
+            .or_insert_with(|| Reason {
+                letters: 0,
+                events: 0,
+                oldest: message.sent_at,
+                newest: message.sent_at,
+                sample: message.id.clone(),
+                detail: label.detail.clone(),
+                body: line(&message.body),
+            });
         reason.letters += 1;
         reason.events += label.events.unwrap_or(0);
         reason.oldest = reason.oldest.into_iter().chain(message.sent_at).min();
@@ -52,7 +55,9 @@ impl Summary {
 
     /// The number of letters by reason.
     pub fn counts(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.0.iter().map(|(name, reason)| (name.as_str(), reason.letters))
+        self.0
+            .iter()
+            .map(|(name, reason)| (name.as_str(), reason.letters))
     }
 
     /// For programs.
@@ -106,7 +111,11 @@ impl Summary {
         let widths: Vec<_> = (0..6).map(width).collect();
         let mut text = String::new();
         for row in &rows {
-            let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            let cells: Vec<_> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:width$}"))
+                .collect();
             let _ = writeln!(text, "{}", cells.join("  ").trim_end());
         }
         for (name, reason) in &self.0 {
@@ -136,7 +145,9 @@ pub fn in_full(letter: &Found) -> String {
     field("Events:", label.events.map(|count| count.to_string()));
     field("Group:", message.group.clone());
     text.push('\n');
-    match serde_json::from_str::<Value>(&message.body).and_then(|body| serde_json::to_string_pretty(&body)) {
+    match serde_json::from_str::<Value>(&message.body)
+        .and_then(|body| serde_json::to_string_pretty(&body))
+    {
         Ok(body) => text.push_str(&body),
         Err(_) => text.push_str(&message.body),
     }
@@ -145,5 +156,9 @@ pub fn in_full(letter: &Found) -> String {
 
 fn line(body: &str) -> String {
     let words = body.split_whitespace().collect::<Vec<_>>().join(" ");
-    words.chars().filter(|character| !character.is_control()).take(SAMPLE).collect()
+    words
+        .chars()
+        .filter(|character| !character.is_control())
+        .take(SAMPLE)
+        .collect()
 }

@@ -33,10 +33,14 @@ pub enum DlqError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     /// There is no such letter.
-    #[error("no dead letter {0} among those that could be seen: `list` shows them, and one that another command holds comes back within two minutes")]
+    #[error(
+        "no dead letter {0} among those that could be seen: `list` shows them, and one that another command holds comes back within two minutes"
+    )]
     NoSuchLetter(String),
     /// Some letters could not be sent or deleted.
-    #[error("{count} dead letters were left where they are, the first because of {first}; give the command again")]
+    #[error(
+        "{count} dead letters were left where they are, the first because of {first}; give the command again"
+    )]
     Left {
         /// How many.
         count: usize,
@@ -87,7 +91,11 @@ pub async fn list(
     }
     walk.give_back().await;
     let depth = place.dead_letters.settings().await?.depth;
-    let text = if json { summary.to_json() } else { summary.to_table(Timestamp::now(), depth) };
+    let text = if json {
+        summary.to_json()
+    } else {
+        summary.to_table(Timestamp::now(), depth)
+    };
     writeln!(out, "{text}")?;
     Ok(())
 }
@@ -97,7 +105,10 @@ pub async fn show(place: &Place, id: &str, out: &mut impl Write) -> Result<(), D
     let mut walk = Walk::new(place.dead_letters.clone());
     let mut text = None;
     while let Some(found) = walk.next().await? {
-        text = found.iter().find(|letter| letter.message.id == id).map(list::in_full);
+        text = found
+            .iter()
+            .find(|letter| letter.message.id == id)
+            .map(list::in_full);
         walk.leave(found);
         if text.is_some() {
             break;
@@ -131,7 +142,10 @@ pub async fn redrive(
             continue;
         }
         for batch in by_size(chosen) {
-            let outgoing = batch.iter().map(|letter| redriven(&letter.message, is_fifo)).collect();
+            let outgoing = batch
+                .iter()
+                .map(|letter| redriven(&letter.message, is_fifo))
+                .collect();
             let results = place.queue.send(outgoing).await?;
             let (arrived, kept) = left.split(batch, results);
             walk.leave(kept);
@@ -141,7 +155,12 @@ pub async fn redrive(
     }
     walk.give_back().await;
     let verb = if dry_run { "would be sent" } else { "sent" };
-    writeln!(out, "{} dead letters {verb} to {}", sent.letters(), place.queue.url())?;
+    writeln!(
+        out,
+        "{} dead letters {verb} to {}",
+        sent.letters(),
+        place.queue.url()
+    )?;
     for (reason, count) in sent.counts() {
         writeln!(out, "  {reason}: {count}")?;
     }
@@ -160,15 +179,26 @@ pub async fn purge(place: &Place, which: &DlqFilter, out: &mut impl Write) -> Re
         purged += delete(&place.dead_letters, chosen, &mut left).await?;
     }
     walk.give_back().await;
-    writeln!(out, "{purged} dead letters deleted from {}", place.dead_letters.url())?;
+    writeln!(
+        out,
+        "{purged} dead letters deleted from {}",
+        place.dead_letters.url()
+    )?;
     left.into_result()
 }
 
-async fn delete(queue: &QueueClient, letters: Vec<Found>, left: &mut Left) -> Result<usize, DlqError> {
+async fn delete(
+    queue: &QueueClient,
+    letters: Vec<Found>,
+    left: &mut Left,
+) -> Result<usize, DlqError> {
     if letters.is_empty() {
         return Ok(0);
     }
-    let handles: Vec<_> = letters.iter().map(|letter| letter.message.receipt.clone()).collect();
+    let handles: Vec<_> = letters
+        .iter()
+        .map(|letter| letter.message.receipt.clone())
+        .collect();
     let results = queue.delete(&handles).await?;
     Ok(left.split(letters, results).0.len())
 }
@@ -203,17 +233,27 @@ impl Left {
 
     fn into_result(self) -> Result<(), DlqError> {
         match self.first {
-            Some(first) => Err(DlqError::Left { count: self.count, first }),
+            Some(first) => Err(DlqError::Left {
+                count: self.count,
+                first,
+            }),
             None => Ok(()),
         }
     }
 }
 
 fn selects(which: &DlqFilter, letter: &Found) -> bool {
-    let age = letter.message.sent_at.map(|at| Timestamp::now().duration_since(at).unsigned_abs());
+    let age = letter
+        .message
+        .sent_at
+        .map(|at| Timestamp::now().duration_since(at).unsigned_abs());
     (which.reason.is_empty() || which.reason.contains(&letter.label.reason))
-        && which.older_than.is_none_or(|least| age.is_some_and(|age| age >= least.get()))
-        && which.newer_than.is_none_or(|most| age.is_some_and(|age| age <= most.get()))
+        && which
+            .older_than
+            .is_none_or(|least| age.is_some_and(|age| age >= least.get()))
+        && which
+            .newer_than
+            .is_none_or(|most| age.is_some_and(|age| age <= most.get()))
 }
 
 /// Letters that fit into one send: together no larger than one message may be.
@@ -235,13 +275,22 @@ fn by_size(letters: Vec<Found>) -> Vec<Vec<Found>> {
 }
 
 fn confirm(place: &Place, which: &DlqFilter, out: &mut impl Write) -> Result<bool, DlqError> {
-    let name = place.dead_letters.url().rsplit('/').next().unwrap_or_default();
-    let what = if which.reason.is_empty() && which.older_than.is_none() && which.newer_than.is_none() {
-        "ALL dead letters".to_owned()
-    } else {
-        "the dead letters that these options select".to_owned()
-    };
-    write!(out, "This deletes {what} of {name} for good. Write the queue's name to go on: ")?;
+    let name = place
+        .dead_letters
+        .url()
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
+    let what =
+        if which.reason.is_empty() && which.older_than.is_none() && which.newer_than.is_none() {
+            "ALL dead letters".to_owned()
+        } else {
+            "the dead letters that these options select".to_owned()
+        };
+    write!(
+        out,
+        "This deletes {what} of {name} for good. Write the queue's name to go on: "
+    )?;
     out.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

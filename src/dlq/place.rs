@@ -56,7 +56,9 @@ pub enum PlaceError {
         key: &'static str,
     },
     /// There is no dead-letter queue.
-    #[error("queue {0} has no dead-letter queue: give it a redrive policy, or set spec.queue.deadLetterUrl")]
+    #[error(
+        "queue {0} has no dead-letter queue: give it a redrive policy, or set spec.queue.deadLetterUrl"
+    )]
     NoDeadLetterQueue(String),
     /// SQS failed or refused.
     #[error(transparent)]
@@ -84,16 +86,24 @@ impl Place {
             .dead_letter_queue()
             .await?
             .ok_or_else(|| PlaceError::NoDeadLetterQueue(spec.url.clone()))?;
-        Ok(Self { queue, dead_letters })
+        Ok(Self {
+            queue,
+            dead_letters,
+        })
     }
 }
 
 fn read(path: &PathBuf) -> Result<QueueSpec, PlaceError> {
-    let text = fs::read_to_string(path)
-        .map_err(|cause| PlaceError::Unreadable { path: path.clone(), cause })?;
+    let text = fs::read_to_string(path).map_err(|cause| PlaceError::Unreadable {
+        path: path.clone(),
+        cause,
+    })?;
     serde_saphyr::from_str::<EventForwarder>(&text)
         .map(|forwarder| forwarder.spec.queue)
-        .map_err(|error| PlaceError::NoForwarder { path: path.clone(), detail: error.to_string() })
+        .map_err(|error| PlaceError::NoForwarder {
+            path: path.clone(),
+            detail: error.to_string(),
+        })
 }
 
 async fn from_cluster(
@@ -102,7 +112,10 @@ async fn from_cluster(
     given: Option<Credentials>,
 ) -> Result<(QueueSpec, Credentials), PlaceError> {
     let failed = |what: String| {
-        move |cause: kube::Error| PlaceError::Cluster { what, cause: Box::new(cause) }
+        move |cause: kube::Error| PlaceError::Cluster {
+            what,
+            cause: Box::new(cause),
+        }
     };
     let client = Client::try_default()
         .await
@@ -135,8 +148,12 @@ fn keys(name: &str, secret: &Secret) -> Result<Credentials, PlaceError> {
         let text = std::str::from_utf8(&bytes.0).ok()?.trim();
         (!text.is_empty()).then(|| text.to_owned())
     };
-    let required =
-        |key| value(key).ok_or_else(|| PlaceError::NoKey { secret: name.to_owned(), key });
+    let required = |key| {
+        value(key).ok_or_else(|| PlaceError::NoKey {
+            secret: name.to_owned(),
+            key,
+        })
+    };
     Ok(Credentials::Keys {
         access_key_id: required("accessKeyId")?,
         secret_access_key: required("secretAccessKey")?,

@@ -33,7 +33,11 @@ pub struct Walk {
 impl Walk {
     /// A walk that begins.
     pub fn new(queue: QueueClient) -> Self {
-        Self { queue, seen: HashSet::new(), left: Vec::new() }
+        Self {
+            queue,
+            seen: HashSet::new(),
+            left: Vec::new(),
+        }
     }
 
     /// The next letters, ten at most; none when all were seen. Those of a failed call come back
@@ -44,7 +48,10 @@ impl Walk {
         let (mut new, mut again) = (Vec::new(), Vec::new());
         for message in received {
             if self.seen.insert(message.id.clone()) {
-                new.push(Found { label: Label::read(&message), message });
+                new.push(Found {
+                    label: Label::read(&message),
+                    message,
+                });
             } else {
                 again.push(message.receipt);
             }
@@ -57,7 +64,8 @@ impl Walk {
 
     /// Notes letters that stay.
     pub fn leave(&mut self, letters: Vec<Found>) {
-        self.left.extend(letters.into_iter().map(|letter| letter.message.receipt));
+        self.left
+            .extend(letters.into_iter().map(|letter| letter.message.receipt));
     }
 
     /// Shows the letters that stay to others again, at once. Where that fails they come back by

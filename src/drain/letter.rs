@@ -49,7 +49,11 @@ pub struct Original<'a> {
 
 /// Writes one letter per reason, so that they can be redriven by reason. Its body holds just the
 /// events of that reason, and a drain can read it again.
-pub fn write(original: &Original<'_>, ticket: Ticket, refused: &[Refused]) -> Result<Vec<Letter>, BodyError> {
+pub fn write(
+    original: &Original<'_>,
+    ticket: Ticket,
+    refused: &[Refused],
+) -> Result<Vec<Letter>, BodyError> {
     let mut by_reason: BTreeMap<&str, (Vec<Source>, &str)> = BTreeMap::new();
     for one in refused {
         let entry = by_reason
@@ -102,7 +106,12 @@ pub struct Label {
 impl Label {
     /// Reads the label of a message of a dead-letter queue.
     pub fn read(message: &Message) -> Self {
-        let text = |name: &str| message.attributes.get(name).map(|attribute| attribute.value.clone());
+        let text = |name: &str| {
+            message
+                .attributes
+                .get(name)
+                .map(|attribute| attribute.value.clone())
+        };
         Self {
             reason: text(REASON).unwrap_or_else(|| MOVED_BY_SQS.to_owned()),
             detail: text(DETAIL),
@@ -124,7 +133,10 @@ pub fn redriven(message: &Message, is_fifo: bool) -> Outgoing {
             .map(|(name, attribute)| (name.clone(), attribute.clone()))
             .collect(),
         fifo: is_fifo.then(|| {
-            let group = message.group.clone().unwrap_or_else(|| "default".to_owned());
+            let group = message
+                .group
+                .clone()
+                .unwrap_or_else(|| "default".to_owned());
             (group, format!("redriven-{}", message.id))
         }),
     }
@@ -133,7 +145,9 @@ pub fn redriven(message: &Message, is_fifo: bool) -> Outgoing {
 /// A text that SQS takes as an attribute: cut, and without control characters.
 fn sendable(text: &str) -> String {
     text.chars()
-        .filter(|character| !character.is_control() && !matches!(character, '\u{FFFE}' | '\u{FFFF}'))
+        .filter(|character| {
+            !character.is_control() && !matches!(character, '\u{FFFE}' | '\u{FFFF}')
+        })
         .take(MAX_DETAIL)
         .collect()
 }

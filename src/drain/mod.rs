@@ -12,6 +12,7 @@ pub mod letter;
 pub mod pace;
 pub mod pipeline;
 pub mod plan;
+pub mod progress;
 pub mod report;
 pub mod tally;
 #[cfg(test)]
@@ -40,7 +41,7 @@ use crate::{
     cli::DrainArgs,
     iterable::{Client, ClientError},
     mapping::{Mapper, MapperError},
-    sqs::{Error as QueueError, QueueClient},
+    sqs::{Error as QueueError, Payloads, QueueClient},
 };
 
 /// Why a run did not begin.
@@ -123,6 +124,12 @@ async fn start(plan: &Plan, now: Instant) -> Result<(Hands, Engine), StartError>
     )?;
     let iterable = Client::new(&spec.iterable, &plan.key)?;
     let queue = QueueClient::connect(&spec.queue, plan.credentials.clone()).await?;
+    let payloads = Payloads::connect(
+        &spec.queue,
+        plan.credentials.clone(),
+        spec.drain.max_bytes_in_flight / 4,
+    )
+    .await?;
     let settings = queue.settings().await?;
     let dead_letters = queue.dead_letter_queue_of(&settings);
     let dead_letter_bytes = dead_letters.as_ref().map(|_| settings.max_message_bytes);
@@ -134,6 +141,7 @@ async fn start(plan: &Plan, now: Instant) -> Result<(Hands, Engine), StartError>
     let hands = Hands {
         queue,
         dead_letters,
+        payloads,
         iterable,
         mapper: Arc::new(mapper),
         visibility: spec.drain.visibility_timeout.map(|timeout| timeout.get()),

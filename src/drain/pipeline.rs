@@ -7,18 +7,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use tokio::{select, task::JoinSet, time};
 
 use super::{
     blame::Cause,
     engine::{Action, Done, Engine, Parcel},
+    progress::Progress,
     report::Outcome,
     tally::Tally,
 };
 use crate::{
     iterable::Client,
     mapping::Mapper,
-    sqs::{Message, QueueClient},
+    sqs::{self, Message, Payloads, QueueClient},
 };
 
 /// How long a receive waits for a message. A second makes SQS ask all its hosts, so that an empty
@@ -32,6 +34,8 @@ pub struct Hands {
     pub queue: QueueClient,
     /// Its dead-letter queue.
     pub dead_letters: Option<QueueClient>,
+    /// What messages point to.
+    pub payloads: Payloads,
     /// The project.
     pub iterable: Client,
     /// The mapping.
@@ -49,10 +53,12 @@ pub async fn run(
     let mut stop = pin!(stop);
     let mut stopped = false;
     let mut tasks = JoinSet::new();
+    let progress = Progress::new();
     loop {
         for action in engine.actions(Instant::now()) {
             tasks.spawn(hands.clone().perform(action));
         }
+        progress.show(engine.tally(), engine.waiting());
         if let Some(outcome) = engine.ended() {
             return (outcome, engine.tally().clone());
         }
@@ -80,12 +86,12 @@ impl Hands {
         match action {
             Action::Receive(asked) => {
                 let result = self.queue.receive(asked, WAIT, self.visibility).await;
-                let result = result.map(|messages| {
-                    messages
-                        .into_iter()
-                        .map(|message| self.open(message))
-                        .collect()
-                });
+                let result = match result {
+                    Ok(messages) => {
+                        Ok(join_all(messages.into_iter().map(|message| self.open(message))).await)
+                    }
+                    Err(error) => Err(error),
+                };
                 Done::Received {
                     began,
                     asked,
@@ -103,7 +109,7 @@ impl Hands {
             Action::Delete(deletions) => {
                 let handles: Vec<_> = deletions
                     .iter()
-                    .map(|one| one.settled.message().handle.clone())
+                    .map(|one| one.settled.message().receipt.handle.clone())
                     .collect();
                 let result = self.queue.delete(&handles).await;
                 Done::Deleted { deletions, result }
@@ -130,6 +136,9 @@ impl Hands {
                 let answer = self.iterable.create_users(&users).await;
                 Done::CreatedUsers { users, answer }
             }
+            Action::DeletePayload(payload) => {
+                Done::DeletedPayload(self.payloads.delete(&payload).await)
+            }
             Action::SendDeadLetters(letters) => {
                 let outgoing = letters
                     .iter()
@@ -144,18 +153,45 @@ impl Hands {
         }
     }
 
-    /// Maps a message's body, here so that it runs on all threads.
-    fn open(&self, message: Message) -> Parcel {
-        let mapped = self.mapper.map(&message.body, message.sent_at).map_err(|error| {
-            tracing::warn!(message = message.id, %error, "a message can't be read and stays in the queue");
-            Cause { reason: error.reason().to_owned(), detail: error.to_string() }
-        });
+    /// Reads and maps a message's body, here so that it runs on all threads.
+    async fn open(&self, mut message: Message) -> Parcel {
+        let payload = sqs::pointer(&message);
+        let read = match &payload {
+            Some(pointer) => self
+                .payloads
+                .read(pointer)
+                .await
+                .map(|body| message.body = body),
+            None => Ok(()),
+        };
+        let mapped = match read {
+            Ok(()) => self
+                .mapper
+                .map(&message.body, message.sent_at)
+                .map_err(|error| Cause {
+                    reason: error.reason().to_owned(),
+                    detail: error.to_string(),
+                }),
+            Err(error) => Err(Cause {
+                reason: error.reason().to_owned(),
+                detail: error.to_string(),
+            }),
+        };
+        if let Err(Cause { reason, detail }) = &mapped {
+            tracing::warn!(
+                message = message.id,
+                reason,
+                detail,
+                "a message can't be read and stays in the queue"
+            );
+        }
         Parcel {
             id: message.id,
             handle: message.receipt,
             body: message.body,
             sent_at: message.sent_at,
             group: message.group,
+            payload,
             mapped,
         }
     }

@@ -85,10 +85,15 @@ impl RunReport {
         for reason in &mut report.reasons {
             reason.reason = reason.reason.chars().take(MAX_REASON).collect();
         }
-        let rare = report.reasons.split_off(report.reasons.len().min(MAX_REASONS));
+        let rare = report
+            .reasons
+            .split_off(report.reasons.len().min(MAX_REASONS));
         let mut other: u64 = rare.iter().map(|reason| reason.count).sum();
         if other > 0 {
-            report.reasons.push(ReasonCount { reason: "Other".to_owned(), count: other });
+            report.reasons.push(ReasonCount {
+                reason: "Other".to_owned(),
+                count: other,
+            });
         }
         loop {
             let text = serde_json::to_string(&report).unwrap_or_default();
@@ -156,7 +161,9 @@ impl Outcome {
     /// The outcome of a run that `error` of the queue ended.
     pub const fn of_queue(error: &Error) -> Self {
         match error {
-            Error::NoRegion { .. } | Error::BadUrl { .. } => Self::BadConfiguration,
+            Error::NoRegion { .. } | Error::BadUrl { .. } | Error::Trust(_) => {
+                Self::BadConfiguration
+            }
             Error::QueueMissing { .. }
             | Error::AccessDenied { .. }
             | Error::NoCredentials { .. }
@@ -222,10 +229,16 @@ mod tests {
         second.events.forwarded = 5;
         let both = first.clone().and(second.clone());
         assert_eq!(both, second.and(first), "whichever is read first");
-        assert_eq!((both.outcome, both.events.forwarded), (Outcome::Interrupted, 12));
+        assert_eq!(
+            (both.outcome, both.events.forwarded),
+            (Outcome::Interrupted, 12)
+        );
         assert_eq!(both.message.as_deref(), Some("told to stop"));
         // 2 + 1 of the one, 3 + 2 + 1 of the other.
-        assert_eq!(both.reasons.iter().map(|reason| reason.count).sum::<u64>(), 9);
+        assert_eq!(
+            both.reasons.iter().map(|reason| reason.count).sum::<u64>(),
+            9
+        );
     }
 
     #[test]

@@ -15,7 +15,10 @@ use rustls::crypto::{CryptoProvider, ring};
 use serde::Serialize;
 
 use super::{Answer, ApiKey, Trouble};
-use crate::api::IterableSpec;
+use crate::{
+    api::IterableSpec,
+    trust::{TrustError, authorities},
+};
 
 /// How long a connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -46,10 +49,16 @@ pub enum NewUser {
 
 /// A client that can't be made.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the HTTP client for Iterable can't be made: {0}; check the proxy and certificate settings of the pod"
-)]
-pub struct ClientError(#[from] reqwest::Error);
+pub enum ClientError {
+    /// The certificates of further authorities can't be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The HTTP client refuses its settings.
+    #[error(
+        "the HTTP client for Iterable can't be made: {0}; check the proxy and certificate settings of the pod"
+    )]
+    Http(#[from] reqwest::Error),
+}
 
 impl Client {
     /// A client for `spec`'s project. Makes no request yet.
@@ -68,6 +77,7 @@ impl Client {
             .connect_timeout(CONNECT_LIMIT)
             .timeout(spec.request_timeout.get())
             .tcp_nodelay(true)
+            .tls_certs_merge(authorities()?.certificates)
             .build()?;
         Ok(Self {
             http,
@@ -96,7 +106,10 @@ impl Client {
             Ok((status, retry_after, body)) => {
                 Answer::read(status.as_u16(), retry_after.as_deref(), &body)
             }
-            Err(error) => Answer::Trouble { kind: trouble(&error), retry_after: None },
+            Err(error) => Answer::Trouble {
+                kind: trouble(&error),
+                retry_after: None,
+            },
         }
     }
 

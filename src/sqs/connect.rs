@@ -10,7 +10,10 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use url::Url;
 
 use super::{Credentials, Error};
-use crate::api::QueueSpec;
+use crate::{
+    api::QueueSpec,
+    trust::{Authorities, authorities},
+};
 
 /// How long a connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -39,7 +42,7 @@ pub(super) async fn sdk_config(
         .unwrap_or_else(|| url.origin().ascii_serialization());
     let base = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(region))
-        .http_client(http_client())
+        .http_client(http_client(&authorities()?))
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(CONNECT_LIMIT)
@@ -88,11 +91,13 @@ pub(super) fn parse(url: &str) -> Result<Url, Error> {
     })
 }
 
-fn http_client() -> SharedHttpClient {
-    let tls = TlsContext::builder()
-        .with_trust_store(TrustStore::default())
-        .build()
-        .ok();
+fn http_client(authorities: &Authorities) -> SharedHttpClient {
+    let store = if authorities.pem.is_empty() {
+        TrustStore::default()
+    } else {
+        TrustStore::default().with_pem_certificate(authorities.pem.as_slice())
+    };
+    let tls = TlsContext::builder().with_trust_store(store).build().ok();
     Builder::new().build_with_connector_fn(move |settings, components| {
         let mut builder = Connector::builder()
             .proxy_config(ProxyConfig::from_env())

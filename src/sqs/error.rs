@@ -4,6 +4,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use crate::trust::TrustError;
+
 /// The longest account of what happened, in characters.
 const MAX_DETAIL_CHARS: usize = 300;
 
@@ -24,6 +26,9 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// The certificates of further authorities can't be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// No AWS identity was found, or the one found can't be used.
     #[error(
         "no AWS credentials for {action} on {queue}: {detail}; bind the run's ServiceAccount to a \
@@ -115,6 +120,7 @@ impl Error {
         match self {
             Self::NoRegion { .. } => "NoRegion",
             Self::BadUrl { .. } => "BadQueueUrl",
+            Self::Trust(_) => "BadCertificates",
             Self::NoCredentials { .. } => "NoCredentials",
             Self::QueueMissing { .. } => "QueueMissing",
             Self::AccessDenied { .. } => "AccessDenied",

@@ -7,12 +7,14 @@ mod connect;
 mod credentials;
 mod error;
 mod message;
+mod payload;
 mod queue;
 
 pub use connect::region_of;
 pub use credentials::Credentials;
 pub use error::{EntryError, Error};
 pub use message::{Attribute, Message, Outgoing};
+pub use payload::{PayloadError, Payloads, Pointer, pointer};
 pub use queue::{Depth, QueueClient, QueueSettings, Redrive};
 
 /// The most entries that one request to SQS takes or returns.

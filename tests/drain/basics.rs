@@ -7,19 +7,33 @@ use serde_json::json;
 use crate::world::{Setting, World, batch, batches};
 
 async fn drains_everything(kind: Kind, count: usize) {
-    let world = World::new(Setting { kind, ..Setting::default() }).await;
+    let world = World::new(Setting {
+        kind,
+        ..Setting::default()
+    })
+    .await;
     world.queue.send(&batches(count, 3)).await.unwrap();
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
     // SQS may deliver a message twice; a run counts that apart.
-    assert_eq!(report.messages.received - report.messages.duplicate, count as u64);
+    assert_eq!(
+        report.messages.received - report.messages.duplicate,
+        count as u64
+    );
     assert_eq!(report.messages.deleted, count as u64);
     assert_eq!(report.events.forwarded, 3 * count as u64);
-    assert_eq!(world.iterable.handle.summary().events.stored, 3 * count as u64);
+    assert_eq!(
+        world.iterable.handle.summary().events.stored,
+        3 * count as u64
+    );
     let depth = world.queue.depth().await.unwrap();
     assert_eq!((depth.visible, depth.in_flight), (0, 0));
     let tens = count.div_ceil(10) as u64;
-    assert!(report.requests.sqs <= 2 * tens + 3, "{} requests to SQS", report.requests.sqs);
+    assert!(
+        report.requests.sqs <= 2 * tens + 3,
+        "{} requests to SQS",
+        report.requests.sqs
+    );
 }
 
 #[tokio::test]
@@ -48,7 +62,11 @@ async fn an_empty_queue_ends_a_run_at_once() {
 #[tokio::test]
 async fn a_message_that_cannot_be_read_stays_for_the_redrive_policy() {
     let world = World::new(Setting::default()).await;
-    world.queue.send(&["no batch".to_owned(), batches(1, 1).remove(0)]).await.unwrap();
+    world
+        .queue
+        .send(&["no batch".to_owned(), batches(1, 1).remove(0)])
+        .await
+        .unwrap();
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained);
     assert_eq!((report.messages.deleted, report.messages.released), (1, 1));
@@ -66,17 +84,27 @@ async fn a_refused_key_ends_the_run_and_gives_everything_back() {
     assert_eq!((report.messages.received, report.messages.deleted), (10, 0));
     assert_eq!(report.requests.iterable, 1);
     assert_eq!(world.queue.depth().await.unwrap().visible, 30);
-    assert!(!serde_json::to_string(&report).unwrap().contains("wrong-key"));
+    assert!(
+        !serde_json::to_string(&report)
+            .unwrap()
+            .contains("wrong-key")
+    );
 }
 
 #[tokio::test]
 async fn a_sink_that_is_down_costs_ten_messages_a_receive_and_no_more() {
     let world = World::new(Setting::default()).await;
     world.queue.send(&batches(200, 1)).await.unwrap();
-    world.iterable.handle.add_fault(Fault::answer(503, "<html>"));
+    world
+        .iterable
+        .handle
+        .add_fault(Fault::answer(503, "<html>"));
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::SinkDown, "{report:?}");
-    assert_eq!((report.messages.received, report.messages.released), (10, 10));
+    assert_eq!(
+        (report.messages.received, report.messages.released),
+        (10, 10)
+    );
     assert_eq!(report.requests.iterable, 5);
     assert_eq!(world.queue.depth().await.unwrap().visible, 200);
 }
@@ -98,7 +126,10 @@ async fn a_sink_that_stumbles_gets_everything_in_the_end() {
         world.queue.send(&batches(60, 2)).await.unwrap();
         let report = world.drain().await;
         assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
-        assert_eq!((report.events.forwarded, report.messages.deleted), (120, 60));
+        assert_eq!(
+            (report.events.forwarded, report.messages.deleted),
+            (120, 60)
+        );
         assert_eq!(world.iterable.handle.summary().events.stored, 120);
         let depth = world.queue.depth().await.unwrap();
         assert_eq!((depth.visible, depth.in_flight), (0, 0));
@@ -111,7 +142,10 @@ async fn rejected_events_go_to_the_dead_letter_queue_by_themselves_with_their_re
     world
         .queue
         .send(&[
-            batch("ada@example.com", [("Bought", json!({"n": 1})), ("Secret", json!({"n": 2}))]),
+            batch(
+                "ada@example.com",
+                [("Bought", json!({"n": 1})), ("Secret", json!({"n": 2}))],
+            ),
             batch("bob@example.com", [("Bought", json!({"n": 3}))]),
         ])
         .await
@@ -119,7 +153,10 @@ async fn rejected_events_go_to_the_dead_letter_queue_by_themselves_with_their_re
     world.iterable.handle.disallow_event_name("Secret");
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
-    assert_eq!((report.messages.deleted, report.messages.dead_lettered), (2, 1));
+    assert_eq!(
+        (report.messages.deleted, report.messages.dead_lettered),
+        (2, 1)
+    );
     assert_eq!((report.events.forwarded, report.events.rejected), (2, 1));
     let letters = world.dead_letters().await;
     assert_eq!(letters.len(), 1);

@@ -55,7 +55,11 @@ impl Proxy {
                 tokio::spawn(connection(client, target, weather));
             }
         });
-        Self { address, forecast, met }
+        Self {
+            address,
+            forecast,
+            met,
+        }
     }
 
     pub fn url(&self) -> String {

@@ -45,10 +45,16 @@ impl Default for Setting {
 
 impl World {
     pub async fn new(setting: Setting) -> Self {
-        let sqs = SqsServer::start(setting.kind, ([127, 0, 0, 1], 0).into()).await.unwrap();
-        let queue = sqs.create_queue_with_dlq("events", setting.queue).await.unwrap();
+        let sqs = SqsServer::start(setting.kind, ([127, 0, 0, 1], 0).into())
+            .await
+            .unwrap();
+        let queue = sqs
+            .create_queue_with_dlq("events", setting.queue)
+            .await
+            .unwrap();
         let iterable = IterableStandIn::start(setting.iterable).await.unwrap();
-        let mut project = json!({"apiKeySecretRef": {"name": "iterable"}, "endpoint": iterable.url()});
+        let mut project =
+            json!({"apiKeySecretRef": {"name": "iterable"}, "endpoint": iterable.url()});
         merge(&mut project, setting.project);
         let spec = serde_json::from_value(json!({
             "schedule": "@hourly",
@@ -58,7 +64,12 @@ impl World {
             "drain": setting.drain,
         }))
         .unwrap();
-        Self { sqs, queue, iterable, spec }
+        Self {
+            sqs,
+            queue,
+            iterable,
+            spec,
+        }
     }
 
     /// One run to its end.
@@ -68,9 +79,12 @@ impl World {
 
     /// One run, told to stop when `stop` is done.
     pub async fn drain_until(&self, stop: impl Future<Output = ()>) -> RunReport {
-        tokio::time::timeout(Duration::from_secs(120), drain::drain(self.plan("test-key"), stop))
-            .await
-            .expect("a run never hangs")
+        tokio::time::timeout(
+            Duration::from_secs(120),
+            drain::drain(self.plan("test-key"), stop),
+        )
+        .await
+        .expect("a run never hangs")
     }
 
     pub fn plan(&self, key: &str) -> Plan {
@@ -151,7 +165,10 @@ pub fn batches(count: usize, events: usize) -> Vec<String> {
     (0..count)
         .map(|index| {
             let user = format!("user{index}@example.com");
-            batch(&user, (0..events).map(|event| ("Viewed", json!({"n": format!("{index}-{event}")}))))
+            batch(
+                &user,
+                (0..events).map(|event| ("Viewed", json!({"n": format!("{index}-{event}")}))),
+            )
         })
         .collect()
 }

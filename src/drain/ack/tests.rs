@@ -138,9 +138,14 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (0u8..40, 0u8..3, 0usize..4).prop_map(|(id, group, events)| Step::Admit { id, group, events }),
+        (0u8..40, 0u8..3, 0usize..4).prop_map(|(id, group, events)| Step::Admit {
+            id,
+            group,
+            events
+        }),
         (any::<usize>(), 0u8..10).prop_map(|(which, verdict)| Step::Settle { which, verdict }),
-        (any::<usize>(), any::<bool>()).prop_map(|(which, sent)| Step::DeadLettered { which, sent }),
+        (any::<usize>(), any::<bool>())
+            .prop_map(|(which, sent)| Step::DeadLettered { which, sent }),
     ]
 }
 

@@ -27,7 +27,11 @@ impl Outcome {
 }
 
 /// Sends a request and its parts until every event is found out, as the engine does.
-fn find_out(first: Group, conflicts: TypeConflicts, answer: impl Fn(&Group) -> (u16, Value)) -> Outcome {
+fn find_out(
+    first: Group,
+    conflicts: TypeConflicts,
+    answer: impl Fn(&Group) -> (u16, Value),
+) -> Outcome {
     let mut waiting = vec![first];
     let mut outcome = Outcome {
         found: BTreeMap::new(),
@@ -63,7 +67,12 @@ fn numbers(group: &Group) -> Vec<u64> {
 /// So many events, each of a user of its own, of the name Viewed.
 fn many(count: u64) -> Group {
     let users: Vec<_> = (0..count).map(|n| format!("User{n}@example.com")).collect();
-    group(users.iter().zip(0..).map(|(user, n)| (user.as_str(), "Viewed", json!({"n": n}))))
+    group(
+        users
+            .iter()
+            .zip(0..)
+            .map(|(user, n)| (user.as_str(), "Viewed", json!({"n": n}))),
+    )
 }
 
 fn counts(group: &Group, failed: usize) -> Value {
@@ -76,7 +85,10 @@ fn with(mut body: Value, key: &str, value: Value) -> Value {
 }
 
 /// 200 for what is fine; the refusal, if one of `culprits` is in the request.
-fn refuses(culprits: &[u64], refusal: impl Fn(&Group, usize) -> (u16, Value)) -> impl Fn(&Group) -> (u16, Value) {
+fn refuses(
+    culprits: &[u64],
+    refusal: impl Fn(&Group, usize) -> (u16, Value),
+) -> impl Fn(&Group) -> (u16, Value) {
     move |group| {
         let place = numbers(group).iter().position(|n| culprits.contains(n));
         place.map_or_else(|| (200, counts(group, 0)), |place| refusal(group, place))
@@ -89,7 +101,10 @@ fn plain(code: &'static str) -> impl Fn(&Group, usize) -> (u16, Value) {
 
 #[test]
 fn a_request_that_is_taken_whole_is_taken() {
-    for body in [json!({"successCount": 3, "failCount": 0}), json!({"successCount": 3})] {
+    for body in [
+        json!({"successCount": 3, "failCount": 0}),
+        json!({"successCount": 3}),
+    ] {
         let outcome = find_out(many(3), TypeConflicts::RejectEvent, |_| (200, body.clone()));
         assert!(outcome.all(&Finding::Taken));
         assert_eq!((outcome.found.len(), outcome.requests), (3, 1));
@@ -133,7 +148,10 @@ fn deprecated_doubles_count_once() {
             "failedUpdates",
             json!({"forgottenEmails": ["user2@example.com"]}),
         );
-        (200, with(body, "invalidEmails", json!(["user2@example.com"])))
+        (
+            200,
+            with(body, "invalidEmails", json!(["user2@example.com"])),
+        )
     });
     assert_eq!(outcome.refused(), [(2, "UserForgotten")]);
     assert_eq!(outcome.requests, 1);
@@ -141,12 +159,27 @@ fn deprecated_doubles_count_once() {
 
 #[test]
 fn disallowed_names_are_refused_whether_they_are_counted_as_failed_or_not() {
-    let events = || group([("a@b.c", "Fine", json!({"n": 0})), ("a@b.c", "Bad", json!({"n": 1}))]);
+    let events = || {
+        group([
+            ("a@b.c", "Fine", json!({"n": 0})),
+            ("a@b.c", "Bad", json!({"n": 1})),
+        ])
+    };
     for failed in [0, 1] {
         let outcome = find_out(events(), TypeConflicts::RejectEvent, |group| {
-            let bad = group.items.iter().any(|item| item.event.event_name() == "Bad");
+            let bad = group
+                .items
+                .iter()
+                .any(|item| item.event.event_name() == "Bad");
             let body = counts(group, if bad { failed } else { 0 });
-            (200, with(body, "disallowedEventNames", if bad { json!(["Bad"]) } else { json!([]) }))
+            (
+                200,
+                with(
+                    body,
+                    "disallowedEventNames",
+                    if bad { json!(["Bad"]) } else { json!([]) },
+                ),
+            )
         });
         assert_eq!(outcome.refused(), [(1, "DisallowedEventName")]);
         assert_eq!(outcome.requests, 1);
@@ -184,14 +217,25 @@ fn an_event_that_is_counted_neither_way_stays() {
     let outcome = find_out(many(2), TypeConflicts::RejectEvent, |_| {
         (200, json!({"successCount": 0, "failCount": 0}))
     });
-    assert!(matches!(&outcome.found[&0], Finding::Unclear(cause) if cause.reason == "NotConfirmed"));
+    assert!(
+        matches!(&outcome.found[&0], Finding::Unclear(cause) if cause.reason == "NotConfirmed")
+    );
 }
 
 #[test]
 fn one_culprit_among_a_thousand_is_found_without_any_hint() {
-    for code in ["BadParams", "UniqueFieldsLimitExceeded", "ForgottenUserError", "Conflict"] {
+    for code in [
+        "BadParams",
+        "UniqueFieldsLimitExceeded",
+        "ForgottenUserError",
+        "Conflict",
+    ] {
         for culprit in [0, 1, 499, 500, 999] {
-            let outcome = find_out(many(1_000), TypeConflicts::RejectEvent, refuses(&[culprit], plain(code)));
+            let outcome = find_out(
+                many(1_000),
+                TypeConflicts::RejectEvent,
+                refuses(&[culprit], plain(code)),
+            );
             assert_eq!(outcome.refused(), [(culprit, code)]);
             assert_eq!(outcome.found.len(), 1_000);
             assert!(outcome.requests <= 21, "{} requests", outcome.requests);
@@ -204,7 +248,10 @@ fn a_named_place_is_tried_first_and_may_be_one_too_high() {
     for shift in [0, 1] {
         let answer = refuses(&[700], |_, place| {
             let place = format!("obj.events[{}].createdAt", place + shift);
-            (400, json!({"code": "BadJsonBody", "params": {place: "Number value expected"}}))
+            (
+                400,
+                json!({"code": "BadJsonBody", "params": {place: "Number value expected"}}),
+            )
         });
         let outcome = find_out(many(1_000), TypeConflicts::RejectEvent, answer);
         assert_eq!(outcome.refused(), [(700, "BadJsonBody")]);
@@ -215,7 +262,10 @@ fn a_named_place_is_tried_first_and_may_be_one_too_high() {
 #[test]
 fn a_named_place_that_misleads_costs_few_requests() {
     let answer = refuses(&[700], |_, _| {
-        (400, json!({"code": "BadJsonBody", "params": {"obj.events[3].createdAt": "Number value expected"}}))
+        (
+            400,
+            json!({"code": "BadJsonBody", "params": {"obj.events[3].createdAt": "Number value expected"}}),
+        )
     });
     let outcome = find_out(many(1_000), TypeConflicts::RejectEvent, answer);
     assert_eq!(outcome.refused(), [(700, "BadJsonBody")]);
@@ -225,7 +275,10 @@ fn a_named_place_that_misleads_costs_few_requests() {
 #[test]
 fn a_named_user_is_tried_first() {
     let answer = refuses(&[42], |_, _| {
-        (400, json!({"msg": "Invalid email: User42@example.com", "code": "InvalidEmailAddressError"}))
+        (
+            400,
+            json!({"msg": "Invalid email: User42@example.com", "code": "InvalidEmailAddressError"}),
+        )
     });
     let outcome = find_out(many(1_000), TypeConflicts::RejectEvent, answer);
     assert_eq!(outcome.refused(), [(42, "InvalidEmailAddressError")]);
@@ -233,9 +286,13 @@ fn a_named_user_is_tried_first() {
 }
 
 fn mistyped(group: &Group) -> Option<(u16, Value)> {
-    let item = group.items.iter().find(|item| data_fields(item)["price"].is_string())?;
+    let item = group
+        .items
+        .iter()
+        .find(|item| data_fields(item)["price"].is_string())?;
     let value = data_fields(item)["price"].clone();
-    let error = json!({"incomingTypes": ["string"], "expectedType": "double", "offendingValue": value});
+    let error =
+        json!({"incomingTypes": ["string"], "expectedType": "double", "offendingValue": value});
     Some((
         400,
         json!({"code": "RequestFieldsTypesMismatched", "params": {"validationErrors": {"event:::price": error}}}),
@@ -244,7 +301,11 @@ fn mistyped(group: &Group) -> Option<(u16, Value)> {
 
 fn prices() -> Group {
     group((0..200).map(|n| {
-        let price = if n % 50 == 7 { json!(format!("free{n}")) } else { json!(1.5) };
+        let price = if n % 50 == 7 {
+            json!(format!("free{n}"))
+        } else {
+            json!(1.5)
+        };
         ("a@b.c", "Bought", json!({"n": n, "price": price}))
     }))
 }
@@ -272,7 +333,10 @@ fn a_field_of_another_type_may_be_dropped_instead_of_its_event() {
 fn a_type_conflict_without_a_field_that_the_event_has_ends_in_a_refusal() {
     let outcome = find_out(many(4), TypeConflicts::DropField, |group| {
         match numbers(group).contains(&2) {
-            true => (400, json!({"code": "RequestFieldsTypesMismatched", "params": null})),
+            true => (
+                400,
+                json!({"code": "RequestFieldsTypesMismatched", "params": null}),
+            ),
             false => (200, counts(group, 0)),
         }
     });
@@ -281,9 +345,16 @@ fn a_type_conflict_without_a_field_that_the_event_has_ends_in_a_refusal() {
 
 #[test]
 fn a_request_that_is_too_large_is_halved_without_blame() {
-    for too_large in [(400, json!({"code": "BatchTooLarge"})), (413, json!("<html>"))] {
+    for too_large in [
+        (400, json!({"code": "BatchTooLarge"})),
+        (413, json!("<html>")),
+    ] {
         let outcome = find_out(many(100), TypeConflicts::RejectEvent, |group| {
-            if group.items.len() > 30 { too_large.clone() } else { (200, counts(group, 0)) }
+            if group.items.len() > 30 {
+                too_large.clone()
+            } else {
+                (200, counts(group, 0))
+            }
         });
         assert!(outcome.all(&Finding::Taken));
         assert_eq!(outcome.requests, 7);
@@ -294,18 +365,28 @@ fn a_request_that_is_too_large_is_halved_without_blame() {
 
 #[test]
 fn an_event_refused_without_a_code_of_iterables_stays() {
-    let outcome = find_out(many(4), TypeConflicts::RejectEvent, |group| match numbers(group).contains(&2) {
-        true => (400, json!("<html>blocked")),
-        false => (200, counts(group, 0)),
-    });
-    assert!(matches!(&outcome.found[&2], Finding::Unclear(cause) if cause.reason == "RefusedWithoutCode"));
+    let outcome = find_out(
+        many(4),
+        TypeConflicts::RejectEvent,
+        |group| match numbers(group).contains(&2) {
+            true => (400, json!("<html>blocked")),
+            false => (200, counts(group, 0)),
+        },
+    );
+    assert!(
+        matches!(&outcome.found[&2], Finding::Unclear(cause) if cause.reason == "RefusedWithoutCode")
+    );
     assert_eq!(outcome.found[&3], Finding::Taken);
 }
 
 #[test]
 fn an_unknown_user_of_a_refused_request_is_no_refusal() {
     for code in ["UnknownEmailError", "UnknownUserIdError"] {
-        let outcome = find_out(many(8), TypeConflicts::RejectEvent, refuses(&[5], plain(code)));
+        let outcome = find_out(
+            many(8),
+            TypeConflicts::RejectEvent,
+            refuses(&[5], plain(code)),
+        );
         assert_eq!(outcome.found[&5], Finding::UserNotFound);
     }
 }

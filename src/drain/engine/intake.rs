@@ -14,7 +14,7 @@ use crate::{
         report::Outcome,
     },
     mapping::Mapped,
-    sqs::{Error, MAX_ENTRIES},
+    sqs::{Error, MAX_ENTRIES, Pointer},
 };
 
 /// How many requests' worth of events are gathered ahead of the posts.
@@ -40,6 +40,8 @@ pub struct Parcel {
     pub sent_at: Option<Timestamp>,
     /// Its group.
     pub group: Option<String>,
+    /// Where its body came from, if not from the message itself.
+    pub payload: Option<Pointer>,
     /// The events in it, or why it can't be read.
     pub mapped: Result<Mapped, Cause>,
 }
@@ -51,6 +53,8 @@ pub struct Held {
     pub id: String,
     /// The receipt, and until when it is good.
     pub receipt: Receipt,
+    /// Where the body came from, if not from the message itself.
+    pub payload: Option<Pointer>,
     /// The body, for dead letters.
     pub body: String,
     /// Its group.
@@ -239,13 +243,19 @@ impl Engine {
             bytes: parcel.body.len() + mapped.iter().map(event_bytes).sum::<usize>(),
             id: parcel.id.clone(),
             receipt,
+            payload: parcel.payload,
             body: parcel.body,
             group: parcel.group.clone(),
             awaits_user: false,
         };
         let bytes = held.bytes;
-        let events = mapped.as_ref().map_or(1, |mapped| mapped.events.len() + mapped.rejected.len());
-        match self.ledger.admit(&parcel.id, parcel.group.as_deref(), events, held) {
+        let events = mapped
+            .as_ref()
+            .map_or(1, |mapped| mapped.events.len() + mapped.rejected.len());
+        match self
+            .ledger
+            .admit(&parcel.id, parcel.group.as_deref(), events, held)
+        {
             Admission::New(ticket) => {
                 self.intake.held_bytes += bytes;
                 self.intake.largest = self.intake.largest.max(bytes);

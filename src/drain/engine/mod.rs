@@ -15,12 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::{settling::Letters, strangers::Strangers};
 pub use self::{
     hold::Receipt,
     intake::{Held, Parcel},
-    settling::Deletion,
+    settling::{Deletion, Leaving},
 };
+use self::{settling::Letters, strangers::Strangers};
 use super::{
     ack::Ledger,
     batch::{Batcher, Group, RequestLimits},
@@ -34,7 +34,7 @@ use crate::{
     api::{RejectedEvents, TypeConflicts, UnknownUsers},
     iterable::{Answer, NewUser},
     mapping::Source,
-    sqs::{EntryError, Error},
+    sqs::{EntryError, Error, PayloadError, Pointer},
 };
 
 /// What a run is bound by.
@@ -89,6 +89,8 @@ pub enum Action {
     SendDeadLetters(Vec<Letter>),
     /// Make users known.
     CreateUsers(Vec<NewUser>),
+    /// Delete the payload of a message that was deleted.
+    DeletePayload(Pointer),
 }
 
 /// Something that was done.
@@ -130,6 +132,8 @@ pub enum Done {
     },
     /// Messages were given back, or will come back by themselves.
     GivenBack,
+    /// A payload was deleted, or not.
+    DeletedPayload(Result<(), PayloadError>),
     /// Users were made known, or not.
     CreatedUsers {
         /// Which.
@@ -190,6 +194,7 @@ pub struct Engine {
     parked: Vec<String>,
     extend_at: Option<Instant>,
     letters: Letters,
+    payloads: Vec<Pointer>,
     strangers: Strangers,
     posting: usize,
     unclear: u32,
@@ -227,6 +232,7 @@ impl Engine {
             parked: Vec::new(),
             extend_at: None,
             letters: Letters::default(),
+            payloads: Vec::new(),
             strangers: Strangers::default(),
             posting: 0,
             unclear: 0,
@@ -257,6 +263,14 @@ impl Engine {
                 result,
             } => self.extended(began, &receipts, result),
             Done::GivenBack => self.others -= 1,
+            Done::DeletedPayload(result) => {
+                self.others -= 1;
+                if let Err(error) = result {
+                    self.tally.reason("PayloadNotDeleted");
+                    self.tally
+                        .notice(format!("a payload was not deleted: {error}"));
+                }
+            }
             Done::CreatedUsers { users, answer } => self.created_users(users, answer, now),
             Done::SentDeadLetters { letters, result } => self.sent_dead_letters(letters, result),
         }
@@ -275,6 +289,7 @@ impl Engine {
         self.decide(now);
         self.send_dead_letters(&mut actions);
         self.delete(now, &mut actions);
+        self.delete_payloads(&mut actions);
         self.give_back(now, &mut actions);
         actions
     }
@@ -297,6 +312,7 @@ impl Engine {
         };
         let idle = self.others == 0 && self.deletions.is_empty() && self.deleting == 0;
         let told = self.give_back.is_empty()
+            && self.payloads.is_empty()
             && self.away.is_empty()
             && self.park.is_empty()
             && self.parked.is_empty();

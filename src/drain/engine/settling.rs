@@ -13,7 +13,7 @@ use crate::{
         letter::{self, Letter, Original},
         report::Outcome,
     },
-    sqs::{EntryError, Error, MAX_ENTRIES, MAX_MESSAGE_BYTES},
+    sqs::{EntryError, Error, MAX_ENTRIES, MAX_MESSAGE_BYTES, Pointer},
 };
 
 /// How often a delete, or the send of a dead letter, is tried.
@@ -26,9 +26,18 @@ const MAX_DELETING: usize = 8;
 #[derive(Debug)]
 pub struct Deletion {
     /// The message.
-    pub settled: Settled<Receipt>,
+    pub settled: Settled<Leaving>,
     tries: u32,
     not_before: Option<Instant>,
+}
+
+/// What is kept of a settled message.
+#[derive(Debug)]
+pub struct Leaving {
+    /// Its receipt.
+    pub receipt: Receipt,
+    /// What is deleted after it.
+    payload: Option<Pointer>,
 }
 
 /// Dead letters that wait, and how many of a message's are still out.
@@ -68,7 +77,10 @@ impl Engine {
     }
 
     pub(super) fn delete_later(&mut self, settled: Settled<Held>, now: Instant) {
-        let settled = settled.map(|held| held.receipt);
+        let settled = settled.map(|held| Leaving {
+            receipt: held.receipt,
+            payload: held.payload,
+        });
         self.deletions.push_back(Deletion {
             settled,
             tries: 0,
@@ -115,6 +127,15 @@ impl Engine {
         }
     }
 
+    /// Deletes the payloads of deleted messages. One that stays behind is of no harm; a message
+    /// whose payload is gone would be.
+    pub(super) fn delete_payloads(&mut self, actions: &mut Vec<Action>) {
+        for payload in std::mem::take(&mut self.payloads) {
+            self.others += 1;
+            actions.push(Action::DeletePayload(payload));
+        }
+    }
+
     /// Whether a delete of fewer than ten should wait no longer.
     fn is_last_delete(&mut self, now: Instant) -> bool {
         let more_comes = self.posting > 0
@@ -139,7 +160,7 @@ impl Engine {
     fn drop_expired(&mut self, now: Instant) {
         let before = self.deletions.len();
         self.deletions
-            .retain(|one| !one.settled.message().is_expired(now));
+            .retain(|one| !one.settled.message().receipt.is_expired(now));
         for _ in self.deletions.len()..before {
             self.lose("HandleExpired");
         }
@@ -173,7 +194,11 @@ impl Engine {
         };
         for (index, mut deletion) in deletions.into_iter().enumerate() {
             match results.get(index) {
-                Some(Ok(())) => self.tally.messages.deleted += 1,
+                Some(Ok(())) => {
+                    self.tally.messages.deleted += 1;
+                    self.payloads
+                        .extend(deletion.settled.message().payload.clone());
+                }
                 Some(Err(error)) if error.is_expired() => self.lose("HandleExpired"),
                 Some(Err(error)) if error.sender_fault => {
                     self.tally
@@ -204,12 +229,23 @@ impl Engine {
             run: &self.config.run,
             id: &held.id,
             body: &held.body,
-            fifo_group: self.config.fifo.then(|| held.group.as_deref().unwrap_or("default")),
+            fifo_group: self
+                .config
+                .fifo
+                .then(|| held.group.as_deref().unwrap_or("default")),
         };
-        let limit = self.config.dead_letter_bytes.unwrap_or(0).min(MAX_MESSAGE_BYTES);
+        let limit = self
+            .config
+            .dead_letter_bytes
+            .unwrap_or(0)
+            .min(MAX_MESSAGE_BYTES);
         let letters = letter::write(&original, ticket, refused)
             .ok()
-            .filter(|letters| letters.iter().all(|letter| letter.outgoing.bytes() <= limit));
+            .filter(|letters| {
+                letters
+                    .iter()
+                    .all(|letter| letter.outgoing.bytes() <= limit)
+            });
         match letters {
             Some(letters) if self.config.rejected == RejectedEvents::DeadLetter => {
                 self.letters.open.insert(ticket, (letters.len(), true));

@@ -77,7 +77,9 @@ impl Engine {
     /// Whether a message that was left may be sent again: all its users that this run has made
     /// are known by now.
     pub(super) fn may_send_again(&self, parcel: &Parcel, now: Instant) -> bool {
-        let Ok(mapped) = &parcel.mapped else { return false };
+        let Ok(mapped) = &parcel.mapped else {
+            return false;
+        };
         let mut made = mapped
             .events
             .iter()
@@ -109,7 +111,9 @@ impl Engine {
         let count = strangers.wanted.len().min(MAX_PER_REQUEST);
         strangers.is_asking = true;
         self.others += 1;
-        actions.push(Action::CreateUsers(strangers.wanted.drain(..count).collect()));
+        actions.push(Action::CreateUsers(
+            strangers.wanted.drain(..count).collect(),
+        ));
     }
 
     pub(super) fn created_users(&mut self, users: Vec<NewUser>, answer: Answer, now: Instant) {
@@ -135,10 +139,13 @@ impl Engine {
             }
             Answer::SlowDown { retry_after } | Answer::Trouble { retry_after, .. } => {
                 let backoff = Duration::from_millis(500 << self.strangers.tries.min(6));
-                backoff.mul_f64(self.dice.roll()).max(retry_after.unwrap_or_default())
+                backoff
+                    .mul_f64(self.dice.roll())
+                    .max(retry_after.unwrap_or_default())
             }
             Answer::Refused(refusal) | Answer::Misdirected(refusal) => {
-                self.tally.notice(format!("Iterable made no users ({refusal})"));
+                self.tally
+                    .notice(format!("Iterable made no users ({refusal})"));
                 self.strangers.tries = MAX_TRIES;
                 Duration::ZERO
             }
@@ -150,7 +157,10 @@ impl Engine {
         self.strangers.tries += 1;
         self.strangers.not_before = Some(now + wait.max(INTERVAL));
         if self.strangers.tries < MAX_TRIES {
-            users.into_iter().rev().for_each(|user| self.strangers.wanted.push_front(user));
+            users
+                .into_iter()
+                .rev()
+                .for_each(|user| self.strangers.wanted.push_front(user));
         } else {
             // Their messages stay, as with Retry.
             self.strangers.tries = 0;

@@ -75,6 +75,10 @@ struct World {
     queue_faults: u32,
     post_time: Duration,
     sink_down: bool,
+    /// How many entries of the next delete fail, and whether the request is at fault.
+    failing_deletes: usize,
+    sender_fault: bool,
+    deletes: Vec<usize>,
 }
 
 impl World {
@@ -95,6 +99,9 @@ impl World {
             queue_faults: 0,
             post_time: Duration::from_millis(100),
             sink_down: false,
+            failing_deletes: 0,
+            sender_fault: false,
+            deletes: Vec::new(),
         }
     }
 
@@ -102,7 +109,9 @@ impl World {
     fn send(&mut self, name: &str, events: usize, group: Option<&str>) {
         let id = self.handles as usize;
         self.handles += 1;
-        let events: Vec<_> = (0..events).map(|event| (name, json!({"n": id * 100 + event}))).collect();
+        let events: Vec<_> = (0..events)
+            .map(|event| (name, json!({"n": id * 100 + event})))
+            .collect();
         let message = Message {
             id,
             body: batch(&format!("user{id}@example.com"), &events),
@@ -142,7 +151,9 @@ impl World {
     }
 
     fn by_handle(&mut self, handle: &str) -> Option<&mut Message> {
-        self.queue.values_mut().find(|message| message.handle == handle)
+        self.queue
+            .values_mut()
+            .find(|message| message.handle == handle)
     }
 
     /// Does an action; says after how long it is known, and what is known then.
@@ -159,10 +170,21 @@ impl World {
             Action::Receive(asked) => {
                 self.receives += 1;
                 if fault {
-                    return (Duration::from_secs(6), Done::Received { began, asked, result: Err(failed("Receive")) });
+                    return (
+                        Duration::from_secs(6),
+                        Done::Received {
+                            began,
+                            asked,
+                            result: Err(failed("Receive")),
+                        },
+                    );
                 }
                 let messages = self.take(asked, fifo);
-                let took = if messages.is_empty() { Duration::from_secs(1) } else { quick };
+                let took = if messages.is_empty() {
+                    Duration::from_secs(1)
+                } else {
+                    quick
+                };
                 let parcels = messages.into_iter().map(|message| Parcel {
                     mapped: mapper().map(&message.body, None).map_err(|error| Cause {
                         reason: error.reason().to_owned(),
@@ -173,20 +195,50 @@ impl World {
                     body: message.body,
                     sent_at: None,
                     group: message.group,
+                    payload: None,
                 });
-                (took, Done::Received { began, asked, result: Ok(parcels.collect()) })
+                (
+                    took,
+                    Done::Received {
+                        began,
+                        asked,
+                        result: Ok(parcels.collect()),
+                    },
+                )
             }
             Action::Post(group) => {
                 self.posts += 1;
                 let answer = self.answer(&group);
                 let took = self.post_time.mul_f64(0.5 + self.dice.roll());
-                (took, Done::Posted { began, group, answer })
+                (
+                    took,
+                    Done::Posted {
+                        began,
+                        group,
+                        answer,
+                    },
+                )
             }
             Action::Delete(deletions) => {
                 if fault {
-                    return (quick, Done::Deleted { deletions, result: Err(failed("Delete")) });
+                    return (
+                        quick,
+                        Done::Deleted {
+                            deletions,
+                            result: Err(failed("Delete")),
+                        },
+                    );
                 }
+                self.deletes.push(deletions.len());
                 let results = deletions.iter().map(|deletion| {
+                    if self.failing_deletes > 0 {
+                        self.failing_deletes -= 1;
+                        return Err(EntryError {
+                            code: "Failed".to_owned(),
+                            sender_fault: self.sender_fault,
+                            detail: String::new(),
+                        });
+                    }
                     if self.dice.roll() * 100.0 < f64::from(self.queue_faults) {
                         return Err(EntryError {
                             code: "InternalError".to_owned(),
@@ -194,7 +246,7 @@ impl World {
                             detail: String::new(),
                         });
                     }
-                    let handle = deletion.settled.message().handle.clone();
+                    let handle = deletion.settled.message().receipt.handle.clone();
                     let id = self.by_handle(&handle).map(|message| message.id);
                     if let Some(id) = id {
                         self.queue.remove(&id);
@@ -202,11 +254,24 @@ impl World {
                     Ok(())
                 });
                 let results = results.collect();
-                (quick, Done::Deleted { deletions, result: Ok(results) })
+                (
+                    quick,
+                    Done::Deleted {
+                        deletions,
+                        result: Ok(results),
+                    },
+                )
             }
             Action::Extend(receipts, timeout) => {
                 if fault {
-                    return (quick, Done::Extended { began, receipts, result: Err(failed("Extend")) });
+                    return (
+                        quick,
+                        Done::Extended {
+                            began,
+                            receipts,
+                            result: Err(failed("Extend")),
+                        },
+                    );
                 }
                 let until = self.now + timeout;
                 for receipt in &receipts {
@@ -215,7 +280,14 @@ impl World {
                     }
                 }
                 let results = receipts.iter().map(|_| Ok(())).collect();
-                (quick, Done::Extended { began, receipts, result: Ok(results) })
+                (
+                    quick,
+                    Done::Extended {
+                        began,
+                        receipts,
+                        result: Ok(results),
+                    },
+                )
             }
             Action::GiveBack(handles, after) => {
                 let until = self.now + after;
@@ -226,15 +298,23 @@ impl World {
                 }
                 (quick, Done::GivenBack)
             }
+            Action::DeletePayload(_) => (quick, Done::DeletedPayload(Ok(()))),
             Action::CreateUsers(users) => {
-                self.known.extend(users.iter().cloned().map(|user| (user, self.now)));
+                self.known
+                    .extend(users.iter().cloned().map(|user| (user, self.now)));
                 let body = json!({"successCount": users.len(), "failCount": 0}).to_string();
                 let answer = Answer::read(200, None, body.as_bytes());
                 (quick, Done::CreatedUsers { users, answer })
             }
             Action::SendDeadLetters(letters) => {
                 if fault {
-                    return (quick, Done::SentDeadLetters { letters, result: Err(failed("Send")) });
+                    return (
+                        quick,
+                        Done::SentDeadLetters {
+                            letters,
+                            result: Err(failed("Send")),
+                        },
+                    );
                 }
                 let mut results = Vec::new();
                 for letter in &letters {
@@ -249,7 +329,13 @@ impl World {
                     self.dead.push(letter.outgoing.body.clone());
                     results.push(Ok(()));
                 }
-                (quick, Done::SentDeadLetters { letters, result: Ok(results) })
+                (
+                    quick,
+                    Done::SentDeadLetters {
+                        letters,
+                        result: Ok(results),
+                    },
+                )
             }
         }
     }
@@ -268,16 +354,27 @@ impl World {
             }
             return trouble;
         }
-        let is = |name: &str| group.items.iter().any(|item| item.event.event_name() == name);
+        let is = |name: &str| {
+            group
+                .items
+                .iter()
+                .any(|item| item.event.event_name() == name)
+        };
         if is("Poison") {
-            return Answer::read(400, None, br#"{"code":"BadJsonBody","msg":"no","params":null}"#);
+            return Answer::read(
+                400,
+                None,
+                br#"{"code":"BadJsonBody","msg":"no","params":null}"#,
+            );
         }
         let listed: Vec<_> = group
             .items
             .iter()
             .filter(|item| self.is_stranger(item))
             .map(|item| match item.event.user() {
-                crate::mapping::User::Email(user) | crate::mapping::User::UserId(user) => user.to_owned(),
+                crate::mapping::User::Email(user) | crate::mapping::User::UserId(user) => {
+                    user.to_owned()
+                }
             })
             .collect();
         self.store(group);
@@ -291,7 +388,9 @@ impl World {
 
     /// Whether the event is of a user that isn't known, or not for a minute yet.
     fn is_stranger(&self, item: &crate::drain::batch::Item) -> bool {
-        let crate::mapping::User::Email(user) = item.event.user() else { return false };
+        let crate::mapping::User::Email(user) = item.event.user() else {
+            return false;
+        };
         let known = self.known.get(&NewUser::Email(user.to_owned()));
         item.event.event_name() == "Stranger"
             && known.is_none_or(|at| self.now < *at + Duration::from_secs(60))
@@ -312,7 +411,11 @@ impl World {
 
     /// A run to its end, or until it is killed after so many actions.
     fn run(&mut self, mut config: Config, kill_after: Option<usize>) -> Option<(Outcome, Tally)> {
-        config.waiting = self.queue.values().filter(|message| message.visible_at <= self.now).count() as i64;
+        config.waiting = self
+            .queue
+            .values()
+            .filter(|message| message.visible_at <= self.now)
+            .count() as i64;
         let fifo = config.fifo;
         let seed = (self.dice.roll() * 1e9) as u64;
         let mut engine = Engine::new(config, self.now, seed);
@@ -325,7 +428,10 @@ impl World {
                 let (took, done) = self.perform(action, fifo);
                 under_way.push((self.now + took, done));
             }
-            let posting = under_way.iter().filter(|(_, done)| matches!(done, Done::Posted { .. })).count();
+            let posting = under_way
+                .iter()
+                .filter(|(_, done)| matches!(done, Done::Posted { .. }))
+                .count();
             self.most_posting = self.most_posting.max(posting);
             if kill_after.is_some_and(|limit| actions >= limit) {
                 return None;
@@ -333,7 +439,10 @@ impl World {
             if let Some(outcome) = engine.ended() {
                 return Some((outcome, engine.tally().clone()));
             }
-            assert!(self.now < started + Duration::from_secs(4_000), "the run does not end");
+            assert!(
+                self.now < started + Duration::from_secs(4_000),
+                "the run does not end"
+            );
             let next = (0..under_way.len()).min_by_key(|index| under_way[*index].0);
             let next_at = next.map(|index| under_way[index].0);
             match (next, engine.wake_at()) {
@@ -380,10 +489,34 @@ fn a_queue_is_emptied_with_as_few_requests_as_there_can_be() {
     let mut world = world(1, 2_000);
     let (outcome, tally) = world.run(config(), None).unwrap();
     assert_eq!(outcome, Outcome::Drained);
-    assert_eq!((tally.messages.deleted, tally.events.forwarded), (2_000, 6_000));
+    assert_eq!(
+        (tally.messages.deleted, tally.events.forwarded),
+        (2_000, 6_000)
+    );
     assert!(world.queue.is_empty());
     assert!(world.receives <= 201, "{} receives", world.receives);
     assert!(world.posts <= 63, "{} posts", world.posts);
+}
+
+#[test]
+fn deletes_that_fail_one_by_one_are_made_again_by_themselves() {
+    let mut world = world(12, 10);
+    world.failing_deletes = 3;
+    let (outcome, tally) = world.run(config(), None).unwrap();
+    assert_eq!(outcome, Outcome::Drained);
+    assert_eq!((tally.messages.deleted, tally.messages.released), (10, 0));
+    assert_eq!(world.deletes, [10, 3]);
+}
+
+#[test]
+fn deletes_that_are_at_fault_themselves_are_counted_and_not_repeated() {
+    let mut world = world(13, 10);
+    world.failing_deletes = 3;
+    world.sender_fault = true;
+    let (_, tally) = world.run(config(), None).unwrap();
+    assert_eq!((tally.messages.deleted, tally.messages.released), (7, 3));
+    assert_eq!(tally.reasons["DeleteFailed"], 3);
+    assert_eq!(world.deletes, [10]);
 }
 
 #[test]
@@ -396,9 +529,18 @@ fn a_dead_sink_touches_ten_messages_a_run() {
         assert_eq!((tally.messages.received, tally.messages.released), (10, 10));
         world.later(Duration::from_secs(60));
     }
-    let touched = world.queue.values().filter(|message| message.receives > 0).count();
+    let touched = world
+        .queue
+        .values()
+        .filter(|message| message.receives > 0)
+        .count();
     assert!(touched <= 10, "{touched} messages");
-    assert!(world.queue.values().all(|message| message.visible_at <= world.now));
+    assert!(
+        world
+            .queue
+            .values()
+            .all(|message| message.visible_at <= world.now)
+    );
 }
 
 #[test]
@@ -409,7 +551,10 @@ fn a_slow_sink_causes_no_second_receive() {
     config.pace.posts = 2;
     let (outcome, tally) = world.run(config, None).unwrap();
     assert_eq!(outcome, Outcome::Drained);
-    assert_eq!((tally.messages.received, tally.messages.duplicate), (300, 0));
+    assert_eq!(
+        (tally.messages.received, tally.messages.duplicate),
+        (300, 0)
+    );
 }
 
 #[test]
@@ -434,7 +579,10 @@ fn a_left_message_that_comes_again_is_not_sent_again_and_is_kept_away() {
     let stranger = world.queue.values().next().unwrap();
     assert!(stranger.receives <= 2, "{} receives", stranger.receives);
     assert_eq!(tally.reasons["UserNotFound"], 1);
-    assert!(stranger.visible_at <= world.now, "it is given back at the end");
+    assert!(
+        stranger.visible_at <= world.now,
+        "it is given back at the end"
+    );
 }
 
 #[test]
@@ -444,11 +592,19 @@ fn unknown_users_are_made_and_their_messages_come_again_in_this_run_or_the_next(
         world.send("Stranger", 2, None);
         world.send("Stranger", 1, None);
         (0..backlog).for_each(|_| world.send("Viewed", 3, None));
-        let config = Config { unknown_users: UnknownUsers::Create, ..config() };
+        let config = Config {
+            unknown_users: UnknownUsers::Create,
+            ..config()
+        };
         let mut receives = 0;
         while !world.queue.is_empty() {
             world.run(config.clone(), None).unwrap();
-            receives = world.queue.values().map(|message| message.receives).max().unwrap_or(receives);
+            receives = world
+                .queue
+                .values()
+                .map(|message| message.receives)
+                .max()
+                .unwrap_or(receives);
             world.later(Duration::from_secs(120));
         }
         assert_eq!(world.known.len(), 2);
@@ -464,7 +620,10 @@ fn rejected_events_are_dead_lettered_alone_and_their_message_deleted() {
     world.send("Poison", 2, None);
     let (outcome, tally) = world.run(config(), None).unwrap();
     assert_eq!(outcome, Outcome::Drained);
-    assert_eq!((tally.messages.deleted, tally.messages.dead_lettered), (51, 1));
+    assert_eq!(
+        (tally.messages.deleted, tally.messages.dead_lettered),
+        (51, 1)
+    );
     assert_eq!(world.dead_numbers(), BTreeSet::from([5_000, 5_001]));
 }
 
@@ -472,7 +631,10 @@ fn rejected_events_are_dead_lettered_alone_and_their_message_deleted() {
 fn without_a_dead_letter_queue_the_message_stays() {
     let mut world = World::new(7);
     world.send("Poison", 1, None);
-    let config = Config { dead_letter_bytes: None, ..config() };
+    let config = Config {
+        dead_letter_bytes: None,
+        ..config()
+    };
     let (_, tally) = world.run(config, None).unwrap();
     assert_eq!((tally.messages.deleted, tally.messages.released), (0, 1));
     assert!(tally.notice.unwrap().contains("dead-letter queue"));
@@ -481,7 +643,10 @@ fn without_a_dead_letter_queue_the_message_stays() {
 #[test]
 fn the_most_messages_of_a_run_are_kept_to() {
     let mut world = world(8, 100);
-    let config = Config { max_messages: 25, ..config() };
+    let config = Config {
+        max_messages: 25,
+        ..config()
+    };
     let (outcome, tally) = world.run(config, None).unwrap();
     assert_eq!(outcome, Outcome::Deadline);
     assert_eq!((tally.messages.received, tally.messages.deleted), (25, 25));
@@ -491,19 +656,30 @@ fn the_most_messages_of_a_run_are_kept_to() {
 fn a_run_ends_by_its_deadline_and_holds_nothing_past_it() {
     let mut world = world(9, 5_000);
     let started = world.now;
-    let config = Config { max_duration: Duration::from_secs(8), ..config() };
+    let config = Config {
+        max_duration: Duration::from_secs(8),
+        ..config()
+    };
     let (outcome, tally) = world.run(config, None).unwrap();
     assert_eq!(outcome, Outcome::Deadline);
     assert!(world.now <= started + Duration::from_secs(9));
     assert!(tally.messages.deleted > 100);
     assert_eq!(world.queue.len() as u64, 5_000 - tally.messages.deleted);
-    assert!(world.queue.values().all(|message| message.visible_at <= world.now));
+    assert!(
+        world
+            .queue
+            .values()
+            .all(|message| message.visible_at <= world.now)
+    );
 }
 
 #[test]
 fn a_trickle_ends_a_run_in_order() {
     let mut world = world(10, 3);
-    let config = Config { max_duration: Duration::from_secs(3_000), ..config() };
+    let config = Config {
+        max_duration: Duration::from_secs(3_000),
+        ..config()
+    };
     // Each run sees what is there; what comes later is for the next one.
     let (outcome, _) = world.run(config, None).unwrap();
     assert_eq!(outcome, Outcome::Drained);
@@ -522,13 +698,24 @@ fn a_fifo_queue_keeps_the_order_of_its_groups_under_faults() {
             if world.queue.is_empty() {
                 break;
             }
-            world.run(Config { fifo: true, ..config() }, None).unwrap();
+            world
+                .run(
+                    Config {
+                        fifo: true,
+                        ..config()
+                    },
+                    None,
+                )
+                .unwrap();
             world.later(VISIBILITY * 2);
         }
         assert!(world.queue.is_empty(), "seed {seed}");
         assert_eq!(world.most_posting, 1);
         for group in [0, 1] {
-            let of_group = world.order.iter().filter(|n| usize::from((**n / 100) % 3 != 0) == group);
+            let of_group = world
+                .order
+                .iter()
+                .filter(|n| usize::from((**n / 100) % 3 != 0) == group);
             let order: Vec<_> = of_group.collect();
             assert!(order.is_sorted(), "seed {seed}: {order:?}");
         }

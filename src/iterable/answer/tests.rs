@@ -22,10 +22,22 @@ fn code(code: &str) -> String {
 fn the_status_and_then_the_code_say_who_must_act() {
     let html = "<html><body>Bad Gateway</body></html>";
     for (status, body, expected) in [
-        (200, r#"{"successCount":1,"failCount":0}"#.to_owned(), "counted"),
+        (
+            200,
+            r#"{"successCount":1,"failCount":0}"#.to_owned(),
+            "counted",
+        ),
         (200, r#"{"successCount":10}"#.to_owned(), "counted"),
-        (200, r#"{"failCount":3,"newKey":[1,{"a":null}]}"#.to_owned(), "counted"),
-        (202, r#"{"successCount":1,"failCount":0}"#.to_owned(), "counted"),
+        (
+            200,
+            r#"{"failCount":3,"newKey":[1,{"a":null}]}"#.to_owned(),
+            "counted",
+        ),
+        (
+            202,
+            r#"{"successCount":1,"failCount":0}"#.to_owned(),
+            "counted",
+        ),
         (200, code("Success"), "trouble"),
         (200, html.to_owned(), "trouble"),
         (200, String::new(), "trouble"),
@@ -102,7 +114,11 @@ fn every_list_of_an_answer_is_read_with_its_reason() {
         panic!("counted")
     };
     let reason = |name: &str| {
-        let user = counts.listed.users.iter().find(|user| user.identifier == name);
+        let user = counts
+            .listed
+            .users
+            .iter()
+            .find(|user| user.identifier == name);
         user.map(|user| user.reason)
     };
     for (name, expected) in [
@@ -121,7 +137,11 @@ fn every_list_of_an_answer_is_read_with_its_reason() {
     ] {
         assert_eq!(reason(name), Some(expected), "{name}");
     }
-    assert_eq!(counts.listed.users.len(), 12, "neither fields nor numbers are users");
+    assert_eq!(
+        counts.listed.users.len(),
+        12,
+        "neither fields nor numbers are users"
+    );
     assert_eq!(counts.listed.names, ["m"]);
 }
 

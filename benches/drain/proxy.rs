@@ -1,0 +1,84 @@
+//! A TCP proxy that adds latency, and no limit on throughput, to the way to a server; and that
+//! notes when the first receive passed.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::sleep_until,
+};
+
+pub struct Proxy {
+    pub url: String,
+    first_receive: Arc<OnceLock<Instant>>,
+}
+
+impl Proxy {
+    /// A proxy to `target` that holds every piece back by half of `round_trip`, each way.
+    pub async fn start(target: &str, round_trip: Duration) -> Self {
+        let target: SocketAddr = target.trim_start_matches("http://").parse().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let first_receive: Arc<OnceLock<Instant>> = Arc::default();
+        let noted = Arc::clone(&first_receive);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(target).await else {
+                    continue;
+                };
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.into_split();
+                tokio::spawn(pass(
+                    from_client,
+                    to_server,
+                    round_trip / 2,
+                    Some(Arc::clone(&noted)),
+                ));
+                tokio::spawn(pass(from_server, to_client, round_trip / 2, None));
+            }
+        });
+        Self { url, first_receive }
+    }
+
+    pub fn first_receive(&self) -> Option<Instant> {
+        self.first_receive.get().copied()
+    }
+}
+
+async fn pass(
+    mut from: impl AsyncRead + Unpin + Send + 'static,
+    mut to: impl AsyncWrite + Unpin + Send + 'static,
+    delay: Duration,
+    note: Option<Arc<OnceLock<Instant>>>,
+) {
+    let (sender, mut receiver) = mpsc::channel::<(Instant, Vec<u8>)>(1024);
+    tokio::spawn(async move {
+        while let Some((at, piece)) = receiver.recv().await {
+            if !delay.is_zero() {
+                sleep_until(at.into()).await;
+            }
+            if to.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+        let _ = to.shutdown().await;
+    });
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let piece = buffer[..count].to_vec();
+        if let Some(note) = note.as_ref().filter(|note| note.get().is_none())
+            && piece.windows(14).any(|window| window == b"ReceiveMessage")
+        {
+            let _ = note.set(Instant::now());
+        }
+        if sender.send((Instant::now() + delay, piece)).await.is_err() {
+            return;
+        }
+    }
+}

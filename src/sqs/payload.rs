@@ -1,0 +1,243 @@
+//! Payloads that were too large for a message and lie in S3: how SQS's extended client writes
+//! them. The message holds a pointer; only pointers into buckets that the user listed are
+//! followed, since a message can name any.
+
+use std::time::Duration;
+
+use aws_sdk_s3::{Client, config::Builder, error::DisplayErrorContext, error::SdkError};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::{Credentials, Error, Message, connect::sdk_config};
+use crate::api::{LargePayloads, QueueSpec};
+
+/// The names under which the extended client writes its pointers, today's and an older one.
+const CLASSES: [&str; 2] = [
+    "software.amazon.payloadoffloading.PayloadS3Pointer",
+    "com.amazon.sqs.javamessaging.MessageS3Pointer",
+];
+
+/// How long the read of a payload may take.
+const READ_LIMIT: Duration = Duration::from_secs(30);
+
+/// Where a payload lies.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Pointer {
+    /// The bucket.
+    #[serde(rename = "s3BucketName")]
+    pub bucket: String,
+    /// The object's key.
+    #[serde(rename = "s3Key")]
+    pub key: String,
+}
+
+/// Why a payload can't be read: where it lies and what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum PayloadError {
+    /// The user has not listed the bucket.
+    #[error(
+        "a message points into the bucket {bucket}: list it in spec.queue.largePayloads.buckets to have it followed"
+    )]
+    BucketNotListed {
+        /// The bucket.
+        bucket: String,
+    },
+    /// The object is larger than a run takes.
+    #[error(
+        "s3://{bucket}/{key} has {bytes} bytes, more than a run takes: raise spec.drain.maxBytesInFlight"
+    )]
+    TooLarge {
+        /// The bucket.
+        bucket: String,
+        /// The object's key.
+        key: String,
+        /// The object's size.
+        bytes: u64,
+    },
+    /// The object is not there.
+    #[error("s3://{bucket}/{key} does not exist: the payload of its message is lost")]
+    Missing {
+        /// The bucket.
+        bucket: String,
+        /// The object's key.
+        key: String,
+    },
+    /// S3 refused or did not answer.
+    #[error("s3://{bucket}/{key} can't be read: {detail}")]
+    Unreadable {
+        /// The bucket.
+        bucket: String,
+        /// The object's key.
+        key: String,
+        /// What happened.
+        detail: String,
+    },
+}
+
+impl PayloadError {
+    /// One PascalCase word.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::BucketNotListed { .. } => "BucketNotListed",
+            Self::TooLarge { .. } => "PayloadTooLarge",
+            Self::Missing { .. } => "PayloadMissing",
+            Self::Unreadable { .. } => "PayloadUnreadable",
+        }
+    }
+}
+
+/// The pointer that a message holds in place of its payload.
+pub fn pointer(message: &Message) -> Option<Pointer> {
+    if !message.body.trim_start().starts_with('[') {
+        return None;
+    }
+    let (class, pointer): (String, Pointer) = serde_json::from_str(&message.body).ok()?;
+    CLASSES.contains(&class.as_str()).then_some(pointer)
+}
+
+/// Reads and deletes payloads.
+#[derive(Clone, Debug)]
+pub struct Payloads {
+    /// None if no bucket is listed.
+    source: Option<(Client, LargePayloads)>,
+    max_bytes: u64,
+}
+
+impl Payloads {
+    /// A client for the buckets that the forwarder lists. Payloads of more than `max_bytes` are
+    /// not read. Makes no request yet.
+    pub async fn connect(
+        spec: &QueueSpec,
+        credentials: Credentials,
+        max_bytes: u64,
+    ) -> Result<Self, Error> {
+        let Some(large) = &spec.large_payloads else {
+            return Ok(Self {
+                source: None,
+                max_bytes,
+            });
+        };
+        let config = sdk_config(spec, credentials).await?;
+        let mut builder = Builder::from(&config);
+        builder.set_endpoint_url(large.endpoint.clone());
+        let client = Client::from_conf(builder.force_path_style(large.endpoint.is_some()).build());
+        Ok(Self {
+            source: Some((client, large.clone())),
+            max_bytes,
+        })
+    }
+
+    /// The payload as text.
+    pub async fn read(&self, pointer: &Pointer) -> Result<String, PayloadError> {
+        let Pointer { bucket, key } = pointer.clone();
+        let listed = self
+            .source
+            .as_ref()
+            .filter(|(_, large)| large.buckets.contains(&bucket));
+        let Some((client, _)) = listed else {
+            return Err(PayloadError::BucketNotListed { bucket });
+        };
+        let read = async {
+            let object = client
+                .get_object()
+                .bucket(&bucket)
+                .key(&key)
+                .send()
+                .await
+                .map_err(|error| match &error {
+                    SdkError::ServiceError(service) if service.err().is_no_such_key() => {
+                        PayloadError::Missing {
+                            bucket: bucket.clone(),
+                            key: key.clone(),
+                        }
+                    }
+                    _ => unreadable(pointer, DisplayErrorContext(&error)),
+                })?;
+            let bytes = object
+                .content_length()
+                .and_then(|bytes| u64::try_from(bytes).ok())
+                .unwrap_or(u64::MAX);
+            if bytes > self.max_bytes {
+                return Err(PayloadError::TooLarge {
+                    bucket: bucket.clone(),
+                    key: key.clone(),
+                    bytes,
+                });
+            }
+            let body = object
+                .body
+                .collect()
+                .await
+                .map_err(|error| unreadable(pointer, error))?;
+            String::from_utf8(body.to_vec()).map_err(|error| unreadable(pointer, error))
+        };
+        timeout(READ_LIMIT, read)
+            .await
+            .unwrap_or_else(|_| Err(unreadable(pointer, "no answer within the time limit")))
+    }
+
+    /// Deletes the payload of a message that was deleted, unless the user keeps them.
+    pub async fn delete(&self, pointer: &Pointer) -> Result<(), PayloadError> {
+        let Some((client, large)) = &self.source else {
+            return Ok(());
+        };
+        if large.keep_objects {
+            return Ok(());
+        }
+        let delete = client
+            .delete_object()
+            .bucket(&pointer.bucket)
+            .key(&pointer.key)
+            .send();
+        delete
+            .await
+            .map(|_| ())
+            .map_err(|error| unreadable(pointer, DisplayErrorContext(error)))
+    }
+}
+
+fn unreadable(pointer: &Pointer, detail: impl ToString) -> PayloadError {
+    PayloadError::Unreadable {
+        bucket: pointer.bucket.clone(),
+        key: pointer.key.clone(),
+        detail: detail.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn message(body: &str) -> Message {
+        Message {
+            id: "id".to_owned(),
+            receipt: "receipt".to_owned(),
+            body: body.to_owned(),
+            sent_at: None,
+            receive_count: None,
+            group: None,
+            attributes: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn pointers_of_both_generations_are_known_and_nothing_else_is() {
+        let own = r#"{"s3BucketName":"b","s3Key":"p/k","more":1}"#;
+        for class in CLASSES {
+            let found = pointer(&message(&format!(r#" ["{class}", {own}]"#))).unwrap();
+            assert_eq!((found.bucket.as_str(), found.key.as_str()), ("b", "p/k"));
+        }
+        for body in [
+            format!(r#"["java.lang.Object", {own}]"#),
+            format!("[{own}]"),
+            own.to_owned(),
+            r#"{"events":[]}"#.to_owned(),
+            r#"[{"events":[]},{"events":[]}]"#.to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(pointer(&message(&body)), None, "{body}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Payloads in S3, as SQS's extended client leaves them.
+
+use aws_sdk_s3::{
+    Client,
+    config::{BehaviorVersion, Builder, Credentials, Region},
+};
+use event_forwarder::drain::report::Outcome;
+use event_forwarder_test_support::sqs::Kind;
+use serde_json::json;
+
+use crate::world::{Setting, World, batch, batches};
+
+async fn s3(world: &World) -> Client {
+    let client = Client::from_conf(
+        Builder::new()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .endpoint_url(world.sqs.endpoint())
+            .force_path_style(true)
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build(),
+    );
+    client
+        .create_bucket()
+        .bucket("payloads")
+        .send()
+        .await
+        .unwrap();
+    client
+}
+
+fn pointer(class: &str, bucket: &str, key: &str) -> String {
+    json!([class, {"s3BucketName": bucket, "s3Key": key}]).to_string()
+}
+
+const CLASS: &str = "software.amazon.payloadoffloading.PayloadS3Pointer";
+const OLD_CLASS: &str = "com.amazon.sqs.javamessaging.MessageS3Pointer";
+
+#[tokio::test]
+async fn pointers_into_listed_buckets_are_followed_and_their_objects_deleted_with_the_message() {
+    let mut world = World::new(Setting {
+        kind: Kind::Moto,
+        ..Setting::default()
+    })
+    .await;
+    let client = s3(&world).await;
+    world.spec.queue.large_payloads =
+        serde_json::from_value(json!({"buckets": ["payloads"], "endpoint": world.sqs.endpoint()}))
+            .unwrap();
+    let long = "x".repeat(30_000);
+    let large = batch(
+        "ada@example.com",
+        (0..50).map(|n| ("Viewed", json!({"n": n.to_string(), "text": long}))),
+    );
+    assert!(large.len() > 1_400_000);
+    for key in ["one", "two/2"] {
+        let body = large
+            .replace("ada@", &format!("{}@", &key[..3]))
+            .into_bytes();
+        client
+            .put_object()
+            .bucket("payloads")
+            .key(key)
+            .body(body.into())
+            .send()
+            .await
+            .unwrap();
+    }
+    world
+        .queue
+        .send(&[
+            pointer(CLASS, "payloads", "one"),
+            pointer(OLD_CLASS, "payloads", "two/2"),
+            pointer(CLASS, "payloads", "gone"),
+            pointer(CLASS, "elsewhere", "one"),
+            batches(1, 1).remove(0),
+        ])
+        .await
+        .unwrap();
+    let report = world.drain().await;
+    assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
+    assert_eq!(
+        (report.messages.deleted, report.messages.released),
+        (3, 2),
+        "{report:?}"
+    );
+    assert_eq!(report.events.forwarded, 101, "{report:?}");
+    let reasons: Vec<_> = report
+        .reasons
+        .iter()
+        .map(|reason| reason.reason.as_str())
+        .collect();
+    assert!(
+        reasons.contains(&"BucketNotListed") && reasons.contains(&"PayloadMissing"),
+        "{reasons:?}"
+    );
+    let left = client
+        .list_objects_v2()
+        .bucket("payloads")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(left.key_count, Some(0));
+}
+
+#[tokio::test]
+async fn without_listed_buckets_a_pointer_stays_in_the_queue() {
+    let world = World::new(Setting::default()).await;
+    world
+        .queue
+        .send(&[pointer(CLASS, "payloads", "one")])
+        .await
+        .unwrap();
+    let report = world.drain().await;
+    assert_eq!((report.messages.deleted, report.messages.released), (0, 1));
+    assert!(
+        report
+            .message
+            .unwrap()
+            .contains("spec.queue.largePayloads.buckets")
+    );
+}
+
+#[tokio::test]
+async fn messages_of_a_mebibyte_pass_within_the_bounds_of_memory() {
+    let world = World::new(Setting {
+        drain: json!({"maxBytesInFlight": 8_388_608}),
+        ..Setting::default()
+    })
+    .await;
+    let long = "x".repeat(30_000);
+    let bodies: Vec<_> = (0..40)
+        .map(|user| {
+            let events = (0..34).map(|n| ("Viewed", json!({"n": n, "text": long})));
+            batch(&format!("user{user}@example.com"), events)
+        })
+        .collect();
+    assert!(
+        bodies
+            .iter()
+            .all(|body| body.len() > 1_000_000 && body.len() <= 1_048_576)
+    );
+    world.queue.send(&bodies).await.unwrap();
+    let report = world.drain().await;
+    assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
+    assert_eq!(
+        (report.messages.deleted, report.events.forwarded),
+        (40, 40 * 34)
+    );
+    let requests = world.iterable.handle.requests();
+    assert!(requests.iter().all(|request| request.bytes <= 4_000_000));
+}

@@ -1,0 +1,208 @@
+//! The program as a pod runs it: exit codes, the report, and how it stops.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use event_forwarder::drain::report::{Outcome, RunReport};
+use event_forwarder_test_support::iterable::Fault;
+use serde_json::json;
+use tokio::process::{Child, Command};
+
+use crate::world::{Setting, World, batches};
+
+pub struct Pod {
+    pub dir: PathBuf,
+}
+
+impl Pod {
+    pub fn new(name: &str) -> Self {
+        let dir =
+            std::env::temp_dir().join(format!("event-forwarder-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        Self { dir }
+    }
+
+    fn file(&self, name: &str, text: &str) -> &Self {
+        std::fs::write(self.dir.join(name), text).unwrap();
+        self
+    }
+
+    pub fn all_files(&self, world: &World) -> &Self {
+        let manifest = json!({
+            "apiVersion": "eventforwarder.io/v1alpha1",
+            "kind": "EventForwarder",
+            "metadata": {"name": "test"},
+            "spec": world.spec,
+        });
+        self.file("forwarder.yaml", &manifest.to_string())
+            .file("api-key", "test-key\n")
+            .file("accessKeyId", "test")
+            .file("secretAccessKey", "test")
+    }
+
+    fn start(&self) -> Child {
+        self.start_with([])
+    }
+
+    pub fn start_with<const N: usize>(&self, environment: [(&str, String); N]) -> Child {
+        let path = |name: &str| self.dir.join(name);
+        Command::new(env!("CARGO_BIN_EXE_event-forwarder"))
+            .arg("drain")
+            .args([Path::new("--forwarder"), &path("forwarder.yaml")])
+            .args([Path::new("--api-key-file"), &path("api-key")])
+            .args([Path::new("--aws-credentials-dir"), &self.dir])
+            .args([Path::new("--report-file"), &path("report")])
+            .envs(environment)
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    }
+
+    pub async fn end(self, child: Child) -> (Option<i32>, RunReport) {
+        let ended = self.report_of(child).await;
+        std::fs::remove_dir_all(&self.dir).unwrap();
+        ended
+    }
+
+    pub async fn report_of(&self, mut child: Child) -> (Option<i32>, RunReport) {
+        let ended = tokio::time::timeout(Duration::from_secs(60), child.wait()).await;
+        let text = std::fs::read_to_string(self.dir.join("report")).unwrap();
+        assert!(text.len() <= 4096);
+        (
+            ended.unwrap().unwrap().code(),
+            serde_json::from_str(&text).unwrap(),
+        )
+    }
+}
+
+fn terminate(child: &Child) {
+    let id = child.id().unwrap().to_string();
+    let killed = std::process::Command::new("kill")
+        .args(["-TERM", &id])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+}
+
+#[tokio::test]
+async fn a_run_that_drains_exits_with_0() {
+    let world = World::new(Setting::default()).await;
+    world.queue.send(&batches(20, 1)).await.unwrap();
+    let pod = Pod::new("drains");
+    let child = pod.all_files(&world).start();
+    let (code, report) = pod.end(child).await;
+    assert_eq!((code, report.outcome), (Some(0), Outcome::Drained));
+    assert_eq!(report.messages.deleted, 20);
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_reported_with_its_mend_and_exits_with_30() {
+    let pod = Pod::new("no-manifest");
+    let child = pod.start();
+    let (code, report) = pod.end(child).await;
+    assert_eq!(
+        (code, report.outcome),
+        (Some(30), Outcome::BadConfiguration)
+    );
+    assert!(report.message.unwrap().contains("forwarder.yaml"));
+
+    let pod = Pod::new("bad-manifest");
+    let child = pod.file("forwarder.yaml", "spec: {schedule: 3}").start();
+    let (code, report) = pod.end(child).await;
+    assert_eq!(code, Some(30));
+    assert!(report.message.unwrap().contains("kubectl explain"));
+
+    let world = World::new(Setting::default()).await;
+    let pod = Pod::new("no-key");
+    pod.all_files(&world);
+    std::fs::remove_file(pod.dir.join("api-key")).unwrap();
+    let child = pod.start();
+    let (code, report) = pod.end(child).await;
+    assert_eq!(code, Some(30));
+    assert!(report.message.unwrap().contains("apiKeySecretRef"));
+}
+
+#[tokio::test]
+async fn a_queue_that_does_not_exist_exits_with_22() {
+    let mut world = World::new(Setting::default()).await;
+    world.spec.queue.url.push_str("-nowhere");
+    let pod = Pod::new("no-queue");
+    let child = pod.all_files(&world).start();
+    let (code, report) = pod.end(child).await;
+    assert_eq!((code, report.outcome), (Some(22), Outcome::QueueDenied));
+    assert!(report.message.unwrap().contains("does not exist"));
+}
+
+#[tokio::test]
+async fn credentials_that_are_missing_exit_with_22() {
+    let world = World::new(Setting::default()).await;
+    let pod = Pod::new("no-credentials");
+    pod.all_files(&world);
+    std::fs::remove_file(pod.dir.join("secretAccessKey")).unwrap();
+    let child = pod.start();
+    let (code, report) = pod.end(child).await;
+    assert_eq!(code, Some(22), "{report:?}");
+    assert!(report.message.unwrap().contains("secretAccessKey"));
+}
+
+#[tokio::test]
+async fn a_run_told_to_stop_settles_what_is_under_way_and_gives_back_the_rest() {
+    let world = World::new(Setting {
+        project: json!({"maxEventsPerRequest": 5}),
+        ..Setting::default()
+    })
+    .await;
+    world.queue.send(&batches(100, 1)).await.unwrap();
+    let gate = world.iterable.handle.gate("held");
+    world.iterable.handle.add_fault(Fault::hold("held"));
+    let pod = Pod::new("told-to-stop");
+    let child = pod.all_files(&world).start();
+    gate.until_held(1).await;
+    terminate(&child);
+    let told = Instant::now();
+    gate.open();
+    let (code, report) = pod.end(child).await;
+    assert!(
+        told.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        told.elapsed()
+    );
+    assert_eq!((code, report.outcome), (Some(11), Outcome::Interrupted));
+    assert_eq!(
+        (
+            report.messages.received,
+            report.messages.deleted,
+            report.messages.released
+        ),
+        (10, 5, 5)
+    );
+    let depth = world.queue.depth().await.unwrap();
+    assert_eq!((depth.visible, depth.in_flight), (95, 0));
+}
+
+#[tokio::test]
+async fn a_run_told_to_stop_while_iterable_is_silent_ends_within_its_grace_period() {
+    let mut world = World::new(Setting::default()).await;
+    world.spec.job.termination_grace_period_seconds = 10;
+    world.queue.send(&batches(30, 1)).await.unwrap();
+    let gate = world.iterable.handle.gate("held");
+    world.iterable.handle.add_fault(Fault::hold("held"));
+    let pod = Pod::new("silent");
+    let child = pod.all_files(&world).start();
+    gate.until_held(1).await;
+    terminate(&child);
+    let told = Instant::now();
+    let (code, report) = pod.end(child).await;
+    assert!(
+        told.elapsed() < Duration::from_secs(9),
+        "{:?}",
+        told.elapsed()
+    );
+    assert_eq!(code, Some(11));
+    assert_eq!((report.messages.deleted, report.messages.released), (0, 10));
+    assert_eq!(world.queue.depth().await.unwrap().visible, 30);
+}

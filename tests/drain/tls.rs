@@ -1,0 +1,190 @@
+//! A private authority and a proxy between a run and both its servers.
+
+use std::{
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use event_forwarder::drain::report::Outcome;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+
+use crate::{
+    process::Pod,
+    world::{Setting, World, batches},
+};
+
+/// Writes an authority of our own, and a certificate of its for both servers.
+fn certificates(dir: &Path) {
+    let openssl = |args: &[&str]| {
+        let output = Command::new("openssl")
+            .current_dir(dir)
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    std::fs::write(
+        dir.join("extensions"),
+        "subjectAltName=DNS:sqs.test,DNS:iterable.test\n",
+    )
+    .unwrap();
+    let curve = [
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+    ];
+    let authority = [
+        "req",
+        "-x509",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+        "-subj",
+        "/CN=authority",
+        "-days",
+        "2",
+    ];
+    openssl(&[&authority[..], &curve].concat());
+    let request = [
+        "req",
+        "-keyout",
+        "server.key",
+        "-out",
+        "server.csr",
+        "-subj",
+        "/CN=server",
+    ];
+    openssl(&[&request[..], &curve].concat());
+    openssl(&[
+        "x509",
+        "-req",
+        "-in",
+        "server.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-days",
+        "2",
+        "-extfile",
+        "extensions",
+        "-out",
+        "server.pem",
+    ]);
+}
+
+/// Takes TLS off in front of `target`; answers its port.
+async fn terminator(dir: &Path, target: &str) -> u16 {
+    let chain = CertificateDer::pem_file_iter(dir.join("server.pem"))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let key = PrivateKeyDer::from_pem_file(dir.join("server.key")).unwrap();
+    let config =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let target = target.trim_start_matches("http://").to_owned();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (acceptor, target) = (acceptor.clone(), target.clone());
+            tokio::spawn(async move {
+                let mut client = acceptor.accept(client).await.ok()?;
+                let mut server = TcpStream::connect(target).await.ok()?;
+                copy_bidirectional(&mut client, &mut server).await.ok()
+            });
+        }
+    });
+    port
+}
+
+/// A proxy that takes CONNECT and finds every host on this machine; counts what it was asked for.
+async fn proxy(asked: Arc<AtomicUsize>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let asked = Arc::clone(&asked);
+            tokio::spawn(async move {
+                let mut client = BufReader::new(client);
+                let mut head = String::new();
+                while client.read_line(&mut head).await.ok()? > 2 {}
+                let port: u16 = head
+                    .strip_prefix("CONNECT ")?
+                    .split([':', ' '])
+                    .nth(1)?
+                    .parse()
+                    .ok()?;
+                asked.fetch_add(1, Ordering::Relaxed);
+                let mut server = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+                client
+                    .write_all(b"HTTP/1.1 200 Connected\r\n\r\n")
+                    .await
+                    .ok()?;
+                copy_bidirectional(&mut client, &mut server).await.ok()
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_goes_through_a_proxy_and_trusts_an_authority_of_its_own() {
+    let mut world = World::new(Setting::default()).await;
+    world.queue.send(&batches(30, 2)).await.unwrap();
+    let pod = Pod::new("tls");
+    certificates(&pod.dir);
+    let sqs = terminator(&pod.dir, &world.sqs.endpoint()).await;
+    let iterable = terminator(&pod.dir, world.iterable.url()).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let proxy = proxy(Arc::clone(&asked)).await;
+    world.spec.queue.endpoint = Some(format!("https://sqs.test:{sqs}"));
+    world.spec.iterable.endpoint = Some(format!("https://iterable.test:{iterable}"));
+    pod.all_files(&world);
+    let proxy = ("HTTPS_PROXY", format!("http://127.0.0.1:{proxy}"));
+    let authority = (
+        "EVENT_FORWARDER_CA_FILE",
+        pod.dir.join("ca.pem").display().to_string(),
+    );
+
+    let child = pod.start_with([proxy.clone()]);
+    let (code, report) = pod.report_of(child).await;
+    assert_eq!(
+        (code, report.outcome),
+        (Some(23), Outcome::QueueDown),
+        "nobody vouches for the server: {report:?}"
+    );
+
+    let child = pod.start_with([proxy, authority]);
+    let (code, report) = pod.end(child).await;
+    assert_eq!(
+        (code, report.outcome),
+        (Some(0), Outcome::Drained),
+        "{report:?}"
+    );
+    assert_eq!(report.messages.deleted, 30);
+    assert!(asked.load(Ordering::Relaxed) >= 2);
+}
