@@ -53,7 +53,7 @@ pub async fn run(
     let mut stop = pin!(stop);
     let mut stopped = false;
     let mut tasks = JoinSet::new();
-    let progress = Progress::new();
+    let progress = Progress::on_terminal();
     loop {
         for action in engine.actions(Instant::now()) {
             tasks.spawn(hands.clone().perform(action));

@@ -12,7 +12,7 @@ pub struct Progress(Option<ProgressBar>);
 
 impl Progress {
     /// The bar at the start of a run.
-    pub fn new() -> Self {
+    pub fn on_terminal() -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(None);
         }
