@@ -185,7 +185,7 @@ impl Engine {
         self.intake.failures += 1;
         if error.is_transient() && self.intake.failures < MAX_FAILURES {
             let wait = std::time::Duration::from_millis(250 << self.intake.failures);
-            self.intake.not_before = Some(now + wait.mul_f64(self.dice.roll()));
+            self.intake.not_before = Some(now + wait.mul_f64(self.dice.f64()));
             self.tally.reason(error.reason());
             return;
         }

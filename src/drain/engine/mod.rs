@@ -179,7 +179,7 @@ pub struct Engine {
     stop_at: Instant,
     give_up_at: Instant,
     gave_up: bool,
-    dice: Dice,
+    dice: fastrand::Rng,
     tally: Tally,
     ledger: Ledger<Held, Refused>,
     pace: Pace,
@@ -217,7 +217,7 @@ impl Engine {
             stop_at: end - margin / 4,
             give_up_at: end,
             gave_up: false,
-            dice: Dice(seed),
+            dice: fastrand::Rng::with_seed(seed),
             tally: Tally::default(),
             ledger: Ledger::new(config.fifo),
             pace: Pace::new(config.pace, now),
@@ -405,21 +405,5 @@ impl Engine {
     /// How long something may linger while a message is held: never near its timeout.
     fn linger(&self) -> Duration {
         LINGER.min(self.config.visibility / 8)
-    }
-}
-
-/// Numbers that look random: SplitMix64, which needs no more than a seed.
-#[derive(Debug)]
-pub(super) struct Dice(u64);
-
-impl Dice {
-    /// A number from 0 up to 1.
-    fn roll(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let bits = u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or_default();
-        f64::from(bits) / (f64::from(u32::MAX) + 1.0)
     }
 }

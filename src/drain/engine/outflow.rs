@@ -114,14 +114,14 @@ impl Engine {
                 self.later(group)
             }
             Answer::SlowDown { retry_after } => {
-                let dice = self.dice.roll();
+                let dice = self.dice.f64();
                 self.tally.reason("SinkSlowDown");
                 self.pace
                     .failed(Failure::SlowDown, began, now, retry_after, dice);
                 self.later(group)
             }
             Answer::Trouble { kind, retry_after } => {
-                let dice = self.dice.roll();
+                let dice = self.dice.f64();
                 self.tally.reason(kind.as_str());
                 self.pace
                     .failed(Failure::Trouble, began, now, retry_after, dice);

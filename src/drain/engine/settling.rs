@@ -209,7 +209,7 @@ impl Engine {
                     deletion.tries += 1;
                     if deletion.tries < MAX_TRIES && !self.gave_up {
                         let wait =
-                            Duration::from_millis(100 << deletion.tries).mul_f64(self.dice.roll());
+                            Duration::from_millis(100 << deletion.tries).mul_f64(self.dice.f64());
                         deletion.not_before = Some(now + wait);
                         self.deletions.push_back(deletion);
                         self.deletions_since.get_or_insert(now);

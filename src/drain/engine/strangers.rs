@@ -140,7 +140,7 @@ impl Engine {
             Answer::SlowDown { retry_after } | Answer::Trouble { retry_after, .. } => {
                 let backoff = Duration::from_millis(500 << self.strangers.tries.min(6));
                 backoff
-                    .mul_f64(self.dice.roll())
+                    .mul_f64(self.dice.f64())
                     .max(retry_after.unwrap_or_default())
             }
             Answer::Refused(refusal) | Answer::Misdirected(refusal) => {

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::drain::{
     batch::Group,
-    engine::Dice,
     testing::{batch, mapper},
 };
 
@@ -58,7 +57,7 @@ struct Message {
 /// A queue and a project.
 struct World {
     now: Instant,
-    dice: Dice,
+    dice: fastrand::Rng,
     queue: BTreeMap<usize, Message>,
     handles: u64,
     /// What Iterable has stored: by id, the field `n`.
@@ -85,7 +84,7 @@ impl World {
     fn new(seed: u64) -> Self {
         Self {
             now: Instant::now(),
-            dice: Dice(seed),
+            dice: fastrand::Rng::with_seed(seed),
             queue: BTreeMap::new(),
             handles: 0,
             stored: HashMap::new(),
@@ -124,7 +123,7 @@ impl World {
     }
 
     fn hits(&mut self, percent: u32) -> bool {
-        self.dice.roll() * 100.0 < f64::from(percent)
+        self.dice.f64() * 100.0 < f64::from(percent)
     }
 
     fn take(&mut self, max: usize, fifo: bool) -> Vec<Message> {
@@ -159,7 +158,7 @@ impl World {
     /// Does an action; says after how long it is known, and what is known then.
     fn perform(&mut self, action: Action, fifo: bool) -> (Duration, Done) {
         let began = self.now;
-        let quick = Duration::from_millis(10).mul_f64(0.5 + self.dice.roll());
+        let quick = Duration::from_millis(10).mul_f64(0.5 + self.dice.f64());
         let failed = |action| Error::Unreachable {
             action,
             queue: "queue".to_owned(),
@@ -209,7 +208,7 @@ impl World {
             Action::Post(group) => {
                 self.posts += 1;
                 let answer = self.answer(&group);
-                let took = self.post_time.mul_f64(0.5 + self.dice.roll());
+                let took = self.post_time.mul_f64(0.5 + self.dice.f64());
                 (
                     took,
                     Done::Posted {
@@ -239,7 +238,7 @@ impl World {
                             detail: String::new(),
                         });
                     }
-                    if self.dice.roll() * 100.0 < f64::from(self.queue_faults) {
+                    if self.dice.f64() * 100.0 < f64::from(self.queue_faults) {
                         return Err(EntryError {
                             code: "InternalError".to_owned(),
                             sender_fault: false,
@@ -417,7 +416,7 @@ impl World {
             .filter(|message| message.visible_at <= self.now)
             .count() as i64;
         let fifo = config.fifo;
-        let seed = (self.dice.roll() * 1e9) as u64;
+        let seed = (self.dice.f64() * 1e9) as u64;
         let mut engine = Engine::new(config, self.now, seed);
         let mut under_way: Vec<(Instant, Done)> = Vec::new();
         let mut actions = 0;
