@@ -41,6 +41,8 @@ pub fn table(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Resul
         "NAME OR REASON",
         "USER OR DETAIL",
     ];
+    // Names may have hundreds of characters; one such row must not push all others off the screen.
+    const MAX_WIDTHS: [usize; 4] = [120, 60, 60, 60];
     let mut rows = vec![HEADER.map(str::to_owned)];
     rows.extend(lines(results).map(|line| line.cells()));
     let width = |column: usize| {
@@ -48,9 +50,9 @@ pub fn table(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Resul
             .map(|row| row[column].chars().count())
             .max()
             .unwrap_or_default()
-            .min(60)
+            .min(MAX_WIDTHS[column])
     };
-    let widths = [width(0), width(1), width(2), width(3)];
+    let widths = [0, 1, 2, 3].map(width);
     for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(widths) {

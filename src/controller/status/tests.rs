@@ -513,6 +513,12 @@ fn a_changed_schedule_or_a_resumed_one_is_not_overdue_for_what_it_did_not_announ
     resumed.forwarder = forwarder(json!({}), Some(status));
     resumed.now = "2026-03-01T13:31:00Z";
     assert_condition(&resumed.status(), "Scheduled", "True", "CronJobInPlace");
+
+    let mut changed = World::well().then("2026-03-01T13:31:00Z");
+    changed.last_scheduled = Some("2026-02-01T00:00:00Z");
+    let status = changed.forwarder.status.as_mut().expect("a status");
+    status.observed_generation = Some(2);
+    assert_condition(&changed.status(), "Scheduled", "True", "CronJobInPlace");
 }
 
 #[test]
