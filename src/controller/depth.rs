@@ -93,20 +93,11 @@ impl Depths {
         }
     }
 
-    /// Ends the polls for forwarders that are no more.
-    pub fn keep_only(&self, alive: impl Fn(&ObjectRef<EventForwarder>) -> bool) {
-        self.lock().retain(|forwarder, followed| {
-            let keep = alive(forwarder);
-            if !keep {
-                followed.task.abort();
-            }
-            keep
-        });
-    }
-
     /// Ends the polls for one forwarder.
     pub fn forget(&self, forwarder: &ObjectRef<EventForwarder>) {
-        self.keep_only(|other| other != forwarder);
+        if let Some(followed) = self.lock().remove(forwarder) {
+            followed.task.abort();
+        }
     }
 
     fn start(self: &Arc<Self>, forwarder: &ObjectRef<EventForwarder>, target: Target) -> Followed {

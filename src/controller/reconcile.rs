@@ -28,7 +28,7 @@ use serde_json::json;
 use tracing::Instrument;
 
 use super::{
-    apply::{apply, start},
+    apply::{Applied, apply, start},
     cronjob::{self, INSTANCE, MANAGER, RUN_NOW, Surroundings},
     depth::{Depths, Target},
     error::{Call, Error},
@@ -179,7 +179,8 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         }
     };
 
-    let request = run_request(forwarder).filter(|_| secrets.is_ok() && mapping.is_ok());
+    let in_place = matches!(applied, Some(Applied::InPlace));
+    let request = run_request(forwarder).filter(|_| in_place && secrets.is_ok() && mapping.is_ok());
     let job = request
         .zip(cronjob.as_deref())
         .and_then(|(request, cronjob)| cronjob::run_now(cronjob, request));
