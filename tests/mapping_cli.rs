@@ -4,7 +4,7 @@ mod mapping_support;
 
 use std::{
     fs,
-    io::Write,
+    io::{ErrorKind, Write},
     path::PathBuf,
     process::{Command, Output, Stdio},
 };
@@ -21,13 +21,16 @@ fn map(arguments: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child
+    match child
         .stdin
         .take()
         .unwrap()
         .write_all(input.as_bytes())
-        .unwrap();
-    child.wait_with_output().unwrap()
+    {
+        // A usage error ends the program before it reads.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => panic!("{error}"),
+        _ => child.wait_with_output().unwrap(),
+    }
 }
 
 fn text(bytes: &[u8]) -> &str {
