@@ -52,8 +52,9 @@ pub struct ControllerArgs {
     /// This replica's name in the lease, unlike any other's.
     #[arg(long, env = "POD_NAME", default_value = "event-forwarder")]
     pub identity: String,
-    /// Where /metrics, /healthz and /readyz are served.
-    #[arg(long, default_value = "0.0.0.0:8080")]
+    /// Where /metrics, /healthz and /readyz are served. The default is every address of the
+    /// machine: by IPv6 and IPv4, or by IPv4 alone where there is no IPv6.
+    #[arg(long, default_value = "[::]:8080")]
     pub listen: std::net::SocketAddr,
 }
 

@@ -25,8 +25,9 @@ const KUSTOMIZE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kustomize")
 const HOW_TO_MEND: &str = "run deploy/generate with the built program";
 
 /// All that the chart can make.
-const EVERYTHING: [&str; 2] = [
+const EVERYTHING: [&str; 3] = [
     "metrics.serviceMonitor.enabled=true",
+    "metrics.prometheusRule.enabled=true",
     "networkPolicy.enabled=true",
 ];
 
@@ -331,7 +332,7 @@ fn every_object_has_fields_that_its_kind_knows() {
             "RoleBinding" => is_a::<RoleBinding>(object),
             "ClusterRole" => is_a::<ClusterRole>(object),
             "ClusterRoleBinding" => is_a::<ClusterRoleBinding>(object),
-            "CustomResourceDefinition" | "ServiceMonitor" => {}
+            "CustomResourceDefinition" | "PrometheusRule" | "ServiceMonitor" => {}
             other => panic!("{other} is not expected"),
         }
     }
@@ -445,7 +446,7 @@ fn the_program_takes_what_the_chart_gives_it() {
         );
     }
     assert_eq!(container["ports"][0]["containerPort"], 8080);
-    assert!(help.contains("[default: 0.0.0.0:8080]"));
+    assert!(help.contains("[default: [::]:8080]"));
 }
 
 #[test]
@@ -658,6 +659,11 @@ fn wrong_values_are_refused_by_name() {
         "metrics.service.enabled=false",
     ]);
     assert!(words.contains("needs metrics.service.enabled"), "{words}");
+    let words = refused(&["metrics.prometheusRule.enabled=true"]);
+    assert!(
+        words.contains("needs metrics.serviceMonitor.enabled"),
+        "{words}"
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ use tokio::{
     task::AbortHandle,
 };
 
+use super::metrics::Metrics;
 use crate::{
     api::{EventForwarder, QueueSpec},
     sqs::{Credentials, Depth, Error, QueueClient},
@@ -49,6 +50,7 @@ pub struct Target {
 pub struct Depths {
     followed: Mutex<HashMap<ObjectRef<EventForwarder>, Followed>>,
     permits: Semaphore,
+    metrics: Metrics,
     changed: mpsc::UnboundedSender<ObjectRef<EventForwarder>>,
 }
 
@@ -60,7 +62,9 @@ struct Followed {
 
 impl Depths {
     /// No readings yet. Yields the forwarders whose reading has changed.
-    pub fn new() -> (
+    pub fn new(
+        metrics: Metrics,
+    ) -> (
         Arc<Self>,
         mpsc::UnboundedReceiver<ObjectRef<EventForwarder>>,
     ) {
@@ -68,6 +72,7 @@ impl Depths {
         let depths = Self {
             followed: Mutex::default(),
             permits: Semaphore::new(CONCURRENT_POLLS),
+            metrics,
             changed,
         };
         (Arc::new(depths), changes)
@@ -138,6 +143,8 @@ async fn poll_on(depths: Arc<Depths>, forwarder: ObjectRef<EventForwarder>, targ
             Ok(_permit) => poll(&mut client, &target).await.map_err(problem),
             Err(_) => return,
         };
+        let failed = reading.as_ref().err().map(|problem| problem.reason);
+        depths.metrics.polled(failed);
         pause = match reading {
             Ok(_) => interval,
             Err(_) => (pause * 2).min(MAX_PAUSE.max(interval)),

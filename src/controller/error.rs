@@ -1,5 +1,10 @@
 use std::{fmt, future::Future, time::Duration};
 
+use tokio::time::timeout;
+use tracing::{Instrument, field::Empty};
+
+use super::health::RECONCILE_LIMIT;
+
 /// How long one call to the API server may take. The client retries by itself inside it.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
 
@@ -17,11 +22,19 @@ pub enum Error {
     },
 
     /// The API server did not answer in time.
-    #[error("could not {call}: no answer within {} s; it is tried again with growing pauses", CALL_LIMIT.as_secs())]
+    #[error("could not {call}: no answer within {} s; it is tried again with growing pauses", limit.as_secs())]
     Timeout {
         /// What was asked.
         call: Call,
+        /// How long it was waited for.
+        limit: Duration,
     },
+
+    /// All calls of a reconciliation together took too long.
+    #[error(
+        "the reconciliation did not end within {} s; it is tried again with growing pauses", RECONCILE_LIMIT.as_secs()
+    )]
+    TooLong,
 
     /// The cluster lacks the resource's definition.
     #[error(
@@ -34,12 +47,6 @@ pub enum Error {
         "no way to the API server: {0}. Run inside a pod with a service account, or set KUBECONFIG"
     )]
     NoCluster(String),
-
-    /// The lease can't be used.
-    #[error(
-        "could not use the lease that keeps replicas apart: {0}. The service account needs create on leases in its own namespace, and get and patch on this one"
-    )]
-    Lease(String),
 
     /// Another replica has taken over.
     #[error(
@@ -79,13 +86,35 @@ impl Call {
     /// # Errors
     /// [`Error::Api`] or [`Error::Timeout`].
     pub async fn run<T>(self, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-        match tokio::time::timeout(CALL_LIMIT, call).await {
+        self.within(CALL_LIMIT, call).await
+    }
+
+    /// Makes the call, within a time limit of its own.
+    ///
+    /// # Errors
+    /// [`Error::Api`] or [`Error::Timeout`].
+    pub async fn within<T>(
+        self,
+        limit: Duration,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Error> {
+        let span = tracing::debug_span!(
+            "call",
+            otel.kind = "client",
+            otel.name = %self,
+            otel.status_code = Empty,
+        );
+        let answer = timeout(limit, call).instrument(span.clone()).await;
+        if !matches!(answer, Ok(Ok(_))) {
+            span.record("otel.status_code", "ERROR");
+        }
+        match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(source)) => Err(Error::Api {
                 call: self,
                 source: Box::new(source),
             }),
-            Err(_) => Err(Error::Timeout { call: self }),
+            Err(_) => Err(Error::Timeout { call: self, limit }),
         }
     }
 }
@@ -102,9 +131,9 @@ impl Error {
         match self {
             Self::Api { .. } => "Api",
             Self::Timeout { .. } => "Timeout",
+            Self::TooLong => "TooLong",
             Self::DefinitionMissing(_) => "DefinitionMissing",
             Self::NoCluster(_) => "NoCluster",
-            Self::Lease(_) => "Lease",
             Self::LeaseLost => "LeaseLost",
             Self::Listen { .. } => "Listen",
         }

@@ -1,64 +1,142 @@
 //! Serves /metrics, /healthz and /readyz.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    thread,
+};
 
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::{net::TcpListener, sync::watch};
 
-use super::{error::Error, metrics::Metrics};
-
-/// What the controller waits for; `None` once it does its work. Shown by /readyz.
-pub type Waiting = watch::Receiver<Option<&'static str>>;
+use super::{
+    error::Error,
+    health::Health,
+    metrics::{Format, Metrics},
+};
 
 #[derive(Clone)]
 struct Served {
     metrics: Metrics,
-    waiting: Arc<Waiting>,
+    health: Health,
 }
 
-/// Serves until the process ends.
+/// Serves until the process ends, on a thread of its own, so that it answers even when all other
+/// work has come to a standstill.
 ///
 /// # Errors
 /// When the address can't be listened on.
-pub async fn serve(address: SocketAddr, metrics: Metrics, waiting: Waiting) -> Result<(), Error> {
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| Error::Listen { address, source })?;
-    let routes = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics_text))
-        .with_state(Served {
-            metrics,
-            waiting: Arc::new(waiting),
+pub fn serve(address: SocketAddr, metrics: Metrics, health: Health) -> Result<(), Error> {
+    let failed = |source| Error::Listen { address, source };
+    let listener = listen(address).map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    let served = Served { metrics, health };
+    let work = move || {
+        let served = runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            axum::serve(listener, routes(served)).await
         });
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, routes).await {
+        if let Err(error) = served {
             tracing::error!(%error, "metrics and health are served no more");
         }
-    });
+    };
+    thread::Builder::new()
+        .name("http".to_owned())
+        .spawn(work)
+        .map_err(failed)?;
     Ok(())
 }
 
+/// Listens; on a machine without IPv6, `[::]` stands for all its IPv4 addresses.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address).or_else(|error| match fallback(address, &error) {
+        Some(address) => TcpListener::bind(address),
+        None => Err(error),
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Where to listen instead, if anywhere.
+fn fallback(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    let all_of_ipv6 = address.is_ipv6() && address.ip().is_unspecified();
+    (all_of_ipv6 && error.kind() != io::ErrorKind::AddrInUse)
+        .then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
+}
+
+fn routes(served: Served) -> Router {
+    Router::new()
+        .route("/healthz", get(alive))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(served)
+}
+
+async fn alive(State(served): State<Served>) -> Response {
+    verdict(served.health.alive())
+}
+
 async fn ready(State(served): State<Served>) -> Response {
-    match *served.waiting.borrow() {
-        None => "ok\n".into_response(),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    verdict(served.health.ready())
+}
+
+fn verdict(health: Result<(), String>) -> Response {
+    match health {
+        Ok(()) => "ok\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
 }
 
-async fn metrics_text(State(served): State<Served>) -> Response {
-    match served.metrics.encode() {
-        Ok(text) => {
-            let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, open_metrics)], text).into_response()
-        }
+async fn metrics(State(served): State<Served>, headers: HeaderMap) -> Response {
+    let accepted = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let format = Format::accepted(accepted);
+    match served.metrics.encode(format) {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv6Addr, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn all_of_ipv6_falls_back_to_all_of_ipv4_unless_the_port_is_taken() {
+        let unsupported = || io::Error::from(io::ErrorKind::Unsupported);
+        let taken = || io::Error::from(io::ErrorKind::AddrInUse);
+        for (address, error, expected) in [
+            ("[::]:8080", unsupported(), Some("0.0.0.0:8080")),
+            ("[::]:8080", taken(), None),
+            ("[::1]:8080", unsupported(), None),
+            ("0.0.0.0:8080", unsupported(), None),
+            ("10.0.0.1:8080", unsupported(), None),
+        ] {
+            let address: SocketAddr = address.parse().expect("an address");
+            let expected = expected.map(|text| text.parse().expect("an address"));
+            assert_eq!(fallback(address, &error), expected, "{address} {error}");
+        }
+    }
+
+    #[test]
+    fn the_default_serves_both_families_where_there_are_both() {
+        let listener = listen((Ipv6Addr::UNSPECIFIED, 0).into()).expect("a listener");
+        let port = listener.local_addr().expect("its address").port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("by IPv4");
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port)).expect("by IPv6");
+        }
     }
 }

@@ -1,7 +1,10 @@
-//! What the controller counts and knows, for Prometheus.
+//! What the controller counts and knows, for Prometheus. `docs/metrics.md` lists all of it.
+
+mod forwarders;
+mod process;
 
 use std::{
-    collections::BTreeMap,
+    collections::HashSet,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -9,42 +12,130 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, prometheus_text, text},
     metrics::{
-        counter::{ConstCounter, Counter},
+        counter::Counter,
         family::Family,
-        gauge::ConstGauge,
+        gauge::{ConstGauge, Gauge},
         histogram::Histogram,
+        info::Info,
     },
     registry::{Registry, Unit},
 };
 
+use self::{forwarders::Forwarders, process::Process};
 use crate::api::EventForwarderStatus;
 
 /// The counts, shared by all who add to them.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
+    reconciles: Family<ResultLabel, Counter>,
+    errors: Family<ReasonLabel, Counter>,
     duration: Histogram,
-    errors: Family<ErrorLabels, Counter>,
+    in_flight: Gauge,
+    waiting: Arc<Waiting>,
+    polls: Family<ResultLabel, Counter>,
+    poll_errors: Family<ReasonLabel, Counter>,
+    requests: Family<RequestLabels, Counter>,
+    request_duration: Family<VerbLabel, Histogram>,
+    leader: Gauge,
+    missing_fields: Gauge,
     forwarders: Arc<Forwarders>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ErrorLabels {
+struct ResultLabel {
+    result: &'static str,
+}
+
+impl ResultLabel {
+    fn of<E>(error: Option<E>) -> Self {
+        Self {
+            result: if error.is_none() { "success" } else { "error" },
+        }
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct VerbLabel {
+    verb: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    verb: &'static str,
+    resource: String,
+    code: u16,
+}
+
+/// How the metrics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus's own text format.
+    Prometheus,
+    /// OpenMetrics.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The format for a client that sends this Accept header.
+    pub fn accepted(accept: &str) -> Self {
+        match accept.contains("application/openmetrics-text") {
+            true => Self::OpenMetrics,
+            false => Self::Prometheus,
+        }
+    }
+
+    /// The media type.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// A reconciliation under way, until it is dropped.
+#[must_use]
+pub struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Metrics {
     /// All counts at zero.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("event_forwarder");
-        let duration = Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0]);
-        registry.register_with_unit(
-            "reconcile_duration",
-            "How long reconciliations took",
-            Unit::Seconds,
-            duration.clone(),
+        let mut root = Registry::default();
+        root.register_collector(Box::new(Process::new()));
+        let registry = root.sub_registry_with_prefix("event_forwarder");
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "The controller's version", Info::new(version));
+        let leader = Gauge::default();
+        registry.register(
+            "leader",
+            "1 in the replica that is at work, 0 in those that stand by",
+            leader.clone(),
+        );
+        let missing_fields = Gauge::default();
+        registry.register(
+            "definition_missing_fields",
+            "Fields that the installed definition of EventForwarder lacks, so that the API server drops them",
+            missing_fields.clone(),
+        );
+        let reconciles = Family::default();
+        registry.register(
+            "reconciles",
+            "Reconciliations that have ended, by result",
+            reconciles.clone(),
         );
         let errors = Family::default();
         registry.register(
@@ -52,231 +143,175 @@ impl Metrics {
             "Reconciliations that failed, by reason",
             errors.clone(),
         );
+        let duration = Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0]);
+        registry.register_with_unit(
+            "reconcile_duration",
+            "How long reconciliations took",
+            Unit::Seconds,
+            duration.clone(),
+        );
+        let in_flight = Gauge::default();
+        registry.register(
+            "reconciles_in_flight",
+            "Reconciliations under way",
+            in_flight.clone(),
+        );
+        let waiting = Arc::new(Waiting::default());
+        registry.register_collector(Box::new(Arc::clone(&waiting)));
+        let polls = Family::default();
+        registry.register(
+            "queue_polls",
+            "Readings of a queue's depth, by result",
+            polls.clone(),
+        );
+        let poll_errors = Family::default();
+        registry.register(
+            "queue_poll_errors",
+            "Readings of a queue's depth that failed, by reason",
+            poll_errors.clone(),
+        );
+        let requests = Family::default();
+        registry.register(
+            "kubernetes_requests",
+            "Requests to the API server, by the HTTP status of the answer; 0 if there was none",
+            requests.clone(),
+        );
+        let request_duration: Family<VerbLabel, Histogram> =
+            Family::new_with_constructor(|| Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0]));
+        registry.register_with_unit(
+            "kubernetes_request_duration",
+            "How long the API server took until its answer began",
+            Unit::Seconds,
+            request_duration.clone(),
+        );
         let forwarders = Arc::new(Forwarders::default());
         registry.register_collector(Box::new(Arc::clone(&forwarders)));
         Self {
-            registry: Arc::new(registry),
-            duration,
+            registry: Arc::new(root),
+            reconciles,
             errors,
+            duration,
+            in_flight,
+            waiting,
+            polls,
+            poll_errors,
+            requests,
+            request_duration,
+            leader,
+            missing_fields,
             forwarders,
         }
     }
 
-    /// Counts one reconciliation.
+    /// Notes that a forwarder is to be reconciled, since something has changed.
+    pub fn changed(&self, namespace: &str, name: &str) {
+        self.waiting.lock().insert(key(namespace, name));
+    }
+
+    /// Counts a forwarder's reconciliation as under way.
+    pub fn began(&self, namespace: &str, name: &str) -> InFlight {
+        self.waiting.lock().remove(&key(namespace, name));
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// Counts one reconciliation that has ended.
     pub fn reconciled(&self, took: Duration, error: Option<&'static str>) {
         self.duration.observe(took.as_secs_f64());
+        self.reconciles.get_or_create(&ResultLabel::of(error)).inc();
         if let Some(reason) = error {
-            self.errors.get_or_create(&ErrorLabels { reason }).inc();
+            self.errors.get_or_create(&ReasonLabel { reason }).inc();
         }
+    }
+
+    /// Counts one reading of a queue's depth.
+    pub fn polled(&self, error: Option<&'static str>) {
+        self.polls.get_or_create(&ResultLabel::of(error)).inc();
+        if let Some(reason) = error {
+            self.poll_errors
+                .get_or_create(&ReasonLabel { reason })
+                .inc();
+        }
+    }
+
+    /// Counts one request to the API server; `code` is the HTTP status, 0 if there was no answer.
+    pub fn asked(&self, verb: &'static str, resource: &str, code: u16, took: Duration) {
+        let labels = RequestLabels {
+            verb,
+            resource: resource.to_owned(),
+            code,
+        };
+        self.requests.get_or_create(&labels).inc();
+        self.request_duration
+            .get_or_create(&VerbLabel { verb })
+            .observe(took.as_secs_f64());
+    }
+
+    /// Says whether this replica is at work.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(leads.into());
+    }
+
+    /// Says how many fields the installed definition lacks.
+    pub fn definition_lacks(&self, fields: usize) {
+        self.missing_fields
+            .set(i64::try_from(fields).unwrap_or(i64::MAX));
     }
 
     /// Shows a forwarder's status from now on.
     pub fn show(&self, namespace: &str, name: &str, status: &EventForwarderStatus) {
-        let key = (namespace.to_owned(), name.to_owned());
-        self.forwarders.lock().insert(key, status.clone());
+        self.forwarders.show(key(namespace, name), status);
     }
 
     /// Shows a forwarder that is gone no longer.
     pub fn forget(&self, namespace: &str, name: &str) {
-        let key = (namespace.to_owned(), name.to_owned());
-        self.forwarders.lock().remove(&key);
+        let key = key(namespace, name);
+        self.waiting.lock().remove(&key);
+        self.forwarders.forget(&key);
     }
 
-    /// All counts in the OpenMetrics text format.
+    /// All counts as text.
     ///
     /// # Errors
     /// When they can't be written as text, which a `String` never refuses.
-    pub fn encode(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &self.registry)?;
-        Ok(text)
+    pub fn encode(&self, format: Format) -> Result<String, fmt::Error> {
+        let mut page = String::new();
+        match format {
+            Format::Prometheus => prometheus_text::encode(&mut page, &self.registry)?,
+            Format::OpenMetrics => text::encode(&mut page, &self.registry)?,
+        }
+        Ok(page)
     }
 }
 
-/// The status of each forwarder, written out at each scrape.
-#[derive(Debug, Default)]
-struct Forwarders(Mutex<BTreeMap<(String, String), EventForwarderStatus>>);
+/// A forwarder's namespace and name.
+type Key = (String, String);
 
-impl Forwarders {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), EventForwarderStatus>> {
+fn key(namespace: &str, name: &str) -> Key {
+    (namespace.to_owned(), name.to_owned())
+}
+
+/// The forwarders that are to be reconciled since something has changed.
+#[derive(Debug, Default)]
+struct Waiting(Mutex<HashSet<Key>>);
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, HashSet<Key>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A name, what it means, and where it stands in the status.
-type Shown<N> = (
-    &'static str,
-    &'static str,
-    fn(&EventForwarderStatus) -> Option<N>,
-);
-
-/// What goes up and down.
-const GAUGES: [Shown<i64>; 8] = [
-    ("ready", "1 if the forwarder is ready", |status| {
-        holds(status, "Ready")
-    }),
-    (
-        "last_run_succeeded",
-        "1 if the last run that ended succeeded",
-        |status| holds(status, "LastRunSucceeded"),
-    ),
-    (
-        "last_success_timestamp_seconds",
-        "When the last run that succeeded ended, in seconds since 1970",
-        |status| Some(status.last_success_time.as_ref()?.0.as_second()),
-    ),
-    ("runs_active", "Runs under way", |status| {
-        Some(status.active.into())
-    }),
-    (
-        "queue_visible_messages",
-        "Messages that wait in the queue, from 100 on to two digits",
-        |status| Some(status.queue.as_ref()?.visible),
-    ),
-    (
-        "queue_in_flight_messages",
-        "Messages received and neither deleted nor visible again",
-        |status| Some(status.queue.as_ref()?.in_flight),
-    ),
-    (
-        "queue_delayed_messages",
-        "Messages whose delay has not passed",
-        |status| Some(status.queue.as_ref()?.delayed),
-    ),
-    (
-        "dead_letter_messages",
-        "Messages in the dead-letter queue",
-        |status| status.queue.as_ref()?.dead_letters,
-    ),
-];
-
-/// What only goes up: sums over all runs since the forwarder was made.
-const COUNTERS: [Shown<u64>; 6] = [
-    ("runs", "Runs that have ended", |status| {
-        Some(status.totals.runs)
-    }),
-    ("runs_failed", "Runs that ended without success", |status| {
-        Some(status.totals.failed_runs)
-    }),
-    (
-        "messages_deleted",
-        "Messages deleted, all their events settled",
-        |status| Some(status.totals.messages_deleted),
-    ),
-    (
-        "events_forwarded",
-        "Events that Iterable accepted",
-        |status| Some(status.totals.forwarded),
-    ),
-    (
-        "events_skipped",
-        "Events left out by the mapping",
-        |status| Some(status.totals.skipped),
-    ),
-    (
-        "events_rejected",
-        "Events refused by the mapping or by Iterable",
-        |status| Some(status.totals.rejected),
-    ),
-];
-
-/// Whether a condition is True; none while it is Unknown.
-fn holds(status: &EventForwarderStatus, type_: &str) -> Option<i64> {
-    let condition = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == type_)?;
-    match condition.status.as_str() {
-        "True" => Some(1),
-        "False" => Some(0),
-        _ => None,
-    }
-}
-
-impl Collector for Forwarders {
+impl Collector for Waiting {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let forwarders = self.lock();
-        for (name, help, read) in GAUGES {
-            let values = forwarders
-                .iter()
-                .map(|(key, status)| (key, read(status).map(ConstGauge::new)));
-            encode_family(&mut encoder, name, help, values)?;
-        }
-        for (name, help, read) in COUNTERS {
-            let values = forwarders
-                .iter()
-                .map(|(key, status)| (key, read(status).map(ConstCounter::new)));
-            encode_family(&mut encoder, name, help, values)?;
-        }
-        Ok(())
+        let waiting = ConstGauge::new(i64::try_from(self.lock().len()).unwrap_or(i64::MAX));
+        waiting.encode(encoder.encode_descriptor(
+            "reconciles_waiting",
+            "Forwarders of which something has changed and whose reconciliation has not begun",
+            None,
+            waiting.metric_type(),
+        )?)
     }
-}
-
-/// Writes one metric of all forwarders that have a value for it.
-fn encode_family<'a, M: EncodeMetric>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    values: impl Iterator<Item = (&'a (String, String), Option<M>)>,
-) -> Result<(), fmt::Error> {
-    let mut values = values
-        .filter_map(|(key, value)| Some((key, value?)))
-        .peekable();
-    let Some((_, first)) = values.peek() else {
-        return Ok(());
-    };
-    let mut family = encoder.encode_descriptor(name, help, None, first.metric_type())?;
-    for ((namespace, forwarder), value) in values {
-        let labels = [
-            ("namespace", namespace.as_str()),
-            ("name", forwarder.as_str()),
-        ];
-        value.encode(family.encode_family(&labels)?)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::{QueueDepth, Totals};
-
-    #[test]
-    fn a_forwarder_is_shown_until_it_is_forgotten() {
-        let metrics = Metrics::new();
-        let status = EventForwarderStatus {
-            queue: Some(QueueDepth {
-                visible: 7,
-                in_flight: 0,
-                delayed: 0,
-                dead_letters: None,
-                observed_at: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
-                    jiff::Timestamp::UNIX_EPOCH,
-                ),
-            }),
-            totals: Totals {
-                forwarded: 21,
-                ..Totals::default()
-            },
-            ..EventForwarderStatus::default()
-        };
-        metrics.show("marketing", "mparticle", &status);
-        let text = metrics.encode().expect("text");
-        let labels = r#"{namespace="marketing",name="mparticle"}"#;
-        for line in [
-            format!("event_forwarder_queue_visible_messages{labels} 7"),
-            format!("event_forwarder_events_forwarded_total{labels} 21"),
-        ] {
-            assert!(
-                text.lines().any(|other| other == line),
-                "no {line} in\n{text}"
-            );
-        }
-        assert!(
-            !text.contains("dead_letter"),
-            "what is not known is not shown\n{text}"
-        );
-        metrics.forget("marketing", "mparticle");
-        assert!(!metrics.encode().expect("text").contains("marketing"));
-    }
-}
+mod tests;

@@ -6,13 +6,18 @@
 //! [`depth`] reads the queues beside it; [`run`] wires all of it to the API server.
 
 mod apply;
+mod client;
 mod cronjob;
+mod definition;
 mod depth;
 mod error;
+mod health;
 mod http;
+mod lease;
 mod metrics;
 mod observe;
 mod plan;
+mod prerequisites;
 mod reconcile;
 mod run;
 mod status;

@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -25,13 +22,15 @@ use kube::{
     },
 };
 use serde_json::json;
-use tracing::Instrument;
+use tokio::time::timeout;
+use tracing::{Instrument, field::Empty};
 
 use super::{
     apply::{Applied, apply, start},
     cronjob::{self, INSTANCE, MANAGER, RUN_NOW, Surroundings},
     depth::{Depths, Target},
     error::{Call, Error},
+    health::{Health, RECONCILE_LIMIT},
     metrics::Metrics,
     observe::{self, Pending, Report, Run},
     plan::{self, Plan},
@@ -71,8 +70,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// Counts and durations.
     pub metrics: Metrics,
-    /// How many reconciliations have begun; the number of each is its id in the log.
-    pub reconciliations: AtomicU64,
+    /// Which reconciliations are at work; each has a number, its id in the log.
+    pub health: Health,
     /// How often in a row each forwarder has failed.
     pub failures: Mutex<HashMap<ObjectRef<Guarded>, u32>>,
 }
@@ -80,6 +79,14 @@ pub struct Context {
 impl Context {
     fn failures(&self) -> MutexGuard<'_, HashMap<ObjectRef<Guarded>, u32>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a failure; yields how many there were in a row.
+    fn failed_again(&self, forwarder: ObjectRef<Guarded>) -> u32 {
+        let mut failures = self.failures();
+        let failed = failures.entry(forwarder).or_default();
+        *failed = failed.saturating_add(1);
+        *failed
     }
 }
 
@@ -90,6 +97,11 @@ impl Context {
 pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
     let reference = ObjectRef::from_obj(guarded.as_ref());
+    let namespace = reference.namespace.as_deref().unwrap_or_default();
+    let _under_way = context.metrics.began(namespace, &reference.name);
+    let at_work = context
+        .health
+        .begin(format_args!("{namespace}/{}", reference.name));
     let steps = async {
         match &guarded.0 {
             _ if guarded.meta().deletion_timestamp.is_some() => Ok(Action::await_change()),
@@ -100,33 +112,44 @@ pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<A
     let span = tracing::info_span!(
         "reconcile",
         namespace = reference.namespace,
-        name = reference.name,
-        id = context.reconciliations.fetch_add(1, Ordering::Relaxed),
+        forwarder = reference.name,
+        id = at_work.id(),
+        otel.status_code = Empty,
     );
-    let result = steps.instrument(span).await;
+    let result = match timeout(RECONCILE_LIMIT, steps)
+        .instrument(span.clone())
+        .await
+    {
+        Ok(result) => result,
+        Err(_) => Err(Error::TooLong),
+    };
     context
         .metrics
         .reconciled(started.elapsed(), result.as_ref().err().map(Error::reason));
-    if result.is_ok() {
-        context.failures().remove(&reference);
+    match &result {
+        Ok(_) => {
+            context.failures().remove(&reference);
+        }
+        Err(error) => {
+            let failed = context.failed_again(reference);
+            span.in_scope(|| {
+                tracing::warn!(pause_seconds = pause_after(failed).as_secs(), "{error}");
+            });
+            span.record("otel.status_code", "ERROR");
+        }
     }
     result
 }
 
 /// Waits longer the more often in a row the same forwarder has failed.
-pub fn on_error(guarded: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
+pub fn on_error(guarded: Arc<Guarded>, _: &Error, context: Arc<Context>) -> Action {
     let reference = ObjectRef::from_obj(guarded.as_ref());
-    let mut failures = context.failures();
-    let failed = failures.entry(reference.clone()).or_default();
-    *failed = failed.saturating_add(1);
-    let pause = Duration::from_secs(1 << (*failed).min(8)).min(MAX_PAUSE);
-    tracing::warn!(
-        namespace = reference.namespace,
-        name = reference.name,
-        pause_seconds = pause.as_secs(),
-        "{error}"
-    );
-    Action::requeue(pause)
+    let failed = context.failures().get(&reference).copied();
+    Action::requeue(pause_after(failed.unwrap_or_default()))
+}
+
+fn pause_after(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.min(8)).min(MAX_PAUSE)
 }
 
 async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Action, Error> {
@@ -202,6 +225,15 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     };
     let status = status::next(forwarder, &learned, now);
     write_status(forwarder, &status, client, &namespace).await?;
+    for run in status.recent_runs.iter().take(seen.reports.len()) {
+        tracing::info!(
+            job = run.job_name,
+            outcome = run.outcome,
+            forwarded = run.forwarded,
+            rejected = run.rejected,
+            "a run has ended"
+        );
+    }
     context.metrics.show(&namespace, &name, &status);
     publish_news(forwarder, &status, &context.recorder).await;
     Ok(Action::requeue(next_look(&status, &learned, now)))
@@ -324,6 +356,13 @@ async fn publish_news(
         if condition.type_ == "Ready" || condition.status == "Unknown" {
             continue;
         }
+        tracing::info!(
+            condition = condition.type_,
+            status = condition.status,
+            reason = condition.reason,
+            "{}",
+            condition.message
+        );
         let event = Event {
             type_: match condition.status.as_str() {
                 "False" if condition.reason != "Suspended" => EventType::Warning,

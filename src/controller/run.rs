@@ -1,83 +1,63 @@
 //! Wires reconciliation to the API server: watches, leadership, health, shutdown.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc};
 
-use futures::{FutureExt, StreamExt, future::join_all};
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::batch::v1::{CronJob, Job},
-};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::join_all};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::ListParams,
+    Api, Client, Config, Resource, ResourceExt,
     runtime::{
         Controller, WatchStreamExt,
-        controller::{Config, Error as ControllerError},
+        controller::{self, Error as ControllerError},
         events::{Recorder, Reporter},
         predicates,
         reflector::{self, ObjectRef},
         watcher::{self, watcher},
     },
 };
-use kube_lease_manager::LeaseManagerBuilder;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    client::{self, Overseer},
     cronjob::{FORWARDER, MANAGED_BY, MANAGER},
+    definition,
     depth::Depths,
-    error::{Call, Error},
+    error::Error,
+    health::Health,
     http,
+    lease::{Candidate, Leadership},
     metrics::Metrics,
+    prerequisites::{self, Scope},
     reconcile::{Context, Guarded, on_error, reconcile},
 };
 use crate::{api::EventForwarder, cli::ControllerArgs};
 
 /// Reconciliations at work at the same time.
 const CONCURRENCY: u16 = 16;
-/// How often the definition is looked for while the cluster lacks it.
-const DEFINITION_PAUSE: Duration = Duration::from_secs(5);
-/// How long a lease holds without renewal, and how long before its end it is renewed: a
-/// replica that dies is followed within 10 s.
-const LEASE_SECONDS: u64 = 10;
-const LEASE_GRACE_SECONDS: u64 = 4;
-
-/// Where forwarders are looked for.
-#[derive(Debug, Clone)]
-enum Scope {
-    Cluster,
-    Namespace(String),
-}
-
-impl Scope {
-    fn api<K>(&self, client: &Client) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope>,
-        K::DynamicType: Default,
-    {
-        match self {
-            Self::Cluster => Api::all(client.clone()),
-            Self::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
-        }
-    }
-}
 
 /// Runs the controller until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When it can't start, or has lost its lease to another replica.
 pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Error> {
-    let client = Client::try_default()
+    let (metrics, health) = (Metrics::new(), Health::new());
+    http::serve(args.listen, metrics.clone(), health.clone())?;
+    tokio::spawn(health.clone().beat());
+
+    let config = Config::infer()
         .await
         .map_err(|error| Error::NoCluster(error.to_string()))?;
-    let metrics = Metrics::new();
-    let (waiting, waits) = watch::channel(Some("waits for the API server"));
-    http::serve(args.listen, metrics.clone(), waits).await?;
+    let leadership = match args.lease_namespace {
+        None => Leadership::of_the_only_replica(),
+        Some(_) => Leadership::default(),
+    };
+    let overseer = Overseer {
+        metrics,
+        health,
+        leadership,
+    };
+    let client = client::connect(config.clone(), overseer.clone())?;
 
     let scopes = match args.watch_namespaces.as_slice() {
         [] => vec![Scope::Cluster],
@@ -85,84 +65,58 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
     };
     tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        () = definition_installed(&client, &scopes[0], &waiting) => {}
+        () = prerequisites::met(&client, &scopes, &overseer.health) => {}
     }
-
+    // A standby is ready: it could take over at any moment.
+    overseer.health.waits_for(None);
+    tokio::spawn(definition::up_to_date(
+        client.clone(),
+        overseer.metrics.clone(),
+    ));
+    let work = watch_all(&client, &scopes, &args, &overseer, &stop);
     let Some(namespace) = &args.lease_namespace else {
-        waiting.send_replace(None);
-        watch_all(&client, &scopes, &args, &metrics, &stop).await;
+        overseer.metrics.leads(true);
+        work.await;
         return Ok(());
     };
-    // A standby is ready: it could take over at any moment.
-    waiting.send_replace(None);
-    let lease = LeaseManagerBuilder::new(client.clone(), &args.lease_name)
-        .with_namespace(namespace)
-        .with_identity(&args.identity)
-        .with_field_manager(format!("{MANAGER}-{}", args.identity))
-        .with_duration(LEASE_SECONDS)
-        .with_grace(LEASE_GRACE_SECONDS)
-        .build()
-        .await
-        .map_err(|error| Error::Lease(error.to_string()))?;
-    let (mut leading, lease) = lease.watch().await;
+    // The lease is written by a client of its own, which may write without holding it.
+    let elector = Overseer {
+        leadership: Leadership::of_the_only_replica(),
+        ..overseer.clone()
+    };
+    let mut candidate = Candidate::new(
+        client::connect(config, elector)?,
+        namespace,
+        &args.lease_name,
+        &args.identity,
+        overseer.leadership.clone(),
+    );
     let elected = tokio::select! {
         () = stop.cancelled() => false,
-        leads = leading.wait_for(|leads| *leads) => leads.is_ok(),
+        () = candidate.elected() => true,
     };
     if elected {
         tracing::info!(identity = args.identity, "this replica leads");
+        overseer.metrics.leads(true);
         tokio::select! {
-            () = watch_all(&client, &scopes, &args, &metrics, &stop) => {}
-            _ = leading.wait_for(|leads| !*leads) => return Err(Error::LeaseLost),
+            () = work => {}
+            () = candidate.deposed() => return Err(Error::LeaseLost),
         }
     }
-    drop(leading);
-    match lease.await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(Error::Lease(error.to_string())),
-        Err(error) => Err(Error::Lease(error.to_string())),
-    }
-}
-
-/// Returns once the API server knows EventForwarders, saying meanwhile that it does not.
-async fn definition_installed(
-    client: &Client,
-    scope: &Scope,
-    waiting: &watch::Sender<Option<&'static str>>,
-) {
-    let api: Api<Guarded> = scope.api(client);
-    loop {
-        let one = ListParams::default().limit(1);
-        match Call::new("list", "EventForwarders")
-            .run(api.list(&one))
-            .await
-        {
-            Ok(_) => return,
-            Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) =>
-            {
-                waiting.send_replace(Some("waits for the definition of EventForwarder: kubectl apply --server-side -f crds/"));
-                tracing::warn!("{}", Error::DefinitionMissing(source));
-            }
-            Err(error) => {
-                waiting.send_replace(Some("waits for the right to list EventForwarders, or for the API server; see the log"));
-                tracing::warn!("{error}");
-            }
-        }
-        tokio::time::sleep(DEFINITION_PAUSE).await;
-    }
+    candidate.resign().await
 }
 
 async fn watch_all(
     client: &Client,
     scopes: &[Scope],
     args: &ControllerArgs,
-    metrics: &Metrics,
+    overseer: &Overseer,
     stop: &CancellationToken,
 ) {
     join_all(
         scopes
             .iter()
-            .map(|scope| watch(client, scope, args, metrics, stop)),
+            .map(|scope| watch(client, scope, args, overseer, stop)),
     )
     .await;
 }
@@ -172,9 +126,12 @@ async fn watch(
     client: &Client,
     scope: &Scope,
     args: &ControllerArgs,
-    metrics: &Metrics,
+    overseer: &Overseer,
     stop: &CancellationToken,
 ) {
+    let Overseer {
+        metrics, health, ..
+    } = overseer;
     let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
     let (forwarders, writer) = reflector::store::<Guarded>();
     let forwarder_stream = watched(scope.api::<Guarded>(client), watcher::Config::default())
@@ -187,17 +144,22 @@ async fn watch(
                     .map(|(a, b)| a ^ b.rotate_left(1))
             },
             Default::default(),
-        );
+        )
+        .inspect_ok(noted(metrics.clone(), |forwarder: &Guarded| {
+            Some(ObjectRef::from_obj(forwarder))
+        }));
     let (cronjobs, writer) = reflector::store::<CronJob>();
     let cronjob_stream = watched(scope.api::<CronJob>(client), ours.clone())
         .reflect(writer)
-        .touched_objects();
+        .touched_objects()
+        .inspect_ok(noted(metrics.clone(), owner_of));
     let (jobs, writer) = reflector::store::<Job>();
     let job_stream = watched(scope.api::<Job>(client), ours)
         .reflect(writer)
-        .touched_objects();
+        .touched_objects()
+        .inspect_ok(noted(metrics.clone(), forwarder_of));
 
-    let (depths, changed_depths) = Depths::new();
+    let (depths, changed_depths) = Depths::new(metrics.clone());
     let context = Arc::new(Context {
         client: client.clone(),
         image: args.image.clone(),
@@ -212,12 +174,16 @@ async fn watch(
             },
         ),
         metrics: metrics.clone(),
-        reconciliations: AtomicU64::new(1),
+        health: health.clone(),
         failures: HashMap::new().into(),
     });
     let changed_depths = futures::stream::unfold(changed_depths, |mut changes| async move {
-        changes.recv().await.map(|forwarder| (forwarder, changes))
-    });
+        let forwarder = changes.recv().await?;
+        Some((guarded(&forwarder), changes))
+    })
+    .inspect(noted(metrics.clone(), |forwarder: &ObjectRef<Guarded>| {
+        Some(forwarder.clone())
+    }));
 
     // Without them, a forwarder would seem to have no runs. Awaited once for all reconciliations:
     // of several that wait for a store themselves, kube-runtime wakes only the last. They fail to
@@ -234,8 +200,8 @@ async fn watch(
     let control = Controller::for_stream(forwarder_stream, forwarders.clone())
         .owns_stream(cronjob_stream)
         .watches_stream(job_stream, |job| forwarder_of(&job))
-        .reconcile_on(changed_depths.map(|forwarder| guarded(&forwarder)))
-        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(changed_depths)
+        .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
             move |forwarder, context: Arc<Context>| {
@@ -275,6 +241,28 @@ where
     watcher(api, config)
         .default_backoff()
         .modify(|object| object.meta_mut().managed_fields = None)
+}
+
+/// Notes each forwarder that something in a stream makes due for a reconciliation.
+fn noted<T>(
+    metrics: Metrics,
+    forwarder_of: impl Fn(&T) -> Option<ObjectRef<Guarded>>,
+) -> impl Fn(&T) {
+    move |object| {
+        if let Some(forwarder) = forwarder_of(object) {
+            metrics.changed(
+                forwarder.namespace.as_deref().unwrap_or_default(),
+                &forwarder.name,
+            );
+        }
+    }
+}
+
+/// The forwarder that a CronJob was made for.
+fn owner_of(cronjob: &CronJob) -> Option<ObjectRef<Guarded>> {
+    let owner = cronjob.controller_owner_ref(&())?;
+    let owner = (owner.kind == EventForwarder::kind(&())).then_some(owner)?;
+    Some(ObjectRef::new(&owner.name).within(&cronjob.namespace()?))
 }
 
 /// The forwarder that a Job runs for, by the annotation that its CronJob's template gave it.

@@ -1,0 +1,342 @@
+//! The client for the API server: each call is counted, a watch that fails is noted, and a
+//! replica that does not lead can't write.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use axum::http::{Method, Request, Response};
+use kube::{
+    Client, Config,
+    client::{Body, ClientBuilder},
+};
+use tower::{BoxError, Service, layer::layer_fn};
+
+use super::{error::Error, health::Health, lease::Leadership, metrics::Metrics};
+
+/// What calls are reported to, and who allows those that write.
+#[derive(Clone)]
+pub struct Overseer {
+    /// Counts and durations.
+    pub metrics: Metrics,
+    /// Which watches fail.
+    pub health: Health,
+    /// Whether this replica may write.
+    pub leadership: Leadership,
+}
+
+/// A write that was not sent: this replica does not lead, or does no longer.
+#[derive(Debug, thiserror::Error)]
+#[error("this replica does not hold the lease, so it writes nothing")]
+struct NotLeading;
+
+/// A client whose every call `overseer` sees.
+///
+/// # Errors
+/// When the configuration can't be used.
+pub fn connect(config: Config, overseer: Overseer) -> Result<Client, Error> {
+    let builder =
+        ClientBuilder::try_from(config).map_err(|error| Error::NoCluster(error.to_string()))?;
+    let layer = layer_fn(|inner| Overseen {
+        inner,
+        overseer: overseer.clone(),
+    });
+    Ok(builder.with_layer(&layer).build())
+}
+
+struct Overseen<S> {
+    inner: S,
+    overseer: Overseer,
+}
+
+impl<S, B> Service<Request<Body>> for Overseen<S>
+where
+    S: Service<Request<Body>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<B>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let uri = request.uri();
+        let asked = Asked::of(
+            request.method(),
+            uri.path(),
+            uri.query().unwrap_or_default(),
+        );
+        if asked.writes() && !self.overseer.leadership.holds() {
+            return Box::pin(async { Err(NotLeading.into()) });
+        }
+        let begun = Instant::now();
+        let answer = self.inner.call(request);
+        let Overseer {
+            metrics,
+            health,
+            leadership,
+        } = self.overseer.clone();
+        Box::pin(async move {
+            let answer = answer.await.map_err(Into::into);
+            let status = answer.as_ref().map(|answer| answer.status());
+            let code = status.as_ref().map_or(0, |status| status.as_u16());
+            metrics.asked(asked.verb, &asked.resource, code, begun.elapsed());
+            if let Some(what) = asked.watched().filter(|_| leadership.holds()) {
+                let problem = match &status {
+                    Ok(status) if status.is_success() => None,
+                    Ok(status) => Some(format!("the API server answered {status}")),
+                    Err(error) => Some(format!("no answer: {error}")),
+                };
+                health.watched(&what, problem);
+            }
+            answer
+        })
+    }
+}
+
+/// A call, in the words of RBAC.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    verb: &'static str,
+    /// The plural, with the subresource if there is one.
+    resource: String,
+    namespace: Option<String>,
+}
+
+impl Asked {
+    fn of(method: &Method, path: &str, query: &str) -> Self {
+        let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let mut rest = match parts.as_slice() {
+            ["api", _version, rest @ ..] | ["apis", _, _version, rest @ ..] => rest.to_vec(),
+            _ => Vec::new(),
+        };
+        let namespace = match rest.as_slice() {
+            ["namespaces", namespace, _, ..] => Some((*namespace).to_owned()),
+            _ => None,
+        };
+        if namespace.is_some() {
+            rest.drain(..2);
+        }
+        let (resource, named) = match rest.as_slice() {
+            [] => (String::new(), false),
+            [plural] => ((*plural).to_owned(), false),
+            [plural, _] => ((*plural).to_owned(), true),
+            [plural, _, subresource, ..] => (format!("{plural}/{subresource}"), true),
+        };
+        let watches = query
+            .split('&')
+            .any(|pair| matches!(pair, "watch=true" | "watch=1" | "watch=True"));
+        let verb = match *method {
+            Method::GET if watches => "watch",
+            Method::GET if named || resource.is_empty() => "get",
+            Method::GET => "list",
+            Method::POST => "create",
+            Method::PATCH => "patch",
+            Method::PUT => "update",
+            Method::DELETE => "delete",
+            _ => "other",
+        };
+        Self {
+            verb,
+            resource,
+            namespace,
+        }
+    }
+
+    /// Whether the call changes what the cluster holds.
+    fn writes(&self) -> bool {
+        !matches!(self.verb, "get" | "list" | "watch") && self.resource != ACCESS_REVIEWS
+    }
+
+    /// What the call watches, or lists before it watches.
+    fn watched(&self) -> Option<String> {
+        let watches = self.verb == "watch"
+            || self.verb == "list"
+                && ["eventforwarders", "cronjobs", "jobs"].contains(&self.resource.as_str());
+        watches.then(|| match &self.namespace {
+            Some(namespace) => format!("{} in namespace {namespace}", self.resource),
+            None => format!("{} in all namespaces", self.resource),
+        })
+    }
+}
+
+/// A question in the form of a create.
+const ACCESS_REVIEWS: &str = "selfsubjectaccessreviews";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_told_by_its_method_and_path() {
+        let batch = "/apis/batch/v1";
+        for (method, path, query, verb, resource, namespace, writes) in [
+            (
+                Method::GET,
+                "/api/v1/pods".to_owned(),
+                "",
+                "list",
+                "pods",
+                None,
+                false,
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/a/secrets/b".to_owned(),
+                "",
+                "get",
+                "secrets",
+                Some("a"),
+                false,
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/a".to_owned(),
+                "",
+                "get",
+                "namespaces",
+                None,
+                false,
+            ),
+            (
+                Method::GET,
+                format!("{batch}/cronjobs"),
+                "",
+                "list",
+                "cronjobs",
+                None,
+                false,
+            ),
+            (
+                Method::GET,
+                format!("{batch}/cronjobs"),
+                "limit=5&watch=true",
+                "watch",
+                "cronjobs",
+                None,
+                false,
+            ),
+            (
+                Method::GET,
+                format!("{batch}/namespaces/a/jobs"),
+                "watch=true",
+                "watch",
+                "jobs",
+                Some("a"),
+                false,
+            ),
+            (
+                Method::POST,
+                format!("{batch}/namespaces/a/jobs"),
+                "",
+                "create",
+                "jobs",
+                Some("a"),
+                true,
+            ),
+            (
+                Method::PATCH,
+                format!("{batch}/namespaces/a/cronjobs/b"),
+                "force=true",
+                "patch",
+                "cronjobs",
+                Some("a"),
+                true,
+            ),
+            (
+                Method::PATCH,
+                "/apis/eventforwarder.io/v1alpha1/namespaces/a/eventforwarders/b/status".to_owned(),
+                "",
+                "patch",
+                "eventforwarders/status",
+                Some("a"),
+                true,
+            ),
+            (
+                Method::DELETE,
+                format!("{batch}/namespaces/a/jobs/b"),
+                "",
+                "delete",
+                "jobs",
+                Some("a"),
+                true,
+            ),
+            (
+                Method::POST,
+                "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned(),
+                "",
+                "create",
+                "selfsubjectaccessreviews",
+                None,
+                false,
+            ),
+            (
+                Method::GET,
+                "/openapi/v3/apis/eventforwarder.io/v1alpha1".to_owned(),
+                "",
+                "get",
+                "",
+                None,
+                false,
+            ),
+        ] {
+            let asked = Asked::of(&method, &path, query);
+            let expected = Asked {
+                verb,
+                resource: resource.to_owned(),
+                namespace: namespace.map(str::to_owned),
+            };
+            assert_eq!(asked, expected, "{method} {path}?{query}");
+            assert_eq!(asked.writes(), writes, "{method} {path}?{query}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_controller_watches_counts_as_watched() {
+        for (path, watched) in [
+            ("/apis/batch/v1/jobs", Some("jobs in all namespaces")),
+            (
+                "/apis/batch/v1/namespaces/a/jobs",
+                Some("jobs in namespace a"),
+            ),
+            ("/api/v1/namespaces/a/pods", None),
+            ("/apis/batch/v1/namespaces/a/jobs/b", None),
+        ] {
+            let asked = Asked::of(&Method::GET, path, "");
+            assert_eq!(asked.watched().as_deref(), watched, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_the_lease_a_write_is_not_sent_and_a_read_is() {
+        let answer =
+            tower::service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(())));
+        for (method, leadership, sent) in [
+            (Method::GET, Leadership::default(), true),
+            (Method::PATCH, Leadership::default(), false),
+            (Method::PATCH, Leadership::of_the_only_replica(), true),
+        ] {
+            let mut overseen = Overseen {
+                inner: answer,
+                overseer: Overseer {
+                    metrics: Metrics::new(),
+                    health: Health::new(),
+                    leadership,
+                },
+            };
+            let request = Request::builder()
+                .method(method.clone())
+                .uri("/apis/batch/v1/namespaces/a/cronjobs/b")
+                .body(Body::empty())
+                .expect("a request");
+            assert_eq!(overseen.call(request).await.is_ok(), sent, "{method}");
+        }
+    }
+}

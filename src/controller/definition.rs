@@ -1,0 +1,158 @@
+//! Whether the installed definition of EventForwarder is as new as this program. Of a field that
+//! an older one lacks, the API server drops the value without a word, in status too.
+
+use std::time::Duration;
+
+use axum::http::Request;
+use kube::{Client, CustomResourceExt};
+use serde_json::Value;
+
+use super::{
+    error::{Call, Error},
+    metrics::Metrics,
+};
+use crate::api::EventForwarder;
+
+/// What every user of a cluster may read.
+const PUBLISHED: &str = "/openapi/v3/apis/eventforwarder.io/v1alpha1";
+/// How soon a definition that is too old, or could not be read, is looked at again.
+const PAUSE: Duration = Duration::from_secs(300);
+
+/// Returns once the definition has every field that this program knows; says meanwhile what it
+/// lacks.
+pub async fn up_to_date(client: Client, metrics: Metrics) {
+    let mut told = Vec::new();
+    loop {
+        match missing_fields(&client).await {
+            Ok(missing) => {
+                metrics.definition_lacks(missing.len());
+                if missing.is_empty() {
+                    return;
+                }
+                if missing != told {
+                    tracing::warn!(
+                        missing = missing.join(" "),
+                        "the installed definition of EventForwarder is older than this controller: the API server drops these fields. Update it with `kubectl apply --server-side -f crds/`, or by the chart"
+                    );
+                    told = missing;
+                }
+            }
+            Err(error) => tracing::warn!("{error}"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn missing_fields(client: &Client) -> Result<Vec<String>, Error> {
+    let ask = async {
+        let request = Request::get(PUBLISHED)
+            .body(Vec::new())
+            .map_err(kube::Error::HttpError)?;
+        client.request::<Value>(request).await
+    };
+    let published = Call::new("get", "the definition of EventForwarder")
+        .run(ask)
+        .await?;
+    Ok(lacks(&known(), published_schema(&published)))
+}
+
+/// The schema that this program would install.
+fn known() -> Value {
+    let definition = EventForwarder::crd();
+    let version = definition.spec.versions.into_iter().next();
+    version
+        .and_then(|version| version.schema?.open_api_v3_schema)
+        .and_then(|schema| serde_json::to_value(schema).ok())
+        .unwrap_or_default()
+}
+
+/// The schema in what the API server publishes.
+fn published_schema(published: &Value) -> &Value {
+    published["components"]["schemas"]
+        .as_object()
+        .and_then(|schemas| {
+            schemas
+                .iter()
+                .find(|(name, _)| name.ends_with(".EventForwarder"))
+        })
+        .map_or(&Value::Null, |(_, schema)| schema)
+}
+
+/// The fields of `known` that `installed` has not, as paths; of a field that is missing, not
+/// those below it.
+fn lacks(known: &Value, installed: &Value) -> Vec<String> {
+    let mut missing = Vec::new();
+    for part in ["spec", "status"] {
+        let of = |schema: &Value| schema["properties"][part].clone();
+        collect(&of(known), &of(installed), part, &mut missing);
+    }
+    missing
+}
+
+fn collect(known: &Value, installed: &Value, path: &str, missing: &mut Vec<String>) {
+    if installed.is_null() {
+        missing.push(path.to_owned());
+        return;
+    }
+    let properties = known["properties"].as_object().into_iter().flatten();
+    for (name, schema) in properties {
+        let installed = &installed["properties"][name];
+        collect(schema, installed, &format!("{path}.{name}"), missing);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if known[inner].is_object() {
+            collect(
+                &known[inner],
+                &installed[inner],
+                &format!("{path}[]"),
+                missing,
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(properties: Value) -> Value {
+        json!({"type": "object", "properties": properties})
+    }
+
+    #[test]
+    fn what_an_older_definition_lacks_is_named_by_its_path() {
+        let text = json!({"type": "string"});
+        let run = |fields: Value| json!({"type": "array", "items": object(fields)});
+        let known = object(json!({
+            "spec": object(json!({"schedule": text, "drain": object(json!({"pace": text, "rate": text}))})),
+            "status": object(json!({"runs": run(json!({"name": text, "bytes": text}))})),
+        }));
+        for (older, expected) in [
+            (known.clone(), vec![]),
+            (
+                object(json!({
+                    "spec": object(json!({"schedule": text})),
+                    "status": object(json!({"runs": run(json!({"name": text}))})),
+                })),
+                vec!["spec.drain", "status.runs[].bytes"],
+            ),
+            (Value::Null, vec!["spec", "status"]),
+        ] {
+            assert_eq!(lacks(&known, &older), expected);
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_removed_from_the_definition_is_missed() {
+        let known = known();
+        assert_eq!(lacks(&known, &known), Vec::<String>::new());
+        let mut older = known.clone();
+        older["properties"]["status"]["properties"]
+            .as_object_mut()
+            .expect("the status's fields")
+            .remove("totals");
+        assert_eq!(lacks(&known, &older), ["status.totals"]);
+    }
+}

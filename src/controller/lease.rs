@@ -1,0 +1,337 @@
+//! Which replica is at work: the holder of a Lease.
+//!
+//! A replica takes over once it has itself seen the lease unchanged for as long as it holds, so
+//! that the clocks of nodes may differ. Each change names the version that it is based on: of two
+//! who try, one wins. The holder stops acting well before others may take over, by its own clock
+//! and without being told; [`Leadership`] is asked before each write.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::{
+    cronjob::MANAGER,
+    error::{Call, Error},
+};
+
+/// How long a lease holds that is not renewed, in whole seconds.
+const LEASE: Duration = Duration::from_secs(9);
+/// How long after a renewal its holder acts on it. The rest of [`LEASE`] is for a write that was
+/// sent at the last moment.
+const ACTING: Duration = Duration::from_secs(6);
+/// The pause between renewals, and between looks at another's lease.
+const PAUSE: Duration = Duration::from_secs(2);
+/// How long one call about the lease may take: less than what is left of [`ACTING`] after a
+/// [`PAUSE`], so that one that hangs can be tried again.
+const CALL_LIMIT: Duration = Duration::from_secs(2);
+
+/// Until when this replica may act.
+#[derive(Debug, Clone, Default)]
+pub struct Leadership(Arc<Mutex<Until>>);
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Until {
+    #[default]
+    Never,
+    At(Instant),
+    Always,
+}
+
+impl Leadership {
+    /// That of the only replica.
+    pub fn of_the_only_replica() -> Self {
+        Self(Arc::new(Mutex::new(Until::Always)))
+    }
+
+    /// Whether this replica may act now.
+    pub fn holds(&self) -> bool {
+        self.until().includes(Instant::now())
+    }
+
+    fn until(&self) -> Until {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, until: Until) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+}
+
+impl Until {
+    fn includes(self, now: Instant) -> bool {
+        match self {
+            Self::Never => false,
+            Self::At(end) => now < end,
+            Self::Always => true,
+        }
+    }
+}
+
+/// This replica's part in the election.
+pub struct Candidate {
+    api: Api<Lease>,
+    lease: String,
+    place: String,
+    identity: String,
+    leadership: Leadership,
+    seen: Option<Seen>,
+}
+
+/// A state of the lease, and when it was first seen.
+struct Seen {
+    spec: LeaseSpec,
+    since: Instant,
+}
+
+/// What is to be done about the lease.
+#[derive(Debug, PartialEq, Eq)]
+enum Move {
+    Take,
+    Renew,
+    Wait,
+}
+
+impl Candidate {
+    /// Stands for election in the lease `namespace/lease`, under a name that no other replica has.
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        lease: &str,
+        identity: &str,
+        leadership: Leadership,
+    ) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            lease: lease.to_owned(),
+            place: format!("Lease {namespace}/{lease}"),
+            identity: identity.to_owned(),
+            leadership,
+            seen: None,
+        }
+    }
+
+    /// Returns once this replica leads.
+    pub async fn elected(&mut self) {
+        let mut known = String::new();
+        loop {
+            match self.try_once().await {
+                Ok(true) => return,
+                Ok(false) => {
+                    let holder = self.holder().unwrap_or_default().to_owned();
+                    if known != holder {
+                        tracing::info!(holder, "another replica leads; this one stands by");
+                        known = holder;
+                    }
+                }
+                Err(error) => tracing::warn!("{error}"),
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Keeps the lease; returns once it is lost.
+    pub async fn deposed(&mut self) {
+        while let Until::At(end) = self.leadership.until() {
+            sleep_until((Instant::now() + PAUSE).min(end)).await;
+            match timeout_at(end, self.try_once()).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) | Err(_) => break,
+                Ok(Err(error)) => tracing::warn!("{error}"),
+            }
+        }
+        self.leadership.set(Until::Never);
+    }
+
+    /// Lets another replica take over at once.
+    ///
+    /// # Errors
+    /// When the lease can't be written; then another takes over when it has run out.
+    pub async fn resign(&mut self) -> Result<(), Error> {
+        self.leadership.set(Until::Never);
+        let Some(lease) = self.read().await? else {
+            return Ok(());
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        if spec.holder_identity.as_deref() == Some(&self.identity) {
+            self.write(
+                Some(&lease),
+                LeaseSpec {
+                    holder_identity: Some(String::new()),
+                    ..spec
+                },
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    fn holder(&self) -> Option<&str> {
+        self.seen.as_ref()?.spec.holder_identity.as_deref()
+    }
+
+    /// Looks at the lease, and takes or renews it if it may. Yields whether it is ours.
+    async fn try_once(&mut self) -> Result<bool, Error> {
+        let lease = self.read().await?;
+        let spec = lease
+            .as_ref()
+            .and_then(|lease| lease.spec.clone())
+            .unwrap_or_default();
+        let now = Instant::now();
+        let since = match &self.seen {
+            Some(seen) if seen.spec == spec => seen.since,
+            _ => now,
+        };
+        self.seen = Some(Seen {
+            spec: spec.clone(),
+            since,
+        });
+        let renewed = MicroTime(Timestamp::now());
+        let ours = match decide(&spec, &self.identity, now - since) {
+            Move::Wait => return Ok(false),
+            Move::Renew => LeaseSpec {
+                renew_time: Some(renewed),
+                ..spec
+            },
+            Move::Take => LeaseSpec {
+                holder_identity: Some(self.identity.clone()),
+                lease_duration_seconds: i32::try_from(LEASE.as_secs()).ok(),
+                acquire_time: Some(renewed.clone()),
+                renew_time: Some(renewed),
+                lease_transitions: Some(spec.lease_transitions.unwrap_or_default() + 1),
+                ..spec
+            },
+        };
+        self.write(lease.as_ref(), ours).await?;
+        self.leadership.set(Until::At(now + ACTING));
+        Ok(true)
+    }
+
+    async fn read(&self) -> Result<Option<Lease>, Error> {
+        Call::new("get", &self.place)
+            .within(CALL_LIMIT, self.api.get_opt(&self.lease))
+            .await
+    }
+
+    /// Writes the lease, if it still is as it was read.
+    async fn write(&self, read: Option<&Lease>, spec: LeaseSpec) -> Result<(), Error> {
+        match read {
+            Some(read) => {
+                let patch = json!({
+                    "metadata": {"resourceVersion": read.resource_version()},
+                    "spec": spec,
+                });
+                let params = PatchParams {
+                    field_manager: Some(MANAGER.to_owned()),
+                    ..PatchParams::default()
+                };
+                let patch = Patch::Merge(patch);
+                Call::new("patch", &self.place)
+                    .within(CALL_LIMIT, self.api.patch(&self.lease, &params, &patch))
+                    .await?;
+            }
+            None => {
+                let lease = Lease {
+                    metadata: ObjectMeta {
+                        name: Some(self.lease.clone()),
+                        ..ObjectMeta::default()
+                    },
+                    spec: Some(spec),
+                };
+                let params = PostParams {
+                    field_manager: Some(MANAGER.to_owned()),
+                    ..PostParams::default()
+                };
+                Call::new("create", &self.place)
+                    .within(CALL_LIMIT, self.api.create(&params, &lease))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a replica is to do about a lease that it has seen unchanged for so long.
+fn decide(lease: &LeaseSpec, identity: &str, unchanged: Duration) -> Move {
+    let holds = lease
+        .lease_duration_seconds
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .map_or(LEASE, Duration::from_secs);
+    match lease.holder_identity.as_deref() {
+        None | Some("") => Move::Take,
+        Some(holder) if holder == identity => Move::Renew,
+        Some(_) if unchanged >= holds => Move::Take,
+        Some(_) => Move::Wait,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_taken_when_it_is_free_or_was_seen_unchanged_for_as_long_as_it_holds() {
+        for (holder, seconds, unchanged, expected) in [
+            (None, None, 0, Move::Take),
+            (Some(""), Some(9), 0, Move::Take),
+            (Some("me"), Some(9), 0, Move::Renew),
+            (Some("me"), Some(9), 60, Move::Renew),
+            (Some("other"), Some(9), 0, Move::Wait),
+            (Some("other"), Some(9), 8, Move::Wait),
+            (Some("other"), Some(9), 9, Move::Take),
+            (Some("other"), Some(30), 29, Move::Wait),
+            (Some("other"), None, 8, Move::Wait),
+            (Some("other"), Some(-1), 9, Move::Take),
+        ] {
+            let lease = LeaseSpec {
+                holder_identity: holder.map(str::to_owned),
+                lease_duration_seconds: seconds,
+                // Long past, and far ahead: the clock of another node says nothing.
+                renew_time: Some(MicroTime(Timestamp::UNIX_EPOCH)),
+                ..LeaseSpec::default()
+            };
+            let decided = decide(&lease, "me", Duration::from_secs(unchanged));
+            assert_eq!(decided, expected, "{holder:?} {seconds:?} {unchanged}");
+        }
+    }
+
+    #[test]
+    fn a_holder_stops_before_another_may_begin_and_a_hand_over_stays_under_15_seconds() {
+        assert!(ACTING + CALL_LIMIT < LEASE);
+        assert!(
+            PAUSE + CALL_LIMIT < ACTING,
+            "a call that hangs is tried again"
+        );
+        // Seen a pause late, taken a pause late, by two calls at their slowest.
+        assert!(LEASE + 2 * PAUSE < Duration::from_secs(15));
+    }
+
+    #[test]
+    fn leadership_runs_out_by_itself() {
+        let now = Instant::now();
+        for (until, before, after) in [
+            (Until::Never, false, false),
+            (Until::At(now + ACTING), true, false),
+            (Until::Always, true, true),
+        ] {
+            assert_eq!(until.includes(now), before, "{until:?}");
+            assert_eq!(until.includes(now + ACTING), after, "{until:?}");
+        }
+        assert!(
+            !Leadership::default().holds(),
+            "nobody leads before an election"
+        );
+    }
+}

@@ -1,0 +1,211 @@
+//! What is known of each forwarder, written out at each scrape.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+};
+
+use super::Key;
+use crate::api::EventForwarderStatus;
+
+/// The numbers of all forwarders.
+#[derive(Debug, Default)]
+pub struct Forwarders(Mutex<BTreeMap<Key, Numbers>>);
+
+/// What is shown of one forwarder; what is not known is not shown.
+#[derive(Debug)]
+struct Numbers {
+    gauges: [Option<i64>; GAUGES.len()],
+    counters: [Option<u64>; COUNTERS.len()],
+    outcome: Option<String>,
+}
+
+impl Forwarders {
+    /// Shows a forwarder's status from now on.
+    pub fn show(&self, key: Key, status: &EventForwarderStatus) {
+        let numbers = Numbers {
+            gauges: GAUGES.map(|(_, _, read)| read(status)),
+            counters: COUNTERS.map(|(_, _, read)| read(status)),
+            outcome: status.last_run.as_ref().map(|run| run.outcome.clone()),
+        };
+        self.lock().insert(key, numbers);
+    }
+
+    /// Shows it no longer.
+    pub fn forget(&self, key: &Key) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Numbers>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A name, what it means, and where it stands in the status.
+type Shown<N> = (
+    &'static str,
+    &'static str,
+    fn(&EventForwarderStatus) -> Option<N>,
+);
+
+/// What goes up and down.
+const GAUGES: [Shown<i64>; 11] = [
+    ("ready", "1 if the forwarder is ready", |status| {
+        holds(status, "Ready")
+    }),
+    (
+        "last_run_succeeded",
+        "1 if the last run that ended succeeded",
+        |status| holds(status, "LastRunSucceeded"),
+    ),
+    (
+        "last_run_finished_timestamp_seconds",
+        "When the last run that has ended did so, in seconds since 1970",
+        |status| Some(status.recent_runs.first()?.finished_at.0.as_second()),
+    ),
+    (
+        "last_run_duration_seconds",
+        "How long the last run that has ended took",
+        |status| {
+            let run = status.recent_runs.first()?;
+            Some(run.finished_at.0.as_second() - run.started_at.0.as_second())
+        },
+    ),
+    (
+        "last_success_timestamp_seconds",
+        "When the last run that succeeded ended, in seconds since 1970",
+        |status| Some(status.last_success_time.as_ref()?.0.as_second()),
+    ),
+    (
+        "next_run_timestamp_seconds",
+        "When the next run is due, in seconds since 1970",
+        |status| Some(status.next_run_time.as_ref()?.0.as_second()),
+    ),
+    ("runs_active", "Runs under way", |status| {
+        Some(status.active.into())
+    }),
+    (
+        "queue_visible_messages",
+        "Messages that wait in the queue, from 100 on to two digits",
+        |status| Some(status.queue.as_ref()?.visible),
+    ),
+    (
+        "queue_in_flight_messages",
+        "Messages received and neither deleted nor visible again",
+        |status| Some(status.queue.as_ref()?.in_flight),
+    ),
+    (
+        "queue_delayed_messages",
+        "Messages whose delay has not passed",
+        |status| Some(status.queue.as_ref()?.delayed),
+    ),
+    (
+        "dead_letter_messages",
+        "Messages in the dead-letter queue",
+        |status| status.queue.as_ref()?.dead_letters,
+    ),
+];
+
+/// What only goes up: sums over all runs since the forwarder was made.
+const COUNTERS: [Shown<u64>; 6] = [
+    ("runs", "Runs that have ended", |status| {
+        Some(status.totals.runs)
+    }),
+    ("runs_failed", "Runs that ended without success", |status| {
+        Some(status.totals.failed_runs)
+    }),
+    (
+        "messages_deleted",
+        "Messages deleted, all their events settled",
+        |status| Some(status.totals.messages_deleted),
+    ),
+    (
+        "events_forwarded",
+        "Events that Iterable accepted",
+        |status| Some(status.totals.forwarded),
+    ),
+    (
+        "events_skipped",
+        "Events left out by the mapping",
+        |status| Some(status.totals.skipped),
+    ),
+    (
+        "events_rejected",
+        "Events refused by the mapping or by Iterable",
+        |status| Some(status.totals.rejected),
+    ),
+];
+
+/// Whether a condition is True; none while it is Unknown.
+fn holds(status: &EventForwarderStatus, type_: &str) -> Option<i64> {
+    let condition = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)?;
+    match condition.status.as_str() {
+        "True" => Some(1),
+        "False" => Some(0),
+        _ => None,
+    }
+}
+
+impl Collector for Forwarders {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let forwarders = self.lock();
+        for (index, (name, help, _)) in GAUGES.iter().enumerate() {
+            let values = forwarders
+                .iter()
+                .map(|(key, numbers)| (key, None, numbers.gauges[index].map(ConstGauge::new)));
+            encode_family(&mut encoder, name, help, values)?;
+        }
+        let outcomes = forwarders.iter().map(|(key, numbers)| {
+            let outcome = numbers.outcome.as_deref();
+            (key, outcome, outcome.map(|_| ConstGauge::new(1)))
+        });
+        encode_family(
+            &mut encoder,
+            "last_run_outcome",
+            "1, with the outcome of the last run as a label",
+            outcomes,
+        )?;
+        for (index, (name, help, _)) in COUNTERS.iter().enumerate() {
+            let values = forwarders
+                .iter()
+                .map(|(key, numbers)| (key, None, numbers.counters[index].map(ConstCounter::new)));
+            encode_family(&mut encoder, name, help, values)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes one metric of all forwarders that have a value for it, some with an outcome as well.
+fn encode_family<'a, M: EncodeMetric>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl Iterator<Item = (&'a Key, Option<&'a str>, Option<M>)>,
+) -> Result<(), fmt::Error> {
+    let mut values = values
+        .filter_map(|(key, outcome, value)| Some((key, outcome, value?)))
+        .peekable();
+    let Some((_, _, first)) = values.peek() else {
+        return Ok(());
+    };
+    let mut family = encoder.encode_descriptor(name, help, None, first.metric_type())?;
+    for ((namespace, forwarder), outcome, value) in values {
+        let mut labels = vec![
+            ("namespace", namespace.as_str()),
+            ("name", forwarder.as_str()),
+        ];
+        labels.extend(outcome.map(|outcome| ("outcome", outcome)));
+        value.encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! What must be there before the controller can work: the definition, and the right to watch.
+
+use std::{fmt, time::Duration};
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        authorization::v1::{
+            ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+        },
+        batch::v1::{CronJob, Job},
+    },
+};
+use kube::{
+    Api, Client, Resource,
+    api::{ListParams, PostParams},
+};
+
+use super::{
+    error::{Call, Error},
+    health::Health,
+    reconcile::Guarded,
+};
+use crate::api::EventForwarder;
+
+/// How often what is missing is looked for.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Where forwarders are looked for.
+#[derive(Debug, Clone)]
+pub enum Scope {
+    /// Everywhere.
+    Cluster,
+    /// In one namespace.
+    Namespace(String),
+}
+
+impl Scope {
+    /// The objects of one kind in it.
+    pub fn api<K>(&self, client: &Client) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        match self {
+            Self::Cluster => Api::all(client.clone()),
+            Self::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster => f.write_str("in all namespaces"),
+            Self::Namespace(namespace) => write!(f, "in namespace {namespace}"),
+        }
+    }
+}
+
+/// Returns once all is there; says meanwhile what is missing, in the log once.
+pub async fn met(client: &Client, scopes: &[Scope], health: &Health) {
+    let mut told = None;
+    loop {
+        let missing = match missing(client, scopes).await {
+            Ok(None) => return,
+            Ok(Some(missing)) => missing,
+            Err(error) => error.to_string(),
+        };
+        if told.as_ref() != Some(&missing) {
+            tracing::warn!("waits: {missing}");
+            health.waits_for(Some(missing.clone()));
+            told = Some(missing);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// What is missing, in a sentence that says what mends it.
+async fn missing(client: &Client, scopes: &[Scope]) -> Result<Option<String>, Error> {
+    let mut rights = Vec::new();
+    for scope in scopes {
+        for (group, plural) in [kind::<EventForwarder>(), kind::<CronJob>(), kind::<Job>()] {
+            for verb in ["list", "watch"] {
+                if !allowed(client, scope, verb, &group, &plural).await? {
+                    rights.push(format!("{verb} {plural}.{group} {scope}"));
+                }
+            }
+        }
+    }
+    if !rights.is_empty() {
+        return Ok(Some(format!(
+            "the controller's service account may not {}; grant it, as the chart's Role does",
+            rights.join(", nor ")
+        )));
+    }
+    for scope in scopes {
+        let api: Api<Guarded> = scope.api(client);
+        let one = ListParams::default().limit(1);
+        match Call::new("list", "EventForwarders")
+            .run(api.list(&one))
+            .await
+        {
+            Ok(_) => {}
+            Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) =>
+            {
+                return Ok(Some(Error::DefinitionMissing(source).to_string()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+fn kind<K: Resource<DynamicType = ()>>() -> (String, String) {
+    (K::group(&()).into_owned(), K::plural(&()).into_owned())
+}
+
+async fn allowed(
+    client: &Client,
+    scope: &Scope,
+    verb: &str,
+    group: &str,
+    plural: &str,
+) -> Result<bool, Error> {
+    let namespace = match scope {
+        Scope::Cluster => None,
+        Scope::Namespace(namespace) => Some(namespace.clone()),
+    };
+    let question = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                verb: Some(verb.to_owned()),
+                group: Some(group.to_owned()),
+                resource: Some(plural.to_owned()),
+                namespace,
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let answer = Call::new("ask for the right to", format!("{verb} {plural}"))
+        .run(Api::all(client.clone()).create(&PostParams::default(), &question))
+        .await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
