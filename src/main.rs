@@ -27,20 +27,19 @@ fn main() -> ExitCode {
     }
     match command {
         Command::Crd => print_crd(),
-        Command::Controller(args) => {
-            telemetry::init();
-            run(async {
-                controller::run(args, stop_on_signal()?).await?;
-                Ok(ExitCode::SUCCESS)
-            })
-        }
-        Command::Drain(args) => {
-            telemetry::init();
-            run(async {
-                let outcome = drain::command(args, stop_on_signal()?).await;
-                Ok(ExitCode::from(outcome.exit_code()))
-            })
-        }
+        Command::Controller(args) => run(async {
+            let traces = telemetry::init();
+            let ended = controller::run(args, stop_on_signal()?).await;
+            traces.end().await;
+            ended?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        Command::Drain(args) => run(async {
+            let traces = telemetry::init();
+            let outcome = drain::command(args, stop_on_signal()?).await;
+            traces.end().await;
+            Ok(ExitCode::from(outcome.exit_code()))
+        }),
         Command::Map(args) => map::run(&args),
         Command::Dlq(args) => run(async {
             dlq::command(args).await?;

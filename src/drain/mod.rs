@@ -28,6 +28,10 @@ use std::{
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use tracing::{
+    Instrument,
+    field::{Empty, display},
+};
 
 use self::{
     engine::Engine,
@@ -71,13 +75,24 @@ impl StartError {
 pub async fn command(args: DrainArgs, stop: CancellationToken) -> Outcome {
     let began = Timestamp::now();
     let report_file = args.report_file.clone();
+    let span = tracing::debug_span!(
+        "run",
+        outcome = Empty,
+        received = Empty,
+        deleted = Empty,
+        forwarded = Empty,
+        rejected = Empty,
+    );
     // A task of its own, so that a panic in it still leaves a report.
-    let run = tokio::spawn(async move {
-        match Plan::read(&args) {
-            Ok(plan) => drain(plan, stop.cancelled()).await,
-            Err(error) => not_begun(began, &error.into()),
+    let run = tokio::spawn(
+        async move {
+            match Plan::read(&args) {
+                Ok(plan) => drain(plan, stop.cancelled()).await,
+                Err(error) => not_begun(began, &error.into()),
+            }
         }
-    });
+        .instrument(span.clone()),
+    );
     let report = run.await.unwrap_or_else(|error| {
         let tally = Tally {
             notice: Some(format!("the program failed: {error}")),
@@ -91,6 +106,11 @@ pub async fn command(args: DrainArgs, stop: CancellationToken) -> Outcome {
             0,
         )
     });
+    span.record("outcome", display(report.outcome))
+        .record("received", report.messages.received)
+        .record("deleted", report.messages.deleted)
+        .record("forwarded", report.events.forwarded)
+        .record("rejected", report.events.rejected);
     log(&report);
     if let Some(path) = report_file {
         write(&report, &path);

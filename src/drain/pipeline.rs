@@ -9,6 +9,7 @@ use std::{
 
 use futures::future::join_all;
 use tokio::{select, task::JoinSet, time};
+use tracing::{Instrument, Span, debug_span};
 
 use super::{
     blame::Cause,
@@ -56,7 +57,8 @@ pub async fn run(
     let progress = Progress::on_terminal();
     loop {
         for action in engine.actions(Instant::now()) {
-            tasks.spawn(hands.clone().perform(action));
+            let span = span(&action);
+            tasks.spawn(hands.clone().perform(action).instrument(span));
         }
         progress.show(engine.tally(), engine.waiting());
         if let Some(outcome) = engine.ended() {
@@ -77,6 +79,30 @@ pub async fn run(
                 engine.interrupt(Instant::now());
             }
         }
+    }
+}
+
+/// What a trace shows of an action; none of those that only keep or give back messages.
+fn span(action: &Action) -> Span {
+    match action {
+        Action::Receive(asked) => debug_span!("receive", otel.kind = "client", asked),
+        Action::Post(group) => {
+            debug_span!("post", otel.kind = "client", bytes = group.bytes())
+        }
+        Action::Delete(deletions) => {
+            debug_span!("delete", otel.kind = "client", messages = deletions.len())
+        }
+        Action::CreateUsers(users) => {
+            debug_span!("create users", otel.kind = "client", users = users.len())
+        }
+        Action::SendDeadLetters(letters) => {
+            debug_span!(
+                "send dead letters",
+                otel.kind = "client",
+                messages = letters.len()
+            )
+        }
+        Action::Extend(..) | Action::GiveBack(..) | Action::DeletePayload(_) => Span::none(),
     }
 }
 

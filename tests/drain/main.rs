@@ -5,5 +5,6 @@ mod fifo;
 mod large;
 mod process;
 mod tls;
+mod traces;
 mod users;
 mod world;

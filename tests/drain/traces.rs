@@ -1,0 +1,164 @@
+//! What a run tells a collector of OpenTelemetry.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
+use event_forwarder::drain::report::Outcome;
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::ExportTraceServiceRequest,
+    common::v1::{KeyValue, any_value::Value},
+    trace::v1::Span,
+};
+use prost::Message;
+use tokio::net::TcpListener;
+
+use crate::{
+    process::Pod,
+    world::{Setting, World, batches},
+};
+
+type Posted = Arc<Mutex<Vec<Bytes>>>;
+
+/// Takes what is sent by OTLP.
+struct Collector {
+    address: SocketAddr,
+    posted: Posted,
+}
+
+impl Collector {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let posted = Posted::default();
+        let take = async |State(posted): State<Posted>, headers: HeaderMap, body: Bytes| {
+            assert_eq!(headers["content-type"], "application/x-protobuf");
+            assert_eq!(headers["x-team"], "marketing");
+            posted.lock().unwrap().push(body);
+        };
+        let routes = Router::new()
+            .route("/v1/traces", post(take))
+            .with_state(posted.clone());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        Self { address, posted }
+    }
+
+    fn requests(&self) -> Vec<ExportTraceServiceRequest> {
+        let posted = self.posted.lock().unwrap();
+        posted
+            .iter()
+            .map(|body| ExportTraceServiceRequest::decode(body.clone()).unwrap())
+            .collect()
+    }
+
+    /// The spans by name, each with its attributes as text.
+    fn spans(&self) -> BTreeMap<String, Vec<(Span, BTreeMap<String, String>)>> {
+        let mut spans = BTreeMap::<_, Vec<_>>::new();
+        for request in self.requests() {
+            for of_resource in request.resource_spans {
+                let resource = texts(&of_resource.resource.unwrap().attributes);
+                assert_eq!(resource["service.name"], "event-forwarder");
+                for span in of_resource.scope_spans.into_iter().flat_map(|of| of.spans) {
+                    let attributes = texts(&span.attributes);
+                    let name = span.name.clone();
+                    spans.entry(name).or_default().push((span, attributes));
+                }
+            }
+        }
+        spans
+    }
+}
+
+fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+    let text = |attribute: &KeyValue| match attribute.value.as_ref()?.value.as_ref()? {
+        Value::StringValue(text) => Some(text.clone()),
+        Value::IntValue(number) => Some(number.to_string()),
+        other => Some(format!("{other:?}")),
+    };
+    attributes
+        .iter()
+        .map(|attribute| (attribute.key.clone(), text(attribute).unwrap_or_default()))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_run_sends_its_spans_to_the_collector_and_nothing_secret() {
+    let world = World::new(Setting::default()).await;
+    world.queue.send(&batches(20, 1)).await.unwrap();
+    let collector = Collector::start().await;
+    let pod = Pod::new("traced");
+    let child = pod.all_files(&world).start_with([
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            format!("http://{}", collector.address),
+        ),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-team=marketing".to_owned()),
+    ]);
+    let (code, report) = pod.end(child).await;
+    assert_eq!(code, Some(0));
+
+    let spans = collector.spans();
+    let names: Vec<_> = spans.keys().map(String::as_str).collect();
+    assert_eq!(names, ["delete", "post", "receive", "run"]);
+    let [(run, attributes)] = spans["run"].as_slice() else {
+        panic!("one span for the run: {spans:#?}");
+    };
+    assert_eq!(run.parent_span_id, Vec::<u8>::new());
+    assert_eq!(attributes["outcome"], "Drained");
+    assert_eq!(attributes["received"], "20");
+    assert_eq!(attributes["forwarded"], "20");
+    for (name, parts) in spans.iter().filter(|(name, _)| *name != "run") {
+        for (part, _) in parts {
+            assert_eq!(part.trace_id, run.trace_id, "{name}");
+            assert_eq!(part.parent_span_id, run.span_id, "{name}");
+        }
+    }
+    let calls = spans["post"].len();
+    assert_eq!(calls, usize::try_from(report.requests.iterable).unwrap());
+    let deleted: usize = spans["delete"]
+        .iter()
+        .map(|(_, attributes)| attributes["messages"].parse::<usize>().unwrap())
+        .sum();
+    assert_eq!(deleted, 20);
+
+    let sent = format!("{:?}", collector.requests());
+    for secret in ["test-key", "user1@example.com", "Viewed"] {
+        assert!(!sent.contains(secret), "{secret} was sent: {sent}");
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_is_silent_does_not_hold_a_run_up() {
+    let world = World::new(Setting::default()).await;
+    world.queue.send(&batches(10, 1)).await.unwrap();
+    // Accepts connections, by the system's backlog, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let pod = Pod::new("silent-collector");
+    let begun = Instant::now();
+    let child = pod.all_files(&world).start_with([(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        format!("http://{}", silent.local_addr().unwrap()),
+    )]);
+    let (code, report) = pod.end(child).await;
+    assert_eq!((code, report.outcome), (Some(0), Outcome::Drained));
+    assert!(
+        begun.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_collector_that_can_not_be_used_is_no_reason_not_to_run() {
+    let world = World::new(Setting::default()).await;
+    world.queue.send(&batches(10, 1)).await.unwrap();
+    let pod = Pod::new("bad-collector");
+    let nonsense = ("OTEL_EXPORTER_OTLP_ENDPOINT", "not an address".to_owned());
+    let child = pod.all_files(&world).start_with([nonsense]);
+    let (code, report) = pod.end(child).await;
+    assert_eq!((code, report.outcome), (Some(0), Outcome::Drained));
+}
