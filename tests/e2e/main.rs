@@ -5,6 +5,8 @@
 //! `cargo test --test e2e`.
 
 mod conditions;
+mod health;
+mod leader;
 mod ownership;
 mod runs;
 mod uninstall;
@@ -66,6 +68,10 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         ownership::a_controller_that_starts_takes_up_every_forwarder,
         ownership::at_rest_nothing_is_written,
         ownership::a_long_name_gets_a_cronjob_all_the_same,
+        leader::a_leader_that_dies_is_followed_within_15_seconds,
+        leader::a_leader_that_is_told_to_stop_hands_over_at_once,
+        leader::a_leader_that_was_asleep_ends_when_it_wakes,
+        health::a_right_to_watch_that_is_missing_is_named_by_readyz,
         uninstall::uninstalling_keeps_the_definition_and_the_resources,
     ];
     trials

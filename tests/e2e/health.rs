@@ -1,0 +1,135 @@
+//! What the controller tells of itself: readiness, liveness, metrics.
+
+use std::{net::SocketAddr, process::Stdio};
+
+use kube::{Config, config::Kubeconfig};
+use serde_json::json;
+use tokio::process::{Child, Command};
+
+use crate::world::{Shared, World, apply_json, eventually, kubectl};
+
+/// A controller on this machine, with an identity of its own in the cluster.
+struct Controller {
+    address: SocketAddr,
+    _process: Child,
+}
+
+impl Controller {
+    /// For one namespace alone, whose ServiceAccount `controller` it uses.
+    async fn start(namespace: &str) -> Self {
+        let token = kubectl(&["create", "token", "controller", "--namespace", namespace]).await;
+        let config = Config::infer().await.expect("the way to the cluster");
+        let authorities = Kubeconfig::read().expect("a kubeconfig");
+        let cluster = authorities.clusters.into_iter().next().expect("a cluster");
+        let kubeconfig = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [cluster],
+            "users": [{"name": "controller", "user": {"token": token.trim()}}],
+            "contexts": [{"name": "all", "context": {
+                "cluster": cluster.name, "user": "controller", "namespace": config.default_namespace,
+            }}],
+            "current-context": "all",
+        });
+        let file = std::env::temp_dir().join(format!("event-forwarder-{namespace}.kubeconfig"));
+        std::fs::write(&file, kubeconfig.to_string()).expect("a file");
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = free.local_addr().expect("its address");
+        drop(free);
+        let process = Command::new(env!("CARGO_BIN_EXE_event-forwarder"))
+            .args([
+                "controller",
+                "--image",
+                "none",
+                "--watch-namespaces",
+                namespace,
+            ])
+            .args(["--listen", &address.to_string()])
+            .env("KUBECONFIG", &file)
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the controller starts");
+        Self {
+            address,
+            _process: process,
+        }
+    }
+
+    /// The status and the text that a path answers; nothing while nobody listens.
+    async fn get(&self, path: &str, accept: &str) -> Option<(u16, String)> {
+        let answer = reqwest::Client::new()
+            .get(format!("http://{}{path}", self.address))
+            .header("accept", accept)
+            .send()
+            .await
+            .ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    }
+
+    async fn ready(&self) -> (u16, String) {
+        self.get("/readyz", "*/*").await.unwrap_or_default()
+    }
+}
+
+/// Grants the ServiceAccount these rights in its namespace.
+async fn grant(world: &World, jobs: &[&str]) {
+    let namespace = &world.namespace;
+    apply_json(
+        &world.client,
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": "controller", "namespace": namespace},
+            "rules": [
+                {"apiGroups": ["eventforwarder.io"], "resources": ["eventforwarders"], "verbs": ["list", "watch"]},
+                {"apiGroups": ["batch"], "resources": ["cronjobs"], "verbs": ["list", "watch"]},
+                {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": jobs},
+            ],
+        }),
+    )
+    .await;
+}
+
+pub async fn a_right_to_watch_that_is_missing_is_named_by_readyz(shared: &Shared) {
+    let world = World::new(shared, "rights").await;
+    let namespace = world.namespace.as_str();
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "controller", "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "controller"},
+        "subjects": [{"kind": "ServiceAccount", "name": "controller", "namespace": namespace}],
+    });
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": "controller", "namespace": namespace},
+    });
+    grant(&world, &["list"]).await;
+    apply_json(&world.client, account).await;
+    apply_json(&world.client, binding).await;
+
+    let controller = Controller::start(namespace).await;
+    let missing = format!("may not watch jobs.batch in namespace {namespace}");
+    eventually("/readyz names the right", async || {
+        let (status, text) = controller.ready().await;
+        status == 503 && text.contains(&missing)
+    })
+    .await;
+    let alive = controller.get("/healthz", "*/*").await;
+    assert_eq!(
+        alive,
+        Some((200, "ok\n".to_owned())),
+        "it waits, and is alive"
+    );
+
+    grant(&world, &["list", "watch"]).await;
+    eventually("it is ready by itself", async || {
+        controller.ready().await == (200, "ok\n".to_owned())
+    })
+    .await;
+    eventually("its requests are counted", async || {
+        let (status, page) = controller.get("/metrics", "*/*").await.unwrap_or_default();
+        let watches = r#"kubernetes_requests_total{verb="watch",resource="jobs",code="200"}"#;
+        status == 200 && page.contains(watches) && page.contains("event_forwarder_leader 1\n")
+    })
+    .await;
+}
