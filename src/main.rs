@@ -31,8 +31,13 @@ fn main() -> ExitCode {
             let traces = telemetry::init();
             let ended = controller::run(args, stop_on_signal()?).await;
             traces.end().await;
-            ended?;
-            Ok(ExitCode::SUCCESS)
+            Ok(match ended {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!("{error}");
+                    ExitCode::FAILURE
+                }
+            })
         }),
         Command::Drain(args) => run(async {
             let traces = telemetry::init();

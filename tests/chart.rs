@@ -486,6 +486,44 @@ fn the_network_policy_opens_the_metrics_dns_and_the_ports_given() {
 }
 
 #[test]
+fn alerts_are_those_of_the_document_and_use_metrics_that_it_lists() {
+    let document = include_str!("../docs/metrics.md");
+    let documented: BTreeSet<_> = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| EventForwarder")?.split_once(' '))
+        .map(|(rest, _)| format!("EventForwarder{rest}"))
+        .collect();
+    let objects = rendered(&EVERYTHING);
+    let rules = &the_only(&objects, "PrometheusRule")["spec"]["groups"][0]["rules"];
+    let rules = rules.as_array().expect("rules");
+    let alerts: BTreeSet<_> = rules
+        .iter()
+        .map(|rule| rule["alert"].as_str().expect("a name").to_owned())
+        .collect();
+    assert_eq!(alerts, documented);
+    for rule in rules {
+        let expression = rule["expr"].as_str().expect("an expression");
+        let metrics: Vec<_> = expression
+            .split(|c: char| !c.is_ascii_lowercase() && c != '_')
+            .filter(|word| word.starts_with("event_forwarder_"))
+            .collect();
+        assert!(!metrics.is_empty(), "{expression}");
+        for metric in metrics {
+            let row = format!("| `{metric}` |");
+            assert!(document.contains(&row), "no {metric} in the document");
+        }
+        let of_this_release = expression.matches("job=\"event-forwarder\"").count();
+        assert_eq!(
+            of_this_release,
+            expression.matches("event_forwarder_").count()
+        );
+        for text in ["summary", "description"] {
+            assert!(rule["annotations"][text].is_string(), "{rule}");
+        }
+    }
+}
+
+#[test]
 fn notes_say_what_comes_next_and_what_uninstalling_leaves() {
     let notes = succeeded(helm(&[
         "install",

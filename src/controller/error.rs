@@ -1,7 +1,7 @@
 use std::{fmt, future::Future, time::Duration};
 
 use tokio::time::timeout;
-use tracing::{Instrument, field::Empty};
+use tracing::{Instrument, Span, field::Empty};
 
 use super::health::RECONCILE_LIMIT;
 
@@ -38,9 +38,9 @@ pub enum Error {
 
     /// The cluster lacks the resource's definition.
     #[error(
-        "the cluster does not know EventForwarders: {0}. Install the definition with `kubectl apply --server-side -f crds/` or by the chart, then the controller goes on by itself"
+        "the cluster does not know EventForwarders. Install the definition with `kubectl apply --server-side -f crds/` or by the chart, then the controller goes on by itself"
     )]
-    DefinitionMissing(#[source] Box<kube::Error>),
+    DefinitionMissing,
 
     /// The client's configuration can't be used.
     #[error(
@@ -48,9 +48,9 @@ pub enum Error {
     )]
     NoCluster(String),
 
-    /// Another replica has taken over.
+    /// This replica may not be at work any more.
     #[error(
-        "another replica holds the lease; this one ends so that no two are at work, and starts again as standby"
+        "this replica has lost its lease: another holds it, or it could not be renewed in time. It ends so that no two are at work, and starts again as standby"
     )]
     LeaseLost,
 
@@ -98,12 +98,16 @@ impl Call {
         limit: Duration,
         call: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Error> {
-        let span = tracing::debug_span!(
-            "call",
-            otel.kind = "client",
-            otel.name = %self,
-            otel.status_code = Empty,
-        );
+        // Part of a reconciliation's trace. Calls outside of any, to renew the lease, make none.
+        let span = match Span::current().is_none() {
+            true => Span::none(),
+            false => tracing::debug_span!(
+                "call",
+                otel.kind = "client",
+                otel.name = %self,
+                otel.status_code = Empty,
+            ),
+        };
         let answer = timeout(limit, call).instrument(span.clone()).await;
         if !matches!(answer, Ok(Ok(_))) {
             span.record("otel.status_code", "ERROR");
@@ -132,7 +136,7 @@ impl Error {
             Self::Api { .. } => "Api",
             Self::Timeout { .. } => "Timeout",
             Self::TooLong => "TooLong",
-            Self::DefinitionMissing(_) => "DefinitionMissing",
+            Self::DefinitionMissing => "DefinitionMissing",
             Self::NoCluster(_) => "NoCluster",
             Self::LeaseLost => "LeaseLost",
             Self::Listen { .. } => "Listen",

@@ -263,11 +263,11 @@ impl Metrics {
         self.forwarders.show(key(namespace, name), status);
     }
 
-    /// Shows a forwarder that is gone no longer.
-    pub fn forget(&self, namespace: &str, name: &str) {
+    /// Shows a forwarder that is gone no longer; yields whether it was shown.
+    pub fn forget(&self, namespace: &str, name: &str) -> bool {
         let key = key(namespace, name);
         self.waiting.lock().remove(&key);
-        self.forwarders.forget(&key);
+        self.forwarders.forget(&key)
     }
 
     /// All counts as text.

@@ -104,7 +104,7 @@ async fn missing(client: &Client, scopes: &[Scope]) -> Result<Option<String>, Er
             Ok(_) => {}
             Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) =>
             {
-                return Ok(Some(Error::DefinitionMissing(source).to_string()));
+                return Ok(Some(Error::DefinitionMissing.to_string()));
             }
             Err(error) => return Err(error),
         }

@@ -221,7 +221,13 @@ async fn watch(
                 Err(ControllerError::ObjectNotFound(reference)) => {
                     let namespace = reference.namespace.as_deref().unwrap_or_default();
                     depths.forget(&ObjectRef::new(&reference.name).within(namespace));
-                    metrics.forget(namespace, &reference.name);
+                    if metrics.forget(namespace, &reference.name) {
+                        tracing::info!(
+                            namespace,
+                            forwarder = reference.name,
+                            "the forwarder is gone; Kubernetes deletes its CronJob and runs"
+                        );
+                    }
                 }
                 Err(error) => tracing::warn!(%error, "a watch failed; it is started again"),
             }

@@ -8,11 +8,18 @@ use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::Subscribe
 
 pub use traces::Traces;
 
+/// What libraries warn of at length, and this program tells in an error of its own.
+const TOLD_ELSEWHERE: [&str; 1] = ["aws_config::meta::credentials::chain=error"];
+
 /// Sends logs to standard error, filtered by `RUST_LOG` (default `info`), and spans to the
 /// collector that OpenTelemetry's variables name, if they do. To be called in the runtime that
 /// is to send them.
 pub fn init() -> Traces {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    filter = TOLD_ELSEWHERE
+        .iter()
+        .filter_map(|directive| directive.parse().ok())
+        .fold(filter, EnvFilter::add_directive);
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let logs = if std::io::stderr().is_terminal() {
         logs.with_target(false).boxed()

@@ -23,6 +23,8 @@ use crate::{
 };
 
 type Posted = Arc<Mutex<Vec<Bytes>>>;
+type Attributes = BTreeMap<String, String>;
+type Spans = BTreeMap<String, Vec<(Span, Attributes)>>;
 
 /// Takes what is sent by OTLP.
 struct Collector {
@@ -56,8 +58,8 @@ impl Collector {
     }
 
     /// The spans by name, each with its attributes as text.
-    fn spans(&self) -> BTreeMap<String, Vec<(Span, BTreeMap<String, String>)>> {
-        let mut spans = BTreeMap::<_, Vec<_>>::new();
+    fn spans(&self) -> Spans {
+        let mut spans = Spans::new();
         for request in self.requests() {
             for of_resource in request.resource_spans {
                 let resource = texts(&of_resource.resource.unwrap().attributes);
@@ -73,7 +75,7 @@ impl Collector {
     }
 }
 
-fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+fn texts(attributes: &[KeyValue]) -> Attributes {
     let text = |attribute: &KeyValue| match attribute.value.as_ref()?.value.as_ref()? {
         Value::StringValue(text) => Some(text.clone()),
         Value::IntValue(number) => Some(number.to_string()),

@@ -83,7 +83,7 @@ pub async fn a_leader_that_was_asleep_ends_when_it_wakes(shared: &Shared) {
     })
     .await;
     let log = kubectl(&["logs", &leader, "--namespace", SYSTEM, "--previous"]).await;
-    assert!(log.contains("another replica holds the lease"), "{log}");
+    assert!(log.contains("has lost its lease"), "{log}");
     assert_eq!(
         holder(&lease(&shared.client).await),
         Some(hand_over.successor.as_str()),

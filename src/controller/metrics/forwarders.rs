@@ -38,9 +38,9 @@ impl Forwarders {
         self.lock().insert(key, numbers);
     }
 
-    /// Shows it no longer.
-    pub fn forget(&self, key: &Key) {
-        self.lock().remove(key);
+    /// Shows it no longer; yields whether it was shown.
+    pub fn forget(&self, key: &Key) -> bool {
+        self.lock().remove(key).is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Numbers>> {

@@ -118,7 +118,8 @@ fn a_forwarder_is_shown_until_it_is_forgotten() {
             "what is not known is not shown\n{unknown}"
         );
     }
-    metrics.forget("marketing", "mparticle");
+    assert!(metrics.forget("marketing", "mparticle"), "it was shown");
+    assert!(!metrics.forget("marketing", "mparticle"), "and is no more");
     assert!(!page(&metrics, Format::Prometheus).contains("marketing"));
 }
 
