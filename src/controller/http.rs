@@ -111,7 +111,66 @@ async fn metrics(State(served): State<Served>, headers: HeaderMap) -> Response {
 mod tests {
     use std::net::{Ipv6Addr, TcpStream};
 
+    use axum::{
+        body::{Body, to_bytes},
+        http::Request,
+    };
+    use tower::ServiceExt;
+
     use super::*;
+
+    /// The status, the media type and the text that a path answers.
+    async fn get(served: &Served, path: &str, accept: &str) -> (u16, String, String) {
+        let request = Request::get(path)
+            .header(header::ACCEPT, accept)
+            .body(Body::empty())
+            .expect("a request");
+        let answer = routes(served.clone())
+            .oneshot(request)
+            .await
+            .expect("an answer");
+        let status = answer.status().as_u16();
+        let media_type = answer.headers()[header::CONTENT_TYPE].to_str();
+        let media_type = media_type.expect("text").to_owned();
+        let body = to_bytes(answer.into_body(), usize::MAX).await;
+        let text = String::from_utf8(body.expect("a body").to_vec());
+        (status, media_type, text.expect("text"))
+    }
+
+    #[tokio::test]
+    async fn a_verdict_is_a_status_and_a_sentence() {
+        let served = Served {
+            metrics: Metrics::new(),
+            health: Health::new(),
+        };
+        let (status, _, text) = get(&served, "/readyz", "*/*").await;
+        assert_eq!((status, text.as_str()), (503, "waits for the API server\n"));
+        let (status, _, text) = get(&served, "/healthz", "*/*").await;
+        assert_eq!((status, text.as_str()), (200, "ok\n"));
+        served.health.waits_for(None);
+        let (status, _, text) = get(&served, "/readyz", "*/*").await;
+        assert_eq!((status, text.as_str()), (200, "ok\n"));
+    }
+
+    #[tokio::test]
+    async fn metrics_come_in_the_format_that_is_asked_for() {
+        let served = Served {
+            metrics: Metrics::new(),
+            health: Health::new(),
+        };
+        for (accept, media_type, end) in [
+            ("*/*", "text/plain; version=0.0.4; charset=utf-8", "\n"),
+            (
+                "application/openmetrics-text;version=1.0.0",
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                "# EOF\n",
+            ),
+        ] {
+            let (status, given, text) = get(&served, "/metrics", accept).await;
+            assert_eq!((status, given.as_str()), (200, media_type));
+            assert!(text.ends_with(end) && text.contains("event_forwarder_leader 0"));
+        }
+    }
 
     #[test]
     fn all_of_ipv6_falls_back_to_all_of_ipv4_unless_the_port_is_taken() {

@@ -51,6 +51,8 @@ const PENDING_PAUSE: Duration = Duration::from_secs(30);
 const DUE_PAUSE: Duration = Duration::from_secs(30);
 /// How soon a forwarder is looked at again when nothing happens.
 const RESYNC: Duration = Duration::from_secs(600);
+/// How long the publication of one event may take.
+const EVENT_LIMIT: Duration = Duration::from_secs(15);
 /// The longest pause after reconciliations that failed.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 
@@ -373,9 +375,17 @@ async fn publish_news(
             action: condition.type_.clone(),
             secondary: None,
         };
-        if let Err(error) = recorder.publish(&event, &reference).await {
-            tracing::warn!(%error, reason = condition.reason, "could not publish an event");
-        }
+        let published = timeout(EVENT_LIMIT, recorder.publish(&event, &reference)).await;
+        let failed = match published {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", EVENT_LIMIT.as_secs()),
+        };
+        tracing::warn!(
+            error = failed,
+            reason = condition.reason,
+            "could not publish an event"
+        );
     }
 }
 
