@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::complete::forwarders;
 use crate::{
     api::Duration,
     cli::{BatchArgs, DlqAction},
@@ -9,12 +10,7 @@ use crate::{
 
 /// Shows and steers the EventForwarders of a cluster.
 #[derive(Parser, Debug)]
-#[command(
-    name = "kubectl-forwarder",
-    bin_name = "kubectl forwarder",
-    version,
-    about
-)]
+#[command(name = "kubectl-forwarder", bin_name = "kubectl forwarder", version)]
 pub struct PluginCli {
     /// Where the forwarders are.
     #[command(flatten)]
@@ -41,6 +37,7 @@ pub enum PluginCommand {
     /// Show how a forwarder fares and what mends what is wrong; without a name, a line for each.
     Status {
         /// The forwarder.
+        #[arg(add = forwarders())]
         name: Option<String>,
     },
     /// Start a run now.
@@ -48,16 +45,19 @@ pub enum PluginCommand {
     /// Let no more runs start. One that is under way goes on to its end.
     Suspend {
         /// The forwarder.
+        #[arg(add = forwarders())]
         name: String,
     },
     /// Let runs start by the schedule again.
     Resume {
         /// The forwarder.
+        #[arg(add = forwarders())]
         name: String,
     },
     /// Show what the forwarder's mapping makes of mParticle batches. Nothing is sent.
     Map {
         /// The forwarder.
+        #[arg(add = forwarders())]
         name: String,
         /// The batches.
         #[command(flatten)]
@@ -66,6 +66,7 @@ pub enum PluginCommand {
     /// List, show, redrive or purge the forwarder's dead letters.
     Dlq {
         /// The forwarder.
+        #[arg(add = forwarders())]
         name: String,
         /// A folder with the files accessKeyId, secretAccessKey and sessionToken. Left out: the
         /// forwarder's own Secret, or the AWS identity of the surroundings.
@@ -87,6 +88,7 @@ pub enum PluginCommand {
 #[derive(Args, Debug, Clone)]
 pub struct RunArgs {
     /// The forwarder.
+    #[arg(add = forwarders())]
     pub name: String,
     /// Stay until the run has ended and print its report. The exit code is then the run's own.
     #[arg(short, long)]

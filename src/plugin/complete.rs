@@ -28,7 +28,7 @@ const NO_FILES: u8 = 4;
 
 /// Prints the words that may stand in place of the last of `words`.
 pub fn complete(words: Vec<OsString>) -> ExitCode {
-    let mut command = with_names(PluginCli::command(), &cluster_of(&words));
+    let mut command = PluginCli::command();
     let mut line = vec![OsString::from("kubectl-forwarder")];
     line.extend(words);
     let last = line.len() - 1;
@@ -79,22 +79,12 @@ fn cluster_of(words: &[OsString]) -> ClusterArgs {
     }
 }
 
-/// The commands, with the cluster's forwarders as candidates for their names.
-fn with_names(command: clap::Command, cluster: &ClusterArgs) -> clap::Command {
-    command.mut_subcommands(|command| {
-        if command
-            .get_arguments()
-            .all(|argument| argument.get_id() != "name")
-        {
-            return command;
-        }
-        let cluster = cluster.clone();
-        command.mut_arg("name", |name| {
-            name.add(ArgValueCandidates::new(move || {
-                let names = names(&cluster).unwrap_or_default();
-                names.into_iter().map(CompletionCandidate::new).collect()
-            }))
-        })
+/// The forwarders of the cluster that the command line names, as candidates for an argument.
+pub fn forwarders() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let words: Vec<_> = std::env::args_os().skip(1).collect();
+        let names = names(&cluster_of(&words)).unwrap_or_default();
+        names.into_iter().map(CompletionCandidate::new).collect()
     })
 }
 

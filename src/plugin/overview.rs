@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use super::{
     cluster::Guarded,
     runs,
-    time::relative,
+    time::{relative, span},
     verdict::{Mark, Verdict, bold},
 };
 use crate::api::EventForwarder;
@@ -76,9 +76,12 @@ fn cells(forwarder: &EventForwarder, now: Timestamp) -> (Mark, [String; 5]) {
     let last = status
         .and_then(|status| status.last_run.as_ref())
         .map(|run| {
-            let at = run.finished_at.as_ref().or(run.started_at.as_ref());
-            let at = at.map(|at| format!(" {}", relative(at.0, now)));
-            format!("{}{}", runs::outcome(run), at.unwrap_or_default())
+            let when = match (&run.started_at, &run.finished_at) {
+                (_, Some(ended)) => relative(ended.0, now),
+                (Some(started), None) => format!("for {}", span(now.duration_since(started.0))),
+                (None, None) => String::new(),
+            };
+            format!("{} {when}", runs::outcome(run))
         });
     let next = status
         .and_then(|status| status.next_run_time.as_ref())

@@ -10,7 +10,7 @@ use super::{
     verdict::{Mark, Verdict, bold, condition, dim, is_current},
 };
 use crate::{
-    api::{EventForwarder, EventForwarderStatus, QueueDepth, ReasonCount},
+    api::{EventForwarder, EventForwarderStatus, QueueDepth, ReasonCount, RunStatus},
     map::printable,
 };
 
@@ -46,7 +46,7 @@ pub fn page(forwarder: &EventForwarder, letters: &Letters, now: Timestamp) -> St
         field(&mut lines, "Dead letters", dead_letters(queue, letters));
     }
     if let Some(run) = &status.last_run {
-        field(&mut lines, "Last run", runs::report(run, now));
+        field(&mut lines, "Last run", last_run(run, status, now));
     }
     field(&mut lines, "Runs", runs::bars(&status.recent_runs, now));
     field(&mut lines, "Totals", vec![totals(status)]);
@@ -140,6 +140,17 @@ fn next_run(forwarder: &EventForwarder, status: &EventForwarderStatus, now: Time
     }
 }
 
+/// The run's report, without what a condition has said already.
+fn last_run(run: &RunStatus, status: &EventForwarderStatus, now: Timestamp) -> Vec<String> {
+    let mut lines = runs::report(run, now);
+    let is_said = |line: &String| {
+        let mut messages = status.conditions.iter().map(|one| printable(&one.message));
+        messages.any(|message| message.contains(line))
+    };
+    lines.retain(|line| !is_said(line));
+    lines
+}
+
 fn depth(queue: &QueueDepth, now: Timestamp) -> String {
     let count = |count: i64| HumanCount(count.unsigned_abs());
     format!(
@@ -192,7 +203,7 @@ fn totals(status: &EventForwarderStatus) -> String {
         count => format!(" ({} failed)", HumanCount(count)),
     };
     format!(
-        "{} runs{failed}, {} messages deleted; events: {} forwarded, {} skipped, {} rejected",
+        "runs: {}{failed}; messages: {} deleted; events: {} forwarded, {} skipped, {} rejected",
         HumanCount(totals.runs),
         HumanCount(totals.messages_deleted),
         HumanCount(totals.forwarded),

@@ -127,18 +127,18 @@ fn hindrance(forwarder: &EventForwarder, now: Timestamp) -> Option<String> {
     let name = forwarder.name_any();
     let namespace = forwarder.namespace().unwrap_or_default();
     let status = forwarder.status.as_ref()?;
-    if status.active > 0 {
-        let (job, since) = match &status.last_run {
-            Some(run) => (
-                run.job_name.as_str(),
-                run.started_at.as_ref().map(|at| now.duration_since(at.0)),
+    if let Some(run) = status.last_run.as_ref().filter(|_| status.active > 0) {
+        let job = &run.job_name;
+        let since = run.started_at.as_ref();
+        let since = since.map_or(String::new(), |at| span(now.duration_since(at.0)));
+        return Some(match &run.message {
+            Some(waits_for) => format!(
+                "Job {job} has been waiting for {since}: {waits_for}. Mend that, or delete it with `kubectl delete job {job} --namespace {namespace}`"
             ),
-            None => ("", None),
-        };
-        let since = since.map_or_else(String::new, |since| format!(", for {}", span(since)));
-        return Some(format!(
-            "Job {job} is under way{since}, and it empties the same queue. Let it end: see `kubectl forwarder status {name} --namespace {namespace}`"
-        ));
+            None => format!(
+                "Job {job} has been under way for {since}, and it empties the same queue. Let it end: see `kubectl forwarder status {name} --namespace {namespace}`"
+            ),
+        });
     }
     if !is_current(forwarder) {
         return None;
@@ -240,10 +240,21 @@ mod tests {
                 "lastTransitionTime": "2026-01-05T09:00:00Z",
             }]})
         };
-        let active = json!({"active": 1, "lastRun": {"jobName": "m-1", "outcome": "Running", "startedAt": "2026-01-05T09:57:00Z"}});
+        let active = |message: Value| {
+            json!({"active": 1, "lastRun": {
+                "jobName": "m-1", "outcome": "Running", "startedAt": "2026-01-05T09:57:00Z", "message": message,
+            }})
+        };
         for (status, told) in [
             (json!(null), None),
-            (active, Some("Job m-1 is under way, for 3m")),
+            (
+                active(json!(null)),
+                Some("Job m-1 has been under way for 3m"),
+            ),
+            (
+                active(json!("ErrImagePull")),
+                Some("kubectl delete job m-1"),
+            ),
             (
                 with(2, "SecretsAvailable", "SecretMissing"),
                 Some("the mend"),

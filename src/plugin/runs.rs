@@ -183,7 +183,7 @@ pub fn progress(status: &EventForwarderStatus, request: &str, job: &str) -> Prog
 fn running(status: &EventForwarderStatus) -> String {
     match &status.queue {
         Some(queue) => format!(
-            "runs; about {} messages wait and {} are in its hands, as SQS counts, behind by about a minute",
+            "runs; about {} messages wait, {} are in flight",
             HumanCount(queue.visible.unsigned_abs()),
             HumanCount(queue.in_flight.unsigned_abs()),
         ),

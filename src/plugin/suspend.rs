@@ -25,7 +25,7 @@ pub async fn suspend(cluster: &Cluster, name: &str) -> Result<String, PluginErro
     if forwarder.spec.suspend {
         return Ok(format!("{name} is suspended already"));
     }
-    apply(cluster, &forwarder, json!({"suspend": true})).await?;
+    apply(cluster, &forwarder, Some(true)).await?;
     let active = forwarder.status.as_ref().map_or(0, |status| status.active);
     let under_way = match active {
         0 => "",
@@ -47,10 +47,10 @@ pub async fn resume(cluster: &Cluster, name: &str) -> Result<String, PluginError
     if !forwarder.spec.suspend {
         return Ok(format!("{name} is not suspended"));
     }
-    let released = apply(cluster, &forwarder, json!({})).await?;
+    let released = apply(cluster, &forwarder, None).await?;
     // Somebody else suspended it too.
     if released.spec.suspend {
-        apply(cluster, &forwarder, json!({"suspend": false})).await?;
+        apply(cluster, &forwarder, Some(false)).await?;
     }
     Ok(format!(
         "{name} is resumed: runs start by its schedule again{}",
@@ -58,19 +58,22 @@ pub async fn resume(cluster: &Cluster, name: &str) -> Result<String, PluginError
     ))
 }
 
+/// Sets `spec.suspend`, or gives it up.
 async fn apply(
     cluster: &Cluster,
     forwarder: &EventForwarder,
-    spec: Value,
+    suspend: Option<bool>,
 ) -> Result<EventForwarder, PluginError> {
     let name = forwarder.name_any();
-    let patch = json!({
+    let mut patch = json!({
         "apiVersion": EventForwarder::api_version(&()),
         "kind": EventForwarder::kind(&()),
         // With the uid, a forwarder that was deleted meanwhile is not made anew.
         "metadata": {"name": name, "uid": forwarder.uid()},
-        "spec": spec,
     });
+    if let Some(suspend) = suspend {
+        patch["spec"] = json!({"suspend": suspend});
+    }
     let call = format!(
         "change spec.suspend of EventForwarder {}/{name}",
         cluster.namespace

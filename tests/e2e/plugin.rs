@@ -105,7 +105,7 @@ pub async fn a_run_is_followed_to_its_report_and_stands_on_the_page(shared: &Sha
     );
     assert!(told.out.contains("UTC"), "the next run: {told:?}");
     assert!(told.out.contains("4 █"), "the bar of the run: {told:?}");
-    assert!(told.out.contains("1 runs"), "the totals: {told:?}");
+    assert!(told.out.contains("runs: 1;"), "the totals: {told:?}");
 
     let told = forwarder(&world, &["status"]).await;
     assert!(told.out.contains("✔ mparticle  Ready"), "{told:?}");

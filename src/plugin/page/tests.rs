@@ -79,7 +79,7 @@ Last run      ✔ m-1 Drained 59m46s ago, took 14s
               events    2,000 forwarded, 3 skipped, 0 rejected
               requests  64 to SQS, 2 to Iterable
 Runs          ✔ 59m46s ago  Drained  2,000 ████████████████████
-Totals        12 runs (1 failed), 3,000 messages deleted; events: 21,000 forwarded, 40 skipped, 2 rejected"
+Totals        runs: 12 (1 failed); messages: 3,000 deleted; events: 21,000 forwarded, 40 skipped, 2 rejected"
     );
 }
 
@@ -92,8 +92,9 @@ fn what_is_wrong_stands_first_with_its_mend() {
             "conditions": [
                 condition("Ready", "False", "SecretMissing", "Secret iterable does not exist"),
                 condition("SecretsAvailable", "False", "SecretMissing", "Secret iterable does not exist; make it with: kubectl create secret"),
-                condition("LastRunSucceeded", "Unknown", "NoRunYet", "no run has ended yet"),
+                condition("LastRunSucceeded", "False", "SinkDown", "Job m-1: Iterable answered 503"),
             ],
+            "lastRun": {"jobName": "m-1", "outcome": "SinkDown", "message": "Iterable answered 503"},
         }),
     );
     let page = shown(&broken, &Letters::None);
@@ -103,7 +104,7 @@ fn what_is_wrong_stands_first_with_its_mend() {
     );
     let wrong = "\n  ✖ SecretsAvailable  SecretMissing  for 2h\n      Secret iterable does not exist; make it with: kubectl create secret\n";
     assert!(page.contains(wrong), "{page}");
-    assert!(page.contains("● LastRunSucceeded  NoRunYet"), "{page}");
+    assert_eq!(page.matches("answered 503").count(), 1, "{page}");
     assert!(page.contains("Next run      none: see above"), "{page}");
 }
 
