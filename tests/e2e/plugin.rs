@@ -374,7 +374,7 @@ pub async fn kubectl_completes_commands_and_names(shared: &Shared) {
     let told = with_env(&["__complete", "forwarder", "st"], &[]).await;
     assert!(told.out.starts_with("status\tShow"), "{told:?}");
     let namespace = format!("--namespace={}", world.namespace);
-    for command in ["status", "run", "suspend", "dlq"] {
+    for command in ["status", "run", "suspend", "resume", "map", "dlq"] {
         let words = ["__complete", "forwarder", &namespace, command, "mp"];
         let told = with_env(&words, &[]).await;
         assert!(told.out.starts_with("mparticle\n"), "{command}: {told:?}");
