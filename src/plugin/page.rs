@@ -183,7 +183,7 @@ fn dead_letters(queue: &QueueDepth, letters: &Letters) -> Vec<String> {
                 );
             }
             if !is_all {
-                lines.push("and more that were not looked at".to_owned());
+                lines.push("perhaps more: the look at them was cut short".to_owned());
             }
         }
         Letters::Unread(why) => {

@@ -167,7 +167,7 @@ fn dead_letters_are_told_by_reason_or_why_not() {
         ),
         (
             Letters::ByReason(vec![reason("NoUser", 1)], false),
-            "1 NoUser\n              and more that were not looked at\n",
+            "1 NoUser\n              perhaps more: the look at them was cut short\n",
         ),
         (
             Letters::ByReason(Vec::new(), true),
