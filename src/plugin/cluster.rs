@@ -4,7 +4,9 @@
 use std::{future::Future, time::Duration};
 
 use kube::{
-    Api, Client, Config, ResourceExt, api::ListParams, config::KubeConfigOptions,
+    Api, Client, Config, ResourceExt,
+    api::ListParams,
+    config::{KubeConfigOptions, KubeconfigError},
     core::DeserializeGuard,
 };
 
@@ -35,16 +37,18 @@ impl Cluster {
     /// [`PluginError::NoKubeconfig`], or [`PluginError::Unauthenticated`] when the program that
     /// the kubeconfig names for logging in fails.
     pub async fn connect(args: &ClusterArgs) -> Result<Self, PluginError> {
-        let mut config = match &args.context {
-            None => Config::infer()
-                .await
-                .map_err(|error| PluginError::NoKubeconfig(error.to_string()))?,
-            Some(context) => Config::from_kubeconfig(&KubeConfigOptions {
-                context: Some(context.clone()),
-                ..KubeConfigOptions::default()
-            })
-            .await
-            .map_err(|error| PluginError::NoKubeconfig(error.to_string()))?,
+        let options = KubeConfigOptions {
+            context: args.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        let no_kubeconfig = |error: KubeconfigError| PluginError::NoKubeconfig(error.to_string());
+        let mut config = match Config::from_kubeconfig(&options).await {
+            Ok(config) => config,
+            // In a pod there is none, and none is needed.
+            Err(error) if args.context.is_none() => {
+                Config::incluster().map_err(|_| no_kubeconfig(error))?
+            }
+            Err(error) => return Err(no_kubeconfig(error)),
         };
         config.connect_timeout = Some(CONNECT_LIMIT);
         config.default_retry = false;
