@@ -28,6 +28,11 @@ pub enum Command {
     Map(MapArgs),
     /// List, show, redrive or purge the dead letters of one EventForwarder.
     Dlq(DlqArgs),
+    /// Print a script by which a shell completes this program's commands.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// How the controller runs.
@@ -169,6 +174,14 @@ pub struct MapArgs {
     /// The jq program, where the forwarder refers to a ConfigMap for it.
     #[arg(long, value_name = "FILE")]
     pub transform: Option<PathBuf>,
+    /// The batches.
+    #[command(flatten)]
+    pub batches: BatchArgs,
+}
+
+/// Which batches are mapped, and how the result is shown.
+#[derive(clap::Args, Debug, Clone)]
+pub struct BatchArgs {
     /// When the queue is taken to have received the batches, by which absurd clocks are told.
     /// Example: 2025-11-25T08:00:00Z. Left out: each batch's own time.
     #[arg(long, value_name = "TIME")]

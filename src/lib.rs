@@ -12,6 +12,7 @@ pub mod drain;
 pub mod iterable;
 pub mod map;
 pub mod mapping;
+pub mod plugin;
 pub mod sqs;
 pub mod telemetry;
 pub mod trust;

@@ -6,14 +6,15 @@ use clap::Parser;
 use event_forwarder::{
     api::EventForwarder,
     cli::{Cli, Command},
-    controller, dlq, drain, map, telemetry,
+    controller, dlq, drain, map,
+    plugin::{self, PluginCli, Role},
+    telemetry,
 };
 use kube::CustomResourceExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
     // The one crypto provider of the process, before any client is made: with none, or two, the
     // first TLS connection would panic.
     if rustls::crypto::ring::default_provider()
@@ -25,6 +26,17 @@ fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
+    match Role::of(std::env::args_os().next().as_deref()) {
+        None => operator(Cli::parse().command),
+        Some(Role::Plugin) => {
+            let cli = PluginCli::parse();
+            run(async { Ok(plugin::command(cli).await) })
+        }
+        Some(Role::Completion) => plugin::complete(std::env::args_os().skip(1).collect()),
+    }
+}
+
+fn operator(command: Command) -> ExitCode {
     match command {
         Command::Crd => print_crd(),
         Command::Controller(args) => run(async {
@@ -50,6 +62,10 @@ fn main() -> ExitCode {
             dlq::command(args).await?;
             Ok(ExitCode::SUCCESS)
         }),
+        Command::Completion { shell } => match plugin::script::<Cli>(shell, "event-forwarder") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error.into()),
+        },
     }
 }
 

@@ -4,9 +4,11 @@
 #[allow(dead_code, reason = "other test files use the rest")]
 mod world;
 
+use std::time::Duration;
+
 use event_forwarder::{
     cli::DlqFilter,
-    dlq::{self, DlqError, place::Place},
+    dlq::{self, DlqError, place::Place, walk::Walk},
 };
 use event_forwarder_test_support::sqs::Kind;
 use serde_json::{Value, json};
@@ -144,6 +146,36 @@ async fn dead_letters_of_elasticmq_are_listed_redriven_and_purged() {
 #[tokio::test]
 async fn dead_letters_of_moto_are_listed_redriven_and_purged() {
     lists_redrives_and_purges(Kind::Moto).await;
+}
+
+#[tokio::test]
+async fn letters_that_somebody_looks_at_still_count() {
+    let (_world, place) = with_dead_letters(Kind::Fauxqs).await;
+    let mut walk = Walk::new(place.dead_letters.clone());
+    let seen = walk.next().await.unwrap().unwrap();
+    assert!(!seen.is_empty());
+    let depth = place.queue.depth().await.unwrap();
+    assert_eq!(depth.dead_letters, Some(17));
+}
+
+#[tokio::test]
+async fn reasons_are_counted_for_as_long_as_there_is_time() {
+    let (world, place) = with_dead_letters(Kind::Fauxqs).await;
+    let (reasons, is_all) = dlq::reasons(&place, Duration::from_secs(60)).await.unwrap();
+    let counts: Vec<_> = reasons
+        .iter()
+        .map(|reason| (reason.reason.as_str(), reason.count))
+        .collect();
+    assert_eq!(counts, [("DisallowedEventName", 12), ("UserForgotten", 5)]);
+    assert!(is_all);
+    let (reasons, is_all) = dlq::reasons(&place, Duration::ZERO).await.unwrap();
+    assert!(reasons.iter().map(|reason| reason.count).sum::<u64>() < 17);
+    assert!(!is_all);
+    assert_eq!(
+        world.queue.dlq_depth().await.unwrap().visible,
+        17,
+        "given back"
+    );
 }
 
 #[tokio::test]

@@ -23,6 +23,12 @@ use super::{DrainSpec, EventForwarderStatus, IterableSpec, JobSpec, MappingSpec,
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
     printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why it is ready or not; `-o wide` has the message"
+    ),
+    printcolumn(
         name = "Depth",
         type_ = "integer",
         json_path = ".status.queue.visible",
@@ -80,7 +86,7 @@ use super::{DrainSpec, EventForwarderStatus, IterableSpec, JobSpec, MappingSpec,
         priority = 1
     ),
     printcolumn(
-        name = "Reason",
+        name = "Message",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].message",
         priority = 1

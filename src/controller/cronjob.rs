@@ -125,7 +125,7 @@ pub fn run_now(cronjob: &CronJob, request: &str) -> Option<Job> {
     };
     Some(Job {
         metadata: ObjectMeta {
-            name: Some(format!("{name}-{}", short_hash(request))),
+            name: Some(run_now_name(name, request)),
             namespace: cronjob.metadata.namespace.clone(),
             labels: metadata.labels,
             annotations: Some(annotations),
@@ -135,6 +135,11 @@ pub fn run_now(cronjob: &CronJob, request: &str) -> Option<Job> {
         spec: template.spec.clone(),
         status: None,
     })
+}
+
+/// The name of the Job that a request to run now becomes.
+pub fn run_now_name(cronjob_name: &str, request: &str) -> String {
+    format!("{cronjob_name}-{}", short_hash(request))
 }
 
 fn labels(cronjob_name: &str) -> BTreeMap<String, String> {

@@ -22,5 +22,8 @@ mod reconcile;
 mod run;
 mod status;
 
+pub use cronjob::{RUN_NOW, run_now_name};
 pub use error::Error;
+pub use plan::cronjob_name;
 pub use run::run;
+pub use status::{RUNNING, succeeded};

@@ -8,7 +8,11 @@ pub mod walk;
 
 mod list;
 
-use std::io::{self, BufRead, Write};
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead, Write},
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 
@@ -18,6 +22,7 @@ use self::{
     walk::{Found, Walk},
 };
 use crate::{
+    api::{ReasonCount, reason_counts},
     cli::{DlqAction, DlqArgs, DlqFilter},
     drain::letter::redriven,
     sqs::{EntryError, Error as QueueError, MAX_MESSAGE_BYTES, QueueClient},
@@ -57,19 +62,44 @@ pub enum DlqError {
 
 /// Runs the command.
 pub async fn command(args: DlqArgs) -> Result<(), DlqError> {
-    let place = Place::find(&args).await?;
+    act(&Place::find(&args).await?, args.action).await
+}
+
+/// Does one thing to the letters of a place, and says on standard output what.
+pub async fn act(place: &Place, action: DlqAction) -> Result<(), DlqError> {
     let mut out = io::stdout().lock();
-    match args.action {
-        DlqAction::List { which, json } => list(&place, &which, json, &mut out).await,
-        DlqAction::Show { id } => show(&place, &id, &mut out).await,
-        DlqAction::Redrive { which, dry_run } => redrive(&place, &which, dry_run, &mut out).await,
+    match action {
+        DlqAction::List { which, json } => list(place, &which, json, &mut out).await,
+        DlqAction::Show { id } => show(place, &id, &mut out).await,
+        DlqAction::Redrive { which, dry_run } => redrive(place, &which, dry_run, &mut out).await,
         DlqAction::Purge { which, yes } => {
-            if !yes && !confirm(&place, &which, &mut out)? {
+            if !yes && !confirm(place, &which, &mut out)? {
                 return Err(DlqError::NotConfirmed);
             }
-            purge(&place, &which, &mut out).await
+            purge(place, &which, &mut out).await
         }
     }
+}
+
+/// Counts letters by reason, the most frequent first, until `limit` has passed. Whether all could
+/// be looked at is told beside them.
+pub async fn reasons(place: &Place, limit: Duration) -> Result<(Vec<ReasonCount>, bool), DlqError> {
+    let started = Instant::now();
+    let mut by_reason = BTreeMap::new();
+    let mut walk = Walk::new(place.dead_letters.clone());
+    let mut is_all = true;
+    while let Some(found) = walk.next().await? {
+        for letter in &found {
+            *by_reason.entry(letter.label.reason.clone()).or_default() += 1;
+        }
+        walk.leave(found);
+        if started.elapsed() > limit {
+            is_all = false;
+            break;
+        }
+    }
+    walk.give_back().await;
+    Ok((reason_counts(&by_reason), is_all))
 }
 
 /// Counts the letters that `which` selects, by reason.

@@ -39,13 +39,23 @@ pub enum PlaceError {
         /// What is wrong with it.
         detail: String,
     },
-    /// The cluster can't be asked.
-    #[error("{what} can't be read from the cluster: {cause}")]
-    Cluster {
-        /// What was asked for.
-        what: String,
+    /// The forwarder can't be read.
+    #[error("EventForwarder {name} can't be read from the cluster: {cause}")]
+    Forwarder {
+        /// Its name.
+        name: String,
         /// What happened.
-        cause: Box<dyn std::error::Error + Send + Sync>,
+        cause: String,
+    },
+    /// The Secret can't be read.
+    #[error(
+        "Secret {secret} can't be read from the cluster: {cause}. Ask for the right to get it, or give --aws-credentials-dir"
+    )]
+    Secret {
+        /// Its name.
+        secret: String,
+        /// What happened.
+        cause: String,
     },
     /// The Secret lacks a key.
     #[error("Secret {secret} has no {key}: give --aws-credentials-dir, or mend the Secret")]
@@ -111,35 +121,47 @@ async fn from_cluster(
     namespace: Option<&str>,
     given: Option<Credentials>,
 ) -> Result<(QueueSpec, Credentials), PlaceError> {
-    let failed = |what: String| {
-        move |cause: kube::Error| PlaceError::Cluster {
-            what,
-            cause: Box::new(cause),
-        }
+    let unread = |error| PlaceError::Forwarder {
+        name: name.to_owned(),
+        cause: in_short(error),
     };
-    let client = Client::try_default()
-        .await
-        .map_err(failed(format!("EventForwarder {name}")))?;
+    let client = Client::try_default().await.map_err(unread)?;
     let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
     let forwarders: Api<EventForwarder> = Api::namespaced(client.clone(), &namespace);
-    let forwarder = forwarders
-        .get(name)
-        .await
-        .map_err(failed(format!("EventForwarder {namespace}/{name}")))?;
-    let queue = forwarder.spec.queue;
-    let credentials = match (given, &queue.credentials_secret_ref) {
-        (Some(given), _) => given,
-        (None, None) => Credentials::Ambient,
-        (None, Some(reference)) => {
-            let secrets: Api<Secret> = Api::namespaced(client, &namespace);
-            let secret = secrets
-                .get(&reference.name)
-                .await
-                .map_err(failed(format!("Secret {namespace}/{}", reference.name)))?;
-            keys(&reference.name, &secret)?
-        }
+    let queue = forwarders.get(name).await.map_err(unread)?.spec.queue;
+    let credentials = match given {
+        Some(given) => given,
+        None => credentials(client, &namespace, &queue).await?,
     };
     Ok((queue, credentials))
+}
+
+/// The AWS identity that a forwarder of this namespace brings in a Secret, or else that of the
+/// surroundings.
+pub async fn credentials(
+    client: Client,
+    namespace: &str,
+    queue: &QueueSpec,
+) -> Result<Credentials, PlaceError> {
+    let Some(reference) = &queue.credentials_secret_ref else {
+        return Ok(Credentials::Ambient);
+    };
+    let secret = Api::<Secret>::namespaced(client, namespace)
+        .get(&reference.name)
+        .await
+        .map_err(|error| PlaceError::Secret {
+            secret: format!("{namespace}/{}", reference.name),
+            cause: in_short(error),
+        })?;
+    keys(&reference.name, &secret)
+}
+
+/// What went wrong. The error's own text repeats an answer of the API server field by field.
+fn in_short(error: kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message,
+        error => error.to_string(),
+    }
 }
 
 fn keys(name: &str, secret: &Secret) -> Result<Credentials, PlaceError> {

@@ -13,11 +13,12 @@ use std::{
 
 use crate::{
     api::{EventForwarder, MappingSpec, ProjectType},
-    cli::{MapArgs, MapOutput},
+    cli::{BatchArgs, MapArgs, MapOutput},
     mapping::{Mapped, Mapper, MapperError},
 };
 
 use input::Body;
+pub use show::printable;
 use totals::Totals;
 
 /// Something was rejected.
@@ -38,9 +39,29 @@ enum MapError {
     Write(#[from] io::Error),
 }
 
+/// What a forwarder does to events.
+#[derive(Debug, Default)]
+pub struct Rules {
+    /// Its mapping.
+    pub mapping: MappingSpec,
+    /// The type of its Iterable project.
+    pub project: ProjectType,
+    /// The text of its jq program, where the mapping refers to a ConfigMap for it.
+    pub transform: Option<String>,
+}
+
 /// Maps what the arguments name, prints it on standard output and totals on standard error.
 pub fn run(args: &MapArgs) -> ExitCode {
-    match map(args) {
+    exit_code(Rules::of(args).and_then(|rules| map(&rules, &args.batches)))
+}
+
+/// Maps batches by rules from elsewhere, and prints as [`run`] does.
+pub fn run_with(rules: &Rules, batches: &BatchArgs) -> ExitCode {
+    exit_code(map(rules, batches))
+}
+
+fn exit_code(result: Result<Totals, MapError>) -> ExitCode {
+    match result {
         Ok(totals) => {
             // Nothing is left to be done if standard error is closed.
             let _ = write!(io::stderr(), "{totals}");
@@ -61,15 +82,10 @@ pub fn run(args: &MapArgs) -> ExitCode {
     }
 }
 
-fn map(args: &MapArgs) -> Result<Totals, MapError> {
-    let (spec, project) = match &args.forwarder {
-        Some(path) => mapping_of(path)?,
-        None => (MappingSpec::default(), ProjectType::default()),
-    };
-    let transform = args.transform.as_deref().map(read).transpose()?;
-    let mapper = Mapper::new(&spec, project, transform.as_deref())?;
+fn map(rules: &Rules, batches: &BatchArgs) -> Result<Totals, MapError> {
+    let mapper = Mapper::new(&rules.mapping, rules.project, rules.transform.as_deref())?;
     let is_terminal = io::stdout().is_terminal();
-    let output = match args.output {
+    let output = match batches.output {
         Some(output) => output,
         None if is_terminal => MapOutput::Table,
         None => MapOutput::Json,
@@ -77,8 +93,8 @@ fn map(args: &MapArgs) -> Result<Totals, MapError> {
 
     let mut totals = Totals::default();
     let mut results = Vec::new();
-    for Body { name, text } in input::bodies(&args.paths)? {
-        let mapped = mapper.map(&text, args.sent_at);
+    for Body { name, text } in input::bodies(&batches.paths)? {
+        let mapped = mapper.map(&text, batches.sent_at);
         totals.add(&mapped);
         results.push((name, mapped));
     }
@@ -92,13 +108,26 @@ fn map(args: &MapArgs) -> Result<Totals, MapError> {
     Ok(totals)
 }
 
-fn mapping_of(path: &Path) -> Result<(MappingSpec, ProjectType), MapError> {
-    let forwarder: EventForwarder =
-        serde_saphyr::from_str(&read(path)?).map_err(|error| MapError::Forwarder {
-            path: path.display().to_string(),
-            error: error.to_string(),
-        })?;
-    Ok((forwarder.spec.mapping, forwarder.spec.iterable.project_type))
+impl Rules {
+    fn of(args: &MapArgs) -> Result<Self, MapError> {
+        let transform = args.transform.as_deref().map(read).transpose()?;
+        let Some(path) = &args.forwarder else {
+            return Ok(Self {
+                transform,
+                ..Self::default()
+            });
+        };
+        let forwarder: EventForwarder =
+            serde_saphyr::from_str(&read(path)?).map_err(|error| MapError::Forwarder {
+                path: path.display().to_string(),
+                error: error.to_string(),
+            })?;
+        Ok(Self {
+            mapping: forwarder.spec.mapping,
+            project: forwarder.spec.iterable.project_type,
+            transform,
+        })
+    }
 }
 
 fn read(path: &Path) -> Result<String, MapError> {

@@ -182,7 +182,7 @@ impl Line<'_> {
 }
 
 /// Text from outside without what would move the cursor or turn the direction of writing.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let is_unsafe = |char: char| {
         char.is_control()
             || matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -68,7 +68,7 @@ pub struct Depth {
     pub in_flight: i64,
     /// Messages whose delay has not passed.
     pub delayed: i64,
-    /// Messages waiting in the dead-letter queue; none if there is no such queue or it can't be
+    /// Messages in the dead-letter queue; none if there is no such queue or it can't be
     /// read.
     pub dead_letters: Option<i64>,
 }
@@ -116,11 +116,11 @@ impl QueueClient {
     pub async fn depth(&self) -> Result<Depth, Error> {
         let settings = self.settings().await?;
         let dead_letters = match self.dead_letter_queue_of(&settings) {
-            Some(queue) => queue
-                .settings()
-                .await
-                .ok()
-                .map(|settings| settings.depth.visible),
+            // A letter that somebody just looks at is hidden, and still there.
+            Some(queue) => queue.settings().await.ok().map(|settings| {
+                let depth = settings.depth;
+                depth.visible + depth.in_flight + depth.delayed
+            }),
             None => None,
         };
         Ok(Depth {

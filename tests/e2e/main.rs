@@ -8,6 +8,7 @@ mod conditions;
 mod health;
 mod leader;
 mod ownership;
+mod plugin;
 mod runs;
 mod uninstall;
 mod world;
@@ -72,6 +73,14 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         leader::a_leader_that_is_told_to_stop_hands_over_at_once,
         leader::a_leader_that_was_asleep_ends_when_it_wakes,
         health::a_right_to_watch_that_is_missing_is_named_by_readyz,
+        plugin::a_run_is_followed_to_its_report_and_stands_on_the_page,
+        plugin::a_run_that_fails_gives_its_own_exit_code,
+        plugin::what_hinders_a_run_is_told_with_the_mend,
+        plugin::suspending_and_resuming_leaves_the_manifest_in_charge,
+        plugin::files_are_mapped_by_the_live_forwarder,
+        plugin::dead_letters_are_told_by_reason_and_sent_back,
+        plugin::every_obstacle_has_a_sentence_and_an_exit_code,
+        plugin::kubectl_completes_commands_and_names,
         uninstall::uninstalling_keeps_the_definition_and_the_resources,
     ];
     trials

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 pub use conditions::unreadable;
-pub use runs::unrecorded;
+pub use runs::{RUNNING, succeeded, unrecorded};
 
 use super::{
     apply::Applied,

@@ -1,0 +1,255 @@
+//! The cluster as one person reaches it: every call has a time limit, and every refusal is a
+//! sentence.
+
+use std::{future::Future, time::Duration};
+
+use kube::{
+    Api, Client, Config, ResourceExt,
+    api::ListParams,
+    config::{KubeConfigOptions, KubeconfigError},
+    core::DeserializeGuard,
+};
+
+use super::{cli::ClusterArgs, error::PluginError, names};
+use crate::api::EventForwarder;
+
+/// How long connecting may take, and how long a call.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const CALL_LIMIT: Duration = Duration::from_secs(15);
+
+/// A forwarder, or what is known of one that this version can't read.
+pub type Guarded = DeserializeGuard<EventForwarder>;
+
+/// A cluster, and the namespace in question.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The client.
+    pub client: Client,
+    /// The namespace.
+    pub namespace: String,
+    server: String,
+}
+
+impl Cluster {
+    /// Finds the cluster. Asks it nothing yet.
+    ///
+    /// # Errors
+    /// [`PluginError::NoKubeconfig`], or [`PluginError::Unauthenticated`] when the program that
+    /// the kubeconfig names for logging in fails.
+    pub async fn connect(args: &ClusterArgs) -> Result<Self, PluginError> {
+        let options = KubeConfigOptions {
+            context: args.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        let no_kubeconfig = |error: KubeconfigError| PluginError::NoKubeconfig(error.to_string());
+        let mut config = match Config::from_kubeconfig(&options).await {
+            Ok(config) => config,
+            // In a pod there is none, and none is needed.
+            Err(error) if args.context.is_none() => {
+                Config::incluster().map_err(|_| no_kubeconfig(error))?
+            }
+            Err(error) => return Err(no_kubeconfig(error)),
+        };
+        config.connect_timeout = Some(CONNECT_LIMIT);
+        config.default_retry = false;
+        let server = config.cluster_url.to_string();
+        let namespace = args
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone());
+        let client = Client::try_from(config).map_err(|error| match error {
+            kube::Error::Auth(cause) => PluginError::Unauthenticated {
+                server: server.clone(),
+                said: cause.to_string(),
+            },
+            error => PluginError::NoKubeconfig(error.to_string()),
+        })?;
+        Ok(Self {
+            client,
+            namespace,
+            server,
+        })
+    }
+
+    /// The forwarders of the namespace.
+    pub fn forwarders(&self) -> Api<EventForwarder> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Makes a call, named for example `get EventForwarder marketing/mparticle`.
+    ///
+    /// # Errors
+    /// What the API server said, or that it did not answer.
+    pub async fn ask<T>(
+        &self,
+        call: impl Into<String>,
+        answer: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, PluginError> {
+        match tokio::time::timeout(CALL_LIMIT, answer).await {
+            Ok(answer) => answer.map_err(|error| refusal(error, call.into(), &self.server)),
+            Err(_) => Err(PluginError::Unreachable {
+                server: self.server.clone(),
+                cause: format!("nothing within {} s", CALL_LIMIT.as_secs()),
+            }),
+        }
+    }
+
+    /// One forwarder.
+    ///
+    /// # Errors
+    /// [`PluginError::NoSuchForwarder`] with what may have been meant, or a failed call.
+    pub async fn forwarder(&self, name: &str) -> Result<EventForwarder, PluginError> {
+        let call = format!("get EventForwarder {}/{name}", self.namespace);
+        match self.ask(call, self.forwarders().get_opt(name)).await? {
+            Some(forwarder) => Ok(forwarder),
+            None => Err(self.no_such(name).await),
+        }
+    }
+
+    /// All forwarders of the namespace, those that can't be read too.
+    ///
+    /// # Errors
+    /// A failed call.
+    pub async fn all(&self) -> Result<Vec<Guarded>, PluginError> {
+        let call = format!("list EventForwarders in namespace {}", self.namespace);
+        let api: Api<Guarded> = Api::namespaced(self.client.clone(), &self.namespace);
+        Ok(self
+            .ask(call, api.list(&ListParams::default()))
+            .await?
+            .items)
+    }
+
+    /// The names of the namespace's forwarders.
+    ///
+    /// # Errors
+    /// A failed call.
+    pub async fn names(&self) -> Result<Vec<String>, PluginError> {
+        let call = format!("list EventForwarders in namespace {}", self.namespace);
+        let (api, params) = (self.forwarders(), ListParams::default());
+        let list = self.ask(call, api.list_metadata(&params)).await?;
+        Ok(list.items.iter().map(ResourceExt::name_any).collect())
+    }
+
+    /// Why there is no such forwarder: another name, another namespace, or no definition at all.
+    async fn no_such(&self, name: &str) -> PluginError {
+        let here = match self.names().await {
+            Ok(names) => names,
+            Err(error @ PluginError::DefinitionMissing { .. }) => return error,
+            // A person may be allowed to get and not to list: then nothing is known.
+            Err(_) => Vec::new(),
+        };
+        let everywhere: Api<EventForwarder> = Api::all(self.client.clone());
+        let of_that_name = ListParams::default().fields(&format!("metadata.name={name}"));
+        let elsewhere = self
+            .ask(
+                "list EventForwarders",
+                everywhere.list_metadata(&of_that_name),
+            )
+            .await
+            .map(|list| list.items)
+            .unwrap_or_default();
+        let elsewhere: Vec<_> = elsewhere
+            .iter()
+            .filter_map(ResourceExt::namespace)
+            .collect();
+        PluginError::NoSuchForwarder {
+            namespace: self.namespace.clone(),
+            name: name.to_owned(),
+            hint: names::hint(name, &here, &elsewhere),
+        }
+    }
+}
+
+/// What a failed call means to the person who made it.
+fn refusal(error: kube::Error, call: String, server: &str) -> PluginError {
+    let server = server.to_owned();
+    match error {
+        kube::Error::Api(status) => {
+            let status = *status;
+            let names_an_object = status
+                .details
+                .as_ref()
+                .is_some_and(|details| !details.name.is_empty());
+            let said = status.message;
+            match status.code {
+                401 => PluginError::Unauthenticated { server, said },
+                403 => PluginError::Forbidden { call, said },
+                404 if !names_an_object => PluginError::DefinitionMissing { server },
+                _ => PluginError::Refused { call, said },
+            }
+        }
+        kube::Error::Auth(cause) => PluginError::Unauthenticated {
+            server,
+            said: cause.to_string(),
+        },
+        kube::Error::SerdeError(cause) => PluginError::Unreadable {
+            call,
+            cause: cause.to_string(),
+        },
+        error => PluginError::Unreachable {
+            server,
+            cause: innermost(&error),
+        },
+    }
+}
+
+/// The cause at the bottom, which says most: "connection refused", "certificate has expired".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::*;
+
+    fn refused(status: serde_json::Value) -> PluginError {
+        let status: Status = serde_json::from_value(status).expect("a status");
+        let call = "get EventForwarder marketing/mparticle".to_owned();
+        refusal(
+            kube::Error::Api(Box::new(status)),
+            call,
+            "https://api:6443/",
+        )
+    }
+
+    #[test]
+    fn each_refusal_is_told_apart() {
+        let gone = refused(json!({
+            "code": 404, "reason": "NotFound", "message": "the server could not find the requested resource",
+        }));
+        assert!(
+            matches!(gone, PluginError::DefinitionMissing { .. }),
+            "{gone}"
+        );
+        let denied = refused(json!({
+            "code": 403, "reason": "Forbidden", "message": "eventforwarders is forbidden: User \"ann\" cannot get",
+        }));
+        assert!(matches!(denied, PluginError::Forbidden { .. }), "{denied}");
+        assert!(
+            denied
+                .to_string()
+                .contains("get EventForwarder marketing/mparticle"),
+            "{denied}"
+        );
+        let unknown =
+            refused(json!({"code": 401, "reason": "Unauthorized", "message": "Unauthorized"}));
+        assert!(
+            matches!(unknown, PluginError::Unauthenticated { .. }),
+            "{unknown}"
+        );
+        let conflict = refused(json!({
+            "code": 409, "reason": "Conflict", "message": "modified", "details": {"name": "mparticle"},
+        }));
+        assert!(
+            matches!(conflict, PluginError::Refused { .. }),
+            "{conflict}"
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! A line for each forwarder of a namespace. Pure.
+
+use indicatif::HumanCount;
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{
+    cluster::Guarded,
+    runs,
+    time::{relative, span},
+    verdict::{Mark, Verdict, bold},
+};
+use crate::api::EventForwarder;
+
+/// Stands where there is nothing to show.
+const NOTHING: &str = "-";
+
+/// The lines, under a heading.
+pub fn overview(forwarders: &[Guarded], now: Timestamp) -> String {
+    let heading = ["", "NAME", "STATE", "DEPTH", "DEAD", "LAST RUN", "NEXT RUN"].map(str::to_owned);
+    let rows: Vec<_> = forwarders
+        .iter()
+        .map(|forwarder| row(forwarder, now))
+        .collect();
+    let width = |column: usize| {
+        let cells = rows.iter().map(|(_, cells)| &cells[column]);
+        cells
+            .chain([&heading[column]])
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..heading.len()).map(width).collect();
+    let line = |cells: &[String]| {
+        let cells: Vec<_> = cells[1..]
+            .iter()
+            .zip(&widths[1..])
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![format!("  {}", bold(&line(&heading)))];
+    lines.extend(
+        rows.iter()
+            .map(|(mark, cells)| format!("{} {}", mark.sign(), line(cells))),
+    );
+    lines.join("\n")
+}
+
+fn row(forwarder: &Guarded, now: Timestamp) -> (Mark, [String; 7]) {
+    let name = forwarder.name_any();
+    let (mark, [state, depth, dead, last, next]) = match &forwarder.0 {
+        Ok(forwarder) => cells(forwarder, now),
+        Err(_) => {
+            let nothing = || NOTHING.to_owned();
+            (
+                Mark::Bad,
+                [
+                    "Unreadable".to_owned(),
+                    nothing(),
+                    nothing(),
+                    nothing(),
+                    nothing(),
+                ],
+            )
+        }
+    };
+    (mark, [String::new(), name, state, depth, dead, last, next])
+}
+
+fn cells(forwarder: &EventForwarder, now: Timestamp) -> (Mark, [String; 5]) {
+    let Verdict { mark, word } = Verdict::of(forwarder);
+    let status = forwarder.status.as_ref();
+    let queue = status.and_then(|status| status.queue.as_ref());
+    let count = |count: i64| HumanCount(count.unsigned_abs()).to_string();
+    let last = status
+        .and_then(|status| status.last_run.as_ref())
+        .map(|run| {
+            let when = match (&run.started_at, &run.finished_at) {
+                (_, Some(ended)) => relative(ended.0, now),
+                (Some(started), None) => format!("for {}", span(now.duration_since(started.0))),
+                (None, None) => String::new(),
+            };
+            format!("{} {when}", runs::outcome(run))
+        });
+    let next = status
+        .and_then(|status| status.next_run_time.as_ref())
+        .map(|due| match due.0 <= now {
+            true => "now".to_owned(),
+            false => relative(due.0, now),
+        });
+    let cells = [
+        Some(word),
+        queue.map(|queue| count(queue.visible)),
+        queue.and_then(|queue| queue.dead_letters).map(count),
+        last,
+        next,
+    ];
+    (
+        mark,
+        cells.map(|cell| cell.unwrap_or_else(|| NOTHING.to_owned())),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn each_forwarder_has_a_line_also_one_that_can_not_be_read() {
+        let of = |name: &str, spec: Value, status: Value| -> Guarded {
+            serde_json::from_value(json!({
+                "apiVersion": "eventforwarder.io/v1alpha1", "kind": "EventForwarder",
+                "metadata": {"name": name, "namespace": "marketing"}, "spec": spec, "status": status,
+            }))
+            .expect("a forwarder")
+        };
+        let spec = json!({
+            "schedule": "0 * * * *",
+            "queue": {"url": "https://sqs.us-east-1.amazonaws.com/1/q"},
+            "iterable": {"apiKeySecretRef": {"name": "iterable"}},
+        });
+        let status = json!({
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-05T09:00:00Z"}],
+            "queue": {"visible": 1200, "inFlight": 0, "delayed": 0, "deadLetters": 4, "observedAt": "2026-01-05T09:00:00Z"},
+            "lastRun": {"jobName": "m-1", "outcome": "Drained", "finishedAt": "2026-01-05T09:30:00Z"},
+            "nextRunTime": "2026-01-05T10:20:00Z",
+        });
+        let forwarders = [
+            of("mparticle", spec.clone(), status),
+            of("new", spec, json!(null)),
+            of("odd", json!({"schedule": 5}), json!(null)),
+        ];
+        let now = "2026-01-05T10:00:00Z".parse().expect("a time");
+        let text = overview(&forwarders, now);
+        assert_eq!(
+            anstream::adapter::strip_str(&text).to_string(),
+            "  NAME       STATE       DEPTH  DEAD  LAST RUN         NEXT RUN\n\
+             ✔ mparticle  Ready       1,200  4     Drained 30m ago  in 20m\n\
+             ● new        NotSeenYet  -      -     -                -\n\
+             ✖ odd        Unreadable  -      -     -                -"
+        );
+    }
+}

@@ -1,0 +1,216 @@
+//! The page that `status` shows. Pure.
+
+use indicatif::HumanCount;
+use jiff::{Timestamp, tz::TimeZone};
+use kube::ResourceExt;
+
+use super::{
+    runs,
+    time::{absolute, relative, span, zone_of},
+    verdict::{Mark, Verdict, bold, condition, dim, is_current},
+};
+use crate::{
+    api::{EventForwarder, EventForwarderStatus, QueueDepth, ReasonCount, RunStatus},
+    map::printable,
+};
+
+/// What is known of a forwarder's dead letters beyond their number.
+#[derive(Debug)]
+pub enum Letters {
+    /// There are none to ask about.
+    None,
+    /// By reason, and whether that is all of them.
+    ByReason(Vec<ReasonCount>, bool),
+    /// The queue can't be read from here.
+    Unread(String),
+}
+
+/// The whole page.
+pub fn page(forwarder: &EventForwarder, letters: &Letters, now: Timestamp) -> String {
+    let mut lines = verdict(forwarder);
+    let Some(status) = &forwarder.status else {
+        return lines.join("\n");
+    };
+    lines.push(String::new());
+    lines.extend(conditions(forwarder, status, now));
+    lines.push(String::new());
+    field(&mut lines, "Schedule", vec![schedule(forwarder)]);
+    field(
+        &mut lines,
+        "Next run",
+        vec![next_run(forwarder, status, now)],
+    );
+    field(&mut lines, "Queue", vec![forwarder.spec.queue.url.clone()]);
+    if let Some(queue) = &status.queue {
+        field(&mut lines, "Depth", vec![depth(queue, now)]);
+        field(&mut lines, "Dead letters", dead_letters(queue, letters));
+    }
+    if let Some(run) = &status.last_run {
+        field(&mut lines, "Last run", last_run(run, status, now));
+    }
+    field(&mut lines, "Runs", runs::bars(&status.recent_runs, now));
+    field(&mut lines, "Totals", vec![totals(status)]);
+    lines.join("\n")
+}
+
+/// A label and what belongs to it, one below the other; nothing if nothing does.
+fn field(lines: &mut Vec<String>, label: &str, values: Vec<String>) {
+    for (index, value) in values.into_iter().enumerate() {
+        let label = if index == 0 { label } else { "" };
+        lines.push(format!("{}  {value}", bold(&format!("{label:<12}"))));
+    }
+}
+
+fn verdict(forwarder: &EventForwarder) -> Vec<String> {
+    let namespace = forwarder.namespace().unwrap_or_default();
+    let full_name = bold(&format!("{namespace}/{}", forwarder.name_any()));
+    let Verdict { mark, word } = Verdict::of(forwarder);
+    let ready = condition(forwarder, "Ready");
+    let says = match ready.map(|ready| ready.status.as_str()) {
+        Some("True") if mark == Mark::Good => "is ready".to_owned(),
+        Some("True") => "is suspended".to_owned(),
+        Some("False") => format!("is not ready: {word}"),
+        Some(_) => format!("is not known to be ready yet: {word}"),
+        None => "has not been seen by the controller. Is it running, and does it watch this namespace? See `kubectl get pods --all-namespaces -l app.kubernetes.io/name=event-forwarder`".to_owned(),
+    };
+    let mut lines = vec![format!("{} {full_name} {}", mark.sign(), mark.paint(&says))];
+    if ready.is_some() && !is_current(forwarder) {
+        lines.push("  The controller has not yet seen the latest change; what follows is of the one before. If it stays so, see whether it is running".to_owned());
+    }
+    lines
+}
+
+/// A line for each condition but those that sum up, with the message below those that are not
+/// well. Ready's own stands first where no other says the same.
+fn conditions(
+    forwarder: &EventForwarder,
+    status: &EventForwarderStatus,
+    now: Timestamp,
+) -> Vec<String> {
+    let sums_up = |type_: &str| ["Ready", "Stalled"].contains(&type_);
+    let others = || status.conditions.iter().filter(|one| !sums_up(&one.type_));
+    let type_width = others().map(|one| one.type_.len()).max().unwrap_or(0);
+    let reason_width = others().map(|one| one.reason.len()).max().unwrap_or(0);
+    let mut lines = Vec::new();
+    if let Some(ready) = condition(forwarder, "Ready")
+        && Mark::of(ready) == Mark::Bad
+        && others().all(|one| one.reason != ready.reason)
+    {
+        lines.push(format!("  {}", printable(&ready.message)));
+    }
+    for one in others() {
+        let mark = Mark::of(one);
+        let since = span(now.duration_since(one.last_transition_time.0));
+        lines.push(format!(
+            "  {} {:<type_width$}  {}  {}",
+            mark.sign(),
+            one.type_,
+            mark.paint(&format!("{:<reason_width$}", one.reason)),
+            dim(&format!("for {since}")),
+        ));
+        if mark != Mark::Good {
+            lines.push(format!("      {}", printable(&one.message)));
+        }
+        if one.reason == "Suspended" {
+            lines.push(format!(
+                "      Resume with `kubectl forwarder resume {} --namespace {}`",
+                forwarder.name_any(),
+                forwarder.namespace().unwrap_or_default()
+            ));
+        }
+    }
+    lines
+}
+
+fn schedule(forwarder: &EventForwarder) -> String {
+    let spec = &forwarder.spec;
+    match &spec.time_zone {
+        Some(zone) => format!("{} in {zone}", spec.schedule),
+        None => spec.schedule.clone(),
+    }
+}
+
+fn next_run(forwarder: &EventForwarder, status: &EventForwarderStatus, now: Timestamp) -> String {
+    let zone: TimeZone = zone_of(&forwarder.spec);
+    match &status.next_run_time {
+        Some(due) if due.0 <= now => format!("due since {}", absolute(due.0, &zone)),
+        Some(due) => format!("{}, {}", relative(due.0, now), absolute(due.0, &zone)),
+        None if forwarder.spec.suspend => Mark::Open.paint("none: suspended"),
+        None => Mark::Bad.paint("none: see above"),
+    }
+}
+
+/// The run's report, without what a condition has said already.
+fn last_run(run: &RunStatus, status: &EventForwarderStatus, now: Timestamp) -> Vec<String> {
+    let mut lines = runs::report(run, now);
+    let is_said = |line: &String| {
+        let mut messages = status.conditions.iter().map(|one| printable(&one.message));
+        messages.any(|message| message.contains(line))
+    };
+    lines.retain(|line| !is_said(line));
+    lines
+}
+
+fn depth(queue: &QueueDepth, now: Timestamp) -> String {
+    let count = |count: i64| HumanCount(count.unsigned_abs());
+    format!(
+        "{} visible, {} in flight, {} delayed {}",
+        count(queue.visible),
+        count(queue.in_flight),
+        count(queue.delayed),
+        dim(&format!(
+            "(unchanged for {})",
+            span(now.duration_since(queue.observed_at.0))
+        )),
+    )
+}
+
+fn dead_letters(queue: &QueueDepth, letters: &Letters) -> Vec<String> {
+    let Some(count) = queue.dead_letters else {
+        return vec!["no dead-letter queue is seen".to_owned()];
+    };
+    let mut lines = vec![HumanCount(count.unsigned_abs()).to_string()];
+    match letters {
+        Letters::None => {}
+        Letters::ByReason(reasons, is_all) => {
+            lines.extend(reasons.iter().map(|reason| {
+                format!("{} {}", HumanCount(reason.count), printable(&reason.reason))
+            }));
+            if reasons.is_empty() {
+                lines.push(
+                    "none can be seen now: another command holds them, or they were just sent back"
+                        .to_owned(),
+                );
+            }
+            if !is_all {
+                lines.push("perhaps more: the look at them was cut short".to_owned());
+            }
+        }
+        Letters::Unread(why) => {
+            lines.push(dim(&format!(
+                "by reason: not to be read from here: {}",
+                printable(why)
+            )));
+        }
+    }
+    lines
+}
+
+fn totals(status: &EventForwarderStatus) -> String {
+    let totals = &status.totals;
+    let failed = match totals.failed_runs {
+        0 => String::new(),
+        count => format!(" ({} failed)", HumanCount(count)),
+    };
+    format!(
+        "runs: {}{failed}; messages: {} deleted; events: {} forwarded, {} skipped, {} rejected",
+        HumanCount(totals.runs),
+        HumanCount(totals.messages_deleted),
+        HumanCount(totals.forwarded),
+        HumanCount(totals.skipped),
+        HumanCount(totals.rejected),
+    )
+}
+
+#[cfg(test)]
+mod tests;

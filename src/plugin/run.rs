@@ -1,0 +1,296 @@
+//! `run`: asks the controller for a run, by an annotation, and follows it.
+
+use std::{
+    io::IsTerminal,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use indicatif::ProgressBar;
+use jiff::Timestamp;
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use super::{
+    cli::RunArgs,
+    cluster::Cluster,
+    error::{LOST, PluginError},
+    print,
+    runs::{self, Progress, progress},
+    suspend::MANAGER,
+    time::span,
+    verdict::{condition, is_current},
+};
+use crate::{
+    api::{EventForwarder, RunStatus},
+    controller::{RUN_NOW, cronjob_name, run_now_name, succeeded},
+    drain::report::Outcome,
+};
+
+/// How long the controller may take to start a run.
+const TAKE_UP_LIMIT: Duration = Duration::from_secs(30);
+/// How often status is looked at. To get is a right that everyone has who may run this; to
+/// watch is another.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Starts a run and, if so asked, stays until it has ended.
+///
+/// # Errors
+/// When no run can start, or nothing more can be learned of it.
+pub async fn run(cluster: &Cluster, args: &RunArgs) -> Result<ExitCode, PluginError> {
+    let started = Instant::now();
+    let forwarder = cluster.forwarder(&args.name).await?;
+    if let Some(why) = hindrance(&forwarder, Timestamp::now()) {
+        return Err(PluginError::Hindered(why));
+    }
+    let request = format!("{} by kubectl forwarder", Timestamp::now());
+    ask_for_run(cluster, &args.name, &request).await?;
+    let job = run_now_name(&cronjob_name(&args.name), &request);
+
+    let mut says = Says::new();
+    let mut is_taken_up = false;
+    loop {
+        let forwarder = cluster.forwarder(&args.name).await?;
+        let status = forwarder.status.unwrap_or_default();
+        match progress(&status, &request, &job) {
+            Progress::Asked => says.now("waits for the controller"),
+            Progress::UnderWay(text) => {
+                if !is_taken_up {
+                    is_taken_up = true;
+                    says.for_good(&format!("Job {job} was started"))?;
+                    if forwarder.spec.suspend {
+                        says.for_good(&suspended(&args.name))?;
+                    }
+                }
+                if !args.follow {
+                    return Ok(ExitCode::SUCCESS);
+                }
+                says.now(&text);
+            }
+            Progress::Ended(run) => {
+                says.for_good(&runs::report(&run, Timestamp::now()).join("\n"))?;
+                return Ok(match args.follow {
+                    true => exit_code(&run),
+                    false => ExitCode::SUCCESS,
+                });
+            }
+        }
+        let waited = started.elapsed();
+        if !is_taken_up && waited > TAKE_UP_LIMIT.min(args.timeout.get()) {
+            return Err(PluginError::NotTakenUp {
+                name: args.name.clone(),
+                namespace: cluster.namespace.clone(),
+                annotation: RUN_NOW,
+                seconds: waited.as_secs(),
+            });
+        }
+        if waited > args.timeout.get() {
+            return Err(PluginError::StillRunning {
+                job,
+                timeout: args.timeout.to_string(),
+                name: args.name.clone(),
+                namespace: cluster.namespace.clone(),
+            });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn ask_for_run(cluster: &Cluster, name: &str, request: &str) -> Result<(), PluginError> {
+    let call = format!("annotate EventForwarder {}/{name}", cluster.namespace);
+    let annotation = json!({"metadata": {"annotations": {RUN_NOW: request}}});
+    let params = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let api = cluster.forwarders();
+    cluster
+        .ask(
+            call,
+            api.patch_metadata(name, &params, &Patch::Merge(&annotation)),
+        )
+        .await?;
+    Ok(())
+}
+
+fn suspended(name: &str) -> String {
+    format!(
+        "{name} is suspended: this run goes all the same, but none by the schedule until `kubectl forwarder resume {name}`"
+    )
+}
+
+/// Why no run can start now, and what to do; none if one can, as far as status tells.
+fn hindrance(forwarder: &EventForwarder, now: Timestamp) -> Option<String> {
+    let name = forwarder.name_any();
+    let namespace = forwarder.namespace().unwrap_or_default();
+    let status = forwarder.status.as_ref()?;
+    if let Some(run) = status.last_run.as_ref().filter(|_| status.active > 0) {
+        let job = &run.job_name;
+        let since = run.started_at.as_ref();
+        let since = since.map_or(String::new(), |at| span(now.duration_since(at.0)));
+        return Some(match &run.message {
+            Some(waits_for) => format!(
+                "Job {job} has been waiting for {since}: {waits_for}. Mend that, or delete it with `kubectl delete job {job} --namespace {namespace}`"
+            ),
+            None => format!(
+                "Job {job} has been under way for {since}, and it empties the same queue. Let it end: see `kubectl forwarder status {name} --namespace {namespace}`"
+            ),
+        });
+    }
+    if !is_current(forwarder) {
+        return None;
+    }
+    let stops = ["SecretsAvailable", "Scheduled"].into_iter();
+    stops
+        .filter_map(|type_| condition(forwarder, type_))
+        .find(|one| {
+            // Neither of these keeps a run back that is asked for.
+            one.status == "False"
+                && !matches!(
+                    one.reason.as_str(),
+                    "Suspended" | "RunOverdue" | "NeverFires"
+                )
+        })
+        .map(|one| format!("{}: {}", one.reason, one.message))
+}
+
+/// 0 for a run that did its work, else the exit code of its container.
+fn exit_code(run: &RunStatus) -> ExitCode {
+    if succeeded(&run.outcome) {
+        return ExitCode::SUCCESS;
+    }
+    let outcome: Option<Outcome> = serde_json::from_value(json!(run.outcome)).ok();
+    ExitCode::from(outcome.map_or(LOST, Outcome::exit_code))
+}
+
+/// What goes on, on standard error: a line that moves on a terminal, elsewhere a line for each
+/// change.
+struct Says {
+    bar: Option<ProgressBar>,
+    last: String,
+}
+
+impl Says {
+    fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self {
+            bar,
+            last: String::new(),
+        }
+    }
+
+    fn now(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(text.to_owned()),
+            None if self.last != text => eprintln!("{text}"),
+            None => {}
+        }
+        text.clone_into(&mut self.last);
+    }
+
+    /// What stays, on standard output.
+    fn for_good(&self, text: &str) -> Result<(), PluginError> {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| print(text)),
+            None => print(text),
+        }
+    }
+}
+
+impl Drop for Says {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn forwarder(status: Value) -> EventForwarder {
+        serde_json::from_value(json!({
+            "apiVersion": "eventforwarder.io/v1alpha1", "kind": "EventForwarder",
+            "metadata": {"name": "mparticle", "namespace": "marketing", "generation": 2},
+            "spec": {
+                "schedule": "0 * * * *",
+                "queue": {"url": "https://sqs.us-east-1.amazonaws.com/1/q"},
+                "iterable": {"apiKeySecretRef": {"name": "iterable"}},
+            },
+            "status": status,
+        }))
+        .expect("a forwarder")
+    }
+
+    #[test]
+    fn what_hinders_a_run_is_told_and_what_does_not_is_no_matter() {
+        let with = |generation: i64, type_: &str, reason: &str| {
+            json!({"observedGeneration": generation, "conditions": [{
+                "type": type_, "status": "False", "reason": reason, "message": "the mend",
+                "lastTransitionTime": "2026-01-05T09:00:00Z",
+            }]})
+        };
+        let active = |message: Value| {
+            json!({"active": 1, "lastRun": {
+                "jobName": "m-1", "outcome": "Running", "startedAt": "2026-01-05T09:57:00Z", "message": message,
+            }})
+        };
+        for (status, told) in [
+            (json!(null), None),
+            (
+                active(json!(null)),
+                Some("Job m-1 has been under way for 3m"),
+            ),
+            (
+                active(json!("ErrImagePull")),
+                Some("kubectl delete job m-1"),
+            ),
+            (
+                with(2, "SecretsAvailable", "SecretMissing"),
+                Some("the mend"),
+            ),
+            (
+                with(2, "Scheduled", "NameTaken"),
+                Some("NameTaken: the mend"),
+            ),
+            (with(2, "Scheduled", "Suspended"), None),
+            (with(2, "Scheduled", "RunOverdue"), None),
+            (with(2, "LastRunSucceeded", "SinkDown"), None),
+            // It may be mended since.
+            (with(1, "Scheduled", "InvalidSchedule"), None),
+        ] {
+            let now = "2026-01-05T10:00:00Z".parse().expect("a time");
+            let hindrance = hindrance(&forwarder(status.clone()), now);
+            match told {
+                None => assert_eq!(hindrance, None, "{status}"),
+                Some(told) => assert!(hindrance.is_some_and(|it| it.contains(told)), "{status}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_followed_gives_its_exit_code() {
+        let run = |outcome: &str| -> RunStatus {
+            serde_json::from_value(json!({"jobName": "m-1", "outcome": outcome})).expect("a run")
+        };
+        for (outcome, code) in [
+            ("Drained", 0),
+            ("Deadline", 0),
+            ("SinkDown", 20),
+            ("KeyRefused", 21),
+            ("Lost", LOST),
+        ] {
+            assert_eq!(exit_code(&run(outcome)), ExitCode::from(code), "{outcome}");
+        }
+    }
+}

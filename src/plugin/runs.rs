@@ -1,0 +1,333 @@
+//! Runs as text. Pure.
+
+use indicatif::HumanCount;
+use jiff::Timestamp;
+
+use super::{
+    time::{relative, span},
+    verdict::{Mark, dim},
+};
+use crate::{
+    api::{EventForwarderStatus, RecentRun, RunStatus},
+    controller::RUNNING,
+    map::printable,
+};
+
+/// The longest bar, in characters.
+const BAR: u64 = 20;
+
+/// What a run's outcome is called: one that is under way and waits for something has not begun
+/// to run.
+pub fn outcome(run: &RunStatus) -> &str {
+    match run.message {
+        Some(_) if run.outcome == RUNNING => "Pending",
+        _ => &run.outcome,
+    }
+}
+
+/// A run, and what it reported if it has ended.
+pub fn report(run: &RunStatus, now: Timestamp) -> Vec<String> {
+    let mark = Mark::of_outcome(&run.outcome);
+    let mut lines = vec![format!(
+        "{} {} {} {}",
+        mark.sign(),
+        run.job_name,
+        mark.paint(outcome(run)),
+        dim(&when(run, now)),
+    )];
+    let message = run.message.as_deref().map(printable);
+    if run.outcome == RUNNING {
+        lines.extend(message);
+        return lines;
+    }
+    let (messages, events, requests) = (&run.messages, &run.events, &run.requests);
+    let counts = [
+        (
+            "messages",
+            counted(&[
+                (messages.received, "received"),
+                (messages.deleted, "deleted"),
+            ]) + &if_any(&[
+                (messages.released, "given back"),
+                (messages.dead_lettered, "dead-lettered"),
+                (messages.duplicate, "received twice"),
+            ]),
+        ),
+        (
+            "events",
+            counted(&[
+                (events.forwarded, "forwarded"),
+                (events.skipped, "skipped"),
+                (events.rejected, "rejected"),
+            ]),
+        ),
+        (
+            "requests",
+            counted(&[(requests.sqs, "to SQS"), (requests.iterable, "to Iterable")]),
+        ),
+    ];
+    lines.extend(counts.map(|(name, counts)| format!("{name:<9} {counts}")));
+    if !run.reasons.is_empty() {
+        let reasons: Vec<_> = run
+            .reasons
+            .iter()
+            .map(|reason| format!("{} {}", HumanCount(reason.count), printable(&reason.reason)))
+            .collect();
+        lines.push(format!("{:<9} {}", "reasons", reasons.join(", ")));
+    }
+    lines.extend(message);
+    lines
+}
+
+fn when(run: &RunStatus, now: Timestamp) -> String {
+    let started = run.started_at.as_ref().map(|time| time.0);
+    let ended = run.finished_at.as_ref().map(|time| time.0);
+    match (started, ended) {
+        (Some(started), Some(ended)) => format!(
+            "{}, took {}",
+            relative(ended, now),
+            span(ended.duration_since(started))
+        ),
+        (None, Some(ended)) => relative(ended, now),
+        (Some(started), None) => format!("for {}", span(now.duration_since(started))),
+        (None, None) => String::new(),
+    }
+}
+
+fn counted(counts: &[(u64, &str)]) -> String {
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|(count, what)| format!("{} {what}", HumanCount(*count)))
+        .collect();
+    counts.join(", ")
+}
+
+fn if_any(counts: &[(u64, &str)]) -> String {
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    counts
+        .map(|(count, what)| format!(", {} {what}", HumanCount(*count)))
+        .collect()
+}
+
+/// A line for each run that ended, the newest first, with a bar of the events that it forwarded.
+pub fn bars(runs: &[RecentRun], now: Timestamp) -> Vec<String> {
+    let most = runs.iter().map(|run| run.forwarded).max().unwrap_or(0);
+    let outcome_width = runs.iter().map(|run| run.outcome.len()).max().unwrap_or(0);
+    let figure = |count: u64| HumanCount(count).to_string();
+    let figure_width = figure(most).len();
+    let ages = runs.iter().map(|run| relative(run.finished_at.0, now));
+    let age_width = ages.map(|age| age.len()).max().unwrap_or(0);
+    runs.iter()
+        .map(|run| {
+            let mark = Mark::of_outcome(&run.outcome);
+            let rejected = match run.rejected {
+                0 => String::new(),
+                count => format!(", {} rejected", figure(count)),
+            };
+            format!(
+                "{} {:<age_width$}  {}  {:>figure_width$} {}{rejected}",
+                mark.sign(),
+                relative(run.finished_at.0, now),
+                mark.paint(&format!("{:<outcome_width$}", run.outcome)),
+                figure(run.forwarded),
+                bar(run.forwarded, most),
+            )
+            .trim_end()
+            .to_owned()
+        })
+        .collect()
+}
+
+/// A bar as long as `count` is of `most`; a thin one for the least that is not nothing.
+fn bar(count: u64, most: u64) -> String {
+    match count.saturating_mul(BAR).checked_div(most) {
+        None => String::new(),
+        Some(0) if count > 0 => "▏".to_owned(),
+        Some(length) => (0..length).map(|_| '█').collect(),
+    }
+}
+
+/// What a run that was asked for has come to.
+#[derive(Debug, PartialEq)]
+pub enum Progress {
+    /// The controller has not taken up the request.
+    Asked,
+    /// It is under way, in words.
+    UnderWay(String),
+    /// It has ended.
+    Ended(Box<RunStatus>),
+}
+
+/// How far the run that `request` asked for has come, by the forwarder's status.
+pub fn progress(status: &EventForwarderStatus, request: &str, job: &str) -> Progress {
+    let last = status.last_run.as_ref().filter(|run| run.job_name == job);
+    if let Some(run) = last {
+        return match (&run.finished_at, &run.message) {
+            (Some(_), _) => Progress::Ended(Box::new(run.clone())),
+            (None, Some(waits_for)) => {
+                Progress::UnderWay(format!("waits: {}", printable(waits_for)))
+            }
+            (None, None) => Progress::UnderWay(running(status)),
+        };
+    }
+    // Another run has begun since.
+    if let Some(run) = status.recent_runs.iter().find(|run| run.job_name == job) {
+        return Progress::Ended(Box::new(in_short(run)));
+    }
+    match status.last_run_request.as_deref() == Some(request) {
+        true => Progress::UnderWay("its Job is made".to_owned()),
+        false => Progress::Asked,
+    }
+}
+
+fn running(status: &EventForwarderStatus) -> String {
+    match &status.queue {
+        Some(queue) => format!(
+            "runs; about {} messages wait, {} are in flight",
+            HumanCount(queue.visible.unsigned_abs()),
+            HumanCount(queue.in_flight.unsigned_abs()),
+        ),
+        None => "runs".to_owned(),
+    }
+}
+
+fn in_short(run: &RecentRun) -> RunStatus {
+    RunStatus {
+        job_name: run.job_name.clone(),
+        started_at: Some(run.started_at.clone()),
+        finished_at: Some(run.finished_at.clone()),
+        outcome: run.outcome.clone(),
+        messages: Default::default(),
+        events: crate::api::EventCounts {
+            forwarded: run.forwarded,
+            rejected: run.rejected,
+            skipped: 0,
+        },
+        requests: Default::default(),
+        reasons: Vec::new(),
+        message: Some(
+            "another run has started since, so that status holds no more of this one".to_owned(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn status(status: Value) -> EventForwarderStatus {
+        serde_json::from_value(status).expect("a status")
+    }
+
+    fn now() -> Timestamp {
+        "2026-01-05T10:00:00Z".parse().expect("a time")
+    }
+
+    fn plain(lines: &[String]) -> String {
+        anstream::adapter::strip_str(&lines.join("\n")).to_string()
+    }
+
+    #[test]
+    fn a_request_is_followed_from_being_asked_to_the_report() {
+        let run = |more: Value| {
+            let mut run = json!({"jobName": "m-1", "outcome": "Running", "startedAt": "2026-01-05T09:59:00Z"});
+            run.as_object_mut()
+                .expect("an object")
+                .extend(more.as_object().expect("an object").clone());
+            run
+        };
+        let of = |value: Value| progress(&status(value), "r", "m-1");
+        assert_eq!(of(json!({})), Progress::Asked);
+        assert_eq!(of(json!({"lastRunRequest": "another"})), Progress::Asked);
+        let told = |progress: Progress| match progress {
+            Progress::UnderWay(text) => text,
+            other => panic!("{other:?}"),
+        };
+        assert!(told(of(json!({"lastRunRequest": "r"}))).contains("made"));
+        let queue = json!({"visible": 1200, "inFlight": 10, "delayed": 0, "observedAt": "2026-01-05T09:59:00Z"});
+        let running = told(of(json!({"lastRun": run(json!({})), "queue": queue})));
+        assert!(running.contains("1,200 messages wait"), "{running}");
+        let pending = told(of(
+            json!({"lastRun": run(json!({"message": "pod p: ErrImagePull"}))}),
+        ));
+        assert!(pending.contains("ErrImagePull"), "{pending}");
+
+        let ended = run(json!({"outcome": "Drained", "finishedAt": "2026-01-05T09:59:30Z"}));
+        let other = json!({"jobName": "m-2", "outcome": "Running"});
+        let recent = json!([{
+            "jobName": "m-1", "outcome": "SinkDown", "forwarded": 3,
+            "startedAt": "2026-01-05T09:59:00Z", "finishedAt": "2026-01-05T09:59:30Z",
+        }]);
+        for (value, outcome) in [
+            (json!({"lastRun": ended}), "Drained"),
+            (json!({"lastRun": other, "recentRuns": recent}), "SinkDown"),
+        ] {
+            let Progress::Ended(run) = of(value) else {
+                panic!("it has ended")
+            };
+            assert_eq!(run.outcome, outcome);
+        }
+    }
+
+    #[test]
+    fn a_report_names_what_happened_and_leaves_out_what_did_not() {
+        let status = status(json!({"lastRun": {
+            "jobName": "m-1", "outcome": "SinkDown",
+            "startedAt": "2026-01-05T09:00:00Z", "finishedAt": "2026-01-05T09:00:42Z",
+            "messages": {"received": 1200, "deleted": 1100, "released": 100},
+            "events": {"forwarded": 4000, "skipped": 2, "rejected": 0},
+            "requests": {"sqs": 240, "iterable": 5},
+            "reasons": [{"reason": "NoUser", "count": 2}],
+            "message": "Iterable answered 503\u{1b}[31m",
+        }}));
+        let text = plain(&report(status.last_run.as_ref().expect("a run"), now()));
+        assert_eq!(
+            text,
+            "✖ m-1 SinkDown 59m18s ago, took 42s\n\
+             messages  1,200 received, 1,100 deleted, 100 given back\n\
+             events    4,000 forwarded, 2 skipped, 0 rejected\n\
+             requests  240 to SQS, 5 to Iterable\n\
+             reasons   2 NoUser\n\
+             Iterable answered 503\u{fffd}[31m"
+        );
+    }
+
+    #[test]
+    fn bars_are_as_long_as_their_runs_were_busy() {
+        let run = |outcome: &str, forwarded: u64, hour: u8| {
+            json!({
+                "jobName": format!("m-{hour}"), "outcome": outcome, "forwarded": forwarded,
+                "startedAt": format!("2026-01-05T0{hour}:00:00Z"),
+                "finishedAt": format!("2026-01-05T0{hour}:00:10Z"),
+            })
+        };
+        let status = status(json!({"recentRuns": [
+            run("Drained", 2000, 9), run("SinkDown", 0, 8), run("Drained", 1, 7), run("Deadline", 1000, 6),
+        ]}));
+        assert_eq!(
+            plain(&bars(&status.recent_runs, now())),
+            "✔ 59m50s ago  Drained   2,000 ████████████████████\n\
+             ✖ 1h59m ago   SinkDown      0\n\
+             ✔ 2h59m ago   Drained       1 ▏\n\
+             ✔ 3h59m ago   Deadline  1,000 ██████████"
+        );
+        assert!(bars(&[], now()).is_empty());
+    }
+
+    #[test]
+    fn a_run_that_waits_for_its_image_is_not_said_to_run() {
+        let run = |message: Value| {
+            let status = status(json!({"lastRun": {
+                "jobName": "m-1", "outcome": "Running", "startedAt": "2026-01-05T09:57:00Z", "message": message,
+            }}));
+            plain(&report(&status.last_run.expect("a run"), now()))
+        };
+        assert_eq!(run(json!(null)), "● m-1 Running for 3m");
+        assert_eq!(
+            run(json!("pod p: ErrImagePull")),
+            "● m-1 Pending for 3m\npod p: ErrImagePull"
+        );
+    }
+}
