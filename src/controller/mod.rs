@@ -15,6 +15,7 @@ mod observe;
 mod plan;
 mod reconcile;
 mod run;
+mod schedule;
 mod status;
 
 pub use error::Error;
