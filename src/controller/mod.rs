@@ -7,6 +7,7 @@
 
 mod apply;
 mod cronjob;
+mod departed;
 mod depth;
 mod error;
 mod http;
@@ -17,6 +18,7 @@ mod reconcile;
 mod run;
 mod schedule;
 mod status;
+mod written;
 
 pub use error::Error;
 pub use run::run;

@@ -142,6 +142,8 @@ pub struct Run {
     pub started_at: Option<Timestamp>,
     /// Whether its container is known to run.
     pub container_started: bool,
+    /// Since when it is known to fail, while its pods have not ended.
+    pub failing_since: Option<Timestamp>,
     /// When and how it ended; none while it is under way.
     pub end: Option<End>,
 }
@@ -181,7 +183,14 @@ impl Run {
                     }
                 }),
             });
+        let failing = conditions
+            .iter()
+            .find(|condition| condition.status == "True" && condition.type_ == "FailureTarget");
         Self {
+            failing_since: failing
+                .filter(|_| end.is_none())
+                .and_then(|condition| condition.last_transition_time.as_ref())
+                .map(|time| time.0),
             job_name: job.name_any(),
             created_at: job
                 .creation_timestamp()
@@ -197,13 +206,24 @@ impl Run {
     }
 }
 
-/// Why a run's container has not started.
+/// What a run waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
+    /// What does not come.
+    pub until: Until,
     /// What the pod, or the Job without a pod, waits for.
     pub why: String,
     /// Whether it has waited long enough for someone to be told.
     pub too_long: bool,
+}
+
+/// Something that a run is waited for to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Its container starts.
+    Started,
+    /// Its pods end.
+    Ended,
 }
 
 /// How long a pod may take to be placed and started before someone is told.
@@ -221,7 +241,25 @@ pub async fn pending(
 ) -> Result<Option<Pending>, Error> {
     let pods = pods_of(api, namespace, &run.job_name).await?;
     let too_long = now.duration_since(run.created_at) > PENDING_LIMIT;
-    Ok(what_it_waits_for(&pods).map(|why| Pending { why, too_long }))
+    Ok(what_it_waits_for(&pods).map(|why| Pending {
+        until: Until::Started,
+        why,
+        too_long,
+    }))
+}
+
+/// Why a run that has failed is not over: a pod whose node does not answer stays for as long as
+/// nobody takes the node away. `grace` is how long a pod that is told to end may take.
+pub fn stuck(run: &Run, grace: SignedDuration, now: Timestamp) -> Option<Pending> {
+    let waits = now.duration_since(run.failing_since?);
+    Some(Pending {
+        until: Until::Ended,
+        why: format!(
+            "it has failed and its pod is still there, so no further run starts; if the pod's node is dead, delete the node, or the pod by force: see `kubectl get pods --output wide --selector batch.kubernetes.io/job-name={}`",
+            run.job_name
+        ),
+        too_long: waits > grace.saturating_add(PENDING_LIMIT),
+    })
 }
 
 fn what_it_waits_for(pods: &[Pod]) -> Option<String> {
@@ -275,12 +313,61 @@ pub enum Report {
     },
 }
 
-/// Reads the report that a finished run's pod left in its termination message.
+/// Reads the report that a run's pods left in their termination messages. `departed` are those of
+/// its pods that were seen to end and are deleted.
 ///
 /// # Errors
 /// When the API server fails or does not answer.
-pub async fn report(api: &Api<Pod>, namespace: &str, job_name: &str) -> Result<Report, Error> {
-    Ok(report_in(&pods_of(api, namespace, job_name).await?))
+pub async fn report(
+    api: &Api<Pod>,
+    namespace: &str,
+    job_name: &str,
+    departed: Vec<Pod>,
+) -> Result<Report, Error> {
+    let pods = pods_of(api, namespace, job_name).await?;
+    Ok(report_in(&with_departed(pods, departed)))
+}
+
+/// Reads the report of a run whose Job is gone; none while a pod of it still works.
+///
+/// # Errors
+/// When the API server fails or does not answer.
+pub async fn last_report(
+    api: &Api<Pod>,
+    namespace: &str,
+    job_name: &str,
+    departed: Vec<Pod>,
+) -> Result<Option<Report>, Error> {
+    let pods = pods_of(api, namespace, job_name).await?;
+    let works = |pod: &Pod| {
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
+        terminated(pod).is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    if pods.iter().any(works) {
+        return Ok(None);
+    }
+    let report = match report_in(&with_departed(pods, departed)) {
+        Report::Missing { why } => Report::Missing {
+            why: format!("its Job was deleted, and {why}"),
+        },
+        report => report,
+    };
+    Ok(Some(report))
+}
+
+fn with_departed(mut pods: Vec<Pod>, departed: Vec<Pod>) -> Vec<Pod> {
+    for pod in departed {
+        if pods
+            .iter()
+            .all(|known| known.metadata.uid != pod.metadata.uid)
+        {
+            pods.push(pod);
+        }
+    }
+    pods
 }
 
 async fn pods_of(api: &Api<Pod>, namespace: &str, job_name: &str) -> Result<Vec<Pod>, Error> {
@@ -307,7 +394,8 @@ fn report_in(pods: &[Pod]) -> Report {
     }
 }
 
-fn terminated(pod: &Pod) -> Option<&k8s_openapi::api::core::v1::ContainerStateTerminated> {
+/// How a pod's container ended, if it has.
+pub fn terminated(pod: &Pod) -> Option<&k8s_openapi::api::core::v1::ContainerStateTerminated> {
     let statuses = pod.status.as_ref()?.container_statuses.as_deref()?;
     statuses.first()?.state.as_ref()?.terminated.as_ref()
 }

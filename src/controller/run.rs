@@ -9,7 +9,10 @@ use std::{
 use futures::{FutureExt, StreamExt, future::join_all};
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::batch::v1::{CronJob, Job},
+    api::{
+        batch::v1::{CronJob, Job},
+        core::v1::Pod,
+    },
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -30,11 +33,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     cronjob::{FORWARDER, MANAGED_BY, MANAGER},
+    departed::Departed,
     depth::Depths,
     error::{Call, Error},
     http,
     metrics::Metrics,
     reconcile::{Context, Guarded, on_error, reconcile},
+    written::Written,
 };
 use crate::{api::EventForwarder, cli::ControllerArgs};
 
@@ -193,9 +198,14 @@ async fn watch(
         .reflect(writer)
         .touched_objects();
     let (jobs, writer) = reflector::store::<Job>();
-    let job_stream = watched(scope.api::<Job>(client), ours)
+    let job_stream = watched(scope.api::<Job>(client), ours.clone())
         .reflect(writer)
         .touched_objects();
+    let departed = Arc::new(Departed::default());
+    let noted = Arc::clone(&departed);
+    let departures = watched(scope.api::<Pod>(client), ours)
+        .touched_objects()
+        .filter_map(move |pod| std::future::ready(pod.ok().and_then(|pod| noted.note(&pod))));
 
     let (depths, changed_depths) = Depths::new();
     let context = Arc::new(Context {
@@ -203,6 +213,8 @@ async fn watch(
         image: args.image.clone(),
         cronjobs: cronjobs.clone(),
         jobs: jobs.clone(),
+        departed,
+        written: Written::default(),
         depths: Arc::clone(&depths),
         recorder: Recorder::new(
             client.clone(),
@@ -235,6 +247,7 @@ async fn watch(
         .owns_stream(cronjob_stream)
         .watches_stream(job_stream, |job| forwarder_of(&job))
         .reconcile_on(changed_depths.map(|forwarder| guarded(&forwarder)))
+        .reconcile_on(departures)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
@@ -246,7 +259,7 @@ async fn watch(
                 }
             },
             on_error,
-            context,
+            Arc::clone(&context),
         );
     control
         .for_each(|result| {
@@ -254,8 +267,7 @@ async fn watch(
                 Ok(_) | Err(ControllerError::ReconcilerFailed(..)) => {}
                 Err(ControllerError::ObjectNotFound(reference)) => {
                     let namespace = reference.namespace.as_deref().unwrap_or_default();
-                    depths.forget(&ObjectRef::new(&reference.name).within(namespace));
-                    metrics.forget(namespace, &reference.name);
+                    context.forget(&ObjectRef::new(&reference.name).within(namespace));
                 }
                 Err(error) => tracing::warn!(%error, "a watch failed; it is started again"),
             }

@@ -16,6 +16,15 @@ const MAX_STEPS: u32 = 10_000;
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 
+/// A part of a time that a search moves by.
+#[derive(Debug, Clone, Copy)]
+enum Level {
+    Month,
+    Day,
+    Hour,
+    Minute,
+}
+
 /// The times at which runs start.
 #[derive(Debug)]
 pub struct Schedule {
@@ -114,47 +123,59 @@ impl Schedule {
         let now = now.as_second();
         let mut at = (now + 1).div_euclid(MINUTE) * MINUTE;
         let last_year = self.local(at)?.year() + YEARS_AHEAD;
-        // Once a field has moved on, all below it stand at their beginning.
+        let mut level = Level::Month;
+        // Once one level has moved on, all below it stand at their beginning.
         let mut moved = false;
         for _ in 0..MAX_STEPS {
             let local = self.local(at)?;
             if local.year() > last_year {
                 return None;
             }
-            if !self.months.has(local.month()) {
-                let start = match moved {
-                    true => local,
-                    false => self.local(self.instant(local.date().first_of_month().into())?)?,
-                };
-                at = self.instant(next_month(start)?)?;
-            } else if !self.takes_day(local.date()) {
-                let start = match moved {
-                    true => local,
-                    false => self.local(self.instant(local.date().into())?)?,
-                };
-                at = self.midnight_near(self.instant(start.checked_add(1.day()).ok()?)?)?;
-            } else if !self.hours.has(local.hour()) {
-                if !moved {
-                    let start = Time::constant(local.hour(), 0, 0, 0);
-                    at = self.instant(DateTime::from_parts(local.date(), start))?;
+            let fits = match level {
+                Level::Month => self.months.has(local.month()),
+                Level::Day => self.takes_day(local.date()),
+                Level::Hour => self.hours.has(local.hour()),
+                Level::Minute => self.minutes.has(local.minute()) && at > now,
+            };
+            level = match (fits, level) {
+                (true, Level::Month) => Level::Day,
+                (true, Level::Day) => Level::Hour,
+                (true, Level::Hour) => Level::Minute,
+                (true, Level::Minute) => return Timestamp::from_second(at).ok(),
+                (false, level) => {
+                    if !moved {
+                        at = self.instant(level.beginning(local))?;
+                        moved = true;
+                    }
+                    at = self.step(level, at)?;
+                    // What began anew is looked at from the top.
+                    match level.is_first(self.local(at)?) {
+                        true => Level::Month,
+                        false => level,
+                    }
                 }
-                at += HOUR;
-            } else if !self.minutes.has(local.minute()) || at <= now {
-                at += MINUTE;
-            } else {
-                return Timestamp::from_second(at).ok();
-            }
-            moved = true;
+            };
         }
         None
+    }
+
+    /// The next month, day, hour or minute.
+    fn step(&self, level: Level, at: i64) -> Option<i64> {
+        match level {
+            Level::Month => self.instant(next_month(self.local(at)?)?),
+            Level::Day => {
+                let tomorrow = self.local(at)?.checked_add(1.day()).ok()?;
+                self.midnight_near(self.instant(tomorrow)?)
+            }
+            Level::Hour => Some(at + HOUR),
+            Level::Minute => Some(at + MINUTE),
+        }
     }
 
     /// With a star in either, both the day of the month and that of the week must fit; else one.
     fn takes_day(&self, date: Date) -> bool {
         let day = self.days.has(date.day());
-        let weekday = self
-            .weekdays
-            .has(date.weekday().to_sunday_zero_offset());
+        let weekday = self.weekdays.has(date.weekday().to_sunday_zero_offset());
         match self.days.any || self.weekdays.any {
             true => day && weekday,
             false => day || weekday,
@@ -188,6 +209,29 @@ impl Schedule {
             hour if hour > 12 => at + (24 - hour) * HOUR,
             hour => at - hour * HOUR,
         })
+    }
+}
+
+impl Level {
+    /// The beginning of the month, day, hour or minute.
+    fn beginning(self, local: DateTime) -> DateTime {
+        let date = local.date();
+        match self {
+            Self::Month => date.first_of_month().into(),
+            Self::Day => date.into(),
+            Self::Hour => DateTime::from_parts(date, Time::constant(local.hour(), 0, 0, 0)),
+            Self::Minute => local,
+        }
+    }
+
+    /// Whether the month, day, hour or minute is the first of its year, month, day or hour.
+    fn is_first(self, local: DateTime) -> bool {
+        match self {
+            Self::Month => local.month() == 1,
+            Self::Day => local.day() == 1,
+            Self::Hour => local.hour() == 0,
+            Self::Minute => local.minute() == 0,
+        }
     }
 }
 
