@@ -77,3 +77,54 @@ fn trimmed(pod: &Pod) -> Pod {
     kept.metadata.labels = pod.metadata.labels.clone();
     kept
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(uid: &str, job: &str, deleted: bool, ended: bool) -> Pod {
+        let mut pod: Pod = serde_json::from_value(json!({
+            "metadata": {
+                "name": uid, "uid": uid, "namespace": "marketing",
+                "labels": {JOB: job}, "annotations": {FORWARDER: "mparticle"},
+            },
+            "status": {"containerStatuses": [{
+                "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": if ended { json!({"terminated": {"exitCode": 11}}) } else { json!({"running": {}}) },
+            }]},
+        }))
+        .expect("a pod");
+        if deleted {
+            let at = "2026-03-01T12:00:00Z".parse().expect("a time");
+            pod.metadata.deletion_timestamp =
+                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at));
+        }
+        pod
+    }
+
+    #[test]
+    fn only_a_pod_that_ended_while_it_was_deleted_is_remembered_and_once() {
+        let departed = Departed::default();
+        let forwarder = ObjectRef::new("mparticle").within("marketing");
+        assert_eq!(departed.note(&pod("a", "run-1", false, true)), None);
+        assert_eq!(departed.note(&pod("a", "run-1", true, false)), None);
+        let ended = pod("a", "run-1", true, true);
+        assert_eq!(departed.note(&ended), Some(forwarder.clone()));
+        departed.note(&ended);
+        departed.note(&pod("b", "run-2", true, true));
+        let names = |job| -> Vec<_> {
+            let pods = departed.of(&forwarder, job);
+            pods.iter().map(ResourceExt::name_any).collect()
+        };
+        assert_eq!(
+            (names("run-1"), names("run-2")),
+            (vec!["a".to_owned()], vec!["b".to_owned()])
+        );
+        departed.keep(&forwarder, |job| job == "run-2");
+        assert_eq!((names("run-1"), names("run-2").len()), (Vec::new(), 1));
+        departed.forget(&forwarder);
+        assert!(departed.lock().is_empty());
+    }
+}

@@ -2,10 +2,7 @@
 
 use event_forwarder::api::EventForwarder;
 use k8s_openapi::api::{batch::v1::CronJob, core::v1::Pod};
-use kube::{
-    ResourceExt,
-    api::ListParams,
-};
+use kube::{ResourceExt, api::ListParams};
 use serde_json::{Value, json};
 
 use crate::{
@@ -25,26 +22,53 @@ pub async fn what_can_not_work_is_refused_with_a_sentence(shared: &Shared) {
         (json!({"schedule": "@Hourly"}), cron),
         (json!({"schedule": "0 0 L * *"}), cron),
         (json!({"schedule": "* * * * * *"}), cron),
-        (json!({"schedule": "CRON_TZ=UTC 0 * * * *"}), "put the zone into spec.timeZone"),
+        (
+            json!({"schedule": "CRON_TZ=UTC 0 * * * *"}),
+            "put the zone into spec.timeZone",
+        ),
         (json!({"timeZone": "Local"}), zone),
         (json!({"timeZone": "+02:00"}), zone),
         (json!({"timeZone": "Europe Berlin"}), zone),
         (json!({"queue": {"url": "mparticle-events"}}), url),
-        (json!({"queue": {"url": "arn:aws:sqs:us-east-1:123456789012:q"}}), url),
-        (json!({"queue": {"url": "https://sqs.us-east-1.amazonaws.com/q"}}), url),
-        (json!({"queue": {"deadLetterUrl": "https://sqs.us-east-1.amazonaws.com/1/q/"}}), url),
+        (
+            json!({"queue": {"url": "arn:aws:sqs:us-east-1:123456789012:q"}}),
+            url,
+        ),
+        (
+            json!({"queue": {"url": "https://sqs.us-east-1.amazonaws.com/q"}}),
+            url,
+        ),
+        (
+            json!({"queue": {"deadLetterUrl": "https://sqs.us-east-1.amazonaws.com/1/q/"}}),
+            url,
+        ),
         (json!({"queue": {"endpoint": "sqs.local:9324"}}), base),
-        (json!({"queue": {"region": "us-east-1a"}}), "this is no AWS region"),
-        (json!({"queue": {"assumeRole": {"arn": "event-forwarder"}}}), "this is no role's ARN"),
+        (
+            json!({"queue": {"region": "us-east-1a"}}),
+            "this is no AWS region",
+        ),
+        (
+            json!({"queue": {"assumeRole": {"arn": "event-forwarder"}}}),
+            "this is no role's ARN",
+        ),
         (json!({"queue": {"pollInterval": "2d"}}), duration),
         (json!({"drain": {"maxDuration": "90"}}), duration),
-        (json!({"drain": {"visibilityTimeout": "13h"}}), "between 10s and 12h"),
-        (json!({"iterable": {"requestTimeout": "0s"}}), "between 1s and 10m"),
+        (
+            json!({"drain": {"visibilityTimeout": "13h"}}),
+            "between 10s and 12h",
+        ),
+        (
+            json!({"iterable": {"requestTimeout": "0s"}}),
+            "between 1s and 10m",
+        ),
         (
             json!({"iterable": {"requestTimeout": "6m"}, "drain": {"maxDuration": "5m"}}),
             "must not be longer than drain.maxDuration",
         ),
-        (json!({"iterable": {"endpoint": "https://api.iterable.com/api"}}), base),
+        (
+            json!({"iterable": {"endpoint": "https://api.iterable.com/api"}}),
+            base,
+        ),
         (
             json!({"iterable": {"apiKeySecretRef": {"name": "iterable", "key": "api/key"}}}),
             "a key holds only letters",
@@ -53,11 +77,26 @@ pub async fn what_can_not_work_is_refused_with_a_sentence(shared: &Shared) {
             json!({"job": {"activeDeadlineSeconds": 300}}),
             "job.activeDeadlineSeconds must not be shorter than",
         ),
-        (json!({"mapping": {"eventName": {"screenView": "Viewed {"}}}), "braces must come in pairs"),
-        (json!({"mapping": {"identity": {"userIdFrom": "Customer ID"}}}), "no identity type"),
-        (json!({"startingDeadlineSeconds": 10}), "greater than or equal to 60"),
-        (json!({"job": {"historyLimits": {"failed": 0}}}), "greater than or equal to 1"),
-        (json!({"iterable": {"dataCenter": "Europe"}}), "supported values: \"US\", \"EU\""),
+        (
+            json!({"mapping": {"eventName": {"screenView": "Viewed {"}}}),
+            "braces must come in pairs",
+        ),
+        (
+            json!({"mapping": {"identity": {"userIdFrom": "Customer ID"}}}),
+            "no identity type",
+        ),
+        (
+            json!({"startingDeadlineSeconds": 10}),
+            "greater than or equal to 60",
+        ),
+        (
+            json!({"job": {"historyLimits": {"failed": 0}}}),
+            "greater than or equal to 1",
+        ),
+        (
+            json!({"iterable": {"dataCenter": "Europe"}}),
+            "supported values: \"US\", \"EU\"",
+        ),
     ];
     for (spec, told) in cases {
         let refusal = kubectl_apply(&world.manifest("mparticle", spec.clone()))
@@ -75,10 +114,27 @@ fn everything(world: &World) -> Value {
     };
     let long = format!("{{event_type}}{}", "x".repeat(244));
     let event_names = [
-        "sessionStart", "sessionEnd", "screenView", "customEvent", "media", "commerce",
-        "purchase", "applicationStateTransition", "firstRun", "uninstall", "pushRegistration",
-        "pushMessage", "pushReaction", "optOut", "crashReport", "networkPerformance",
-        "breadcrumb", "profile", "userAttributeChange", "userIdentityChange", "preAttribution",
+        "sessionStart",
+        "sessionEnd",
+        "screenView",
+        "customEvent",
+        "media",
+        "commerce",
+        "purchase",
+        "applicationStateTransition",
+        "firstRun",
+        "uninstall",
+        "pushRegistration",
+        "pushMessage",
+        "pushReaction",
+        "optOut",
+        "crashReport",
+        "networkPerformance",
+        "breadcrumb",
+        "profile",
+        "userAttributeChange",
+        "userIdentityChange",
+        "preAttribution",
         "unknown",
     ];
     let names: serde_json::Map<_, _> = event_names
@@ -171,10 +227,21 @@ fn everything(world: &World) -> Value {
 pub async fn the_largest_forwarder_is_taken_kept_whole_and_reaches_the_cronjob(shared: &Shared) {
     let world = World::new(shared, "everything").await;
     world.give_key().await;
-    world.secret("iterable", &[("k", "planted-iterable-key-5f0c")]).await;
+    world
+        .secret("iterable", &[("k", "planted-iterable-key-5f0c")])
+        .await;
     let manifest = world.manifest("mparticle", everything(&world));
     kubectl_apply(&manifest).await.expect("kubectl apply");
-    let shown = kubectl(&["get", "ef", "mparticle", "--namespace", &world.namespace, "-o", "json"]).await;
+    let shown = kubectl(&[
+        "get",
+        "ef",
+        "mparticle",
+        "--namespace",
+        &world.namespace,
+        "-o",
+        "json",
+    ])
+    .await;
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
     assert_eq!(shown["spec"], manifest["spec"]);
 
@@ -194,14 +261,20 @@ pub async fn the_largest_forwarder_is_taken_kept_whole_and_reaches_the_cronjob(s
         ("nodeSelector", &pod["nodeSelector"]),
         ("tolerations", &pod["tolerations"]),
         ("affinity", &pod["affinity"]),
-        ("topologySpreadConstraints", &pod["topologySpreadConstraints"]),
+        (
+            "topologySpreadConstraints",
+            &pod["topologySpreadConstraints"],
+        ),
         ("priorityClassName", &pod["priorityClassName"]),
         ("env", &container["env"]),
         ("hostAliases", &pod["hostAliases"]),
         ("securityContext", &pod["securityContext"]),
         ("containerSecurityContext", &container["securityContext"]),
         ("activeDeadlineSeconds", &job["activeDeadlineSeconds"]),
-        ("terminationGracePeriodSeconds", &pod["terminationGracePeriodSeconds"]),
+        (
+            "terminationGracePeriodSeconds",
+            &pod["terminationGracePeriodSeconds"],
+        ),
         ("ttlSecondsAfterFinished", &job["ttlSecondsAfterFinished"]),
     ] {
         assert_eq!(there, &declared[field], "{field}");
@@ -242,20 +315,36 @@ pub async fn a_run_without_a_user_of_its_own_meets_the_restricted_level(shared: 
     world.apply("mparticle", spec).await;
     start(&world, "mparticle", "now").await;
     let status = ended(&world, "mparticle", "now").await;
-    assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained", "{status:#?}");
+    assert_eq!(
+        condition(&status, "LastRunSucceeded").1,
+        "Drained",
+        "{status:#?}"
+    );
     let pods = world
         .api::<Pod>()
         .list(&ListParams::default().labels("team=marketing"))
         .await
         .expect("pods");
-    let context = pods.items[0].spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    assert_eq!(context.and_then(|context| context.run_as_user), Some(1_000_680_000));
+    let context = pods.items[0]
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.security_context.as_ref());
+    assert_eq!(
+        context.and_then(|context| context.run_as_user),
+        Some(1_000_680_000)
+    );
 }
 
 pub async fn the_longest_name_that_kubernetes_takes_works(shared: &Shared) {
     let world = World::new(shared, "longest-name").await;
     world.give_key().await;
-    let name = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
+    let name = [
+        "a".repeat(63),
+        "b".repeat(63),
+        "c".repeat(63),
+        "d".repeat(61),
+    ]
+    .join(".");
     assert_eq!(name.len(), 253);
     world.apply(&name, json!({})).await;
     let status = world
@@ -264,20 +353,46 @@ pub async fn the_longest_name_that_kubernetes_takes_works(shared: &Shared) {
         })
         .await;
     let message = condition(&status, "Scheduled").2;
-    let cronjob = message.split_whitespace().nth(1).expect("the CronJob's name");
+    let cronjob = message
+        .split_whitespace()
+        .nth(1)
+        .expect("the CronJob's name");
     assert!(cronjob.len() <= 52, "{cronjob}");
     let from = format!("--from=cronjob/{cronjob}");
-    kubectl(&["create", "job", "now", "--namespace", &world.namespace, &from]).await;
+    kubectl(&[
+        "create",
+        "job",
+        "now",
+        "--namespace",
+        &world.namespace,
+        &from,
+    ])
+    .await;
     let status = ended(&world, &name, "now").await;
-    assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained", "{status:#?}");
+    assert_eq!(
+        condition(&status, "LastRunSucceeded").1,
+        "Drained",
+        "{status:#?}"
+    );
     let annotation = "eventforwarder.io/run-now=1";
-    kubectl(&["annotate", "ef", &name, "--namespace", &world.namespace, annotation]).await;
+    kubectl(&[
+        "annotate",
+        "ef",
+        &name,
+        "--namespace",
+        &world.namespace,
+        annotation,
+    ])
+    .await;
     let status = world
         .status_until(&name, "the run that was asked for is counted", |status| {
             status.totals.runs == 2
         })
         .await;
     assert_eq!(status.last_run_request.as_deref(), Some("1"));
-    let forwarders = world.api::<EventForwarder>().list(&ListParams::default()).await;
+    let forwarders = world
+        .api::<EventForwarder>()
+        .list(&ListParams::default())
+        .await;
     assert_eq!(forwarders.expect("forwarders").items[0].name_any(), name);
 }

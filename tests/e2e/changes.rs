@@ -16,7 +16,15 @@ const BATCH: &str = "01-session-and-screens-list-identities.json";
 const EVENTS: usize = 4;
 
 fn image(cronjob: &CronJob) -> Option<&str> {
-    let pod = cronjob.spec.as_ref()?.job_template.spec.as_ref()?.template.spec.as_ref()?;
+    let pod = cronjob
+        .spec
+        .as_ref()?
+        .job_template
+        .spec
+        .as_ref()?
+        .template
+        .spec
+        .as_ref()?;
     pod.containers.first()?.image.as_deref()
 }
 
@@ -35,7 +43,11 @@ pub async fn deleting_the_forwarder_in_mid_run_loses_nothing(shared: &Shared) {
     .await;
     assert_eq!(world.iterable.handle.events().len(), EVENTS);
     let depth = world.queue.depth().await.expect("depth");
-    assert_eq!(depth.visible + depth.in_flight, 0, "its message was deleted");
+    assert_eq!(
+        depth.visible + depth.in_flight,
+        0,
+        "its message was deleted"
+    );
 }
 
 pub async fn a_changed_queue_is_for_the_next_run(shared: &Shared) {
@@ -47,9 +59,8 @@ pub async fn a_changed_queue_is_for_the_next_run(shared: &Shared) {
     world.apply("mparticle", spec).await;
     world
         .until::<CronJob>("mparticle", "the CronJob has the other queue", |cronjob| {
-            serde_json::to_string(cronjob).is_ok_and(|text| {
-                text.contains(&format!(r#"\"url\":\"{dead_letters}\""#))
-            })
+            serde_json::to_string(cronjob)
+                .is_ok_and(|text| text.contains(&format!(r#"\"url\":\"{dead_letters}\""#)))
         })
         .await;
     let after = world.api::<Job>().get("now").await.expect("the Job");
@@ -66,7 +77,10 @@ pub async fn a_changed_queue_is_for_the_next_run(shared: &Shared) {
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     let status = world.run_now("mparticle", "next").await;
     let run = status.last_run.expect("a run");
-    assert_eq!((run.outcome.as_str(), run.messages.received), ("Drained", 0));
+    assert_eq!(
+        (run.outcome.as_str(), run.messages.received),
+        ("Drained", 0)
+    );
     let depth = world.queue.depth().await.expect("depth");
     assert_eq!(depth.visible, 1, "the first queue is not read any more");
 }
@@ -121,7 +135,9 @@ pub async fn another_secret_in_the_spec_is_for_the_next_run(shared: &Shared) {
         })
         .await;
     assert!(
-        condition(&status, "SecretsAvailable").2.contains("Secret renamed"),
+        condition(&status, "SecretsAvailable")
+            .2
+            .contains("Secret renamed"),
         "{status:#?}"
     );
     world.secret("renamed", &[("other", API_KEY)]).await;
@@ -131,7 +147,9 @@ pub async fn another_secret_in_the_spec_is_for_the_next_run(shared: &Shared) {
         })
         .await;
     assert!(
-        condition(&status, "SecretsAvailable").2.contains("key token"),
+        condition(&status, "SecretsAvailable")
+            .2
+            .contains("key token"),
         "{status:#?}"
     );
     world.secret("renamed", &[("token", API_KEY)]).await;
@@ -142,7 +160,11 @@ pub async fn another_secret_in_the_spec_is_for_the_next_run(shared: &Shared) {
         .await;
     start(&world, "mparticle", "accepted").await;
     let status = ended(&world, "mparticle", "accepted").await;
-    assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained", "{status:#?}");
+    assert_eq!(
+        condition(&status, "LastRunSucceeded").1,
+        "Drained",
+        "{status:#?}"
+    );
     assert_eq!(world.iterable.handle.events().len(), EVENTS);
 }
 
@@ -151,7 +173,11 @@ pub async fn an_upgrade_changes_the_image_of_cronjobs_and_leaves_runs_alone(shar
     shared.install().await.expect("the operator");
     let world = World::new(shared, "upgrade").await;
     let gate = held_run(&world, "mparticle", "now", json!({})).await;
-    let before = world.api::<CronJob>().get("mparticle").await.expect("the CronJob");
+    let before = world
+        .api::<CronJob>()
+        .get("mparticle")
+        .await
+        .expect("the CronJob");
     let old = image(&before).expect("an image").to_owned();
     let job = world.api::<Job>().get("now").await.expect("the Job");
     // What a chart of the next version sets, without an image of it on the node.

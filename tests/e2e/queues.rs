@@ -45,11 +45,7 @@ pub async fn without_a_dead_letter_queue_rejected_events_stay_and_a_condition_sa
 pub async fn a_dead_letter_queue_that_takes_nothing_is_told_until_one_does(shared: &Shared) {
     let world = World::new(shared, "dead-letters-denied").await;
     world.give_key().await;
-    world
-        .queue
-        .send(&[sample(BATCH)])
-        .await
-        .expect("sending");
+    world.queue.send(&[sample(BATCH)]).await.expect("sending");
     world.iterable.handle.disallow_event_name("Screen View");
     let elsewhere = format!("{}-elsewhere", world.queue.dlq_url);
     world
@@ -61,32 +57,52 @@ pub async fn a_dead_letter_queue_that_takes_nothing_is_told_until_one_does(share
     start(&world, "mparticle", "now").await;
     let status = ended(&world, "mparticle", "now").await;
     let (verdict, reason, message) = condition(&status, "DeadLettersEmpty");
-    assert_eq!((verdict, reason), ("False", "DeadLetterQueueDenied"), "{message}");
+    assert_eq!(
+        (verdict, reason),
+        ("False", "DeadLetterQueueDenied"),
+        "{message}"
+    );
     assert!(message.contains("-elsewhere"), "{message}");
     let depth = world.queue.depth().await.expect("depth");
     assert_eq!(depth.visible + depth.in_flight, 1, "the message stays");
 
     world
-        .apply("mparticle", json!({"queue": {"deadLetterUrl": world.queue.dlq_url}}))
+        .apply(
+            "mparticle",
+            json!({"queue": {"deadLetterUrl": world.queue.dlq_url}}),
+        )
         .await;
     // The message is hidden for as long as the last run asked.
     let status = world
         .status_until("mparticle", "the message is seen again", |status| {
-            status.queue.as_ref().is_some_and(|queue| queue.visible == 1)
+            status
+                .queue
+                .as_ref()
+                .is_some_and(|queue| queue.visible == 1)
         })
         .await;
-    assert_eq!(condition(&status, "DeadLettersEmpty").1, "DeadLetterQueueDenied");
+    assert_eq!(
+        condition(&status, "DeadLettersEmpty").1,
+        "DeadLetterQueueDenied"
+    );
     start(&world, "mparticle", "next").await;
     let status = ended(&world, "mparticle", "next").await;
     let run = status.last_run.as_ref().expect("a run");
-    assert_eq!((run.messages.deleted, run.messages.dead_lettered), (1, 1), "{run:#?}");
+    assert_eq!(
+        (run.messages.deleted, run.messages.dead_lettered),
+        (1, 1),
+        "{run:#?}"
+    );
     world
         .status_until("mparticle", "the dead letter is counted", |status| {
             condition(status, "DeadLettersEmpty").1 == "DeadLettersPresent"
         })
         .await;
     let arrived = world.iterable.handle.events().len() as u64;
-    assert!(arrived > 0 && arrived < EVENTS, "the others arrived: {arrived}");
+    assert!(
+        arrived > 0 && arrived < EVENTS,
+        "the others arrived: {arrived}"
+    );
 }
 
 pub async fn a_region_that_can_not_be_told_is_named_and_stalls(shared: &Shared) {
@@ -101,11 +117,16 @@ pub async fn a_region_that_can_not_be_told_is_named_and_stalls(shared: &Shared) 
         })
         .await;
     assert!(
-        condition(&status, "QueueReachable").2.contains("set spec.queue.region"),
+        condition(&status, "QueueReachable")
+            .2
+            .contains("set spec.queue.region"),
         "{status:#?}"
     );
     assert_eq!(
-        (condition(&status, "Stalled").0, condition(&status, "Stalled").1),
+        (
+            condition(&status, "Stalled").0,
+            condition(&status, "Stalled").1
+        ),
         ("True", "NoRegion")
     );
     world.apply("mparticle", json!({})).await;
@@ -114,5 +135,9 @@ pub async fn a_region_that_can_not_be_told_is_named_and_stalls(shared: &Shared) 
             condition(status, "Ready").0 == "True"
         })
         .await;
-    assert_eq!(condition(&status, "Stalled").0, "", "it is not there any more");
+    assert_eq!(
+        condition(&status, "Stalled").0,
+        "",
+        "it is not there any more"
+    );
 }

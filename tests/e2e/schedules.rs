@@ -1,7 +1,11 @@
 //! That schedules go on whatever was missed, and that tools know when a forwarder is ready.
 
-use k8s_openapi::api::batch::v1::CronJob;
-use kube::api::{Patch, PatchParams};
+use event_forwarder::api::EventForwarder;
+use k8s_openapi::api::{batch::v1::CronJob, events::v1::Event};
+use kube::{
+    ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -40,12 +44,8 @@ pub async fn a_year_of_missed_starts_does_not_stop_runs(shared: &Shared) {
         spec["suspend"] = json!(false);
         spec
     };
-    world
-        .apply("usual", resumed(each_minute(json!({}))))
-        .await;
-    world
-        .apply("patient", resumed(each_minute(longest)))
-        .await;
+    world.apply("usual", resumed(each_minute(json!({})))).await;
+    world.apply("patient", resumed(each_minute(longest))).await;
     for name in ["usual", "patient"] {
         let status = world
             .status_until(name, "its schedule has started two runs", |status| {
@@ -74,7 +74,13 @@ pub async fn tools_wait_for_what_may_still_come_and_give_up_on_what_can_not(shar
         let output = Command::new("helm")
             .args(["install", name])
             .arg(&folder)
-            .args(["--namespace", &world.namespace, "--wait", "--timeout", "100s"])
+            .args([
+                "--namespace",
+                &world.namespace,
+                "--wait",
+                "--timeout",
+                "100s",
+            ])
             .output()
             .await
             .expect("helm");
@@ -109,4 +115,63 @@ pub async fn tools_wait_for_what_may_still_come_and_give_up_on_what_can_not(shar
         "it gave up after {took:?}: {told}"
     );
     let _ = std::fs::remove_dir_all(&folder);
+}
+
+/// The events about a forwarder, as (reason, how often), and the versions of what stands.
+async fn traces(world: &World) -> (Vec<(String, i32)>, Option<String>, Option<String>) {
+    let all = world.api::<Event>().list(&ListParams::default()).await;
+    let mut events: Vec<_> = all
+        .expect("events")
+        .items
+        .into_iter()
+        .filter(|event| {
+            let about = event.regarding.as_ref();
+            about.and_then(|about| about.kind.as_deref()) == Some("EventForwarder")
+        })
+        .map(|event| {
+            let count = event.series.map_or(1, |series| series.count);
+            (event.reason.unwrap_or_default(), count)
+        })
+        .collect();
+    events.sort();
+    let forwarder = world.api::<EventForwarder>().get("mparticle").await;
+    let cronjob = world.api::<CronJob>().get("mparticle").await;
+    (
+        events,
+        forwarder.expect("a get").resource_version(),
+        cronjob.expect("a get").resource_version(),
+    )
+}
+
+pub async fn each_change_is_one_event_and_minutes_at_rest_are_none(shared: &Shared) {
+    let world = World::new(shared, "quiet").await;
+    world.apply("mparticle", json!({})).await;
+    world
+        .status_until("mparticle", "the Secret is missed", |status| {
+            condition(status, "Ready").1 == "SecretMissing"
+        })
+        .await;
+    world.give_key().await;
+    world
+        .status_until("mparticle", "it is ready", |status| {
+            condition(status, "Ready").0 == "True" && status.queue.is_some()
+        })
+        .await;
+    let (before, ..) = traces(&world).await;
+    let count = |reason: &str| {
+        before
+            .iter()
+            .filter(|(known, _)| known == reason)
+            .map(|(_, count)| count)
+            .sum::<i32>()
+    };
+    for reason in ["SecretMissing", "Paused", "Found", "CronJobInPlace"] {
+        assert_eq!(count(reason), 1, "{reason} in {before:#?}");
+    }
+    // What has just been done is seen again at once; that is past by now.
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let before = traces(&world).await;
+    // Fifty polls of the depth.
+    tokio::time::sleep(std::time::Duration::from_secs(100)).await;
+    assert_eq!(traces(&world).await, before);
 }

@@ -25,11 +25,7 @@ const EVENTS: usize = 4;
 /// Iterable, where it is held at the gate.
 pub async fn held_run(world: &World, name: &str, job: &str, spec: Value) -> Gate {
     world.give_key().await;
-    world
-        .queue
-        .send(&[sample(BATCH)])
-        .await
-        .expect("sending");
+    world.queue.send(&[sample(BATCH)]).await.expect("sending");
     let gate = world.iterable.handle.gate(job);
     world.iterable.handle.add_fault(Fault::hold(job).times(1));
     let mut all = json!({"iterable": {"requestTimeout": "5m"}});
@@ -72,8 +68,7 @@ pub async fn ended(world: &World, name: &str, job: &str) -> EventForwarderStatus
 }
 
 async fn pod_of(world: &World, job: &str) -> Pod {
-    let of_the_job =
-        ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let of_the_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
     let pods = world.api::<Pod>().list(&of_the_job).await.expect("pods");
     pods.items.into_iter().next().expect("a pod of the Job")
 }
@@ -104,7 +99,10 @@ pub async fn an_evicted_run_is_interrupted_and_its_report_is_kept(shared: &Share
         .expect("an eviction");
     world
         .until::<Job>("now", "the Job counts the pod as lost", |job| {
-            let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
+            let conditions = job
+                .status
+                .as_ref()
+                .and_then(|status| status.conditions.as_ref());
             conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "FailureTarget"))
         })
         .await;
@@ -204,7 +202,10 @@ pub async fn a_run_that_can_not_start_says_why(shared: &Shared) {
     world.apply("no-image", spec).await;
     let spec = json!({"job": {"nodeSelector": {"no-such": "label"}}});
     world.apply("no-node", spec).await;
-    for (name, told) in [("no-image", "no-such-image"), ("no-node", "can't be placed on a node")] {
+    for (name, told) in [
+        ("no-image", "no-such-image"),
+        ("no-node", "can't be placed on a node"),
+    ] {
         start(&world, name, &format!("{name}-now")).await;
         let status = world
             .status_until(name, "the run waits for too long", |status| {
@@ -257,9 +258,10 @@ pub async fn a_run_whose_node_dies_is_stuck_until_the_node_is_deleted(shared: &S
     start(&world, "mparticle", "now").await;
     eventually("the pod is placed on the node", async || {
         let pods = world.api::<Pod>().list(&ListParams::default()).await;
-        pods.expect("pods").items.iter().any(|pod| {
-            pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
-        })
+        pods.expect("pods")
+            .items
+            .iter()
+            .any(|pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node))
     })
     .await;
     let pod = pod_of(&world, "now").await.name_any();
@@ -282,7 +284,10 @@ pub async fn a_run_whose_node_dies_is_stuck_until_the_node_is_deleted(shared: &S
         .await;
     let message = condition(&status, "LastRunSucceeded").2;
     assert!(message.contains("delete the node"), "{message}");
-    assert_eq!(status.last_run.map(|run| run.outcome).as_deref(), Some("Running"));
+    assert_eq!(
+        status.last_run.map(|run| run.outcome).as_deref(),
+        Some("Running")
+    );
 
     nodes
         .delete(node, &DeleteParams::default())
@@ -296,11 +301,7 @@ pub async fn a_run_that_began_and_ended_without_a_controller_is_in_status(shared
     shared.install().await.expect("the operator");
     let world = World::new(shared, "no-controller").await;
     world.give_key().await;
-    world
-        .queue
-        .send(&[sample(BATCH)])
-        .await
-        .expect("sending");
+    world.queue.send(&[sample(BATCH)]).await.expect("sending");
     world.apply("mparticle", json!({})).await;
     world.run_now("mparticle", "first").await;
 
