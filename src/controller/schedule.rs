@@ -143,10 +143,10 @@ impl Schedule {
                 (true, Level::Hour) => Level::Minute,
                 (true, Level::Minute) => return Timestamp::from_second(at).ok(),
                 (false, level) => {
-                    if !moved {
-                        at = self.instant(level.beginning(local))?;
-                        moved = true;
+                    if let Some(beginning) = level.beginning(local).filter(|_| !moved) {
+                        at = self.instant(beginning)?;
                     }
+                    moved = true;
                     at = self.step(level, at)?;
                     // What began anew is looked at from the top.
                     match level.is_first(self.local(at)?) {
@@ -213,14 +213,17 @@ impl Schedule {
 }
 
 impl Level {
-    /// The beginning of the month, day, hour or minute.
-    fn beginning(self, local: DateTime) -> DateTime {
+    /// The beginning of the month, day or hour; none of the minute, at which searches always are.
+    fn beginning(self, local: DateTime) -> Option<DateTime> {
         let date = local.date();
         match self {
-            Self::Month => date.first_of_month().into(),
-            Self::Day => date.into(),
-            Self::Hour => DateTime::from_parts(date, Time::constant(local.hour(), 0, 0, 0)),
-            Self::Minute => local,
+            Self::Month => Some(date.first_of_month().into()),
+            Self::Day => Some(date.into()),
+            Self::Hour => Some(DateTime::from_parts(
+                date,
+                Time::constant(local.hour(), 0, 0, 0),
+            )),
+            Self::Minute => None,
         }
     }
 
