@@ -521,4 +521,29 @@ mod tests {
         let over = json!([{"type": "Failed", "status": "True"}]);
         assert_eq!(stuck_at(&job(over), "2026-01-01T00:03:01Z"), None);
     }
+
+    #[test]
+    fn what_a_run_waits_for_before_its_container_starts_is_told() {
+        let told = |status: serde_json::Value| what_it_waits_for(&[pod(status)]);
+        let waiting = |reason: &str, message: &str| {
+            json!({"phase": "Pending", "containerStatuses": [{
+                "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": reason, "message": message}},
+            }]})
+        };
+        let none = what_it_waits_for(&[]).expect("no pod");
+        assert!(none.contains("quota"), "{none}");
+        let image = told(waiting("ErrImagePull", "not found")).expect("no image");
+        assert_eq!(image, "pod p: ErrImagePull: not found");
+        let creating = told(waiting("ContainerCreating", "")).expect("no volume");
+        assert!(creating.contains("volume or Secret"), "{creating}");
+        let unplaced = told(json!({"phase": "Pending", "conditions": [{
+            "type": "PodScheduled", "status": "False", "message": "0/1 nodes are available",
+        }]}));
+        assert_eq!(
+            unplaced.as_deref(),
+            Some("pod p can't be placed on a node: 0/1 nodes are available")
+        );
+        assert_eq!(told(json!({"phase": "Running"})), None);
+    }
 }

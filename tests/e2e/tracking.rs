@@ -202,11 +202,13 @@ pub async fn a_run_that_can_not_start_says_why(shared: &Shared) {
     world.apply("no-image", spec).await;
     let spec = json!({"job": {"nodeSelector": {"no-such": "label"}}});
     world.apply("no-node", spec).await;
+    for name in ["no-image", "no-node"] {
+        start(&world, name, &format!("{name}-now")).await;
+    }
     for (name, told) in [
         ("no-image", "no-such-image"),
         ("no-node", "can't be placed on a node"),
     ] {
-        start(&world, name, &format!("{name}-now")).await;
         let status = world
             .status_until(name, "the run waits for too long", |status| {
                 condition(status, "LastRunSucceeded").1 == "RunPending"
