@@ -1,11 +1,12 @@
 //! The verdicts on a forwarder: what is so, and where it is not good, what mends it.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{
     Learned,
     dead_letters::dead_letters_empty,
+    overdue::overdue,
     runs::{RUNNING, succeeded},
 };
 use crate::{
@@ -22,11 +23,11 @@ use crate::{
 const READY: &str = "Ready";
 const SECRETS_AVAILABLE: &str = "SecretsAvailable";
 const QUEUE_REACHABLE: &str = "QueueReachable";
-const SCHEDULED: &str = "Scheduled";
+pub const SCHEDULED: &str = "Scheduled";
 const LAST_RUN_SUCCEEDED: &str = "LastRunSucceeded";
 pub const DEAD_LETTERS_EMPTY: &str = "DeadLettersEmpty";
 const STALLED: &str = "Stalled";
-const RUN_OVERDUE: &str = "RunOverdue";
+pub const RUN_OVERDUE: &str = "RunOverdue";
 
 /// The reasons that nothing but a change of the spec can mend.
 const NEEDS_A_CHANGE: [&str; 8] = [
@@ -42,9 +43,6 @@ const NEEDS_A_CHANGE: [&str; 8] = [
 
 /// A message longer than this is cut: conditions are read in terminals.
 const MAX_MESSAGE_CHARS: usize = 1024;
-/// How late a run may be before someone is told, beyond its own starting deadline.
-const OVERDUE_AFTER: SignedDuration = SignedDuration::from_secs(60);
-
 /// A condition before it has its times.
 pub struct Finding {
     type_: &'static str,
@@ -343,48 +341,6 @@ const fn mapping_reason(error: &MapperError) -> &'static str {
             "InvalidMapping"
         }
     }
-}
-
-/// What to say of an announced start that was not kept in time, as long as no later one is.
-fn overdue(
-    forwarder: &EventForwarder,
-    cronjob: &str,
-    learned: &Learned<'_>,
-    now: Timestamp,
-) -> Option<String> {
-    let given_up = |due: &Timestamp| {
-        due.checked_add(patience(forwarder))
-            .is_ok_and(|end| now > end)
-    };
-    if let Some(due) = broken_promise(forwarder, learned).filter(given_up) {
-        return Some(format!(
-            "the run that was due at {due} has not started. Look at the events of CronJob {cronjob} and at the cluster's kube-controller-manager"
-        ));
-    }
-    let status = forwarder.status.as_ref()?;
-    let before = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == SCHEDULED && condition.reason == RUN_OVERDUE)?;
-    let since = before.last_transition_time.0;
-    let stands = status.observed_generation == forwarder.metadata.generation
-        && learned.last_scheduled.is_none_or(|last| last < since);
-    stands.then(|| before.message.clone())
-}
-
-/// The next run that status announced for this very spec and that has not started.
-pub fn broken_promise(forwarder: &EventForwarder, learned: &Learned<'_>) -> Option<Timestamp> {
-    let status = forwarder.status.as_ref()?;
-    let due = status.next_run_time.as_ref()?.0;
-    let same_spec = status.observed_generation == forwarder.metadata.generation;
-    let kept = learned.last_scheduled.is_some_and(|last| last >= due);
-    (same_spec && !kept).then_some(due)
-}
-
-/// How late a run may start before it counts as overdue.
-pub fn patience(forwarder: &EventForwarder) -> SignedDuration {
-    SignedDuration::from_secs(forwarder.spec.starting_deadline_seconds)
-        .saturating_add(OVERDUE_AFTER)
 }
 
 /// Sums up: what is wrong first, then what is not known yet.

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod dead_letters;
+mod overdue;
 mod runs;
 
 use jiff::Timestamp;
@@ -87,8 +88,8 @@ fn next_run_time(
     if forwarder.spec.suspend || learned.held_back() {
         return None;
     }
-    let announced = conditions::broken_promise(forwarder, learned).filter(|due| {
-        due.checked_add(conditions::patience(forwarder))
+    let announced = overdue::broken_promise(forwarder, learned).filter(|due| {
+        due.checked_add(overdue::patience(forwarder))
             .is_ok_and(|end| now <= end)
     });
     announced
