@@ -110,7 +110,9 @@ pub struct EventForwarderSpec {
     pub schedule: String,
 
     /// The IANA time zone in which `schedule` is read, for example "Europe/Berlin". Left out:
-    /// the time zone of the cluster's kube-controller-manager, nearly always UTC.
+    /// the time zone of the cluster's kube-controller-manager, nearly always UTC. Where clocks go
+    /// forward, a start in the hour that is left out does not take place; where they go back, one
+    /// in the hour that comes twice takes place twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 64),

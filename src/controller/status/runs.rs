@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::Learned;
 use crate::{
     api::{EventForwarderStatus, RecentRun, RunStatus, Totals},
-    controller::observe::{End, Report, Run},
+    controller::observe::{End, Report, Run, Until},
     drain::report::Outcome,
 };
 
@@ -89,7 +89,10 @@ pub fn last_run(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Optio
     let newest = learned.runs.first();
     if let Some(under_way) = newest.filter(|run| run.end.is_none()) {
         return Some(RunStatus {
-            message: learned.pending.map(|pending| pending.why.clone()),
+            message: learned
+                .pending
+                .filter(|pending| pending.until == Until::Started || pending.too_long)
+                .map(|pending| pending.why.clone()),
             ..blank(under_way)
         });
     }
