@@ -161,3 +161,13 @@ fn a_text_of_the_wrong_shape_is_refused_with_a_sentence() {
     bare.retain(|path| !path.starts_with(".spec.job."));
     assert!(bare.is_empty(), "{bare:#?}");
 }
+
+/// Helm and Flux take an object for ready that says nothing of what was observed.
+#[test]
+fn a_forwarder_that_nobody_has_looked_at_is_not_taken_for_ready() {
+    let status = &schema()["properties"]["status"];
+    assert_eq!(
+        status["default"],
+        serde_json::json!({"observedGeneration": -1})
+    );
+}
