@@ -90,7 +90,9 @@ pub struct JobSpec {
     pub host_aliases: Vec<HostAlias>,
 
     /// The pod's security context. Left out: a non-root user and the runtime's seccomp profile,
-    /// as the restricted Pod Security level asks.
+    /// as the restricted Pod Security level asks. One of your own takes the place of all of it; it
+    /// needs an fsGroup, by which the key's file can be read. On OpenShift, which chooses user and
+    /// group itself: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_context: Option<PodSecurityContext>,
 
