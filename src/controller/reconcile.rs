@@ -313,7 +313,8 @@ fn next_look(status: &EventForwarderStatus, learned: &Learned<'_>, now: Timestam
     if learned.pending.is_some_and(|pending| !pending.too_long) {
         pause = pause.min(PENDING_PAUSE);
     }
-    if learned.runs.is_empty() && status.active > 0 {
+    let under_way = learned.runs.iter().filter(|run| run.end.is_none()).count();
+    if usize::try_from(status.active).is_ok_and(|active| active > under_way) {
         pause = pause.min(ENDING_PAUSE);
     }
     // A little after the next run is due, to announce the one after it.
