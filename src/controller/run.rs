@@ -205,7 +205,16 @@ async fn watch(
     let noted = Arc::clone(&departed);
     let departures = watched(scope.api::<Pod>(client), ours)
         .touched_objects()
-        .filter_map(move |pod| std::future::ready(pod.ok().and_then(|pod| noted.note(&pod))));
+        .filter_map(move |pod| {
+            let forwarder = match pod {
+                Ok(pod) => noted.note(&pod),
+                Err(error) => {
+                    tracing::warn!(%error, "the watch of pods failed; it is started again");
+                    None
+                }
+            };
+            std::future::ready(forwarder)
+        });
 
     let (depths, changed_depths) = Depths::new();
     let context = Arc::new(Context {
