@@ -228,7 +228,7 @@ fn rights_in(place: &str) -> impl Iterator<Item = String> {
         "patch eventforwarder.io/eventforwarders/status",
         "get list watch create patch batch/cronjobs",
         "list watch create batch/jobs",
-        "list /pods",
+        "list watch /pods",
         "get /secrets",
         "get /configmaps",
         "create patch events.k8s.io/events",

@@ -109,3 +109,65 @@ fn conditions_are_a_map_by_type() {
         serde_json::json!(["type"])
     );
 }
+
+/// Server-side apply merges such a list by its keys, so that two managers can each own a part.
+#[test]
+fn lists_of_named_things_are_maps_and_lists_of_words_are_sets() {
+    let schema = schema();
+    let field = |path: &[&str]| {
+        path.iter()
+            .fold(&schema["properties"]["spec"], |schema, name| {
+                &schema["properties"][name]
+            })
+    };
+    for (path, key) in [
+        (["job", "env"], "name"),
+        (["job", "volumes"], "name"),
+        (["job", "volumeMounts"], "mountPath"),
+        (["job", "hostAliases"], "ip"),
+        (["job", "imagePullSecrets"], "name"),
+    ] {
+        let list = field(&path);
+        assert_eq!(list["x-kubernetes-list-type"], "map", "{path:?}");
+        assert_eq!(
+            list["x-kubernetes-list-map-keys"],
+            serde_json::json!([key]),
+            "{path:?}"
+        );
+    }
+    for path in [
+        &["mapping", "events"][..],
+        &["mapping", "dataFields", "context"],
+        &["queue", "largePayloads", "buckets"],
+    ] {
+        assert_eq!(field(path)["x-kubernetes-list-type"], "set", "{path:?}");
+    }
+}
+
+/// What the API server says of a pattern is the pattern itself.
+#[test]
+fn a_text_of_the_wrong_shape_is_refused_with_a_sentence() {
+    let mut bare = Vec::new();
+    each_field(
+        &schema()["properties"]["spec"],
+        ".spec",
+        &mut |path, field| {
+            if field["pattern"].is_string() {
+                bare.push(path.to_owned());
+            }
+        },
+    );
+    // Quantities are Kubernetes' own.
+    bare.retain(|path| !path.starts_with(".spec.job."));
+    assert!(bare.is_empty(), "{bare:#?}");
+}
+
+/// Helm and Flux take an object for ready that says nothing of what was observed.
+#[test]
+fn a_forwarder_that_nobody_has_looked_at_is_not_taken_for_ready() {
+    let status = &schema()["properties"]["status"];
+    assert_eq!(
+        status["default"],
+        serde_json::json!({"observedGeneration": -1})
+    );
+}

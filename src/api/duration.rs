@@ -85,7 +85,10 @@ impl JsonSchema for Duration {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
+            "x-kubernetes-validations": super::shape(
+                "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
+                "this is no duration: write hours, minutes and seconds, for example 90s, 50m or 1h30m",
+            ),
             "minLength": 2,
             "maxLength": 16,
         })

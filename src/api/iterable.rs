@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Duration;
+use super::{BASE_URL, BASE_URL_TOLD, DATA_KEY, DATA_KEY_TOLD, Duration, shape};
 
 /// An Iterable project and how to reach it.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
@@ -19,7 +19,7 @@ pub struct IterableSpec {
     /// The base URL of the API, if it is not the data centre's own, for example a proxy.
     /// Example: "https://iterable-proxy.example.com".
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^https?://[^/\s]+/?$"), length(max = 512))]
+    #[schemars(extend("x-kubernetes-validations" = shape(BASE_URL, BASE_URL_TOLD)), length(max = 512))]
     pub endpoint: Option<String>,
 
     /// How the project tells users apart: Email, UserId or Hybrid (both). It decides by which
@@ -120,7 +120,7 @@ pub struct SecretKeyRef {
 
     /// The key in the Secret's data. Default "api-key".
     #[serde(default = "default_key")]
-    #[schemars(regex(pattern = r"^[-._a-zA-Z0-9]+$"), length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = shape(DATA_KEY, DATA_KEY_TOLD)), length(min = 1, max = 253))]
     pub key: String,
 }
 

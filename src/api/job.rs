@@ -29,7 +29,7 @@ pub struct JobSpec {
 
     /// Secrets, in the same namespace, with the registry's credentials.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub image_pull_secrets: Vec<LocalObjectReference>,
 
     /// CPU and memory of the run's container. Default: requests of 50m CPU and 96Mi memory, a
@@ -70,7 +70,7 @@ pub struct JobSpec {
 
     /// Environment variables added to the run's container, for example HTTPS_PROXY.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
 
     /// Volumes added to the pod, as in a pod's `spec.volumes`. Example: a ConfigMap with a
@@ -81,16 +81,18 @@ pub struct JobSpec {
 
     /// Where the volumes above are mounted in the run's container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["mountPath"]))]
     pub volume_mounts: Vec<VolumeMount>,
 
     /// Lines added to the pod's /etc/hosts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["ip"]))]
     pub host_aliases: Vec<HostAlias>,
 
     /// The pod's security context. Left out: a non-root user and the runtime's seccomp profile,
-    /// as the restricted Pod Security level asks.
+    /// as the restricted Pod Security level asks. One of your own takes the place of all of it; it
+    /// needs an fsGroup, by which the key's file can be read. On OpenShift, which chooses user and
+    /// group itself: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_context: Option<PodSecurityContext>,
 
@@ -204,7 +206,17 @@ fn any_objects(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "maxItems": 32,
-        "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+        "items": {
+            "type": "object",
+            "x-kubernetes-preserve-unknown-fields": true,
+            "properties": {"name": {
+                "type": "string",
+                "description": "The volume's name. Its other fields are those of a pod's volume.",
+            }},
+            "required": ["name"],
+        },
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
     })
 }
 

@@ -1,6 +1,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{DATA_KEY, DATA_KEY_TOLD, shape};
+
 /// How mParticle events become Iterable events.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
@@ -14,7 +16,7 @@ pub struct MappingSpec {
     /// UserIdentityChange, PreAttribution, Unknown (types that this version does not know) and
     /// All. Don't add CustomEvent, Purchase or the push types while mParticle's own connection
     /// is on: Iterable would store those events twice.
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
     pub events: Vec<EventSelector>,
 
     /// How events are named in Iterable, by type.
@@ -122,6 +124,9 @@ pub enum EventSelector {
 /// Text with placeholders in braces.
 const TEMPLATE: &str = r"^[^{}]*(\{[^{}]+\}[^{}]*)*$";
 
+const TEMPLATE_TOLD: &str =
+    "braces must come in pairs around the name of a field, for example Viewed {screen_name}";
+
 /// Names of events in Iterable. A name is a template: `{screen_name}` stands for that field of
 /// the event, and any field that the type has may stand in braces (the documentation of the
 /// mapping lists them), as may `{event_type}`. A name longer than 256 characters is cut. Iterable
@@ -130,73 +135,73 @@ const TEMPLATE: &str = r"^[^{}]*(\{[^{}]+\}[^{}]*)*$";
 #[serde(rename_all = "camelCase", default)]
 pub struct EventNameSpec {
     /// Default "Session Start".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub session_start: String,
     /// Default "Session End".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub session_end: String,
     /// Default "Screen View"; the screen is the field `screen_name`. Example, a name per
     /// screen: "Viewed {screen_name}".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub screen_view: String,
     /// Default "{event_name}", the name that mParticle's own connection gives.
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub custom_event: String,
     /// Default "{event_name}".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub media: String,
     /// Default "eCommerce - {action}", for example "eCommerce - AddToCart", as mParticle names
     /// them itself.
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub commerce: String,
     /// Default "eCommerce - {action}".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub purchase: String,
     /// Default "Application {transition}", where the transition is Initialized, Foreground,
     /// Background or Exit.
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub application_state_transition: String,
     /// Default "First Run".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub first_run: String,
     /// Default "Uninstall".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub uninstall: String,
     /// Default "Push Registration".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub push_registration: String,
     /// Default "Push Message".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub push_message: String,
     /// Default "Push Reaction".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub push_reaction: String,
     /// Default "Opt Out".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub opt_out: String,
     /// Default "Crash Report".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub crash_report: String,
     /// Default "Network Performance".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub network_performance: String,
     /// Default "Breadcrumb".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub breadcrumb: String,
     /// Default "Profile".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub profile: String,
     /// Default "User Attribute Change".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub user_attribute_change: String,
     /// Default "User Identity Change".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub user_identity_change: String,
     /// Default "Pre Attribution".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub pre_attribution: String,
     /// Default "{event_type}".
-    #[schemars(regex(pattern = TEMPLATE), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub unknown: String,
 }
 
@@ -238,7 +243,7 @@ pub struct IdentitySpec {
     /// Where the userId comes from: "customer_id", "mpid" (the mParticle ID), or another
     /// identity type of mParticle, for example "other_id_2". Default "customer_id". Take what
     /// mParticle's own connection uses, so that both name the same person.
-    #[schemars(regex(pattern = r"^[a-z][a-z0-9_]*$"), length(max = 64))]
+    #[schemars(extend("x-kubernetes-validations" = shape(r"^[a-z][a-z0-9_]*$", "this is no identity type of mParticle: write customer_id, mpid or another in small letters, for example other_id_2")), length(max = 64))]
     pub user_id_from: String,
 
     /// What happens to an event without a user: Skip, counted as NoUser; or PlaceholderEmail,
@@ -277,7 +282,7 @@ pub struct DataFieldsSpec {
     /// os_version, device_model), Location (latitude, longitude and place names), Locale
     /// (locale_language, locale_country, timezone_offset), Source (channel, partner, mpid,
     /// environment). Default [Session, Application, Device].
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
     pub context: Vec<ContextGroup>,
 
     /// Whether custom attributes that are text become numbers and booleans, as mParticle's own
@@ -303,7 +308,7 @@ pub struct DataFieldsSpec {
     /// A field for the event's time in milliseconds, since Iterable's own `createdAt` holds
     /// whole seconds; it keeps the order within a second. Example: "event_time_ms". Left out: none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^[A-Za-z][A-Za-z0-9_ -]*$"), length(max = 64))]
+    #[schemars(extend("x-kubernetes-validations" = shape(r"^[A-Za-z][A-Za-z0-9_ -]*$", "a field's name begins with a letter and holds only letters, digits, blanks, dashes and underscores, for example event_time_ms")), length(max = 64))]
     pub milliseconds_field: Option<String>,
 }
 
@@ -426,7 +431,7 @@ pub struct ConfigMapKeyRef {
 
     /// The key in the ConfigMap's data. Default "transform.jq".
     #[serde(default = "default_transform_key")]
-    #[schemars(regex(pattern = r"^[-._a-zA-Z0-9]+$"), length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = shape(DATA_KEY, DATA_KEY_TOLD)), length(min = 1, max = 253))]
     pub key: String,
 }
 

@@ -2,7 +2,7 @@
 //! (`spec`) and what the controller saw (`status`). Depends on nothing else in this crate.
 
 use schemars::{Schema, transform::transform_subschemas};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 mod drain;
 mod duration;
@@ -25,6 +25,24 @@ pub use mapping::*;
 pub use queue::*;
 pub use spec::*;
 pub use status::*;
+
+/// A rule that a text has this shape, with the sentence that the API server refuses others with.
+/// A schema's own `pattern` would show the expression in its place.
+fn shape(pattern: &str, message: &str) -> Value {
+    json!([{"rule": format!("self.matches(r'{pattern}')"), "message": message}])
+}
+
+/// The shape of a queue's URL.
+const QUEUE_URL: &str = r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$";
+/// The shape of a server's base URL.
+const BASE_URL: &str = r"^https?://[^/\s]+/?$";
+/// The shape of a key of a Secret or a ConfigMap.
+const DATA_KEY: &str = r"^[-._a-zA-Z0-9]+$";
+
+const QUEUE_URL_TOLD: &str = "this is no queue URL: copy it from the queue's page in the SQS console, for example https://sqs.us-east-1.amazonaws.com/123456789012/mparticle-events";
+const BASE_URL_TOLD: &str = "this is no base URL: write scheme and host, with a port where it needs one and without a path, for example https://proxy.example.com:8443";
+const DATA_KEY_TOLD: &str =
+    "a key holds only letters, digits, dots, dashes and underscores, for example api-key";
 
 /// Makes a schema what the API server and `kubectl explain` read best.
 ///

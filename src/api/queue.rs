@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Duration;
+use super::{BASE_URL, BASE_URL_TOLD, Duration, QUEUE_URL, QUEUE_URL_TOLD, shape};
 
 /// An SQS queue and how to reach it.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
@@ -10,7 +10,7 @@ pub struct QueueSpec {
     /// The queue's URL, as SQS shows it. Example:
     /// "https://sqs.us-east-1.amazonaws.com/123456789012/mparticle-events".
     #[schemars(
-        regex(pattern = r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$"),
+        extend("x-kubernetes-validations" = shape(QUEUE_URL, QUEUE_URL_TOLD)),
         length(max = 512)
     )]
     pub url: String,
@@ -18,13 +18,16 @@ pub struct QueueSpec {
     /// The AWS region of the queue, for example "eu-central-1". Left out: taken from the host
     /// of `url`; needed when that host is not one of AWS's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^[a-z]{2}(-[a-z]+)+-[0-9]$"))]
+    #[schemars(
+        extend("x-kubernetes-validations" = shape(r"^[a-z]{2}(-[a-z]+)+-[0-9]$", "this is no AWS region: write one such as eu-central-1, without the zone's letter")),
+        length(max = 64)
+    )]
     pub region: Option<String>,
 
     /// Where SQS answers, if not at the host of `url`: a VPC endpoint, a FIPS endpoint or an
     /// SQS-compatible server. Example: "https://vpce-0123.sqs.us-east-1.vpce.amazonaws.com".
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^https?://[^/\s]+/?$"), length(max = 512))]
+    #[schemars(extend("x-kubernetes-validations" = shape(BASE_URL, BASE_URL_TOLD)), length(max = 512))]
     pub endpoint: Option<String>,
 
     /// A Secret in the same namespace with AWS credentials under the keys `accessKeyId`,
@@ -40,7 +43,7 @@ pub struct QueueSpec {
     /// The URL of the dead-letter queue. Left out: found through the queue's redrive policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
-        regex(pattern = r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$"),
+        extend("x-kubernetes-validations" = shape(QUEUE_URL, QUEUE_URL_TOLD)),
         length(max = 512)
     )]
     pub dead_letter_url: Option<String>,
@@ -62,7 +65,11 @@ pub struct QueueSpec {
 pub struct LargePayloads {
     /// The buckets into which pointers are followed; a message that points elsewhere stays in the
     /// queue. The run needs s3:GetObject and s3:DeleteObject there. Example: ["large-payloads"].
-    #[schemars(length(min = 1, max = 16), inner(length(min = 3, max = 63)))]
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(min = 3, max = 63)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
     pub buckets: Vec<String>,
 
     /// Leaves the object in its bucket when its message is deleted, for example since a lifecycle
@@ -73,7 +80,7 @@ pub struct LargePayloads {
     /// Where S3 answers, if not at AWS's own address of the queue's region: a VPC endpoint or an
     /// S3-compatible server. Example: "https://bucket.vpce-0123.s3.us-east-1.vpce.amazonaws.com".
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^https?://[^/\s]+/?$"), length(max = 512))]
+    #[schemars(extend("x-kubernetes-validations" = shape(BASE_URL, BASE_URL_TOLD)), length(max = 512))]
     pub endpoint: Option<String>,
 }
 
@@ -83,7 +90,7 @@ pub struct LargePayloads {
 pub struct AssumeRole {
     /// The role's ARN, for example "arn:aws:iam::123456789012:role/event-forwarder".
     #[schemars(
-        regex(pattern = r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$"),
+        extend("x-kubernetes-validations" = shape(r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", "this is no role's ARN: copy it from the role's page in the IAM console, for example arn:aws:iam::123456789012:role/event-forwarder")),
         length(max = 2048)
     )]
     pub arn: String,

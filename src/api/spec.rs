@@ -98,6 +98,10 @@ use super::{DrainSpec, EventForwarderStatus, IterableSpec, JobSpec, MappingSpec,
 #[x_kube(
     validation = Rule::new("self.mapping.identity.withoutUser != 'PlaceholderEmail' || self.iterable.projectType == 'Email'").message("mapping.identity.withoutUser: PlaceholderEmail needs iterable.projectType: Email, since other projects know no placeholder addresses; set Skip"),
     validation = Rule::new("duration(self.drain.maxDuration) >= duration('1m') && duration(self.drain.maxDuration) <= duration('24h')").message("drain.maxDuration must be between 1m and 24h; for a queue that takes longer, the next run goes on"),
+    validation = Rule::new("duration(self.iterable.requestTimeout) >= duration('1s') && duration(self.iterable.requestTimeout) <= duration('10m')").message("iterable.requestTimeout must be between 1s and 10m"),
+    validation = Rule::new("duration(self.iterable.requestTimeout) <= duration(self.drain.maxDuration)").message("iterable.requestTimeout must not be longer than drain.maxDuration, or a run could end before one request does"),
+    validation = Rule::new("!has(self.drain.visibilityTimeout) || (duration(self.drain.visibilityTimeout) >= duration('10s') && duration(self.drain.visibilityTimeout) <= duration('12h'))").message("drain.visibilityTimeout must be between 10s and 12h, the longest that SQS takes; leave it out for the queue's own"),
+    validation = Rule::new("!has(self.job.activeDeadlineSeconds) || self.job.activeDeadlineSeconds >= duration(self.drain.maxDuration).getSeconds() + self.job.terminationGracePeriodSeconds").message("job.activeDeadlineSeconds must not be shorter than drain.maxDuration and job.terminationGracePeriodSeconds together, or the run is killed before its own end; leave it out for the right sum"),
     validation = Rule::new("duration(self.queue.pollInterval) >= duration('1s') && duration(self.queue.pollInterval) <= duration('24h')").message("queue.pollInterval must be between 1s and 24h; SQS's own numbers lag by about a minute")
 )]
 pub struct EventForwarderSpec {
@@ -112,11 +116,16 @@ pub struct EventForwarderSpec {
     pub schedule: String,
 
     /// The IANA time zone in which `schedule` is read, for example "Europe/Berlin". Left out:
-    /// the time zone of the cluster's kube-controller-manager, nearly always UTC.
+    /// the time zone of the cluster's kube-controller-manager, nearly always UTC. Where clocks go
+    /// forward, a start in the hour that is left out does not take place; where they go back, one
+    /// in the hour that comes twice takes place twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
-        regex(pattern = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"),
-        length(max = 64)
+        length(max = 64),
+        extend("x-kubernetes-validations" = [{
+            "rule": r"self.matches(r'^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$') && self.lowerAscii() != 'local'",
+            "message": "this is no time zone of the IANA database: write one such as Europe/Berlin or UTC, not Local and not an offset",
+        }])
     )]
     pub time_zone: Option<String>,
 

@@ -6,11 +6,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the controller last saw of an EventForwarder's world.
+// Until it has seen anything, the default stands there: tools take an object for ready that has
+// no word on which generation was observed.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[schemars(transform = super::for_kubernetes)]
+#[schemars(
+    transform = super::for_kubernetes,
+    extend("default" = serde_json::json!({"observedGeneration": -1}))
+)]
 pub struct EventForwarderStatus {
-    /// The `metadata.generation` that this status speaks of.
+    /// The `metadata.generation` that this status speaks of; -1 before the controller's first look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 

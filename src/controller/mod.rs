@@ -9,6 +9,7 @@ mod apply;
 mod client;
 mod cronjob;
 mod definition;
+mod departed;
 mod depth;
 mod error;
 mod health;
@@ -20,7 +21,9 @@ mod plan;
 mod prerequisites;
 mod reconcile;
 mod run;
+mod schedule;
 mod status;
+mod written;
 
 pub use cronjob::{RUN_NOW, run_now_name};
 pub use error::Error;

@@ -1,12 +1,9 @@
 //! What was declared, parsed into what the controller works with. Pure.
 
-use croner::{
-    Cron,
-    parser::{CronParser, Seconds},
-};
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
+use super::schedule::{Schedule, ScheduleError};
 use crate::{
     api::EventForwarderSpec,
     mapping::{Mapper, MapperError},
@@ -36,7 +33,7 @@ pub enum PlanError {
         /// As written.
         schedule: String,
         /// What is wrong with it.
-        reason: String,
+        reason: ScheduleError,
     },
     /// The time zone is not in the IANA database.
     #[error(
@@ -53,7 +50,7 @@ impl Plan {
     pub fn new(name: &str, spec: &EventForwarderSpec) -> Result<Self, PlanError> {
         Ok(Self {
             cronjob_name: cronjob_name(name),
-            schedule: Schedule::parse(&spec.schedule, spec.time_zone.as_deref())?,
+            schedule: schedule(&spec.schedule, spec.time_zone.as_deref())?,
         })
     }
 }
@@ -93,47 +90,20 @@ pub fn short_hash(text: &str) -> String {
         .collect()
 }
 
-/// The times at which runs start.
-#[derive(Debug)]
-pub struct Schedule {
-    cron: Cron,
-    time_zone: TimeZone,
-}
-
-impl Schedule {
-    fn parse(schedule: &str, time_zone: Option<&str>) -> Result<Self, PlanError> {
-        let cron = CronParser::builder()
-            .seconds(Seconds::Disallowed)
-            .build()
-            .parse(schedule)
-            .map_err(|error| PlanError::Schedule {
-                schedule: schedule.to_owned(),
-                reason: error.to_string(),
-            })?;
-        let time_zone = match time_zone {
-            None => TimeZone::UTC,
-            Some(name) => TimeZone::get(name).map_err(|_| PlanError::TimeZone(name.to_owned()))?,
-        };
-        Ok(Self { cron, time_zone })
-    }
-
-    /// The first start after `now`; none if there is never another, as on 31 February.
-    pub fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
-        let now = now.to_zoned(self.time_zone.clone());
-        let next = self.cron.find_next_occurrence(&now, false).ok()?;
-        Some(next.timestamp())
-    }
+fn schedule(schedule: &str, time_zone: Option<&str>) -> Result<Schedule, PlanError> {
+    let time_zone = match time_zone {
+        None => TimeZone::UTC,
+        Some(name) => TimeZone::get(name).map_err(|_| PlanError::TimeZone(name.to_owned()))?,
+    };
+    Schedule::parse(schedule, time_zone).map_err(|reason| PlanError::Schedule {
+        schedule: schedule.to_owned(),
+        reason,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn next(schedule: &str, time_zone: Option<&str>, after: &str) -> Option<String> {
-        let schedule = Schedule::parse(schedule, time_zone).expect("a schedule");
-        let after: Timestamp = after.parse().expect("a time");
-        schedule.next_after(after).map(|time| time.to_string())
-    }
 
     #[test]
     fn a_short_name_stays_and_a_long_one_is_cut_with_a_hash() {
@@ -148,31 +118,10 @@ mod tests {
     }
 
     #[test]
-    fn the_next_run_is_read_in_the_time_zone() {
-        assert_eq!(
-            next("0 * * * *", None, "2026-01-01T00:30:00Z").as_deref(),
-            Some("2026-01-01T01:00:00Z")
-        );
-        assert_eq!(
-            next("30 6 * * *", Some("Europe/Berlin"), "2026-01-01T00:00:00Z").as_deref(),
-            Some("2026-01-01T05:30:00Z")
-        );
-        assert_eq!(
-            next("30 6 * * *", Some("Europe/Berlin"), "2026-07-01T00:00:00Z").as_deref(),
-            Some("2026-07-01T04:30:00Z")
-        );
-    }
-
-    #[test]
-    fn a_schedule_that_never_fires_has_no_next_run() {
-        assert_eq!(next("0 0 31 2 *", None, "2026-01-01T00:00:00Z"), None);
-    }
-
-    #[test]
     fn what_admission_lets_through_is_refused_with_a_sentence() {
-        let backwards = Schedule::parse("5-3 * * * *", None).expect_err("a backwards range");
+        let backwards = schedule("5-3 * * * *", None).expect_err("a backwards range");
         assert!(backwards.to_string().contains("5-3 * * * *"), "{backwards}");
-        let zone = Schedule::parse("0 * * * *", Some("Mars/Base")).expect_err("no such zone");
+        let zone = schedule("0 * * * *", Some("Mars/Base")).expect_err("no such zone");
         assert!(zone.to_string().contains("Mars/Base"), "{zone}");
     }
 }

@@ -9,6 +9,7 @@ use k8s_openapi::{
             ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
         },
         batch::v1::{CronJob, Job},
+        core::v1::Pod,
     },
 };
 use kube::{
@@ -80,10 +81,16 @@ pub async fn met(client: &Client, scopes: &[Scope], health: &Health) {
 async fn missing(client: &Client, scopes: &[Scope]) -> Result<Option<String>, Error> {
     let mut rights = Vec::new();
     for scope in scopes {
-        for (group, plural) in [kind::<EventForwarder>(), kind::<CronJob>(), kind::<Job>()] {
+        for (group, plural) in [
+            kind::<EventForwarder>(),
+            kind::<CronJob>(),
+            kind::<Job>(),
+            kind::<Pod>(),
+        ] {
             for verb in ["list", "watch"] {
                 if !allowed(client, scope, verb, &group, &plural).await? {
-                    rights.push(format!("{verb} {plural}.{group} {scope}"));
+                    let dot = if group.is_empty() { "" } else { "." };
+                    rights.push(format!("{verb} {plural}{dot}{group} {scope}"));
                 }
             }
         }

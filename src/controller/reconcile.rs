@@ -6,14 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
-use k8s_openapi::api::{
-    batch::v1::{CronJob, Job},
-    core::v1::{ConfigMap, Pod, Secret},
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    api::{
+        batch::v1::{CronJob, Job},
+        core::v1::{ConfigMap, Pod, Secret},
+    },
+    apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
     core::DeserializeGuard,
     runtime::{
         controller::Action,
@@ -21,13 +24,14 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 use tracing::{Instrument, field::Empty};
 
 use super::{
     apply::{Applied, apply, start},
     cronjob::{self, INSTANCE, MANAGER, RUN_NOW, Surroundings},
+    departed::Departed,
     depth::{Depths, Target},
     error::{Call, Error},
     health::{Health, RECONCILE_LIMIT},
@@ -35,6 +39,7 @@ use super::{
     observe::{self, Pending, Report, Run},
     plan::{self, Plan},
     status::{self, Learned},
+    written::Written,
 };
 use crate::api::{EventForwarder, EventForwarderStatus};
 
@@ -47,6 +52,8 @@ pub type Guarded = DeserializeGuard<EventForwarder>;
 const MISSING_PAUSE: Duration = Duration::from_secs(15);
 /// How soon a run whose container has not started is looked at again.
 const PENDING_PAUSE: Duration = Duration::from_secs(30);
+/// How soon a run is looked at again whose Job is gone and whose pod still works.
+const ENDING_PAUSE: Duration = Duration::from_secs(10);
 /// How soon a forwarder whose run is due is looked at again.
 const DUE_PAUSE: Duration = Duration::from_secs(30);
 /// How soon a forwarder is looked at again when nothing happens.
@@ -66,6 +73,10 @@ pub struct Context {
     pub cronjobs: Store<CronJob>,
     /// The Jobs with our label.
     pub jobs: Store<Job>,
+    /// Pods that ended while they were being deleted.
+    pub departed: Arc<Departed>,
+    /// The statuses written last.
+    pub written: Written,
     /// The queues' depths.
     pub depths: Arc<Depths>,
     /// Publishes events.
@@ -90,6 +101,23 @@ impl Context {
         *failed = failed.saturating_add(1);
         *failed
     }
+
+    /// Forgets a forwarder that is no more.
+    pub fn forget(&self, forwarder: &ObjectRef<Guarded>) {
+        let namespace = forwarder.namespace.as_deref().unwrap_or_default();
+        self.depths
+            .forget(&ObjectRef::new(&forwarder.name).within(namespace));
+        if self.metrics.forget(namespace, &forwarder.name) {
+            tracing::info!(
+                namespace,
+                forwarder = forwarder.name,
+                "the forwarder is gone; Kubernetes deletes its CronJob and runs"
+            );
+        }
+        self.departed.forget(forwarder);
+        self.written.forget(forwarder);
+        self.failures().remove(forwarder);
+    }
 }
 
 /// Brings the cluster to what one forwarder declares, and its status to what was seen.
@@ -97,6 +125,9 @@ impl Context {
 /// # Errors
 /// When the API server fails; what the user can mend is a condition instead.
 pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    if let Some(pause) = context.written.pause(&guarded) {
+        return Ok(Action::requeue(pause));
+    }
     let started = Instant::now();
     let reference = ObjectRef::from_obj(guarded.as_ref());
     let namespace = reference.namespace.as_deref().unwrap_or_default();
@@ -226,7 +257,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         depth: depth.as_ref(),
     };
     let status = status::next(forwarder, &learned, now);
-    write_status(forwarder, &status, client, &namespace).await?;
+    write_status(forwarder, &status, context, &namespace).await?;
     for run in status.recent_runs.iter().take(seen.reports.len()) {
         tracing::info!(
             job = run.job_name,
@@ -236,9 +267,21 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
             "a run has ended"
         );
     }
+    let under_way = |job: &str| {
+        seen.runs
+            .iter()
+            .any(|run| run.job_name == job && run.end.is_none())
+    };
+    context
+        .departed
+        .keep(&reference(&namespace, &name), under_way);
     context.metrics.show(&namespace, &name, &status);
     publish_news(forwarder, &status, &context.recorder).await;
     Ok(Action::requeue(next_look(&status, &learned, now)))
+}
+
+fn reference(namespace: &str, name: &str) -> ObjectRef<Guarded> {
+    ObjectRef::new(name).within(namespace)
 }
 
 /// The request for a run now that has not been met yet.
@@ -267,15 +310,28 @@ async fn runs_seen(
 ) -> Result<RunsSeen, Error> {
     let runs = plan.map_or_else(Vec::new, |plan| runs(&context.jobs, namespace, plan));
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
+    let departed = |job_name: &str| {
+        context
+            .departed
+            .of(&reference(namespace, &forwarder.name_any()), job_name)
+    };
     let mut reports = Vec::new();
     for run in status::unrecorded(forwarder.status.as_ref(), &runs) {
-        let report = observe::report(&pods, namespace, &run.job_name).await?;
+        let job_name = &run.job_name;
+        let report = observe::report(&pods, namespace, job_name, departed(job_name)).await?;
         reports.push((run, report));
     }
-    let waits = |run: &&Run| run.end.is_none() && !run.container_started;
-    let pending = match runs.first().filter(waits) {
-        Some(run) => observe::pending(&pods, namespace, run, now).await?,
-        None => None,
+    let vanished = plan.and_then(|_| status::vanished(forwarder.status.as_ref(), &runs, now));
+    if let Some(run) = vanished {
+        let job_name = &run.job_name;
+        let report = observe::last_report(&pods, namespace, job_name, departed(job_name)).await?;
+        reports.extend(report.map(|report| (run, report)));
+    }
+    let grace = SignedDuration::from_secs(forwarder.spec.job.termination_grace_period_seconds);
+    let pending = match runs.first().filter(|run| run.end.is_none()) {
+        Some(run) if run.failing_since.is_some() => observe::stuck(run, grace, now),
+        Some(run) if !run.container_started => observe::pending(&pods, namespace, run, now).await?,
+        _ => None,
     };
     Ok(RunsSeen {
         runs,
@@ -296,6 +352,10 @@ fn next_look(status: &EventForwarderStatus, learned: &Learned<'_>, now: Timestam
     }
     if learned.pending.is_some_and(|pending| !pending.too_long) {
         pause = pause.min(PENDING_PAUSE);
+    }
+    let under_way = learned.runs.iter().filter(|run| run.end.is_none()).count();
+    if usize::try_from(status.active).is_ok_and(|active| active > under_way) {
+        pause = pause.min(ENDING_PAUSE);
     }
     // A little after the next run is due, to announce the one after it.
     let until_due = status
@@ -332,14 +392,14 @@ fn runs(jobs: &Store<Job>, namespace: &str, plan: &Plan) -> Vec<Run> {
 async fn write_status(
     forwarder: &EventForwarder,
     status: &EventForwarderStatus,
-    client: &Client,
+    context: &Context,
     namespace: &str,
 ) -> Result<(), Error> {
     let as_json = |status: &EventForwarderStatus| serde_json::to_value(status).ok();
     if forwarder.status.as_ref().and_then(as_json) == as_json(status) {
         return Ok(());
     }
-    patch_status(client, namespace, &forwarder.name_any(), &json!(status)).await
+    patch_status(context, namespace, &forwarder.name_any(), &json!(status)).await
 }
 
 /// Publishes an event for each condition that is news. Status holds the same, so an event that
@@ -355,7 +415,8 @@ async fn publish_news(
         .map_or(&[][..], |status| &status.conditions);
     let reference = forwarder.object_ref(&());
     for condition in status::news(before, &status.conditions) {
-        if condition.type_ == "Ready" || condition.status == "Unknown" {
+        if ["Ready", "Stalled"].contains(&condition.type_.as_str()) || condition.status == "Unknown"
+        {
             continue;
         }
         tracing::info!(
@@ -389,34 +450,56 @@ async fn publish_news(
     }
 }
 
+/// Says that a forwarder can't be read, and leaves the rest of its status as it is.
 async fn report_unreadable(
     guarded: &Guarded,
     error: &str,
     context: &Context,
 ) -> Result<Action, Error> {
     let namespace = guarded.namespace().unwrap_or_default();
-    let condition = status::unreadable(error, guarded.meta().generation, Timestamp::now());
-    let status = json!({
-        "observedGeneration": guarded.meta().generation,
-        "conditions": [condition],
-    });
-    patch_status(&context.client, &namespace, &guarded.name_any(), &status).await?;
+    let name = guarded.name_any();
+    let resource = ApiResource::erase::<EventForwarder>(&());
+    let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), &namespace, &resource);
+    let object = Call::new("get", format!("EventForwarder {namespace}/{name}"))
+        .run(api.get_opt(&name))
+        .await?;
+    let Some(object) = object else {
+        return Ok(Action::await_change());
+    };
+    let before = &object.data["status"];
+    let known: Vec<Condition> =
+        serde_json::from_value(before["conditions"].clone()).unwrap_or_default();
+    let generation = guarded.meta().generation;
+    let mut status = match before {
+        Value::Object(_) => before.clone(),
+        _ => json!({}),
+    };
+    status["observedGeneration"] = json!(generation);
+    status["conditions"] = json!(status::unreadable(
+        error,
+        &known,
+        generation,
+        Timestamp::now()
+    ));
+    if status != *before {
+        patch_status(context, &namespace, &name, &status).await?;
+    }
     Ok(Action::await_change())
 }
 
 async fn patch_status(
-    client: &Client,
+    context: &Context,
     namespace: &str,
     name: &str,
-    status: &serde_json::Value,
+    status: &Value,
 ) -> Result<(), Error> {
-    let api = Api::<Guarded>::namespaced(client.clone(), namespace);
+    let api = Api::<Guarded>::namespaced(context.client.clone(), namespace);
     let patch = json!({
         "apiVersion": EventForwarder::api_version(&()),
         "kind": EventForwarder::kind(&()),
         "status": status,
     });
-    Call::new(
+    let written = Call::new(
         "write the status of",
         format!("EventForwarder {namespace}/{name}"),
     )
@@ -426,5 +509,8 @@ async fn patch_status(
         &Patch::Apply(&patch),
     ))
     .await?;
+    context
+        .written
+        .note(reference(namespace, name), written.resource_version());
     Ok(())
 }

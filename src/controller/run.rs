@@ -3,7 +3,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use futures::{FutureExt, StreamExt, TryStreamExt, future::join_all};
-use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::{
+    batch::v1::{CronJob, Job},
+    core::v1::Pod,
+};
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     runtime::{
@@ -22,6 +25,7 @@ use super::{
     client::{self, Overseer},
     cronjob::{FORWARDER, MANAGED_BY, MANAGER},
     definition,
+    departed::Departed,
     depth::Depths,
     error::Error,
     health::Health,
@@ -30,6 +34,7 @@ use super::{
     metrics::Metrics,
     prerequisites::{self, Scope},
     reconcile::{Context, Guarded, on_error, reconcile},
+    written::Written,
 };
 use crate::{api::EventForwarder, cli::ControllerArgs};
 
@@ -154,10 +159,24 @@ async fn watch(
         .touched_objects()
         .inspect_ok(noted(metrics.clone(), owner_of));
     let (jobs, writer) = reflector::store::<Job>();
-    let job_stream = watched(scope.api::<Job>(client), ours)
+    let job_stream = watched(scope.api::<Job>(client), ours.clone())
         .reflect(writer)
         .touched_objects()
         .inspect_ok(noted(metrics.clone(), forwarder_of));
+    let departed = Arc::new(Departed::default());
+    let ended = Arc::clone(&departed);
+    let departures = watched(scope.api::<Pod>(client), ours)
+        .touched_objects()
+        .filter_map(move |pod| {
+            let forwarder = match pod {
+                Ok(pod) => ended.note(&pod),
+                Err(error) => {
+                    tracing::warn!(%error, "the watch of pods failed; it is started again");
+                    None
+                }
+            };
+            std::future::ready(forwarder)
+        });
 
     let (depths, changed_depths) = Depths::new(metrics.clone());
     let context = Arc::new(Context {
@@ -165,6 +184,8 @@ async fn watch(
         image: args.image.clone(),
         cronjobs: cronjobs.clone(),
         jobs: jobs.clone(),
+        departed,
+        written: Written::default(),
         depths: Arc::clone(&depths),
         recorder: Recorder::new(
             client.clone(),
@@ -201,6 +222,7 @@ async fn watch(
         .owns_stream(cronjob_stream)
         .watches_stream(job_stream, |job| forwarder_of(&job))
         .reconcile_on(changed_depths)
+        .reconcile_on(departures)
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
@@ -212,7 +234,7 @@ async fn watch(
                 }
             },
             on_error,
-            context,
+            Arc::clone(&context),
         );
     control
         .for_each(|result| {
@@ -220,14 +242,7 @@ async fn watch(
                 Ok(_) | Err(ControllerError::ReconcilerFailed(..)) => {}
                 Err(ControllerError::ObjectNotFound(reference)) => {
                     let namespace = reference.namespace.as_deref().unwrap_or_default();
-                    depths.forget(&ObjectRef::new(&reference.name).within(namespace));
-                    if metrics.forget(namespace, &reference.name) {
-                        tracing::info!(
-                            namespace,
-                            forwarder = reference.name,
-                            "the forwarder is gone; Kubernetes deletes its CronJob and runs"
-                        );
-                    }
+                    context.forget(&ObjectRef::new(&reference.name).within(namespace));
                 }
                 Err(error) => tracing::warn!(%error, "a watch failed; it is started again"),
             }

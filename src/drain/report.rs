@@ -13,6 +13,9 @@ use crate::{
 /// The size that Kubernetes keeps of a termination message, in bytes.
 pub const MAX_REPORT_BYTES: usize = 4096;
 
+/// The reason that a run counts when it may not send to the dead-letter queue.
+pub const DEAD_LETTER_QUEUE_DENIED: &str = "DeadLetterQueueDenied";
+
 /// The report of one run.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]

@@ -150,7 +150,10 @@ pub async fn an_object_that_can_not_be_read_stops_nobody_else(shared: &Shared) {
     world.give_key().await;
     // Volumes are free in the definition, as whole specs are in one of another version.
     world
-        .apply("odd", json!({"job": {"volumes": [{"name": 5}]}}))
+        .apply(
+            "odd",
+            json!({"job": {"volumes": [{"name": "odd", "configMap": 5}]}}),
+        )
         .await;
     world.apply("good", json!({})).await;
     world

@@ -4,12 +4,17 @@
 //! `make test` runs it. On its own: start a cluster and import the image (see the README), then
 //! `cargo test --test e2e`.
 
+mod admission;
+mod changes;
 mod conditions;
 mod health;
 mod leader;
 mod ownership;
 mod plugin;
+mod queues;
 mod runs;
+mod schedules;
+mod tracking;
 mod uninstall;
 mod world;
 
@@ -83,6 +88,37 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         plugin::kubectl_completes_commands_and_names,
         uninstall::uninstalling_keeps_the_definition_and_the_resources,
     ];
+    add![
+        admission::what_can_not_work_is_refused_with_a_sentence,
+        admission::the_largest_forwarder_is_taken_kept_whole_and_reaches_the_cronjob,
+        admission::a_run_without_a_user_of_its_own_meets_the_restricted_level,
+        admission::the_longest_name_that_kubernetes_takes_works,
+        changes::deleting_the_forwarder_in_mid_run_loses_nothing,
+        changes::a_changed_queue_is_for_the_next_run,
+        changes::suspending_lets_the_run_end_and_resuming_starts_the_next,
+        changes::another_secret_in_the_spec_is_for_the_next_run,
+        queues::without_a_dead_letter_queue_rejected_events_stay_and_a_condition_says_so,
+        queues::a_dead_letter_queue_that_takes_nothing_is_told_until_one_does,
+        queues::a_region_that_can_not_be_told_is_named_and_stalls,
+        schedules::a_year_of_missed_starts_does_not_stop_runs,
+        schedules::tools_wait_for_what_may_still_come_and_give_up_on_what_can_not,
+        schedules::each_change_is_one_event_and_minutes_at_rest_are_none,
+        tracking::an_evicted_run_is_interrupted_and_its_report_is_kept,
+        tracking::a_run_whose_job_is_deleted_is_followed_to_its_report,
+        tracking::a_run_whose_pod_is_deleted_by_force_is_lost_and_says_so,
+        tracking::a_run_that_is_killed_for_its_memory_says_so_and_loses_nothing,
+        tracking::a_run_that_can_not_start_says_why,
+        tracking::a_run_whose_node_dies_is_stuck_until_the_node_is_deleted,
+    ];
+    macro_rules! add_alone {
+        ($($test:path),* $(,)?) => {$(
+            trials.push(trial_alone(stringify!($test), context, $test));
+        )*};
+    }
+    add_alone![
+        changes::an_upgrade_changes_the_image_of_cronjobs_and_leaves_runs_alone,
+        tracking::a_run_that_began_and_ended_without_a_controller_is_in_status,
+    ];
     trials
 }
 
@@ -95,6 +131,23 @@ where
     Trial::test(name, move || {
         if let Some((runtime, shared, _turn)) = context {
             runtime.block_on(test(&shared));
+        }
+        Ok(())
+    })
+}
+
+/// A test that runs when all those of [`trial`] have ended, and no other of its kind runs.
+fn trial_alone<T>(name: &str, context: Context<'_>, test: T) -> Trial
+where
+    T: AsyncFnOnce(&Shared) + Send + 'static,
+{
+    let context = context.map(|(runtime, shared)| (runtime.clone(), Arc::clone(shared)));
+    Trial::test(name, move || {
+        if let Some((runtime, shared)) = context {
+            runtime.block_on(async {
+                let _floor = shared.floor().await;
+                test(&shared).await;
+            });
         }
         Ok(())
     })

@@ -26,7 +26,10 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::{process::Command, sync::watch};
+use tokio::{
+    process::Command,
+    sync::{Mutex, MutexGuard, watch},
+};
 
 /// The namespace of the operator.
 pub const SYSTEM: &str = "event-forwarder-system";
@@ -43,6 +46,7 @@ pub struct Shared {
     sqs: SqsServer,
     host: IpAddr,
     others: watch::Sender<usize>,
+    floor: Mutex<()>,
 }
 
 /// A test's place among those that must end before the operator is uninstalled.
@@ -73,12 +77,14 @@ impl Shared {
             sqs,
             host,
             others: watch::Sender::new(0),
+            floor: Mutex::default(),
         };
         shared.install().await?;
         Ok(shared)
     }
 
-    async fn install(&self) -> Result<(), AnyError> {
+    /// Installs the operator by its chart, if it is not there.
+    pub async fn install(&self) -> Result<(), AnyError> {
         let image = env::var("EVENT_FORWARDER_IMAGE")
             .map_err(|_| "EVENT_FORWARDER_IMAGE is not set: build and import the image first")?;
         let (repository, tag) = image
@@ -104,6 +110,12 @@ impl Shared {
         Ok(())
     }
 
+    /// Takes the operator away.
+    pub async fn uninstall(&self) {
+        let release = ["uninstall", "event-forwarder", "--namespace", SYSTEM];
+        helm(&[&release[..], &["--wait"]].concat()).await;
+    }
+
     /// Counts a test in, until the turn is dropped.
     pub fn turn(&self) -> Turn {
         self.others.send_modify(|others| *others += 1);
@@ -117,6 +129,13 @@ impl Shared {
             .subscribe()
             .wait_for(|others| *others <= 1)
             .await;
+    }
+
+    /// Returns once no turn is left, to one caller at a time.
+    pub async fn floor(&self) -> MutexGuard<'_, ()> {
+        let mut others = self.others.subscribe();
+        let _ = others.wait_for(|others| *others == 0).await;
+        self.floor.lock().await
     }
 }
 

@@ -1,18 +1,20 @@
 //! The verdicts on a forwarder: what is so, and where it is not good, what mends it.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{
     Learned,
+    dead_letters::dead_letters_empty,
+    overdue::overdue,
     runs::{RUNNING, succeeded},
 };
 use crate::{
-    api::{EventForwarder, EventForwarderStatus, QueueDepth},
+    api::{EventForwarder, EventForwarderStatus},
     controller::{
         apply::Applied,
         depth::{DepthProblem, Reading},
-        observe::SecretProblem,
+        observe::{SecretProblem, Until},
         plan::PlanError,
     },
     mapping::MapperError,
@@ -21,19 +23,28 @@ use crate::{
 const READY: &str = "Ready";
 const SECRETS_AVAILABLE: &str = "SecretsAvailable";
 const QUEUE_REACHABLE: &str = "QueueReachable";
-const SCHEDULED: &str = "Scheduled";
+pub const SCHEDULED: &str = "Scheduled";
 const LAST_RUN_SUCCEEDED: &str = "LastRunSucceeded";
-const DEAD_LETTERS_EMPTY: &str = "DeadLettersEmpty";
-const RUN_OVERDUE: &str = "RunOverdue";
-const RUN_PENDING: &str = "RunPending";
+pub const DEAD_LETTERS_EMPTY: &str = "DeadLettersEmpty";
+const STALLED: &str = "Stalled";
+pub const RUN_OVERDUE: &str = "RunOverdue";
+
+/// The reasons that nothing but a change of the spec can mend.
+const NEEDS_A_CHANGE: [&str; 8] = [
+    "InvalidSchedule",
+    "InvalidTimeZone",
+    "NeverFires",
+    "InvalidMapping",
+    "InvalidTransform",
+    "CronJobRefused",
+    "NoRegion",
+    "BadQueueUrl",
+];
 
 /// A message longer than this is cut: conditions are read in terminals.
 const MAX_MESSAGE_CHARS: usize = 1024;
-/// How late a run may be before someone is told, beyond its own starting deadline.
-const OVERDUE_AFTER: SignedDuration = SignedDuration::from_secs(60);
-
 /// A condition before it has its times.
-struct Finding {
+pub struct Finding {
     type_: &'static str,
     status: &'static str,
     reason: String,
@@ -41,7 +52,8 @@ struct Finding {
 }
 
 impl Finding {
-    fn new(
+    /// A verdict on one type.
+    pub fn new(
         type_: &'static str,
         status: &'static str,
         reason: impl Into<String>,
@@ -53,6 +65,11 @@ impl Finding {
             reason: reason.into(),
             message: message.into(),
         }
+    }
+
+    /// Whether this is its reason.
+    pub fn is(&self, reason: &str) -> bool {
+        self.reason == reason
     }
 }
 
@@ -69,10 +86,13 @@ pub fn all(
         queue_reachable(previous, status.observed_generation, learned.depth),
         scheduled(forwarder, learned, now),
         last_run_succeeded(previous, status, learned),
-        dead_letters_empty(forwarder, status.queue.as_ref()),
+        dead_letters_empty(forwarder, previous, status),
     ];
-    std::iter::once(ready(forwarder, &findings))
+    let ready = ready(forwarder, &findings);
+    let stalled = stalled(&findings);
+    std::iter::once(ready)
         .chain(findings)
+        .chain(stalled)
         .map(|finding| {
             dated(
                 finding,
@@ -84,17 +104,45 @@ pub fn all(
         .collect()
 }
 
-/// The Ready condition of a forwarder that this version of the controller can't read.
-pub fn unreadable(error: &str, generation: Option<i64>, now: Timestamp) -> Condition {
+/// The conditions of a forwarder that this version of the controller can't read; what else was
+/// found before stays as it was.
+pub fn unreadable(
+    error: &str,
+    previous: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
     let message = format!(
         "this version of the controller can't read the object: {error}. Correct the field, or bring controller and definition to the same version"
     );
-    dated(
-        Finding::new(READY, "False", "Unreadable", message),
-        &[],
-        generation,
-        now,
-    )
+    let found = [READY, STALLED].map(|type_| {
+        let status = if type_ == READY { "False" } else { "True" };
+        let finding = Finding::new(type_, status, "Unreadable", message.clone());
+        dated(finding, previous, generation, now)
+    });
+    let others = previous
+        .iter()
+        .filter(|known| ![READY, STALLED].contains(&known.type_.as_str()));
+    let [ready, stalled] = found;
+    std::iter::once(ready)
+        .chain(others.cloned())
+        .chain([stalled])
+        .collect()
+}
+
+/// The condition by which tools that wait for a forwarder know that they wait in vain: only a
+/// change of the spec helps. Absent otherwise, as the convention has it.
+fn stalled(findings: &[Finding]) -> Option<Finding> {
+    let in_vain = |finding: &&Finding| {
+        finding.status == "False" && NEEDS_A_CHANGE.contains(&finding.reason.as_str())
+    };
+    let found = findings.iter().find(in_vain)?;
+    Some(Finding::new(
+        STALLED,
+        "True",
+        found.reason.clone(),
+        found.message.clone(),
+    ))
 }
 
 fn secrets_available(secrets: Result<(), &SecretProblem>) -> Finding {
@@ -149,7 +197,7 @@ fn queue_reachable(
 }
 
 /// The verdict of a type that status holds, if it is one.
-fn as_before(previous: &EventForwarderStatus, type_: &'static str) -> Option<Finding> {
+pub fn as_before(previous: &EventForwarderStatus, type_: &'static str) -> Option<Finding> {
     let before = previous
         .conditions
         .iter()
@@ -244,19 +292,20 @@ fn last_run_succeeded(
         return finding("Unknown", "NoRunYet", "no run has ended yet".to_owned());
     };
     if let Some(pending) = learned.pending.filter(|pending| pending.too_long) {
+        let (reason, what) = match pending.until {
+            Until::Started => ("RunPending", "has not started its container"),
+            Until::Ended => ("RunStuck", "does not end"),
+        };
         return finding(
             "False",
-            RUN_PENDING,
-            format!(
-                "Job {} has not started its container: {}",
-                run.job_name, pending.why
-            ),
+            reason,
+            format!("Job {} {what}: {}", run.job_name, pending.why),
         );
     }
     // A run that is under way says nothing yet: the verdict on the one before it stays.
     if run.outcome == RUNNING {
         return as_before(previous, LAST_RUN_SUCCEEDED)
-            .filter(|before| before.reason != RUN_PENDING)
+            .filter(|before| !before.is("RunPending") && !before.is("RunStuck"))
             .unwrap_or_else(|| {
                 finding(
                     "Unknown",
@@ -284,35 +333,6 @@ fn last_run_succeeded(
     )
 }
 
-fn dead_letters_empty(forwarder: &EventForwarder, queue: Option<&QueueDepth>) -> Finding {
-    let finding =
-        |status, reason, message: String| Finding::new(DEAD_LETTERS_EMPTY, status, reason, message);
-    match queue.map(|queue| queue.dead_letters) {
-        None => finding("Unknown", "NotReadYet", "the queue's depth has not been read yet".to_owned()),
-        Some(None) => finding(
-            "Unknown",
-            "NoDeadLetterQueue",
-            "no dead-letter queue is seen, so a message that can never be forwarded is tried until it expires. Give the queue a redrive policy, set spec.queue.deadLetterUrl, or grant sqs:GetQueueAttributes on the dead-letter queue".to_owned(),
-        ),
-        Some(Some(0)) => finding("True", "Empty", "the dead-letter queue is empty".to_owned()),
-        Some(Some(count)) => {
-            let metadata = &forwarder.metadata;
-            let command = format!(
-                "event-forwarder dlq --namespace {} --forwarder {}",
-                metadata.namespace.as_deref().unwrap_or_default(),
-                metadata.name.as_deref().unwrap_or_default(),
-            );
-            finding(
-                "False",
-                "DeadLettersPresent",
-                format!(
-                    "about {count} messages are in the dead-letter queue. See why with `{command} list`, mend it, and send them back with `{command} redrive` before their retention time ends"
-                ),
-            )
-        }
-    }
-}
-
 const fn mapping_reason(error: &MapperError) -> &'static str {
     match error {
         MapperError::TransformMissing { .. } => "TransformMissing",
@@ -321,48 +341,6 @@ const fn mapping_reason(error: &MapperError) -> &'static str {
             "InvalidMapping"
         }
     }
-}
-
-/// What to say of an announced start that was not kept in time, as long as no later one is.
-fn overdue(
-    forwarder: &EventForwarder,
-    cronjob: &str,
-    learned: &Learned<'_>,
-    now: Timestamp,
-) -> Option<String> {
-    let given_up = |due: &Timestamp| {
-        due.checked_add(patience(forwarder))
-            .is_ok_and(|end| now > end)
-    };
-    if let Some(due) = broken_promise(forwarder, learned).filter(given_up) {
-        return Some(format!(
-            "the run that was due at {due} has not started. Look at the events of CronJob {cronjob} and at the cluster's kube-controller-manager"
-        ));
-    }
-    let status = forwarder.status.as_ref()?;
-    let before = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == SCHEDULED && condition.reason == RUN_OVERDUE)?;
-    let since = before.last_transition_time.0;
-    let stands = status.observed_generation == forwarder.metadata.generation
-        && learned.last_scheduled.is_none_or(|last| last < since);
-    stands.then(|| before.message.clone())
-}
-
-/// The next run that status announced for this very spec and that has not started.
-pub fn broken_promise(forwarder: &EventForwarder, learned: &Learned<'_>) -> Option<Timestamp> {
-    let status = forwarder.status.as_ref()?;
-    let due = status.next_run_time.as_ref()?.0;
-    let same_spec = status.observed_generation == forwarder.metadata.generation;
-    let kept = learned.last_scheduled.is_some_and(|last| last >= due);
-    (same_spec && !kept).then_some(due)
-}
-
-/// How late a run may start before it counts as overdue.
-pub fn patience(forwarder: &EventForwarder) -> SignedDuration {
-    SignedDuration::from_secs(forwarder.spec.starting_deadline_seconds)
-        .saturating_add(OVERDUE_AFTER)
 }
 
 /// Sums up: what is wrong first, then what is not known yet.

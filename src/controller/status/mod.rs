@@ -1,13 +1,15 @@
 //! What was seen and done, as the resource's status. Pure: the clock is an argument.
 
 mod conditions;
+mod dead_letters;
+mod overdue;
 mod runs;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 pub use conditions::unreadable;
-pub use runs::{RUNNING, succeeded, unrecorded};
+pub use runs::{RUNNING, succeeded, unrecorded, vanished};
 
 use super::{
     apply::Applied,
@@ -36,9 +38,9 @@ pub struct Learned<'a> {
     pub last_scheduled: Option<Timestamp>,
     /// The forwarder's runs, the newest first.
     pub runs: &'a [Run],
-    /// The reports of the runs that are [`unrecorded`], the oldest first.
+    /// The reports of the runs that are [`unrecorded`] or have [`vanished`], the oldest first.
     pub reports: &'a [(Run, Report)],
-    /// Why the newest run has not started its container, if it has not.
+    /// What the newest run waits for, if it waits.
     pub pending: Option<&'a Pending>,
     /// The queue's depth; none before the first poll.
     pub depth: Option<&'a Reading>,
@@ -62,7 +64,7 @@ pub fn next(
         observed_generation: forwarder.metadata.generation,
         conditions: Vec::new(),
         queue: queue(previous.queue.clone(), learned.depth, now),
-        last_run: runs::last_run(&previous, learned, now),
+        last_run: runs::last_run(&previous, learned),
         recent_runs: runs::recent_runs(&previous, learned),
         totals: runs::totals(&previous, learned),
         last_success_time: runs::last_success_time(&previous, learned),
@@ -71,7 +73,7 @@ pub fn next(
             .run_request
             .map(str::to_owned)
             .or_else(|| previous.last_run_request.clone()),
-        active: runs::active(learned.runs),
+        active: runs::active(&previous, learned),
     };
     status.conditions = conditions::all(forwarder, &previous, &status, learned, now);
     status
@@ -86,8 +88,8 @@ fn next_run_time(
     if forwarder.spec.suspend || learned.held_back() {
         return None;
     }
-    let announced = conditions::broken_promise(forwarder, learned).filter(|due| {
-        due.checked_add(conditions::patience(forwarder))
+    let announced = overdue::broken_promise(forwarder, learned).filter(|due| {
+        due.checked_add(overdue::patience(forwarder))
             .is_ok_and(|end| now <= end)
     });
     announced

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::Learned;
 use crate::{
     api::{EventForwarderStatus, RecentRun, RunStatus, Totals},
-    controller::observe::{Report, Run},
+    controller::observe::{End, Report, Run, Until},
     drain::report::Outcome,
 };
 
@@ -52,37 +52,73 @@ fn started(run: &Run) -> Timestamp {
     Timestamp::from_second(exact.as_second()).unwrap_or(exact)
 }
 
-/// How many runs are under way.
-pub fn active(runs: &[Run]) -> i32 {
-    i32::try_from(runs.iter().filter(|run| run.end.is_none()).count()).unwrap_or(i32::MAX)
+/// The run that status holds as under way and whose Job is gone, as far as it is known, to have
+/// ended `now`.
+pub fn vanished(
+    status: Option<&EventForwarderStatus>,
+    runs: &[Run],
+    now: Timestamp,
+) -> Option<Run> {
+    let last = status?.last_run.as_ref()?;
+    let gone = runs.iter().all(|run| run.job_name != last.job_name);
+    (last.finished_at.is_none() && gone).then(|| {
+        let started_at = last.started_at.as_ref().map(|time| time.0);
+        Run {
+            job_name: last.job_name.clone(),
+            created_at: started_at.unwrap_or(now),
+            started_at,
+            container_started: true,
+            failing_since: None,
+            end: Some(End {
+                at: now,
+                failure: None,
+            }),
+        }
+    })
+}
+
+/// How many runs are under way, one whose Job is gone and whose pod still ends among them.
+pub fn active(previous: &EventForwarderStatus, learned: &Learned<'_>) -> i32 {
+    let under_way = learned.runs.iter().filter(|run| run.end.is_none()).count();
+    let ending = still_ends(previous, learned).is_some();
+    i32::try_from(under_way + usize::from(ending)).unwrap_or(i32::MAX)
 }
 
 /// The run that is under way, or else the one that ended last.
-pub fn last_run(
-    previous: &EventForwarderStatus,
-    learned: &Learned<'_>,
-    now: Timestamp,
-) -> Option<RunStatus> {
+pub fn last_run(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Option<RunStatus> {
     let newest = learned.runs.first();
     if let Some(under_way) = newest.filter(|run| run.end.is_none()) {
         return Some(RunStatus {
-            message: learned.pending.map(|pending| pending.why.clone()),
+            message: learned
+                .pending
+                .filter(|pending| pending.until == Until::Started || pending.too_long)
+                .map(|pending| pending.why.clone()),
             ..blank(under_way)
         });
     }
-    if let Some((run, report)) = learned.reports.last() {
-        return Some(ended(run, report));
+    if let Some(last) = still_ends(previous, learned) {
+        return Some(last.clone());
     }
-    let mut last = previous.last_run.clone()?;
-    let gone = learned.runs.iter().all(|run| run.job_name != last.job_name);
-    if last.finished_at.is_none() && gone {
-        last.outcome = LOST.to_owned();
-        last.finished_at = Some(Time(now));
-        last.message = Some(
-            "its Job was deleted before the run ended. What it had not deleted comes back to the queue".to_owned(),
-        );
+    match learned.reports.last() {
+        Some((run, report)) => Some(ended(run, report)),
+        None => previous.last_run.clone(),
     }
-    Some(last)
+}
+
+/// The run that status holds as under way, whose Job is gone, and that is not over yet.
+fn still_ends<'a>(
+    previous: &'a EventForwarderStatus,
+    learned: &Learned<'_>,
+) -> Option<&'a RunStatus> {
+    let is_last = |name: &str, last: &RunStatus| name == last.job_name;
+    previous.last_run.as_ref().filter(|last| {
+        last.finished_at.is_none()
+            && learned.runs.iter().all(|run| !is_last(&run.job_name, last))
+            && learned
+                .reports
+                .iter()
+                .all(|(run, _)| !is_last(&run.job_name, last))
+    })
 }
 
 fn blank(run: &Run) -> RunStatus {

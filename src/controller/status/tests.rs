@@ -3,8 +3,12 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    api::{EventCounts, MessageCounts, RequestCounts},
-    controller::{depth::DepthProblem, observe::End, plan::check_mapping},
+    api::{EventCounts, MessageCounts, ReasonCount, RequestCounts},
+    controller::{
+        depth::DepthProblem,
+        observe::{End, Until},
+        plan::check_mapping,
+    },
     drain::report::{Outcome, RunReport},
     sqs::Depth,
 };
@@ -42,6 +46,8 @@ struct World {
     runs: Vec<Run>,
     report: Option<Report>,
     pending: Option<Pending>,
+    /// Whether a pod still works of a run whose Job is gone.
+    pod_works: bool,
     last_scheduled: Option<&'static str>,
     depth: Option<Reading>,
     now: &'static str,
@@ -56,6 +62,7 @@ impl World {
             runs: Vec::new(),
             report: None,
             pending: None,
+            pod_works: false,
             last_scheduled: None,
             depth: Some(Ok(depth(5, Some(0)))),
             now: NOW,
@@ -65,8 +72,11 @@ impl World {
     fn status(&self) -> EventForwarderStatus {
         let plan = Plan::new("mparticle", &self.forwarder.spec);
         let mapping = check_mapping(&self.forwarder.spec, None);
-        let reports: Vec<_> = unrecorded(self.forwarder.status.as_ref(), &self.runs)
+        let before = self.forwarder.status.as_ref();
+        let vanished = vanished(before, &self.runs, at(self.now)).filter(|_| !self.pod_works);
+        let reports: Vec<_> = unrecorded(before, &self.runs)
             .into_iter()
+            .chain(vanished)
             .map(|run| {
                 let gone = || Report::Missing {
                     why: "its pod is gone".to_owned(),
@@ -112,6 +122,7 @@ fn run(job_name: &str, end: Option<End>) -> Run {
         created_at: at("2026-03-01T12:00:00Z"),
         started_at: Some(at("2026-03-01T12:00:01Z")),
         container_started: true,
+        failing_since: None,
         end,
     }
 }
@@ -364,14 +375,53 @@ fn a_run_without_a_report_is_lost_with_what_became_of_its_pod() {
 }
 
 #[test]
-fn a_run_whose_job_was_deleted_by_hand_is_lost() {
+fn a_run_whose_job_was_deleted_by_hand_is_followed_to_the_end_of_its_pod_and_counted() {
     let mut world = World::well();
     world.runs = vec![run("mparticle-1", None)];
     let mut world = world.then("2026-03-01T12:31:00Z");
     world.runs.clear();
+    world.pod_works = true;
     let status = world.status();
-    assert_condition(&status, "LastRunSucceeded", "False", "Lost");
-    assert_eq!(status.active, 0);
+    assert_eq!(
+        status.last_run.as_ref().map(|run| run.outcome.as_str()),
+        Some("Running")
+    );
+    assert_eq!((status.active, status.totals.runs), (1, 0));
+
+    world.pod_works = false;
+    let lost = world.status();
+    assert_condition(&lost, "LastRunSucceeded", "False", "Lost");
+    assert_eq!((lost.active, lost.totals.failed_runs), (0, 1));
+
+    world.report = Some(report(Outcome::Interrupted));
+    let mut world = world.then("2026-03-01T12:32:00Z");
+    world.report = None;
+    let status = world.status();
+    assert_condition(&status, "LastRunSucceeded", "False", "Interrupted");
+    assert_eq!(
+        (
+            status.totals.runs,
+            status.totals.forwarded,
+            status.recent_runs.len()
+        ),
+        (1, 11, 1),
+        "it is counted once"
+    );
+}
+
+#[test]
+fn a_run_whose_job_was_deleted_is_counted_also_when_the_next_one_is_under_way() {
+    let mut world = World::well();
+    world.runs = vec![run("mparticle-1", None)];
+    let mut world = world.then("2026-03-01T12:31:00Z");
+    world.runs = vec![run("mparticle-2", None)];
+    let status = world.status();
+    assert_eq!(
+        status.last_run.as_ref().map(|run| run.job_name.as_str()),
+        Some("mparticle-2")
+    );
+    assert_eq!(status.recent_runs[0].outcome, "Lost");
+    assert_eq!((status.totals.runs, status.active), (1, 1));
 }
 
 #[test]
@@ -460,20 +510,154 @@ fn more_jobs_than_status_remembers_are_not_counted_again() {
 fn a_run_that_waits_too_long_for_its_container_is_told() {
     let mut world = World::well();
     world.runs = vec![run("mparticle-1", None)];
-    let why = "pod p: ErrImagePull: not found".to_owned();
-    world.pending = Some(Pending {
-        why: why.clone(),
-        too_long: false,
-    });
+    let waits = |until, too_long| {
+        Some(Pending {
+            until,
+            why: "pod p: ErrImagePull: not found".to_owned(),
+            too_long,
+        })
+    };
+    world.pending = waits(Until::Started, false);
     assert_condition(&world.status(), "Ready", "True", "Ready");
-    world.pending = Some(Pending {
-        why,
-        too_long: true,
-    });
+    world.pending = waits(Until::Started, true);
     let status = world.status();
     let message = assert_condition(&status, "LastRunSucceeded", "False", "RunPending");
     assert!(message.contains("ErrImagePull"), "{message}");
     assert_condition(&status, "Ready", "False", "RunPending");
+    world.pending = waits(Until::Ended, true);
+    assert_condition(&world.status(), "LastRunSucceeded", "False", "RunStuck");
+
+    let mut world = world.then("2026-03-01T12:31:00Z");
+    world.pending = None;
+    assert_condition(&world.status(), "LastRunSucceeded", "Unknown", "NoRunYet");
+}
+
+#[test]
+fn a_run_that_may_not_send_dead_letters_says_so_until_one_may() {
+    let denied = |reasons: &[&str]| {
+        let Report::Read(mut report) = report(Outcome::Drained) else {
+            unreachable!("it was read")
+        };
+        report.message = Some("sqs:SendMessage was refused".to_owned());
+        report.reasons = reasons
+            .iter()
+            .map(|reason| ReasonCount {
+                reason: (*reason).to_owned(),
+                count: 1,
+            })
+            .collect();
+        Some(Report::Read(report))
+    };
+    let mut world = World::well();
+    world.runs = vec![run("mparticle-1", ended(None))];
+    world.report = denied(&["NoUser", "DeadLetterQueueDenied"]);
+    let status = world.status();
+    let message = assert_condition(
+        &status,
+        "DeadLettersEmpty",
+        "False",
+        "DeadLetterQueueDenied",
+    );
+    assert!(
+        message.contains("drain.rejected: Leave") && message.contains("sqs:SendMessage"),
+        "{message}"
+    );
+
+    let mut world = world.then("2026-03-01T13:00:05Z");
+    let second = Run {
+        created_at: at("2026-03-01T13:00:00Z"),
+        started_at: Some(at("2026-03-01T13:00:01Z")),
+        ..run("mparticle-2", None)
+    };
+    world.runs.insert(0, second.clone());
+    assert_condition(
+        &world.status(),
+        "DeadLettersEmpty",
+        "False",
+        "DeadLetterQueueDenied",
+    );
+
+    let mut world = world.then("2026-03-01T13:00:09Z");
+    world.report = denied(&["NoUser"]);
+    world.runs[0] = Run {
+        end: ended(None),
+        ..second
+    };
+    assert_condition(&world.status(), "DeadLettersEmpty", "True", "Empty");
+}
+
+#[test]
+fn a_queue_without_dead_letters_tells_what_becomes_of_rejected_events() {
+    for (rejected, told) in [
+        ("DeadLetter", "as with spec.drain.rejected: Leave"),
+        ("Leave", "tried until it expires"),
+        ("Drop", "tried until it expires"),
+    ] {
+        let mut world = World::well();
+        world.forwarder = forwarder(json!({"drain": {"rejected": rejected}}), None);
+        world.depth = Some(Ok(depth(5, None)));
+        let message = assert_condition(
+            &world.status(),
+            "DeadLettersEmpty",
+            "Unknown",
+            "NoDeadLetterQueue",
+        );
+        assert!(message.contains(told), "{rejected}: {message}");
+    }
+}
+
+#[test]
+fn what_only_the_spec_can_mend_is_stalled_and_nothing_else() {
+    let stalled = |status: &EventForwarderStatus| {
+        let found = status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == "Stalled");
+        found.map(|condition| (condition.status.clone(), condition.reason.clone()))
+    };
+    assert_eq!(stalled(&World::well().status()), None);
+    let mut world = World::well();
+    world.secrets = Err(SecretProblem::KeyMissing {
+        name: "iterable".into(),
+        key: "api-key".into(),
+    });
+    assert_eq!(stalled(&world.status()), None, "the Secret may still come");
+    let mut world = World::well();
+    world.forwarder = forwarder(json!({"timeZone": "Mars/Base"}), None);
+    world.applied = None;
+    assert_eq!(
+        stalled(&world.status()),
+        Some(("True".to_owned(), "InvalidTimeZone".to_owned()))
+    );
+}
+
+#[test]
+fn a_forwarder_that_can_not_be_read_keeps_its_other_conditions_and_their_times() {
+    let before = World::well().status().conditions;
+    let first = unreadable("spec.x", &before, Some(4), at("2026-03-01T12:31:00Z"));
+    let types: Vec<_> = first
+        .iter()
+        .map(|condition| condition.type_.as_str())
+        .collect();
+    assert_eq!(
+        types,
+        [
+            "Ready",
+            "SecretsAvailable",
+            "QueueReachable",
+            "Scheduled",
+            "LastRunSucceeded",
+            "DeadLettersEmpty",
+            "Stalled"
+        ]
+    );
+    assert_eq!(
+        (first[0].status.as_str(), first[0].observed_generation),
+        ("False", Some(4))
+    );
+    assert_eq!(first[1], before[1]);
+    let second = unreadable("spec.x", &first, Some(4), at("2026-03-01T12:45:00Z"));
+    assert_eq!(first, second);
 }
 
 #[test]
@@ -585,7 +769,11 @@ fn nothing_new_gives_the_same_status() {
 #[test]
 fn every_reason_is_documented() {
     let document = include_str!("../../../docs/conditions.md");
-    let source = include_str!("conditions.rs");
+    let source = [
+        include_str!("conditions.rs"),
+        include_str!("dead_letters.rs"),
+    ]
+    .concat();
     let words = source.split('"').skip(1).step_by(2);
     let reasons = words.filter(|word| {
         word.len() > 4

@@ -11,7 +11,7 @@ use crate::{
     drain::{
         ack::{Decision, Settled, Ticket},
         letter::{self, Letter, Original},
-        report::Outcome,
+        report::{DEAD_LETTER_QUEUE_DENIED, Outcome},
     },
     sqs::{EntryError, Error, MAX_ENTRIES, MAX_MESSAGE_BYTES, Pointer},
 };
@@ -286,7 +286,7 @@ impl Engine {
             Err(error) => {
                 if !error.is_transient() {
                     // Messages with rejected events stay, from here on.
-                    self.tally.reason("DeadLetterQueueDenied");
+                    self.tally.reason(DEAD_LETTER_QUEUE_DENIED);
                     self.tally.notice(error.to_string());
                     self.config.rejected = RejectedEvents::Leave;
                     letters

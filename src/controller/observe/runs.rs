@@ -1,0 +1,304 @@
+//! A forwarder's runs: their Jobs, what they wait for, and the reports of their pods.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{ContainerStateTerminated, Pod},
+};
+use kube::{Api, ResourceExt, api::ListParams};
+
+use crate::{
+    controller::error::{Call, Error},
+    drain::report::RunReport,
+};
+
+/// One run, as its Job tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The Job's name.
+    pub job_name: String,
+    /// When the Job was made.
+    pub created_at: Timestamp,
+    /// When the Job started.
+    pub started_at: Option<Timestamp>,
+    /// Whether its container is known to run.
+    pub container_started: bool,
+    /// Since when it is known to fail, while its pods have not ended.
+    pub failing_since: Option<Timestamp>,
+    /// When and how it ended; none while it is under way.
+    pub end: Option<End>,
+}
+
+/// How a Job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// When.
+    pub at: Timestamp,
+    /// The Job's own reason for its failure, if it failed.
+    pub failure: Option<String>,
+}
+
+impl Run {
+    /// Reads a Job.
+    pub fn of(job: &Job) -> Self {
+        let status = job.status.as_ref();
+        let conditions = status
+            .and_then(|status| status.conditions.as_deref())
+            .unwrap_or_default();
+        let end = conditions
+            .iter()
+            .find(|condition| {
+                condition.status == "True"
+                    && matches!(condition.type_.as_str(), "Complete" | "Failed")
+            })
+            .map(|condition| End {
+                at: status
+                    .and_then(|status| status.completion_time.as_ref())
+                    .or(condition.last_transition_time.as_ref())
+                    .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+                failure: (condition.type_ == "Failed").then(|| {
+                    let reason = condition.reason.as_deref().unwrap_or("Failed");
+                    match condition.message.as_deref() {
+                        Some(message) if !message.is_empty() => format!("{reason}: {message}"),
+                        _ => reason.to_owned(),
+                    }
+                }),
+            });
+        let failing = conditions
+            .iter()
+            .find(|condition| condition.status == "True" && condition.type_ == "FailureTarget");
+        Self {
+            failing_since: failing
+                .filter(|_| end.is_none())
+                .and_then(|condition| condition.last_transition_time.as_ref())
+                .map(|time| time.0),
+            job_name: job.name_any(),
+            created_at: job
+                .creation_timestamp()
+                .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            started_at: status
+                .and_then(|status| status.start_time.as_ref())
+                .map(|time| time.0),
+            container_started: status
+                .and_then(|status| status.ready)
+                .is_some_and(|ready| ready > 0),
+            end,
+        }
+    }
+}
+
+/// What a run waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// What does not come.
+    pub until: Until,
+    /// What the pod, or the Job without a pod, waits for.
+    pub why: String,
+    /// Whether it has waited long enough for someone to be told.
+    pub too_long: bool,
+}
+
+/// Something that a run is waited for to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Its container starts.
+    Started,
+    /// Its pods end.
+    Ended,
+}
+
+/// How long a pod may take to be placed and started before someone is told.
+pub const PENDING_LIMIT: SignedDuration = SignedDuration::from_secs(120);
+
+/// Reads why a run that is under way has not started its container; none if it has.
+///
+/// # Errors
+/// When the API server fails or does not answer.
+pub async fn pending(
+    api: &Api<Pod>,
+    namespace: &str,
+    run: &Run,
+    now: Timestamp,
+) -> Result<Option<Pending>, Error> {
+    let pods = pods_of(api, namespace, &run.job_name).await?;
+    let too_long = now.duration_since(run.created_at) > PENDING_LIMIT;
+    Ok(what_it_waits_for(&pods).map(|why| Pending {
+        until: Until::Started,
+        why,
+        too_long,
+    }))
+}
+
+/// Why a run that has failed is not over: a pod whose node does not answer stays for as long as
+/// nobody takes the node away. `grace` is how long a pod that is told to end may take.
+pub fn stuck(run: &Run, grace: SignedDuration, now: Timestamp) -> Option<Pending> {
+    let waits = now.duration_since(run.failing_since?);
+    Some(Pending {
+        until: Until::Ended,
+        why: format!(
+            "it has failed and its pod is still there, so no further run starts; if the pod's node is dead, delete the node, or the pod by force: see `kubectl get pods --output wide --selector batch.kubernetes.io/job-name={}`",
+            run.job_name
+        ),
+        too_long: waits > grace.saturating_add(PENDING_LIMIT),
+    })
+}
+
+fn what_it_waits_for(pods: &[Pod]) -> Option<String> {
+    let Some(pod) = pods.last() else {
+        return Some(
+            "it has no pod; a quota, a limit or a policy may forbid it: see `kubectl describe job`"
+                .to_owned(),
+        );
+    };
+    let status = pod.status.as_ref()?;
+    if status.phase.as_deref() != Some("Pending") {
+        return None;
+    }
+    let name = pod.name_any();
+    let waiting = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .filter_map(|container| container.state.as_ref()?.waiting.as_ref())
+        .find(|waiting| waiting.reason.as_deref() != Some("ContainerCreating"));
+    if let Some(waiting) = waiting {
+        let reason = waiting.reason.as_deref().unwrap_or("waiting");
+        let message = waiting.message.as_deref().unwrap_or("no further word");
+        return Some(format!("pod {name}: {reason}: {message}"));
+    }
+    let unplaced = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    Some(match unplaced {
+        Some(condition) => format!(
+            "pod {name} can't be placed on a node: {}",
+            condition.message.as_deref().unwrap_or("no further word")
+        ),
+        None => format!(
+            "pod {name} is being created; if it stays so, a volume or Secret is missing: see `kubectl describe pod {name}`"
+        ),
+    })
+}
+
+/// What a run left behind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Report {
+    /// Its own report.
+    Read(Box<RunReport>),
+    /// No report, and what is known of why.
+    Missing {
+        /// A sentence on what became of the pod.
+        why: String,
+    },
+}
+
+/// Reads the report that a run's pods left in their termination messages. `departed` are those of
+/// its pods that were seen to end and are deleted.
+///
+/// # Errors
+/// When the API server fails or does not answer.
+pub async fn report(
+    api: &Api<Pod>,
+    namespace: &str,
+    job_name: &str,
+    departed: Vec<Pod>,
+) -> Result<Report, Error> {
+    let pods = pods_of(api, namespace, job_name).await?;
+    Ok(report_in(&with_departed(pods, departed)))
+}
+
+/// Reads the report of a run whose Job is gone; none while a pod of it still works.
+///
+/// # Errors
+/// When the API server fails or does not answer.
+pub async fn last_report(
+    api: &Api<Pod>,
+    namespace: &str,
+    job_name: &str,
+    departed: Vec<Pod>,
+) -> Result<Option<Report>, Error> {
+    let pods = pods_of(api, namespace, job_name).await?;
+    let works = |pod: &Pod| {
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
+        terminated(pod).is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    if pods.iter().any(works) {
+        return Ok(None);
+    }
+    let report = match report_in(&with_departed(pods, departed)) {
+        Report::Missing { why } => Report::Missing {
+            why: format!("its Job was deleted, and {why}"),
+        },
+        report => report,
+    };
+    Ok(Some(report))
+}
+
+fn with_departed(mut pods: Vec<Pod>, departed: Vec<Pod>) -> Vec<Pod> {
+    for pod in departed {
+        if pods
+            .iter()
+            .all(|known| known.metadata.uid != pod.metadata.uid)
+        {
+            pods.push(pod);
+        }
+    }
+    pods
+}
+
+async fn pods_of(api: &Api<Pod>, namespace: &str, job_name: &str) -> Result<Vec<Pod>, Error> {
+    let of_the_job =
+        ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job_name}"));
+    let pods = Call::new("list", format!("pods of Job {namespace}/{job_name}"))
+        .run(api.list(&of_the_job))
+        .await?;
+    Ok(pods.items)
+}
+
+fn report_in(pods: &[Pod]) -> Report {
+    let reports = pods.iter().filter_map(|pod| {
+        let terminated = terminated(pod)?;
+        serde_json::from_str(terminated.message.as_deref()?).ok()
+    });
+    match reports.reduce(RunReport::and) {
+        Some(report) => Report::Read(Box::new(report)),
+        None => Report::Missing {
+            why: pods
+                .last()
+                .map_or_else(|| "its pod is gone".to_owned(), what_became_of),
+        },
+    }
+}
+
+/// How a pod's container ended, if it has.
+pub fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_deref()?;
+    statuses.first()?.state.as_ref()?.terminated.as_ref()
+}
+
+fn what_became_of(pod: &Pod) -> String {
+    let name = pod.name_any();
+    if let Some(terminated) = terminated(pod) {
+        let reason = terminated.reason.as_deref().unwrap_or("no reason given");
+        return format!(
+            "the container of pod {name} ended with exit code {} ({reason})",
+            terminated.exit_code
+        );
+    }
+    let status = pod.status.as_ref();
+    let reason = status.and_then(|status| status.reason.as_deref());
+    let message = status.and_then(|status| status.message.as_deref());
+    match (reason, message) {
+        (Some(reason), Some(message)) => format!("pod {name}: {reason}: {message}"),
+        (Some(reason), None) => format!("pod {name}: {reason}"),
+        _ => format!("pod {name} never ran its container"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+use serde_json::json;
+
+use super::*;
+
+fn pod(status: serde_json::Value) -> Pod {
+    serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).expect("a pod")
+}
+
+#[test]
+fn a_report_is_read_from_the_termination_message() {
+    let message = json!({
+        "outcome": "Drained",
+        "startedAt": "2026-01-01T00:00:00Z",
+        "finishedAt": "2026-01-01T00:00:05Z",
+        "messages": {"received": 2, "deleted": 2},
+        "events": {"forwarded": 7},
+        "requests": {"sqs": 4, "iterable": 1},
+        "reasons": [],
+        "bytesSent": 10,
+    });
+    let pods = [pod(json!({"containerStatuses": [{
+        "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": {"exitCode": 0, "message": message.to_string()}},
+    }]}))];
+    let Report::Read(report) = report_in(&pods) else {
+        panic!("no report")
+    };
+    assert_eq!(report.events.forwarded, 7);
+}
+
+#[test]
+fn a_missing_report_says_what_became_of_the_pod() {
+    let why = |pods: &[Pod]| match report_in(pods) {
+        Report::Missing { why } => why,
+        Report::Read(report) => panic!("{report:?}"),
+    };
+    let killed = pod(json!({"containerStatuses": [{
+        "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+    }]}));
+    assert!(why(&[killed]).contains("exit code 137 (OOMKilled)"));
+    let evicted = pod(json!({"reason": "Evicted", "message": "The node was low on memory."}));
+    assert!(why(&[evicted]).contains("Evicted: The node was low on memory."));
+    assert_eq!(why(&[]), "its pod is gone");
+}
+
+#[test]
+fn the_report_of_a_pod_that_is_gone_counts_and_none_counts_twice() {
+    let ended = |uid: &str| {
+        let message = json!({
+            "outcome": "Interrupted",
+            "startedAt": "2026-01-01T00:00:00Z",
+            "finishedAt": "2026-01-01T00:00:05Z",
+            "messages": {}, "events": {"forwarded": 3}, "requests": {},
+            "reasons": [], "bytesSent": 0,
+        });
+        let mut pod = pod(json!({"containerStatuses": [{
+            "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 11, "message": message.to_string()}},
+        }]}));
+        pod.metadata.uid = Some(uid.to_owned());
+        pod
+    };
+    let forwarded = |pods, departed| match report_in(&with_departed(pods, departed)) {
+        Report::Read(report) => report.events.forwarded,
+        Report::Missing { why } => panic!("{why}"),
+    };
+    assert_eq!(forwarded(vec![], vec![ended("a")]), 3);
+    assert_eq!(forwarded(vec![ended("a")], vec![ended("a")]), 3);
+    assert_eq!(forwarded(vec![ended("b")], vec![ended("a")]), 6);
+}
+
+#[test]
+fn a_failed_run_whose_pod_does_not_end_is_stuck_after_its_grace() {
+    let job = |more: serde_json::Value| -> Job {
+        let mut conditions = vec![json!({
+            "type": "FailureTarget", "status": "True",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        })];
+        conditions.extend(more.as_array().cloned().unwrap_or_default());
+        serde_json::from_value(json!({
+            "metadata": {"name": "run-1"}, "status": {"conditions": conditions},
+        }))
+        .expect("a Job")
+    };
+    let stuck_at = |job: &Job, now: &str| {
+        let grace = SignedDuration::from_secs(60);
+        stuck(&Run::of(job), grace, now.parse().expect("a time"))
+    };
+    let soon = stuck_at(&job(json!([])), "2026-01-01T00:02:59Z").expect("it waits");
+    assert!(!soon.too_long);
+    let late = stuck_at(&job(json!([])), "2026-01-01T00:03:01Z").expect("it waits");
+    assert!(
+        late.too_long && late.why.contains("job-name=run-1"),
+        "{}",
+        late.why
+    );
+    let over = json!([{"type": "Failed", "status": "True"}]);
+    assert_eq!(stuck_at(&job(over), "2026-01-01T00:03:01Z"), None);
+}
+
+#[test]
+fn what_a_run_waits_for_before_its_container_starts_is_told() {
+    let told = |status: serde_json::Value| what_it_waits_for(&[pod(status)]);
+    let waiting = |reason: &str, message: &str| {
+        json!({"phase": "Pending", "containerStatuses": [{
+            "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": reason, "message": message}},
+        }]})
+    };
+    let none = what_it_waits_for(&[]).expect("no pod");
+    assert!(none.contains("quota"), "{none}");
+    let image = told(waiting("ErrImagePull", "not found")).expect("no image");
+    assert_eq!(image, "pod p: ErrImagePull: not found");
+    let creating = told(waiting("ContainerCreating", "")).expect("no volume");
+    assert!(creating.contains("volume or Secret"), "{creating}");
+    let unplaced = told(json!({"phase": "Pending", "conditions": [{
+        "type": "PodScheduled", "status": "False", "message": "0/1 nodes are available",
+    }]}));
+    assert_eq!(
+        unplaced.as_deref(),
+        Some("pod p can't be placed on a node: 0/1 nodes are available")
+    );
+    assert_eq!(told(json!({"phase": "Running"})), None);
+}

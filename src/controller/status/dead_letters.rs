@@ -1,0 +1,90 @@
+//! The verdict on dead letters: whether there are any, and whether rejected events can become some.
+
+use super::{
+    conditions::{DEAD_LETTERS_EMPTY, Finding, as_before},
+    runs::RUNNING,
+};
+use crate::{
+    api::{EventForwarder, EventForwarderStatus, RejectedEvents},
+    drain::report::DEAD_LETTER_QUEUE_DENIED,
+};
+
+/// The condition's reason when a run could not send to the dead-letter queue.
+const DENIED: &str = "DeadLetterQueueDenied";
+
+/// The condition DeadLettersEmpty of `status`.
+pub fn dead_letters_empty(
+    forwarder: &EventForwarder,
+    previous: &EventForwarderStatus,
+    status: &EventForwarderStatus,
+) -> Finding {
+    let finding =
+        |status, reason, message: String| Finding::new(DEAD_LETTERS_EMPTY, status, reason, message);
+    let wanted = forwarder.spec.drain.rejected == RejectedEvents::DeadLetter;
+    if wanted && let Some(denied) = denied(previous, status) {
+        return denied;
+    }
+    match status.queue.as_ref().map(|queue| queue.dead_letters) {
+        None => finding(
+            "Unknown",
+            "NotReadYet",
+            "the queue's depth has not been read yet".to_owned(),
+        ),
+        Some(None) => {
+            let so = match wanted {
+                true => {
+                    "messages with rejected events stay in the queue, as with spec.drain.rejected: Leave, and are tried until they expire"
+                }
+                false => "a message that can never be forwarded is tried until it expires",
+            };
+            finding(
+                "Unknown",
+                "NoDeadLetterQueue",
+                format!(
+                    "no dead-letter queue is seen, so {so}. Give the queue a redrive policy, set spec.queue.deadLetterUrl, or grant sqs:GetQueueAttributes on the dead-letter queue"
+                ),
+            )
+        }
+        Some(Some(0)) => finding("True", "Empty", "the dead-letter queue is empty".to_owned()),
+        Some(Some(count)) => {
+            let metadata = &forwarder.metadata;
+            let command = format!(
+                "event-forwarder dlq --namespace {} --forwarder {}",
+                metadata.namespace.as_deref().unwrap_or_default(),
+                metadata.name.as_deref().unwrap_or_default(),
+            );
+            finding(
+                "False",
+                "DeadLettersPresent",
+                format!(
+                    "about {count} messages are in the dead-letter queue. See why with `{command} list`, mend it, and send them back with `{command} redrive` before their retention time ends"
+                ),
+            )
+        }
+    }
+}
+
+/// What the last run found when it sent to the dead-letter queue, if it was refused. A run that is
+/// under way has no word on it yet.
+fn denied(previous: &EventForwarderStatus, status: &EventForwarderStatus) -> Option<Finding> {
+    let run = status.last_run.as_ref()?;
+    if run.outcome == RUNNING {
+        return as_before(previous, DEAD_LETTERS_EMPTY).filter(|before| before.is(DENIED));
+    }
+    let refused = run
+        .reasons
+        .iter()
+        .any(|counted| counted.reason == DEAD_LETTER_QUEUE_DENIED);
+    refused.then(|| {
+        Finding::new(
+            DEAD_LETTERS_EMPTY,
+            "False",
+            DENIED,
+            format!(
+                "Job {} could not send to the dead-letter queue, so messages with rejected events stay in the queue, as with spec.drain.rejected: Leave. Grant sqs:SendMessage on it to the run's role, or correct spec.queue.deadLetterUrl. The run said: {}",
+                run.job_name,
+                run.message.as_deref().unwrap_or("nothing more")
+            ),
+        )
+    })
+}

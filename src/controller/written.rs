@@ -1,0 +1,82 @@
+//! Which status was written last, so that no forwarder is looked at by an older one: what that
+//! one leaves out would be counted, and published, a second time.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
+
+use super::reconcile::Guarded;
+
+/// How soon the watch is asked again whether it shows the status that was written.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long the watch is waited for: should versions ever start anew, as after the restore of a
+/// backup, none would seem new enough.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The versions in which statuses were written.
+#[derive(Default)]
+pub struct Written {
+    versions: Mutex<HashMap<ObjectRef<Guarded>, (u64, Instant)>>,
+}
+
+impl Written {
+    /// Remembers the version that a write made.
+    pub fn note(&self, forwarder: ObjectRef<Guarded>, version: Option<String>) {
+        if let Some(version) = version.and_then(|version| version.parse().ok()) {
+            self.lock().insert(forwarder, (version, Instant::now()));
+        }
+    }
+
+    /// How long to wait before this sight of a forwarder is looked at again; none if it is no
+    /// older than what was written.
+    pub fn pause(&self, seen: &Guarded) -> Option<Duration> {
+        let reference = ObjectRef::from_obj(seen);
+        let mut versions = self.lock();
+        let (written, at) = *versions.get(&reference)?;
+        let seen: u64 = seen.resource_version()?.parse().ok()?;
+        if seen >= written || at.elapsed() > PATIENCE {
+            versions.remove(&reference);
+            return None;
+        }
+        Some(PAUSE)
+    }
+
+    /// Forgets a forwarder.
+    pub fn forget(&self, forwarder: &ObjectRef<Guarded>) {
+        self.lock().remove(forwarder);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<Guarded>, (u64, Instant)>> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn seen(version: &str) -> Guarded {
+        serde_json::from_value(json!({
+            "apiVersion": "eventforwarder.io/v1alpha1",
+            "kind": "EventForwarder",
+            "metadata": {"name": "mparticle", "namespace": "marketing", "resourceVersion": version},
+        }))
+        .expect("an object")
+    }
+
+    #[test]
+    fn a_forwarder_is_looked_at_when_the_watch_shows_what_was_written() {
+        let written = Written::default();
+        assert_eq!(written.pause(&seen("99")), None);
+        written.note(ObjectRef::from_obj(&seen("99")), Some("100".to_owned()));
+        assert_eq!(written.pause(&seen("99")), Some(PAUSE));
+        assert_eq!(written.pause(&seen("100")), None);
+        assert_eq!(written.pause(&seen("99")), None, "and is forgotten then");
+    }
+}

@@ -1,0 +1,202 @@
+//! What a change of the forwarder does to a run that is under way, and to the next one.
+
+use event_forwarder::api::EventForwarder;
+use k8s_openapi::api::{
+    batch::v1::{CronJob, Job},
+    core::v1::Pod,
+};
+use serde_json::json;
+
+use crate::{
+    tracking::{ended, held_run, start},
+    world::{API_KEY, SYSTEM, Shared, World, condition, eventually, gone, kubectl, sample},
+};
+
+const BATCH: &str = "01-session-and-screens-list-identities.json";
+const EVENTS: usize = 4;
+
+fn image(cronjob: &CronJob) -> Option<&str> {
+    let pod = cronjob
+        .spec
+        .as_ref()?
+        .job_template
+        .spec
+        .as_ref()?
+        .template
+        .spec
+        .as_ref()?;
+    pod.containers.first()?.image.as_deref()
+}
+
+pub async fn deleting_the_forwarder_in_mid_run_loses_nothing(shared: &Shared) {
+    let world = World::new(shared, "delete-mid-run").await;
+    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    kubectl(&["delete", "ef", "mparticle", "--namespace", &world.namespace]).await;
+    gone(&world.api::<EventForwarder>(), "mparticle").await;
+    // The pod has been told to end, and settles what it holds.
+    gate.open();
+    eventually("CronJob, Jobs and pods are gone", async || {
+        world.none_left::<CronJob>().await
+            && world.none_left::<Job>().await
+            && world.none_left::<Pod>().await
+    })
+    .await;
+    assert_eq!(world.iterable.handle.events().len(), EVENTS);
+    let depth = world.queue.depth().await.expect("depth");
+    assert_eq!(
+        depth.visible + depth.in_flight,
+        0,
+        "its message was deleted"
+    );
+}
+
+pub async fn a_changed_queue_is_for_the_next_run(shared: &Shared) {
+    let world = World::new(shared, "queue-change").await;
+    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    let before = world.api::<Job>().get("now").await.expect("the Job");
+    let dead_letters = world.queue.dlq_url.clone();
+    let spec = json!({"iterable": {"requestTimeout": "5m"}, "queue": {"url": dead_letters}});
+    world.apply("mparticle", spec).await;
+    world
+        .until::<CronJob>("mparticle", "the CronJob has the other queue", |cronjob| {
+            serde_json::to_string(cronjob)
+                .is_ok_and(|text| text.contains(&format!(r#"\"url\":\"{dead_letters}\""#)))
+        })
+        .await;
+    let after = world.api::<Job>().get("now").await.expect("the Job");
+    assert_eq!(
+        (&before.metadata.uid, before.metadata.generation),
+        (&after.metadata.uid, after.metadata.generation),
+        "the run is left alone"
+    );
+    gate.open();
+    let status = ended(&world, "mparticle", "now").await;
+    let run = status.last_run.expect("a run");
+    assert_eq!((run.outcome.as_str(), run.messages.deleted), ("Drained", 1));
+
+    world.queue.send(&[sample(BATCH)]).await.expect("sending");
+    let status = world.run_now("mparticle", "next").await;
+    let run = status.last_run.expect("a run");
+    assert_eq!(
+        (run.outcome.as_str(), run.messages.received),
+        ("Drained", 0)
+    );
+    let depth = world.queue.depth().await.expect("depth");
+    assert_eq!(depth.visible, 1, "the first queue is not read any more");
+}
+
+pub async fn suspending_lets_the_run_end_and_resuming_starts_the_next(shared: &Shared) {
+    let world = World::new(shared, "suspend-mid-run").await;
+    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    let suspended = json!({"iterable": {"requestTimeout": "5m"}, "suspend": true});
+    world.apply("mparticle", suspended).await;
+    world
+        .status_until("mparticle", "it is suspended", |status| {
+            condition(status, "Scheduled").1 == "Suspended"
+        })
+        .await;
+    gate.open();
+    let status = ended(&world, "mparticle", "now").await;
+    assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained");
+    assert_eq!(
+        (condition(&status, "Ready").0, condition(&status, "Ready").1),
+        ("True", "Suspended")
+    );
+    assert_eq!(status.next_run_time, None);
+
+    world
+        .apply(
+            "mparticle",
+            json!({"schedule": "* * * * *", "suspend": false}),
+        )
+        .await;
+    world
+        .status_until("mparticle", "the schedule starts a run again", |status| {
+            status.totals.runs >= 2 && status.next_run_time.is_some()
+        })
+        .await;
+}
+
+pub async fn another_secret_in_the_spec_is_for_the_next_run(shared: &Shared) {
+    let world = World::new(shared, "secret-rename").await;
+    world
+        .secret("iterable", &[("api-key", "a-key-of-another-project")])
+        .await;
+    world.queue.send(&[sample(BATCH)]).await.expect("sending");
+    world.apply("mparticle", json!({})).await;
+    let status = world.run_now("mparticle", "refused").await;
+    assert_eq!(condition(&status, "LastRunSucceeded").1, "KeyRefused");
+
+    let renamed = json!({"iterable": {"apiKeySecretRef": {"name": "renamed", "key": "token"}}});
+    world.apply("mparticle", renamed.clone()).await;
+    let status = world
+        .status_until("mparticle", "the new Secret is missed", |status| {
+            condition(status, "SecretsAvailable").1 == "SecretMissing"
+        })
+        .await;
+    assert!(
+        condition(&status, "SecretsAvailable")
+            .2
+            .contains("Secret renamed"),
+        "{status:#?}"
+    );
+    world.secret("renamed", &[("other", API_KEY)]).await;
+    let status = world
+        .status_until("mparticle", "its key is missed", |status| {
+            condition(status, "SecretsAvailable").1 == "SecretKeyMissing"
+        })
+        .await;
+    assert!(
+        condition(&status, "SecretsAvailable")
+            .2
+            .contains("key token"),
+        "{status:#?}"
+    );
+    world.secret("renamed", &[("token", API_KEY)]).await;
+    world
+        .status_until("mparticle", "all is there", |status| {
+            condition(status, "SecretsAvailable").0 == "True"
+        })
+        .await;
+    start(&world, "mparticle", "accepted").await;
+    let status = ended(&world, "mparticle", "accepted").await;
+    assert_eq!(
+        condition(&status, "LastRunSucceeded").1,
+        "Drained",
+        "{status:#?}"
+    );
+    assert_eq!(world.iterable.handle.events().len(), EVENTS);
+}
+
+/// The runs' image is the operator's own, so that an upgrade of the one is one of the other.
+pub async fn an_upgrade_changes_the_image_of_cronjobs_and_leaves_runs_alone(shared: &Shared) {
+    shared.install().await.expect("the operator");
+    let world = World::new(shared, "upgrade").await;
+    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    let before = world
+        .api::<CronJob>()
+        .get("mparticle")
+        .await
+        .expect("the CronJob");
+    let old = image(&before).expect("an image").to_owned();
+    let job = world.api::<Job>().get("now").await.expect("the Job");
+    // What a chart of the next version sets, without an image of it on the node.
+    let set = format!("EVENT_FORWARDER_IMAGE={old}-next");
+    let deployment = "deployment/event-forwarder";
+    kubectl(&["set", "env", "--namespace", SYSTEM, deployment, &set]).await;
+    let next = format!("{old}-next");
+    world
+        .until::<CronJob>("mparticle", "the CronJob has the next image", |cronjob| {
+            image(cronjob) == Some(&next)
+        })
+        .await;
+    let after = world.api::<Job>().get("now").await.expect("the Job");
+    assert_eq!(
+        (job.metadata.uid, job.metadata.generation),
+        (after.metadata.uid.clone(), after.metadata.generation)
+    );
+    gate.open();
+    let status = ended(&world, "mparticle", "now").await;
+    assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained");
+    shared.uninstall().await;
+}

@@ -1,0 +1,143 @@
+//! What status says of a queue that can't be used as it is declared.
+
+use serde_json::json;
+
+use crate::{
+    tracking::{ended, start},
+    world::{Shared, World, condition, sample},
+};
+
+const BATCH: &str = "01-session-and-screens-list-identities.json";
+const EVENTS: u64 = 4;
+
+pub async fn without_a_dead_letter_queue_rejected_events_stay_and_a_condition_says_so(
+    shared: &Shared,
+) {
+    let world = World::new(shared, "no-dead-letters").await;
+    world.give_key().await;
+    // A dead-letter queue has none itself.
+    let mut queue = world.queue.clone();
+    queue.url.clone_from(&world.queue.dlq_url);
+    queue.send(&[sample(BATCH)]).await.expect("sending");
+    world.iterable.handle.disallow_event_name("Screen View");
+    world
+        .apply("mparticle", json!({"queue": {"url": queue.url}}))
+        .await;
+    start(&world, "mparticle", "now").await;
+    let status = ended(&world, "mparticle", "now").await;
+    let run = status.last_run.as_ref().expect("a run");
+    assert!(run.events.rejected > 0, "{run:#?}");
+    assert_eq!((run.messages.deleted, run.messages.dead_lettered), (0, 0));
+    let status = world
+        .status_until("mparticle", "the queue has been read", |status| {
+            condition(status, "DeadLettersEmpty").1 == "NoDeadLetterQueue"
+        })
+        .await;
+    let message = condition(&status, "DeadLettersEmpty").2;
+    assert!(
+        message.contains("as with spec.drain.rejected: Leave"),
+        "{message}"
+    );
+    let depth = queue.depth().await.expect("depth");
+    assert_eq!(depth.visible + depth.in_flight, 1);
+}
+
+pub async fn a_dead_letter_queue_that_takes_nothing_is_told_until_one_does(shared: &Shared) {
+    let world = World::new(shared, "dead-letters-denied").await;
+    world.give_key().await;
+    world.queue.send(&[sample(BATCH)]).await.expect("sending");
+    world.iterable.handle.disallow_event_name("Screen View");
+    let elsewhere = format!("{}-elsewhere", world.queue.dlq_url);
+    world
+        .apply(
+            "mparticle",
+            json!({"queue": {"deadLetterUrl": elsewhere}, "drain": {"visibilityTimeout": "10s"}}),
+        )
+        .await;
+    start(&world, "mparticle", "now").await;
+    let status = ended(&world, "mparticle", "now").await;
+    let (verdict, reason, message) = condition(&status, "DeadLettersEmpty");
+    assert_eq!(
+        (verdict, reason),
+        ("False", "DeadLetterQueueDenied"),
+        "{message}"
+    );
+    assert!(message.contains("-elsewhere"), "{message}");
+    let depth = world.queue.depth().await.expect("depth");
+    assert_eq!(depth.visible + depth.in_flight, 1, "the message stays");
+
+    world
+        .apply(
+            "mparticle",
+            json!({"queue": {"deadLetterUrl": world.queue.dlq_url}}),
+        )
+        .await;
+    // The message is hidden for as long as the last run asked.
+    let status = world
+        .status_until("mparticle", "the message is seen again", |status| {
+            status
+                .queue
+                .as_ref()
+                .is_some_and(|queue| queue.visible == 1)
+        })
+        .await;
+    assert_eq!(
+        condition(&status, "DeadLettersEmpty").1,
+        "DeadLetterQueueDenied"
+    );
+    start(&world, "mparticle", "next").await;
+    let status = ended(&world, "mparticle", "next").await;
+    let run = status.last_run.as_ref().expect("a run");
+    assert_eq!(
+        (run.messages.deleted, run.messages.dead_lettered),
+        (1, 1),
+        "{run:#?}"
+    );
+    world
+        .status_until("mparticle", "the dead letter is counted", |status| {
+            condition(status, "DeadLettersEmpty").1 == "DeadLettersPresent"
+        })
+        .await;
+    let arrived = world.iterable.handle.events().len() as u64;
+    assert!(
+        arrived > 0 && arrived < EVENTS,
+        "the others arrived: {arrived}"
+    );
+}
+
+pub async fn a_region_that_can_not_be_told_is_named_and_stalls(shared: &Shared) {
+    let world = World::new(shared, "no-region").await;
+    world.give_key().await;
+    world
+        .apply("mparticle", json!({"queue": {"region": null}}))
+        .await;
+    let status = world
+        .status_until("mparticle", "the condition says so", |status| {
+            condition(status, "QueueReachable").1 == "NoRegion"
+        })
+        .await;
+    assert!(
+        condition(&status, "QueueReachable")
+            .2
+            .contains("set spec.queue.region"),
+        "{status:#?}"
+    );
+    assert_eq!(
+        (
+            condition(&status, "Stalled").0,
+            condition(&status, "Stalled").1
+        ),
+        ("True", "NoRegion")
+    );
+    world.apply("mparticle", json!({})).await;
+    let status = world
+        .status_until("mparticle", "it is ready", |status| {
+            condition(status, "Ready").0 == "True"
+        })
+        .await;
+    assert_eq!(
+        condition(&status, "Stalled").0,
+        "",
+        "it is not there any more"
+    );
+}

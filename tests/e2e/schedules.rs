@@ -1,0 +1,177 @@
+//! That schedules go on whatever was missed, and that tools know when a forwarder is ready.
+
+use event_forwarder::api::EventForwarder;
+use k8s_openapi::api::{batch::v1::CronJob, events::v1::Event};
+use kube::{
+    ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::world::{Shared, World, condition, kubectl};
+
+/// Kubernetes gave up on CronJobs that had missed more than a hundred starts, and warns still. A
+/// year without runs of each minute is half a million.
+pub async fn a_year_of_missed_starts_does_not_stop_runs(shared: &Shared) {
+    let world = World::new(shared, "missed").await;
+    world.give_key().await;
+    let each_minute = |more: serde_json::Value| {
+        let mut spec = json!({"schedule": "* * * * *", "suspend": true});
+        spec.as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("an object").clone());
+        spec
+    };
+    let longest = json!({"startingDeadlineSeconds": 86_400});
+    world.apply("usual", each_minute(json!({}))).await;
+    world.apply("patient", each_minute(longest.clone())).await;
+    for name in ["usual", "patient"] {
+        world
+            .until::<CronJob>(name, "a CronJob is there", |_| true)
+            .await;
+        let a_year_ago = jiff::Timestamp::now()
+            .checked_sub(jiff::SignedDuration::from_hours(365 * 24))
+            .expect("a time");
+        let status = json!({"status": {"lastScheduleTime": a_year_ago.to_string()}});
+        world
+            .api::<CronJob>()
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
+            .await
+            .expect("a CronJob that last ran a year ago");
+    }
+    let resumed = |mut spec: serde_json::Value| {
+        spec["suspend"] = json!(false);
+        spec
+    };
+    world.apply("usual", resumed(each_minute(json!({})))).await;
+    world.apply("patient", resumed(each_minute(longest))).await;
+    for name in ["usual", "patient"] {
+        let status = world
+            .status_until(name, "its schedule has started two runs", |status| {
+                status.totals.runs >= 2
+            })
+            .await;
+        assert_eq!(condition(&status, "Scheduled").1, "CronJobInPlace");
+    }
+}
+
+/// `helm --wait` reckons by kstatus, as Flux does.
+pub async fn tools_wait_for_what_may_still_come_and_give_up_on_what_can_not(shared: &Shared) {
+    let world = World::new(shared, "waits").await;
+    let folder = std::env::temp_dir().join(format!("event-forwarder-waits-{}", std::process::id()));
+    let templates = folder.join("templates");
+    std::fs::create_dir_all(&templates).expect("a folder");
+    std::fs::write(
+        folder.join("Chart.yaml"),
+        "apiVersion: v2\nname: waits\nversion: 0.1.0\n",
+    )
+    .expect("a file");
+    let install = async |name: &str, spec: serde_json::Value| {
+        let manifest = world.manifest(name, spec).to_string();
+        std::fs::write(templates.join("forwarder.yaml"), manifest).expect("a file");
+        let began = std::time::Instant::now();
+        let output = Command::new("helm")
+            .args(["install", name])
+            .arg(&folder)
+            .args([
+                "--namespace",
+                &world.namespace,
+                "--wait",
+                "--timeout",
+                "100s",
+            ])
+            .output()
+            .await
+            .expect("helm");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), told, began.elapsed())
+    };
+    // There is no Secret yet: the wait goes on until it comes.
+    let later = async {
+        world
+            .status_until("late", "the Secret is missed", |status| {
+                condition(status, "Ready").1 == "SecretMissing"
+            })
+            .await;
+        world.give_key().await;
+    };
+    let ((installed, told, _), ()) = tokio::join!(install("late", json!({})), later);
+    assert!(installed, "{told}");
+    kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "ef/late",
+        "--namespace",
+        &world.namespace,
+        "--timeout=10s",
+    ])
+    .await;
+
+    let (installed, told, took) = install("never", json!({"schedule": "0 0 31 2 *"})).await;
+    assert!(!installed, "{told}");
+    assert!(
+        took < std::time::Duration::from_secs(60),
+        "it gave up after {took:?}: {told}"
+    );
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+/// The events about a forwarder, as (reason, how often), and the versions of what stands.
+async fn traces(world: &World) -> (Vec<(String, i32)>, Option<String>, Option<String>) {
+    let all = world.api::<Event>().list(&ListParams::default()).await;
+    let mut events: Vec<_> = all
+        .expect("events")
+        .items
+        .into_iter()
+        .filter(|event| {
+            let about = event.regarding.as_ref();
+            about.and_then(|about| about.kind.as_deref()) == Some("EventForwarder")
+        })
+        .map(|event| {
+            let count = event.series.map_or(1, |series| series.count);
+            (event.reason.unwrap_or_default(), count)
+        })
+        .collect();
+    events.sort();
+    let forwarder = world.api::<EventForwarder>().get("mparticle").await;
+    let cronjob = world.api::<CronJob>().get("mparticle").await;
+    (
+        events,
+        forwarder.expect("a get").resource_version(),
+        cronjob.expect("a get").resource_version(),
+    )
+}
+
+pub async fn each_change_is_one_event_and_minutes_at_rest_are_none(shared: &Shared) {
+    let world = World::new(shared, "quiet").await;
+    world.apply("mparticle", json!({})).await;
+    world
+        .status_until("mparticle", "the Secret is missed", |status| {
+            condition(status, "Ready").1 == "SecretMissing"
+        })
+        .await;
+    world.give_key().await;
+    world
+        .status_until("mparticle", "it is ready", |status| {
+            condition(status, "Ready").0 == "True" && status.queue.is_some()
+        })
+        .await;
+    let (before, ..) = traces(&world).await;
+    let count = |reason: &str| {
+        before
+            .iter()
+            .filter(|(known, _)| known == reason)
+            .map(|(_, count)| count)
+            .sum::<i32>()
+    };
+    for reason in ["SecretMissing", "Paused", "Found", "CronJobInPlace"] {
+        assert_eq!(count(reason), 1, "{reason} in {before:#?}");
+    }
+    // What has just been done is seen again at once; that is past by now.
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let before = traces(&world).await;
+    // Fifty polls of the depth.
+    tokio::time::sleep(std::time::Duration::from_secs(100)).await;
+    assert_eq!(traces(&world).await, before);
+}

@@ -1,0 +1,358 @@
+//! What status says of runs that do not end by themselves.
+
+use event_forwarder::api::EventForwarderStatus;
+use event_forwarder_test_support::iterable::{Fault, Gate};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    batch::v1::{CronJob, Job},
+    core::v1::{Node, Pod},
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use crate::world::{
+    SYSTEM, Shared, World, apply_json, condition, eventually, gone, kubectl, sample,
+};
+
+/// Of which a run forwards [`EVENTS`].
+const BATCH: &str = "01-session-and-screens-list-identities.json";
+const EVENTS: usize = 4;
+
+/// Starts a run of a forwarder that has one batch to send; returns once its request is on its way to
+/// Iterable, where it is held at the gate.
+pub async fn held_run(world: &World, name: &str, job: &str, spec: Value) -> Gate {
+    world.give_key().await;
+    world.queue.send(&[sample(BATCH)]).await.expect("sending");
+    let gate = world.iterable.handle.gate(job);
+    world.iterable.handle.add_fault(Fault::hold(job).times(1));
+    let mut all = json!({"iterable": {"requestTimeout": "5m"}});
+    all.as_object_mut()
+        .expect("an object")
+        .extend(spec.as_object().expect("an object").clone());
+    world.apply(name, all).await;
+    start(world, name, job).await;
+    gate.until_held(1).await;
+    world
+        .status_until(name, "the run is under way", |status| {
+            status
+                .last_run
+                .as_ref()
+                .is_some_and(|run| run.job_name == job && run.outcome == "Running")
+        })
+        .await;
+    gate
+}
+
+/// Starts a run as `kubectl create job --from` does.
+pub async fn start(world: &World, name: &str, job: &str) {
+    world
+        .until::<CronJob>(name, "a CronJob is there", |_| true)
+        .await;
+    let from = format!("--from=cronjob/{name}");
+    kubectl(&["create", "job", job, "--namespace", &world.namespace, &from]).await;
+}
+
+/// Waits until status holds the end of a run.
+pub async fn ended(world: &World, name: &str, job: &str) -> EventForwarderStatus {
+    world
+        .status_until(name, "the run has ended", |status| {
+            status
+                .last_run
+                .as_ref()
+                .is_some_and(|run| run.job_name == job && run.finished_at.is_some())
+        })
+        .await
+}
+
+async fn pod_of(world: &World, job: &str) -> Pod {
+    let of_the_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let pods = world.api::<Pod>().list(&of_the_job).await.expect("pods");
+    pods.items.into_iter().next().expect("a pod of the Job")
+}
+
+/// Every event is at Iterable, or in a message that a further run brings there.
+async fn nothing_was_lost(world: &World, name: &str) {
+    world.iterable.handle.clear_faults();
+    eventually("every event has arrived", async || {
+        if world.iterable.handle.events().len() == EVENTS {
+            return true;
+        }
+        let job = format!("again-{}", jiff::Timestamp::now().as_millisecond());
+        start(world, name, &job).await;
+        ended(world, name, &job).await;
+        world.iterable.handle.events().len() == EVENTS
+    })
+    .await;
+}
+
+pub async fn an_evicted_run_is_interrupted_and_its_report_is_kept(shared: &Shared) {
+    let world = World::new(shared, "evicted").await;
+    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    let pod = pod_of(&world, "now").await;
+    world
+        .api::<Pod>()
+        .evict(&pod.name_any(), &EvictParams::default())
+        .await
+        .expect("an eviction");
+    world
+        .until::<Job>("now", "the Job counts the pod as lost", |job| {
+            let conditions = job
+                .status
+                .as_ref()
+                .and_then(|status| status.conditions.as_ref());
+            conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "FailureTarget"))
+        })
+        .await;
+    gate.open();
+    let status = ended(&world, "mparticle", "now").await;
+    let run = status.last_run.as_ref().expect("a run");
+    assert_eq!(run.outcome, "Interrupted", "{run:#?}");
+    assert_eq!(
+        (run.events.forwarded, run.messages.deleted),
+        (EVENTS as u64, 1),
+        "what it held was settled: {run:#?}"
+    );
+    assert_eq!(
+        (status.totals.runs, status.totals.forwarded),
+        (1, EVENTS as u64)
+    );
+    assert_eq!(condition(&status, "LastRunSucceeded").1, "Interrupted");
+    nothing_was_lost(&world, "mparticle").await;
+}
+
+pub async fn a_run_whose_job_is_deleted_is_followed_to_its_report(shared: &Shared) {
+    let world = World::new(shared, "job-deleted").await;
+    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    kubectl(&["delete", "job", "now", "--namespace", &world.namespace]).await;
+    gone(&world.api::<Job>(), "now").await;
+    gate.open();
+    let status = ended(&world, "mparticle", "now").await;
+    let run = status.last_run.as_ref().expect("a run");
+    assert_eq!(run.outcome, "Interrupted", "{run:#?}");
+    assert_eq!(run.events.forwarded, EVENTS as u64);
+    assert_eq!((status.totals.runs, status.active), (1, 0));
+    nothing_was_lost(&world, "mparticle").await;
+}
+
+pub async fn a_run_whose_pod_is_deleted_by_force_is_lost_and_says_so(shared: &Shared) {
+    let world = World::new(shared, "forced").await;
+    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    let pod = pod_of(&world, "now").await;
+    kubectl(&[
+        "delete",
+        "pod",
+        &pod.name_any(),
+        "--namespace",
+        &world.namespace,
+        "--force",
+        "--grace-period=0",
+    ])
+    .await;
+    let status = ended(&world, "mparticle", "now").await;
+    let (_, reason, message) = condition(&status, "LastRunSucceeded");
+    assert_eq!(reason, "Lost", "{message}");
+    assert!(message.contains("comes back to the queue"), "{message}");
+    assert_eq!((status.totals.runs, status.totals.failed_runs), (1, 1));
+    gate.open();
+    nothing_was_lost(&world, "mparticle").await;
+}
+
+pub async fn a_run_that_is_killed_for_its_memory_says_so_and_loses_nothing(shared: &Shared) {
+    let world = World::new(shared, "memory").await;
+    world.give_key().await;
+    // Ten of them are received at once, and held while Iterable does not answer: far more than the
+    // limit, whatever the program itself takes.
+    let now = jiff::Timestamp::now().as_millisecond();
+    let events: Vec<_> = (0..4_000)
+        .map(|n| {
+            json!({"event_type": "screen_view", "data": {
+                "screen_name": format!("Screen {n}"),
+                "timestamp_unixtime_ms": now,
+                "custom_attributes": {"text": "x".repeat(80)},
+            }})
+        })
+        .collect();
+    let large = json!({
+        "schema_version": 2,
+        "environment": "production",
+        "user_identities": [{"identity_type": "email", "identity": "ada@example.com"}],
+        "events": events,
+    })
+    .to_string();
+    let bodies = vec![large; 10];
+    world.queue.send(&bodies).await.expect("sending");
+    world.iterable.handle.add_fault(Fault::hold("memory"));
+    let small = json!({"iterable": {"requestTimeout": "5m"}, "job": {"resources": {
+        "requests": {"memory": "16Mi"}, "limits": {"memory": "24Mi"},
+    }}});
+    world.apply("mparticle", small).await;
+    start(&world, "mparticle", "now").await;
+    let status = ended(&world, "mparticle", "now").await;
+    let (_, reason, message) = condition(&status, "LastRunSucceeded");
+    assert_eq!(reason, "Lost", "{message}");
+    assert!(message.contains("OOMKilled"), "{message}");
+    let depth = world.queue.depth().await.expect("depth");
+    assert_eq!(depth.visible + depth.in_flight, bodies.len() as u64);
+}
+
+pub async fn a_run_that_can_not_start_says_why(shared: &Shared) {
+    let world = World::new(shared, "pending").await;
+    world.give_key().await;
+    let spec = json!({"job": {"image": "localhost/no-such-image:1"}});
+    world.apply("no-image", spec).await;
+    let spec = json!({"job": {"nodeSelector": {"no-such": "label"}}});
+    world.apply("no-node", spec).await;
+    for name in ["no-image", "no-node"] {
+        start(&world, name, &format!("{name}-now")).await;
+    }
+    for (name, told) in [
+        ("no-image", "no-such-image"),
+        ("no-node", "can't be placed on a node"),
+    ] {
+        let status = world
+            .status_until(name, "the run waits for too long", |status| {
+                condition(status, "LastRunSucceeded").1 == "RunPending"
+            })
+            .await;
+        let message = condition(&status, "LastRunSucceeded").2;
+        assert!(message.contains(told), "{message}");
+        assert_eq!(condition(&status, "Ready").1, "RunPending");
+    }
+}
+
+/// A node that nothing runs on: its kubelet is dead from the start, which is what a lost node is to
+/// the cluster. The pod's start is told in its place; all else is Kubernetes' own.
+pub async fn a_run_whose_node_dies_is_stuck_until_the_node_is_deleted(shared: &Shared) {
+    let world = World::new(shared, "node").await;
+    world.give_key().await;
+    let node = "e2e-dying-node";
+    let nodes = Api::<Node>::all(world.client.clone());
+    let _ = nodes.delete(node, &DeleteParams::default()).await;
+    gone(&nodes, node).await;
+    apply_json(
+        &world.client,
+        json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": node, "labels": {"e2e": "dying"}},
+            "spec": {"taints": [{"key": "e2e", "effect": "NoSchedule"}]},
+        }),
+    )
+    .await;
+    let status = json!({"status": {
+        "capacity": {"cpu": "1", "memory": "1Gi", "pods": "10"},
+        "allocatable": {"cpu": "1", "memory": "1Gi", "pods": "10"},
+        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+    }});
+    nodes
+        .patch_status(node, &PatchParams::default(), &Patch::Merge(&status))
+        .await
+        .expect("a node that is ready");
+    let spec = json!({"job": {
+        "terminationGracePeriodSeconds": 10,
+        "nodeSelector": {"e2e": "dying"},
+        "tolerations": [
+            {"operator": "Exists", "effect": "NoSchedule"},
+            {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1},
+            {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1},
+        ],
+    }});
+    world.apply("mparticle", spec).await;
+    start(&world, "mparticle", "now").await;
+    eventually("the pod is placed on the node", async || {
+        let pods = world.api::<Pod>().list(&ListParams::default()).await;
+        pods.expect("pods")
+            .items
+            .iter()
+            .any(|pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node))
+    })
+    .await;
+    let pod = pod_of(&world, "now").await.name_any();
+    let running = json!({"status": {"phase": "Running", "startTime": jiff::Timestamp::now().to_string(),
+        "conditions": [{"type": "Ready", "status": "True"}]}});
+    world
+        .api::<Pod>()
+        .patch_status(&pod, &PatchParams::default(), &Patch::Merge(&running))
+        .await
+        .expect("a pod that runs");
+    eventually("the pod is told to leave its dead node", async || {
+        let pod = world.api::<Pod>().get(&pod).await.expect("the pod");
+        pod.metadata.deletion_timestamp.is_some()
+    })
+    .await;
+    let status = world
+        .status_until("mparticle", "the run is stuck", |status| {
+            condition(status, "LastRunSucceeded").1 == "RunStuck"
+        })
+        .await;
+    let message = condition(&status, "LastRunSucceeded").2;
+    assert!(message.contains("delete the node"), "{message}");
+    assert_eq!(
+        status.last_run.map(|run| run.outcome).as_deref(),
+        Some("Running")
+    );
+
+    nodes
+        .delete(node, &DeleteParams::default())
+        .await
+        .expect("deleting the node");
+    let status = ended(&world, "mparticle", "now").await;
+    assert_eq!(condition(&status, "LastRunSucceeded").1, "Lost");
+}
+
+pub async fn a_run_that_began_and_ended_without_a_controller_is_in_status(shared: &Shared) {
+    shared.install().await.expect("the operator");
+    let world = World::new(shared, "no-controller").await;
+    world.give_key().await;
+    world.queue.send(&[sample(BATCH)]).await.expect("sending");
+    world.apply("mparticle", json!({})).await;
+    world.run_now("mparticle", "first").await;
+
+    let deployments = Api::<Deployment>::namespaced(world.client.clone(), SYSTEM);
+    let replicas = deployments
+        .get("event-forwarder")
+        .await
+        .expect("the operator")
+        .spec
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1);
+    scale(&deployments, 0).await;
+    start(&world, "mparticle", "second").await;
+    start(&world, "mparticle", "third").await;
+    for job in ["second", "third"] {
+        world
+            .until::<Job>(job, "it is complete", |job| {
+                job.status.as_ref().and_then(|status| status.succeeded) == Some(1)
+            })
+            .await;
+    }
+    scale(&deployments, replicas).await;
+    let status = world
+        .status_until("mparticle", "all three runs are counted", |status| {
+            status.totals.runs == 3
+        })
+        .await;
+    assert_eq!(status.totals.forwarded, EVENTS as u64, "{status:#?}");
+    assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained");
+    shared.uninstall().await;
+}
+
+async fn scale(deployments: &Api<Deployment>, replicas: i32) {
+    let wanted = json!({"spec": {"replicas": replicas}});
+    deployments
+        .patch(
+            "event-forwarder",
+            &PatchParams::default(),
+            &Patch::Merge(&wanted),
+        )
+        .await
+        .expect("a scaled Deployment");
+    eventually("the operator has that many pods", async || {
+        let deployment = deployments.get("event-forwarder").await.expect("a get");
+        let status = deployment.status.unwrap_or_default();
+        status.replicas.unwrap_or(0) == replicas && status.ready_replicas.unwrap_or(0) == replicas
+    })
+    .await;
+}
