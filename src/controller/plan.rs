@@ -1,9 +1,10 @@
 //! What was declared, parsed into what the controller works with. Pure.
 
+use croner::errors::CronError;
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
-use super::schedule::{Schedule, ScheduleError};
+use super::schedule::Schedule;
 use crate::{
     api::EventForwarderSpec,
     mapping::{Mapper, MapperError},
@@ -33,7 +34,7 @@ pub enum PlanError {
         /// As written.
         schedule: String,
         /// What is wrong with it.
-        reason: ScheduleError,
+        reason: CronError,
     },
     /// The time zone is not in the IANA database.
     #[error(
