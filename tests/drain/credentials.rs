@@ -1,5 +1,4 @@
-//! Whose keys sign the requests to SQS: moto is the token service and the instance's metadata
-//! service.
+//! Whose keys sign the requests to SQS: moto is the token service.
 
 use std::{
     collections::VecDeque,
@@ -178,39 +177,26 @@ async fn a_role_is_assumed_from_the_role_of_a_service_account() {
     );
 }
 
-/// The agent of EKS Pod Identity: gives one set of keys after the other to whoever brings the
-/// token, the last one for ever.
-async fn agent(token: &'static str, keys: Vec<(&'static str, Duration)>) -> String {
+/// A small HTTP server: `answer` makes of a request's head, in lower case, a status, a header and
+/// a body. Answers its URL.
+async fn serve(
+    answer: impl Fn(&str) -> (u16, &'static str, String) + Send + Sync + 'static,
+) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/v1/credentials", listener.local_addr().unwrap());
-    let keys = Arc::new(Mutex::new(VecDeque::from(keys)));
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = Arc::new(answer);
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let keys = Arc::clone(&keys);
+            let answer = Arc::clone(&answer);
             tokio::spawn(async move {
                 let mut client = BufReader::new(client);
                 let (mut head, mut line) = (String::new(), String::new());
                 while client.read_line(&mut line).await.ok()? > 2 {
                     head += &std::mem::take(&mut line).to_lowercase();
                 }
-                let (status, body) = if head.contains(&format!("authorization: {token}\r\n")) {
-                    let mut keys = keys.lock().unwrap();
-                    let (key, valid) = if keys.len() > 1 {
-                        keys.pop_front()?
-                    } else {
-                        *keys.front()?
-                    };
-                    let expiration = (Timestamp::now() + valid).to_string();
-                    (
-                        "200 OK",
-                        json!({"AccessKeyId": key, "SecretAccessKey": "s", "Token": "t", "Expiration": expiration}),
-                    )
-                } else {
-                    ("401 Unauthorized", json!({"message": "no"}))
-                };
-                let body = body.to_string();
+                let (status, header, body) = answer(&head);
                 let answer = format!(
-                    "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                    "HTTP/1.1 {status} Said\r\n{header}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
                     body.len()
                 );
                 client.write_all(answer.as_bytes()).await.ok()
@@ -218,6 +204,58 @@ async fn agent(token: &'static str, keys: Vec<(&'static str, Duration)>) -> Stri
         }
     });
     url
+}
+
+const JSON: &str = "Content-Type: application/json";
+
+fn temporary(key: &str, valid: Duration) -> String {
+    let expiration = (Timestamp::now() + valid).to_string();
+    json!({
+        "Code": "Success", "AccessKeyId": key, "SecretAccessKey": "s", "Token": "t",
+        "Expiration": expiration,
+    })
+    .to_string()
+}
+
+/// The agent of EKS Pod Identity: gives one set of keys after the other to whoever brings the
+/// token, the last one for ever.
+async fn agent(token: &'static str, keys: Vec<(&'static str, Duration)>) -> String {
+    let keys = Mutex::new(VecDeque::from(keys));
+    let url = serve(move |head| {
+        if !head.contains(&format!("authorization: {token}\r\n")) {
+            return (401, JSON, "{}".to_owned());
+        }
+        let mut keys = keys.lock().unwrap();
+        let (key, valid) = keys[0];
+        if keys.len() > 1 {
+            keys.pop_front();
+        }
+        (200, JSON, temporary(key, valid))
+    })
+    .await;
+    format!("{url}/v1/credentials")
+}
+
+/// An instance's metadata service of the second version, which wants a session's token.
+async fn metadata_service() -> String {
+    serve(|head| {
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        let role = "/latest/meta-data/iam/security-credentials/drains";
+        match path {
+            "/latest/api/token" if head.starts_with("put ") => (
+                200,
+                "X-Aws-Ec2-Metadata-Token-Ttl-Seconds: 21600",
+                "session".to_owned(),
+            ),
+            _ if !head.contains("x-aws-ec2-metadata-token: session\r\n") => {
+                (401, JSON, String::new())
+            }
+            "/latest/meta-data/iam/security-credentials/" => (200, "X: y", "drains".to_owned()),
+            _ if path == role => (200, JSON, temporary("ROLEKEY", HOUR)),
+            _ => (404, JSON, String::new()),
+        }
+    })
+    .await
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -277,28 +315,13 @@ async fn keys_that_expire_during_a_run_are_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instances_role_is_asked_for_with_a_session_token() {
-    let seen = Seen::new(Setting::on(Kind::Moto)).await;
-    let metadata = token_service().await;
+    let seen = Seen::new(Setting::on(Kind::Fauxqs)).await;
+    let url = metadata_service().await;
     let report = seen
-        .run(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata.url)])
+        .run(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)])
         .await;
     assert_drained(&report);
-    assert_eq!(
-        seen.keys(),
-        ["test-key"],
-        "as moto's metadata service gives it"
-    );
-    let asked = metadata.requests();
-    assert!(
-        asked[0].line.starts_with("PUT /latest/api/token"),
-        "{}",
-        asked[0].line
-    );
-    assert!(
-        asked[1..]
-            .iter()
-            .all(|request| request.headers.contains_key("x-aws-ec2-metadata-token"))
-    );
+    assert_eq!(seen.keys(), ["ROLEKEY"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! Where SQS is found and for which region requests are signed, by the names on the wire.
 
+use aws_sdk_sqs::{Client, Config, config::Region};
 use event_forwarder::drain::report::Outcome;
 use event_forwarder_test_support::sqs::Kind;
 
@@ -11,6 +12,24 @@ use crate::{
 };
 
 on_each_server!(each_of_aws_partitions_and_endpoints_is_reached_and_signed_for);
+
+/// A queue of a region's own with three messages; answers its URL.
+async fn queue_in(client: Client, region: &'static str) -> String {
+    let there = || Config::builder().region(Region::from_static(region));
+    let made = client.create_queue().queue_name("events").customize();
+    let made = made.config_override(there()).send().await.unwrap();
+    let url = made.queue_url.unwrap();
+    for body in batches(3, 1) {
+        let message = client.send_message().queue_url(&url).message_body(body);
+        message
+            .customize()
+            .config_override(there())
+            .send()
+            .await
+            .unwrap();
+    }
+    url
+}
 
 async fn each_of_aws_partitions_and_endpoints_is_reached_and_signed_for(kind: Kind) {
     // The queue's URL, `queue.endpoint`, the host on the wire, the region of the signature.
@@ -59,12 +78,12 @@ async fn each_of_aws_partitions_and_endpoints_is_reached_and_signed_for(kind: Ki
         ),
     ] {
         let mut world = World::new(Setting::on(kind)).await;
-        world.queue.send(&batches(3, 1)).await.unwrap();
+        let queue = queue_in(world.sqs.client(), region).await;
         let pod = Pod::new("hosts");
         certificates(&pod.dir, &format!("DNS:{host}"));
         let tap = Tap::start(&world.sqs.endpoint()).await;
         let proxy = ConnectProxy::start(terminator(&pod.dir, &tap.url, &[]).await).await;
-        let path = world.queue.url.splitn(4, '/').nth(3).unwrap();
+        let path = queue.splitn(4, '/').nth(3).unwrap();
         world.spec.queue.url = format!("https://{url}/{path}");
         world.spec.queue.endpoint = endpoint.map(|host| format!("https://{host}"));
         world.spec.queue.region = None;
