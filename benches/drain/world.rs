@@ -142,7 +142,8 @@ impl World {
         }
     }
 
-    /// Receives and deletes, and nothing else: each loop deletes while it receives the next.
+    /// Receives as a run does, and deletes, and nothing else: each loop deletes while it receives
+    /// the next.
     pub async fn bare(&self) -> Tried {
         let spec: QueueSpec = serde_json::from_value(self.queue_spec()).unwrap();
         let credentials = Credentials::Keys {
@@ -164,7 +165,7 @@ impl World {
                         }
                     };
                     let (received, ()) =
-                        tokio::join!(queue.receive(10, Duration::ZERO, None), delete);
+                        tokio::join!(queue.receive(10, Duration::from_secs(1), None), delete);
                     let received = received.unwrap();
                     if received.is_empty() {
                         return messages;

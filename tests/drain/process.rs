@@ -16,6 +16,7 @@ use crate::world::{Setting, World, batches};
 on_each_server!(
     a_run_that_drains_exits_with_0,
     what_cannot_be_used_is_reported_with_its_mend_and_exits_with_30,
+    a_deadline_a_silent_sink_and_a_refused_key_exit_with_codes_of_their_own,
     a_queue_that_does_not_exist_exits_with_22,
     credentials_that_are_missing_exit_with_22,
     a_run_told_to_stop_settles_what_is_under_way_and_gives_back_the_rest,
@@ -154,6 +155,32 @@ async fn what_cannot_be_used_is_reported_with_its_mend_and_exits_with_30(kind: K
     let (code, report) = pod.end(child).await;
     assert_eq!(code, Some(30));
     assert!(report.message.unwrap().contains("apiKeySecretRef"));
+}
+
+async fn a_deadline_a_silent_sink_and_a_refused_key_exit_with_codes_of_their_own(kind: Kind) {
+    for (expected, outcome, fault) in [
+        (10, Outcome::Deadline, None),
+        (20, Outcome::SinkDown, Some(Fault::reset())),
+        (21, Outcome::KeyRefused, Some(Fault::answer(401, ""))),
+    ] {
+        let world = World::new(Setting {
+            drain: json!({"maxMessages": 5}),
+            ..Setting::on(kind)
+        })
+        .await;
+        world.queue.send(&batches(20, 1)).await.unwrap();
+        fault
+            .into_iter()
+            .for_each(|fault| world.iterable.handle.add_fault(fault));
+        let pod = Pod::new("ends");
+        let child = pod.all_files(&world).start();
+        let (code, report) = pod.end(child).await;
+        assert_eq!(
+            (code, report.outcome),
+            (Some(expected), outcome),
+            "{report:?}"
+        );
+    }
 }
 
 async fn a_queue_that_does_not_exist_exits_with_22(kind: Kind) {
