@@ -6,11 +6,8 @@ macro_rules! on_each_server {
     ($($test:ident),+ $(,)?) => { $(
         on_each_server!(@tests $test, fauxqs Fauxqs [], elasticmq ElasticMq [], moto Moto []);
     )+ };
-    ($test:ident, elasticmq lacks $what:literal) => {
-        on_each_server!(@tests $test, fauxqs Fauxqs [], elasticmq ElasticMq [#[ignore = $what]], moto Moto []);
-    };
-    ($test:ident, moto lacks $what:literal) => {
-        on_each_server!(@tests $test, fauxqs Fauxqs [], elasticmq ElasticMq [], moto Moto [#[ignore = $what]]);
+    ($test:ident, fauxqs lacks $what:literal) => {
+        on_each_server!(@tests $test, fauxqs Fauxqs [#[ignore = $what]], elasticmq ElasticMq [], moto Moto []);
     };
     (@tests $test:ident, $($name:ident $kind:ident [$($mark:tt)*]),+) => {
         mod $test {

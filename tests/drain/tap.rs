@@ -20,8 +20,6 @@ pub struct Tap {
 /// A request as it was on the wire.
 #[derive(Debug)]
 pub struct Request {
-    /// The method and the path.
-    pub line: String,
     /// Headers, by names in lower case.
     pub headers: BTreeMap<String, String>,
     pub body: String,
@@ -111,9 +109,9 @@ fn requests(mut bytes: &[u8]) -> Vec<Request> {
     let mut found = Vec::new();
     while let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-        let mut lines = head.lines();
-        let line = lines.next().unwrap_or_default().to_owned();
-        let headers: BTreeMap<_, _> = lines
+        let headers: BTreeMap<_, _> = head
+            .lines()
+            .skip(1)
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
             .collect();
@@ -123,7 +121,6 @@ fn requests(mut bytes: &[u8]) -> Vec<Request> {
         let rest = &bytes[end + 4..];
         let body = &rest[..length.min(rest.len())];
         found.push(Request {
-            line,
             headers,
             body: String::from_utf8_lossy(body).into_owned(),
         });
