@@ -9,6 +9,7 @@ mod world;
 use std::{
     collections::BTreeSet,
     fs,
+    io::Write,
     path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
@@ -29,7 +30,9 @@ struct Dlq(PathBuf);
 
 impl Dlq {
     fn new(world: &World) -> Self {
-        let dir = std::env::temp_dir().join(format!("event-forwarder-dlq-{}", std::process::id()));
+        let queue = world.queue.url.rsplit('/').next().unwrap();
+        let name = format!("event-forwarder-dlq-{}-{queue}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
         fs::create_dir_all(&dir).unwrap();
         let manifest = json!({
             "apiVersion": "eventforwarder.io/v1alpha1",
@@ -159,4 +162,42 @@ async fn nothing_is_lost(kind: Kind) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_redrive_on_fauxqs_is_given_again_and_loses_nothing() {
     nothing_is_lost(Kind::Fauxqs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_asks_for_the_queues_name_first() {
+    let world = World::new(Setting::on(Kind::Fauxqs)).await;
+    world.iterable.handle.disallow_event_name("Secret");
+    let body = batch("ada@example.com", [("Secret", json!({"n": 1}))]);
+    world.queue.send(&[body]).await.unwrap();
+    world.drain().await;
+    let dlq = Dlq::new(&world);
+    let name = world.queue.dlq_url.rsplit('/').next().unwrap();
+    for (answer, left) in [("yes\n", 1), ("", 1), (&*format!("{name}\n"), 0)] {
+        let mut purge = dlq
+            .command(&["purge"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        purge
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(answer.as_bytes())
+            .unwrap();
+        let output = purge.wait_with_output().unwrap();
+        assert!(
+            String::from_utf8_lossy(&output.stdout)
+                .contains(&format!("ALL dead letters of {name}"))
+        );
+        assert_eq!(output.status.success(), left == 0, "{answer:?}");
+        assert_eq!(
+            world.queue.dlq_depth().await.unwrap().visible,
+            left,
+            "{answer:?}"
+        );
+    }
+    fs::remove_dir_all(&dlq.0).unwrap();
 }

@@ -4,7 +4,7 @@
 //! (10 ms to SQS; 100 ms and 10 requests a second at Iterable). Then the memory that a run takes
 //! on a backlog and on one ten times as long; then the bars, and whether they were met.
 //!
-//! `cargo bench --bench drain`, with any of `-- --server elasticmq --messages 20000 --backlog
+//! `cargo bench --bench drain`, with any of `-- --server elasticmq --messages 60000 --backlog
 //! 100000`. Needs `npm ci` in `benches/drain/peers`.
 
 mod bars;
@@ -29,7 +29,7 @@ struct Args {
     server: Vec<Kind>,
     /// Messages on the queue. The others but the bare loop get fewer where they would take
     /// minutes.
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 60_000)]
     messages: usize,
     /// The longer of the two backlogs by which memory is measured.
     #[arg(long, default_value_t = 100_000)]
@@ -96,7 +96,7 @@ async fn measure(server: Kind, args: &Args) {
 /// Those who send ten messages a request get as many as they can do in half a minute.
 fn messages(args: &Args, setting: &Setting, who: &str) -> usize {
     match (who, setting.sink_rate) {
-        ("timer loop" | "sqs-consumer", Some(_)) => args.messages / 20,
+        ("timer loop" | "sqs-consumer", Some(_)) => args.messages / 40,
         ("timer loop" | "sqs-consumer", None) => args.messages.min(FEW),
         _ => args.messages,
     }

@@ -15,6 +15,7 @@ use event_forwarder_test_support::{
     iterable::{History, IterableStandIn, Limits, Options},
     sqs::{Attributes, Kind, Queue, SqsServer},
 };
+use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -118,10 +119,13 @@ impl World {
             .create_queue_with_dlq("bench", attributes)
             .await
             .unwrap();
-        for start in (0..messages).step_by(1_000) {
-            let bodies: Vec<_> = (start..messages.min(start + 1_000)).map(body).collect();
-            queue.send(&bodies).await.unwrap();
-        }
+        let filled = &queue;
+        stream::iter((0..messages).step_by(500))
+            .for_each_concurrent(4, async |start| {
+                let bodies: Vec<_> = (start..messages.min(start + 500)).map(body).collect();
+                filled.send(&bodies).await.unwrap();
+            })
+            .await;
         let iterable = IterableStandIn::start(Options {
             limits: Limits {
                 track_bulk_rate: setting.sink_rate,
