@@ -7,7 +7,7 @@ use event_forwarder_test_support::{
     iterable::{Fault, Limits, Options},
     sqs::{Attributes, Kind},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     tap::Tap,
@@ -36,7 +36,7 @@ async fn empty_is_believed_after_a_receive_that_asked_every_host(kind: Kind) {
     assert!(
         receives
             .iter()
-            .all(|receive| receive["WaitTimeSeconds"] == Value::from(1))
+            .all(|receive| receive["WaitTimeSeconds"] == 1)
     );
 }
 

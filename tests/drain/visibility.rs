@@ -7,7 +7,7 @@ use event_forwarder_test_support::{
     iterable::Fault,
     sqs::{Attributes, Kind},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     tap::Tap,
@@ -90,7 +90,7 @@ async fn a_timeout_of_the_forwarders_own_takes_the_queues_place(kind: Kind) {
     assert!(
         receives
             .iter()
-            .all(|receive| receive["VisibilityTimeout"] == Value::from(45))
+            .all(|receive| receive["VisibilityTimeout"] == 45)
     );
 }
 
