@@ -64,6 +64,12 @@ pub struct IterableSpec {
     /// sent without the field. Default RejectEvent.
     #[serde(default)]
     pub type_conflicts: TypeConflicts,
+
+    /// How request bodies are compressed: None or Gzip. Iterable doesn't say whether it reads
+    /// compressed ones; a run whose first such request is refused sends all as they are. Default
+    /// None.
+    #[serde(default)]
+    pub compression: Compression,
 }
 
 /// What happens to an event whose user is unknown.
@@ -86,6 +92,16 @@ pub enum TypeConflicts {
     RejectEvent,
     /// The field is left out.
     DropField,
+}
+
+/// How request bodies are compressed.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// By gzip.
+    Gzip,
 }
 
 /// Where an Iterable project lives.

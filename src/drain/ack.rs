@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 /// How many of the messages that a run is done with are remembered, so that a second copy is not
 /// sent again. One that comes later is sent once more, which changes nothing in Iterable.
-const REMEMBERED: usize = 100_000;
+const REMEMBERED: usize = 50_000;
 
 /// Names a message that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,7 +110,7 @@ struct Line {
 }
 
 /// An id that SQS gave, shortened to 128 bits of its digest.
-type MessageId = u128;
+type MessageId = [u8; 16];
 
 impl<M, R> Ledger<M, R> {
     /// An empty ledger. On a `fifo` queue no message is deleted before, or in spite of, an
@@ -304,41 +304,39 @@ impl<M, R> Ledger<M, R> {
     }
 }
 
-/// The messages that the run is done with, the newest [`REMEMBERED`] of them.
+/// The messages that the run is done with, and whether each was deleted: the newest
+/// [`REMEMBERED`], and up to as many before them.
 #[derive(Debug, Default)]
 struct Past {
-    settled: HashMap<MessageId, bool>,
-    order: VecDeque<MessageId>,
+    newer: HashMap<MessageId, bool>,
+    older: HashMap<MessageId, bool>,
 }
 
 impl Past {
     fn settled(&self, id: MessageId) -> Option<bool> {
-        self.settled.get(&id).copied()
+        self.newer.get(&id).or_else(|| self.older.get(&id)).copied()
     }
 
     fn forget_left(&mut self, id: MessageId) {
-        if self.settled(id) == Some(false) {
-            self.settled.remove(&id);
-            self.order.retain(|other| *other != id);
+        for part in [&mut self.newer, &mut self.older] {
+            if part.get(&id) == Some(&false) {
+                part.remove(&id);
+            }
         }
     }
 
     fn remember(&mut self, id: MessageId, settled: bool) {
-        if self.settled.insert(id, settled).is_none() {
-            self.order.push_back(id);
+        if self.newer.len() >= REMEMBERED {
+            self.older = std::mem::take(&mut self.newer);
         }
-        if self.order.len() > REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.settled.remove(&oldest);
-        }
+        self.newer.insert(id, settled);
     }
 }
 
 fn message_id(id: &str) -> MessageId {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&Sha256::digest(id)[..16]);
-    u128::from_be_bytes(bytes)
+    bytes
 }
 
 #[cfg(test)]

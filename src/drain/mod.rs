@@ -83,17 +83,32 @@ pub async fn command(args: DrainArgs, stop: CancellationToken) -> Outcome {
         forwarded = Empty,
         rejected = Empty,
     );
-    // A task of its own, so that a panic in it still leaves a report.
-    let run = tokio::spawn(
-        async move {
-            match Plan::read(&args) {
-                Ok(plan) => drain(plan, stop.cancelled()).await,
-                Err(error) => not_begun(began, &error.into()),
-            }
+    let run = async move {
+        match Plan::read(&args) {
+            Ok(plan) => drain(plan, stop.cancelled()).await,
+            Err(error) => not_begun(began, &error.into()),
         }
-        .instrument(span.clone()),
-    );
-    let report = run.await.unwrap_or_else(|error| {
+    }
+    .instrument(span.clone());
+    let report = reported(began, run).await;
+    span.record("outcome", display(report.outcome))
+        .record("received", report.messages.received)
+        .record("deleted", report.messages.deleted)
+        .record("forwarded", report.events.forwarded)
+        .record("rejected", report.events.rejected);
+    log(&report);
+    if let Some(path) = report_file {
+        write(&report, &path);
+    }
+    report.outcome
+}
+
+/// The report of a run, made a task of its own so that a panic in it leaves a report too.
+async fn reported(
+    began: Timestamp,
+    run: impl Future<Output = RunReport> + Send + 'static,
+) -> RunReport {
+    tokio::spawn(run).await.unwrap_or_else(|error| {
         let tally = Tally {
             notice: Some(format!("the program failed: {error}")),
             ..Tally::default()
@@ -105,17 +120,7 @@ pub async fn command(args: DrainArgs, stop: CancellationToken) -> Outcome {
             RequestCounts::default(),
             0,
         )
-    });
-    span.record("outcome", display(report.outcome))
-        .record("received", report.messages.received)
-        .record("deleted", report.messages.deleted)
-        .record("forwarded", report.events.forwarded)
-        .record("rejected", report.events.rejected);
-    log(&report);
-    if let Some(path) = report_file {
-        write(&report, &path);
-    }
-    report.outcome
+    })
 }
 
 /// Drains the planned queue until it is empty, a limit is reached or `stop` is done.
@@ -214,5 +219,17 @@ fn log(report: &RunReport) {
 fn write(report: &RunReport, path: &Path) {
     if let Err(error) = std::fs::write(path, report.encode()) {
         tracing::error!(path = %path.display(), %error, "the report could not be written");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_run_that_panics_leaves_a_report() {
+        let report = reported(Timestamp::now(), async { panic!("a fault of ours") }).await;
+        assert_eq!(report.outcome, Outcome::Panicked);
+        assert!(report.encode().contains("a fault of ours"));
     }
 }

@@ -70,3 +70,26 @@ impl Tally {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_is_that_of_the_oldest_message_at_the_start_of_the_run() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let age = |sent: &[Option<Timestamp>]| {
+            let mut tally = Tally::default();
+            sent.iter().for_each(|one| tally.sent_at(*one));
+            let requests = RequestCounts::default();
+            let report = tally.report(Outcome::Drained, at(1_000), at(2_000), requests, 0);
+            report.oldest_message_age_seconds
+        };
+        assert_eq!(age(&[]), None);
+        assert_eq!(
+            age(&[Some(at(900)), None, Some(at(400)), Some(at(950))]),
+            Some(600)
+        );
+        assert_eq!(age(&[Some(at(1_500))]), Some(0), "sent during the run");
+    }
+}

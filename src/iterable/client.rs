@@ -8,13 +8,13 @@ use std::{
 
 use reqwest::{
     StatusCode,
-    header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
     redirect::Policy,
 };
 use rustls::crypto::{CryptoProvider, ring};
 use serde::Serialize;
 
-use super::{Answer, ApiKey, Trouble};
+use super::{Answer, ApiKey, Trouble, compression::Gzip};
 use crate::{
     api::IterableSpec,
     trust::{TrustError, authorities},
@@ -22,6 +22,14 @@ use crate::{
 
 /// How long a connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long an HTTP/2 connection may be silent while an answer is awaited before it is asked
+/// whether it still lives, and how long that may take. All requests share one such connection:
+/// without this, one that died in silence would fail each of them until its time limit.
+const PING_AFTER: Duration = Duration::from_secs(5);
+
+/// See [`PING_AFTER`].
+const PING_LIMIT: Duration = Duration::from_secs(10);
 
 /// The most that is read of an answer, in bytes. The lists of one request's events are far
 /// smaller.
@@ -33,6 +41,7 @@ pub struct Client {
     http: reqwest::Client,
     track_bulk: String,
     bulk_update: String,
+    gzip: Gzip,
     requests: Arc<AtomicU64>,
     bytes: Arc<AtomicU64>,
 }
@@ -77,12 +86,16 @@ impl Client {
             .connect_timeout(CONNECT_LIMIT)
             .timeout(spec.request_timeout.get())
             .tcp_nodelay(true)
+            .http2_keep_alive_interval(PING_AFTER)
+            .http2_keep_alive_timeout(PING_LIMIT)
+            .http2_keep_alive_while_idle(false)
             .tls_certs_merge(authorities()?.certificates)
             .build()?;
         Ok(Self {
             http,
             track_bulk: format!("{}/api/events/trackBulk", spec.base_url()),
             bulk_update: format!("{}/api/users/bulkUpdate", spec.base_url()),
+            gzip: Gzip::new(spec.compression),
             requests: Arc::default(),
             bytes: Arc::default(),
         })
@@ -100,9 +113,22 @@ impl Client {
     }
 
     async fn ask(&self, url: &str, body: Vec<u8>) -> Answer {
+        if let Some(compressed) = self.gzip.compress(&body) {
+            let answer = self.ask_once(url, compressed, Some("gzip")).await;
+            if self.gzip.is_answered(&answer) {
+                return answer;
+            }
+            tracing::warn!(
+                "Iterable may not read compressed requests: the rest of the run sends them as they are"
+            );
+        }
+        self.ask_once(url, body, None).await
+    }
+
+    async fn ask_once(&self, url: &str, body: Vec<u8>, encoding: Option<&'static str>) -> Answer {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
-        match self.post(url, body).await {
+        match self.post(url, body, encoding).await {
             Ok((status, retry_after, body)) => {
                 Answer::read(status.as_u16(), retry_after.as_deref(), &body)
             }
@@ -127,8 +153,13 @@ impl Client {
         &self,
         url: &str,
         body: Vec<u8>,
+        encoding: Option<&'static str>,
     ) -> Result<(StatusCode, Option<String>, Vec<u8>), reqwest::Error> {
-        let mut response = self.http.post(url).body(body).send().await?;
+        let mut request = self.http.post(url).body(body);
+        if let Some(encoding) = encoding {
+            request = request.header(CONTENT_ENCODING, encoding);
+        }
+        let mut response = request.send().await?;
         let status = response.status();
         let retry_after = response
             .headers()

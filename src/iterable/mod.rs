@@ -2,6 +2,7 @@
 
 mod answer;
 mod client;
+mod compression;
 mod key;
 mod listed;
 

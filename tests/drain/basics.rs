@@ -6,12 +6,19 @@ use serde_json::json;
 
 use crate::world::{Setting, World, batch, batches};
 
-async fn drains_everything(kind: Kind, count: usize) {
-    let world = World::new(Setting {
-        kind,
-        ..Setting::default()
-    })
-    .await;
+on_each_server!(
+    a_run_empties_a_queue,
+    an_empty_queue_ends_a_run_at_once,
+    a_message_that_cannot_be_read_stays_for_the_redrive_policy,
+    a_refused_key_ends_the_run_and_gives_everything_back,
+    a_sink_that_is_down_costs_ten_messages_a_receive_and_no_more,
+    a_sink_that_stumbles_gets_everything_in_the_end,
+    rejected_events_go_to_the_dead_letter_queue_by_themselves_with_their_reason,
+);
+
+async fn a_run_empties_a_queue(kind: Kind) {
+    let count = if kind == Kind::Moto { 120 } else { 1_000 };
+    let world = World::new(Setting::on(kind)).await;
     world.queue.send(&batches(count, 3)).await.unwrap();
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
@@ -36,32 +43,15 @@ async fn drains_everything(kind: Kind, count: usize) {
     );
 }
 
-#[tokio::test]
-async fn a_run_empties_a_queue_of_fauxqs() {
-    drains_everything(Kind::Fauxqs, 1_000).await;
-}
-
-#[tokio::test]
-async fn a_run_empties_a_queue_of_elasticmq() {
-    drains_everything(Kind::ElasticMq, 1_000).await;
-}
-
-#[tokio::test]
-async fn a_run_empties_a_queue_of_moto() {
-    drains_everything(Kind::Moto, 120).await;
-}
-
-#[tokio::test]
-async fn an_empty_queue_ends_a_run_at_once() {
-    let world = World::new(Setting::default()).await;
+async fn an_empty_queue_ends_a_run_at_once(kind: Kind) {
+    let world = World::new(Setting::on(kind)).await;
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained);
     assert_eq!((report.requests.sqs, report.requests.iterable), (2, 0));
 }
 
-#[tokio::test]
-async fn a_message_that_cannot_be_read_stays_for_the_redrive_policy() {
-    let world = World::new(Setting::default()).await;
+async fn a_message_that_cannot_be_read_stays_for_the_redrive_policy(kind: Kind) {
+    let world = World::new(Setting::on(kind)).await;
     world
         .queue
         .send(&["no batch".to_owned(), batches(1, 1).remove(0)])
@@ -74,9 +64,8 @@ async fn a_message_that_cannot_be_read_stays_for_the_redrive_policy() {
     assert_eq!(world.queue.depth().await.unwrap().in_flight, 1);
 }
 
-#[tokio::test]
-async fn a_refused_key_ends_the_run_and_gives_everything_back() {
-    let world = World::new(Setting::default()).await;
+async fn a_refused_key_ends_the_run_and_gives_everything_back(kind: Kind) {
+    let world = World::new(Setting::on(kind)).await;
     world.queue.send(&batches(30, 1)).await.unwrap();
     let report =
         event_forwarder::drain::drain(world.plan("wrong-key"), std::future::pending()).await;
@@ -91,9 +80,8 @@ async fn a_refused_key_ends_the_run_and_gives_everything_back() {
     );
 }
 
-#[tokio::test]
-async fn a_sink_that_is_down_costs_ten_messages_a_receive_and_no_more() {
-    let world = World::new(Setting::default()).await;
+async fn a_sink_that_is_down_costs_ten_messages_a_receive_and_no_more(kind: Kind) {
+    let world = World::new(Setting::on(kind)).await;
     world.queue.send(&batches(200, 1)).await.unwrap();
     world
         .iterable
@@ -109,9 +97,8 @@ async fn a_sink_that_is_down_costs_ten_messages_a_receive_and_no_more() {
     assert_eq!(world.queue.depth().await.unwrap().visible, 200);
 }
 
-#[tokio::test]
-async fn a_sink_that_stumbles_gets_everything_in_the_end() {
-    let world = World::new(Setting::default()).await;
+async fn a_sink_that_stumbles_gets_everything_in_the_end(kind: Kind) {
+    let world = World::new(Setting::on(kind)).await;
     for fault in [
         Fault::answer(503, "<html>"),
         Fault::reset(),
@@ -136,9 +123,8 @@ async fn a_sink_that_stumbles_gets_everything_in_the_end() {
     }
 }
 
-#[tokio::test]
-async fn rejected_events_go_to_the_dead_letter_queue_by_themselves_with_their_reason() {
-    let world = World::new(Setting::default()).await;
+async fn rejected_events_go_to_the_dead_letter_queue_by_themselves_with_their_reason(kind: Kind) {
+    let world = World::new(Setting::on(kind)).await;
     world
         .queue
         .send(&[

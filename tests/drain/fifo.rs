@@ -1,23 +1,31 @@
 //! FIFO queues: the order within a group is kept.
 
+use std::collections::BTreeMap;
+
+use aws_sdk_sqs::types::MessageSystemAttributeName;
 use event_forwarder::drain::report::Outcome;
 use event_forwarder_test_support::{
-    iterable::Fault,
+    iterable::{Fault, KnownUsers, Options},
     sqs::{Attributes, Kind},
 };
 use serde_json::json;
 
 use crate::world::{Setting, World, batch};
 
-async fn keeps_the_order(kind: Kind) {
+on_each_server!(
+    a_fifo_queue_keeps_its_order,
+    a_dead_letter_of_a_fifo_queue_carries_its_group,
+    a_message_that_stays_holds_up_its_own_group_only,
+);
+
+async fn a_fifo_queue_keeps_its_order(kind: Kind) {
     let world = World::new(Setting {
-        kind,
         queue: Attributes {
             fifo: true,
             ..Attributes::default()
         },
         project: json!({"maxEventsPerRequest": 7}),
-        ..Setting::default()
+        ..Setting::on(kind)
     })
     .await;
     let bodies: Vec<_> = (0..60)
@@ -48,29 +56,13 @@ async fn keeps_the_order(kind: Kind) {
     assert!(events.iter().all(|event| event.writes == 1));
 }
 
-#[tokio::test]
-async fn a_fifo_queue_of_fauxqs_keeps_its_order() {
-    keeps_the_order(Kind::Fauxqs).await;
-}
-
-#[tokio::test]
-async fn a_fifo_queue_of_elasticmq_keeps_its_order() {
-    keeps_the_order(Kind::ElasticMq).await;
-}
-
-#[tokio::test]
-async fn a_fifo_queue_of_moto_keeps_its_order() {
-    keeps_the_order(Kind::Moto).await;
-}
-
-#[tokio::test]
-async fn a_dead_letter_of_a_fifo_queue_carries_its_group() {
+async fn a_dead_letter_of_a_fifo_queue_carries_its_group(kind: Kind) {
     let world = World::new(Setting {
         queue: Attributes {
             fifo: true,
             ..Attributes::default()
         },
-        ..Setting::default()
+        ..Setting::on(kind)
     })
     .await;
     world.iterable.handle.disallow_event_name("Secret");
@@ -85,5 +77,65 @@ async fn a_dead_letter_of_a_fifo_queue_carries_its_group() {
         (1, 1),
         "{report:?}"
     );
-    assert_eq!(world.dead_letters().await.len(), 1);
+    let letters = world.dead_letters().await;
+    assert_eq!(letters.len(), 1);
+    let attributes = letters[0].attributes.as_ref().unwrap();
+    assert_eq!(
+        attributes[&MessageSystemAttributeName::MessageGroupId],
+        "test"
+    );
+}
+
+async fn a_message_that_stays_holds_up_its_own_group_only(kind: Kind) {
+    let world = World::new(Setting {
+        queue: Attributes {
+            fifo: true,
+            ..Attributes::default()
+        },
+        iterable: Options {
+            known_users: KnownUsers::Listed(vec!["ada@example.com".to_owned()]),
+            ..Options::default()
+        },
+        ..Setting::on(kind)
+    })
+    .await;
+    let client = world.sqs.client();
+    for n in 0..6 {
+        // The third of the first group is of a user whom Iterable doesn't know.
+        let user = if n == 2 {
+            "new@example.com"
+        } else {
+            "ada@example.com"
+        };
+        for (group, user) in [("one", user), ("two", "ada@example.com")] {
+            client
+                .send_message()
+                .queue_url(&world.queue.url)
+                .message_body(batch(user, [("Viewed", json!({"n": n, "group": group}))]))
+                .message_group_id(group)
+                .send()
+                .await
+                .unwrap();
+        }
+    }
+    let report = world.drain().await;
+    assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
+    let mut taken: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for event in world.iterable.handle.events() {
+        let fields = &event.event["dataFields"];
+        let group = fields["group"].as_str().unwrap().to_owned();
+        taken
+            .entry(group)
+            .or_default()
+            .push(fields["n"].as_i64().unwrap());
+    }
+    assert_eq!(taken["two"], [0, 1, 2, 3, 4, 5]);
+    // What was in the same request was taken too; its message stays behind the third.
+    assert!(
+        taken["one"].is_sorted() && !taken["one"].contains(&2),
+        "{taken:?}"
+    );
+    assert_eq!(report.messages.deleted, 8, "{report:?}");
+    let depth = world.queue.depth().await.unwrap();
+    assert_eq!(depth.visible + depth.in_flight, 4);
 }

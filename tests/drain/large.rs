@@ -8,25 +8,27 @@ use event_forwarder::drain::report::Outcome;
 use event_forwarder_test_support::sqs::Kind;
 use serde_json::json;
 
-use crate::world::{Setting, World, batch, batches};
+use crate::world::{Setting, World, batch, batches, server};
 
-async fn s3(world: &World) -> Client {
+on_each_server!(
+    pointers_into_listed_buckets_are_followed_and_their_objects_deleted_with_the_message,
+    without_listed_buckets_a_pointer_stays_in_the_queue,
+    messages_of_a_mebibyte_pass_within_the_bounds_of_memory,
+);
+
+/// A new bucket of moto, whatever serves SQS: ElasticMQ has none.
+async fn s3(bucket: &str) -> Client {
     let client = Client::from_conf(
         Builder::new()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .endpoint_url(world.sqs.endpoint())
+            .endpoint_url(server(Kind::Moto).await.endpoint())
             .force_path_style(true)
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .build(),
     );
-    client
-        .create_bucket()
-        .bucket("payloads")
-        .send()
-        .await
-        .unwrap();
+    client.create_bucket().bucket(bucket).send().await.unwrap();
     client
 }
 
@@ -37,17 +39,19 @@ fn pointer(class: &str, bucket: &str, key: &str) -> String {
 const CLASS: &str = "software.amazon.payloadoffloading.PayloadS3Pointer";
 const OLD_CLASS: &str = "com.amazon.sqs.javamessaging.MessageS3Pointer";
 
-#[tokio::test]
-async fn pointers_into_listed_buckets_are_followed_and_their_objects_deleted_with_the_message() {
+async fn pointers_into_listed_buckets_are_followed_and_their_objects_deleted_with_the_message(
+    kind: Kind,
+) {
     let mut world = World::new(Setting {
-        kind: Kind::Moto,
-        ..Setting::default()
+        ..Setting::on(kind)
     })
     .await;
-    let client = s3(&world).await;
-    world.spec.queue.large_payloads =
-        serde_json::from_value(json!({"buckets": ["payloads"], "endpoint": world.sqs.endpoint()}))
-            .unwrap();
+    let bucket = format!("payloads-{kind}");
+    let client = s3(&bucket).await;
+    world.spec.queue.large_payloads = serde_json::from_value(
+        json!({"buckets": [bucket], "endpoint": server(Kind::Moto).await.endpoint()}),
+    )
+    .unwrap();
     let long = "x".repeat(30_000);
     let large = batch(
         "ada@example.com",
@@ -60,7 +64,7 @@ async fn pointers_into_listed_buckets_are_followed_and_their_objects_deleted_wit
             .into_bytes();
         client
             .put_object()
-            .bucket("payloads")
+            .bucket(&bucket)
             .key(key)
             .body(body.into())
             .send()
@@ -70,9 +74,9 @@ async fn pointers_into_listed_buckets_are_followed_and_their_objects_deleted_wit
     world
         .queue
         .send(&[
-            pointer(CLASS, "payloads", "one"),
-            pointer(OLD_CLASS, "payloads", "two/2"),
-            pointer(CLASS, "payloads", "gone"),
+            pointer(CLASS, &bucket, "one"),
+            pointer(OLD_CLASS, &bucket, "two/2"),
+            pointer(CLASS, &bucket, "gone"),
             pointer(CLASS, "elsewhere", "one"),
             batches(1, 1).remove(0),
         ])
@@ -97,16 +101,15 @@ async fn pointers_into_listed_buckets_are_followed_and_their_objects_deleted_wit
     );
     let left = client
         .list_objects_v2()
-        .bucket("payloads")
+        .bucket(&bucket)
         .send()
         .await
         .unwrap();
     assert_eq!(left.key_count, Some(0));
 }
 
-#[tokio::test]
-async fn without_listed_buckets_a_pointer_stays_in_the_queue() {
-    let world = World::new(Setting::default()).await;
+async fn without_listed_buckets_a_pointer_stays_in_the_queue(kind: Kind) {
+    let world = World::new(Setting::on(kind)).await;
     world
         .queue
         .send(&[pointer(CLASS, "payloads", "one")])
@@ -122,11 +125,10 @@ async fn without_listed_buckets_a_pointer_stays_in_the_queue() {
     );
 }
 
-#[tokio::test]
-async fn messages_of_a_mebibyte_pass_within_the_bounds_of_memory() {
+async fn messages_of_a_mebibyte_pass_within_the_bounds_of_memory(kind: Kind) {
     let world = World::new(Setting {
         drain: json!({"maxBytesInFlight": 8_388_608}),
-        ..Setting::default()
+        ..Setting::on(kind)
     })
     .await;
     let long = "x".repeat(30_000);

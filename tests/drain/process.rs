@@ -2,16 +2,26 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Stdio,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use event_forwarder::drain::report::{Outcome, RunReport};
-use event_forwarder_test_support::iterable::Fault;
+use event_forwarder_test_support::{iterable::Fault, sqs::Kind};
 use serde_json::json;
 use tokio::process::{Child, Command};
 
 use crate::world::{Setting, World, batches};
+
+on_each_server!(
+    a_run_that_drains_exits_with_0,
+    what_cannot_be_used_is_reported_with_its_mend_and_exits_with_30,
+    a_deadline_a_silent_sink_and_a_refused_key_exit_with_codes_of_their_own,
+    a_queue_that_does_not_exist_exits_with_22,
+    credentials_that_are_missing_exit_with_22,
+    a_run_told_to_stop_settles_what_is_under_way_and_gives_back_the_rest,
+    a_run_told_to_stop_while_iterable_is_silent_ends_within_its_grace_period,
+);
 
 pub struct Pod {
     pub dir: PathBuf,
@@ -19,8 +29,10 @@ pub struct Pod {
 
 impl Pod {
     pub fn new(name: &str) -> Self {
-        let dir =
-            std::env::temp_dir().join(format!("event-forwarder-{name}-{}", std::process::id()));
+        static PODS: AtomicU32 = AtomicU32::new(0);
+        let number = PODS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("event-forwarder-{name}-{}-{number}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir).unwrap();
         Self { dir }
     }
@@ -48,18 +60,38 @@ impl Pod {
     }
 
     pub fn start_with<const N: usize>(&self, environment: [(&str, String); N]) -> Child {
+        self.command()
+            .args([Path::new("--aws-credentials-dir"), &self.dir])
+            .envs(environment)
+            .spawn()
+            .unwrap()
+    }
+
+    /// The program with the identity of its surroundings, of which there are none but those that
+    /// the test adds. What it logs is in the file `log`.
+    pub fn command(&self) -> Command {
         let path = |name: &str| self.dir.join(name);
-        Command::new(env!("CARGO_BIN_EXE_event-forwarder"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_event-forwarder"));
+        command
             .arg("drain")
             .args([Path::new("--forwarder"), &path("forwarder.yaml")])
             .args([Path::new("--api-key-file"), &path("api-key")])
-            .args([Path::new("--aws-credentials-dir"), &self.dir])
             .args([Path::new("--report-file"), &path("report")])
-            .envs(environment)
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
+            .env_clear()
+            .stderr(std::fs::File::create(path("log")).unwrap())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// The setting that makes a run trust the authority in the pod's folder.
+    pub fn authority(&self) -> (&'static str, String) {
+        let file = self.dir.join("ca.pem");
+        ("EVENT_FORWARDER_CA_FILE", file.display().to_string())
+    }
+
+    /// What the last run logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap()
     }
 
     pub async fn end(self, child: Child) -> (Option<i32>, RunReport) {
@@ -88,19 +120,18 @@ fn terminate(child: &Child) {
     assert!(killed.success());
 }
 
-#[tokio::test]
-async fn a_run_that_drains_exits_with_0() {
-    let world = World::new(Setting::default()).await;
+async fn a_run_that_drains_exits_with_0(kind: Kind) {
+    let world = World::new(Setting::on(kind)).await;
     world.queue.send(&batches(20, 1)).await.unwrap();
     let pod = Pod::new("drains");
     let child = pod.all_files(&world).start();
     let (code, report) = pod.end(child).await;
     assert_eq!((code, report.outcome), (Some(0), Outcome::Drained));
     assert_eq!(report.messages.deleted, 20);
+    assert!(report.oldest_message_age_seconds.is_some());
 }
 
-#[tokio::test]
-async fn what_cannot_be_used_is_reported_with_its_mend_and_exits_with_30() {
+async fn what_cannot_be_used_is_reported_with_its_mend_and_exits_with_30(kind: Kind) {
     let pod = Pod::new("no-manifest");
     let child = pod.start();
     let (code, report) = pod.end(child).await;
@@ -116,7 +147,7 @@ async fn what_cannot_be_used_is_reported_with_its_mend_and_exits_with_30() {
     assert_eq!(code, Some(30));
     assert!(report.message.unwrap().contains("kubectl explain"));
 
-    let world = World::new(Setting::default()).await;
+    let world = World::new(Setting::on(kind)).await;
     let pod = Pod::new("no-key");
     pod.all_files(&world);
     std::fs::remove_file(pod.dir.join("api-key")).unwrap();
@@ -126,9 +157,34 @@ async fn what_cannot_be_used_is_reported_with_its_mend_and_exits_with_30() {
     assert!(report.message.unwrap().contains("apiKeySecretRef"));
 }
 
-#[tokio::test]
-async fn a_queue_that_does_not_exist_exits_with_22() {
-    let mut world = World::new(Setting::default()).await;
+async fn a_deadline_a_silent_sink_and_a_refused_key_exit_with_codes_of_their_own(kind: Kind) {
+    for (expected, outcome, fault) in [
+        (10, Outcome::Deadline, None),
+        (20, Outcome::SinkDown, Some(Fault::reset())),
+        (21, Outcome::KeyRefused, Some(Fault::answer(401, ""))),
+    ] {
+        let world = World::new(Setting {
+            drain: json!({"maxMessages": 5}),
+            ..Setting::on(kind)
+        })
+        .await;
+        world.queue.send(&batches(20, 1)).await.unwrap();
+        fault
+            .into_iter()
+            .for_each(|fault| world.iterable.handle.add_fault(fault));
+        let pod = Pod::new("ends");
+        let child = pod.all_files(&world).start();
+        let (code, report) = pod.end(child).await;
+        assert_eq!(
+            (code, report.outcome),
+            (Some(expected), outcome),
+            "{report:?}"
+        );
+    }
+}
+
+async fn a_queue_that_does_not_exist_exits_with_22(kind: Kind) {
+    let mut world = World::new(Setting::on(kind)).await;
     world.spec.queue.url.push_str("-nowhere");
     let pod = Pod::new("no-queue");
     let child = pod.all_files(&world).start();
@@ -137,9 +193,8 @@ async fn a_queue_that_does_not_exist_exits_with_22() {
     assert!(report.message.unwrap().contains("does not exist"));
 }
 
-#[tokio::test]
-async fn credentials_that_are_missing_exit_with_22() {
-    let world = World::new(Setting::default()).await;
+async fn credentials_that_are_missing_exit_with_22(kind: Kind) {
+    let world = World::new(Setting::on(kind)).await;
     let pod = Pod::new("no-credentials");
     pod.all_files(&world);
     std::fs::remove_file(pod.dir.join("secretAccessKey")).unwrap();
@@ -149,11 +204,10 @@ async fn credentials_that_are_missing_exit_with_22() {
     assert!(report.message.unwrap().contains("secretAccessKey"));
 }
 
-#[tokio::test]
-async fn a_run_told_to_stop_settles_what_is_under_way_and_gives_back_the_rest() {
+async fn a_run_told_to_stop_settles_what_is_under_way_and_gives_back_the_rest(kind: Kind) {
     let world = World::new(Setting {
         project: json!({"maxEventsPerRequest": 5}),
-        ..Setting::default()
+        ..Setting::on(kind)
     })
     .await;
     world.queue.send(&batches(100, 1)).await.unwrap();
@@ -184,9 +238,8 @@ async fn a_run_told_to_stop_settles_what_is_under_way_and_gives_back_the_rest() 
     assert_eq!((depth.visible, depth.in_flight), (95, 0));
 }
 
-#[tokio::test]
-async fn a_run_told_to_stop_while_iterable_is_silent_ends_within_its_grace_period() {
-    let mut world = World::new(Setting::default()).await;
+async fn a_run_told_to_stop_while_iterable_is_silent_ends_within_its_grace_period(kind: Kind) {
+    let mut world = World::new(Setting::on(kind)).await;
     world.spec.job.termination_grace_period_seconds = 10;
     world.queue.send(&batches(30, 1)).await.unwrap();
     let gate = world.iterable.handle.gate("held");
@@ -205,4 +258,30 @@ async fn a_run_told_to_stop_while_iterable_is_silent_ends_within_its_grace_perio
     assert_eq!(code, Some(11));
     assert_eq!((report.messages.deleted, report.messages.released), (0, 10));
     assert_eq!(world.queue.depth().await.unwrap().visible, 30);
+}
+
+#[tokio::test]
+async fn a_terminal_shows_depth_rate_and_time_left() {
+    let world = World::new(Setting::default()).await;
+    world.queue.send(&batches(60, 1)).await.unwrap();
+    let pod = Pod::new("terminal");
+    pod.all_files(&world);
+    let dir = pod.dir.display();
+    let drain = format!(
+        "{} drain --forwarder {dir}/forwarder.yaml --api-key-file {dir}/api-key --aws-credentials-dir {dir}",
+        env!("CARGO_BIN_EXE_event-forwarder")
+    );
+    // A terminal of its own, by util-linux.
+    let output = Command::new("script")
+        .args(["--quiet", "--return", "--command", &drain, "/dev/null"])
+        .env("TERM", "xterm")
+        .output()
+        .await
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{shown}");
+    for part in ["of about 60 messages", "/s", "left", "60 events forwarded"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    std::fs::remove_dir_all(&pod.dir).unwrap();
 }

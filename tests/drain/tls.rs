@@ -1,15 +1,13 @@
-//! A private authority and a proxy between a run and both its servers.
+//! A private authority and a proxy between a run and both its servers, under their real names.
 
 use std::{
     path::Path,
     process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
 use event_forwarder::drain::report::Outcome;
+use event_forwarder_test_support::sqs::Kind;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
@@ -22,8 +20,11 @@ use crate::{
     world::{Setting, World, batches},
 };
 
-/// Writes an authority of our own, and a certificate of its for both servers.
-fn certificates(dir: &Path) {
+on_each_server!(a_run_goes_through_a_proxy_and_trusts_an_authority_of_its_own);
+
+/// Writes an authority of our own, and a certificate of its for servers of these names, each with
+/// its kind, such as `DNS:localhost`.
+pub fn certificates(dir: &Path, names: &str) {
     let openssl = |args: &[&str]| {
         let output = Command::new("openssl")
             .current_dir(dir)
@@ -36,11 +37,7 @@ fn certificates(dir: &Path) {
             String::from_utf8_lossy(&output.stderr)
         );
     };
-    std::fs::write(
-        dir.join("extensions"),
-        "subjectAltName=DNS:sqs.test,DNS:iterable.test\n",
-    )
-    .unwrap();
+    std::fs::write(dir.join("extensions"), format!("subjectAltName={names}\n")).unwrap();
     let curve = [
         "-newkey",
         "ec",
@@ -90,20 +87,24 @@ fn certificates(dir: &Path) {
     ]);
 }
 
-/// Takes TLS off in front of `target`; answers its port.
-async fn terminator(dir: &Path, target: &str) -> u16 {
+/// Takes TLS off in front of `target`, offering `protocols` by ALPN; answers its port.
+pub async fn terminator(dir: &Path, target: &str, protocols: &[&str]) -> u16 {
     let chain = CertificateDer::pem_file_iter(dir.join("server.pem"))
         .unwrap()
         .map(Result::unwrap)
         .collect();
     let key = PrivateKeyDer::from_pem_file(dir.join("server.key")).unwrap();
-    let config =
+    let mut config =
         ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .unwrap();
+    config.alpn_protocols = protocols
+        .iter()
+        .map(|protocol| protocol.as_bytes().to_vec())
+        .collect();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -121,56 +122,65 @@ async fn terminator(dir: &Path, target: &str) -> u16 {
     port
 }
 
-/// A proxy that takes CONNECT and finds every host on this machine; counts what it was asked for.
-async fn proxy(asked: Arc<AtomicUsize>) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let asked = Arc::clone(&asked);
-            tokio::spawn(async move {
-                let mut client = BufReader::new(client);
-                let mut head = String::new();
-                while client.read_line(&mut head).await.ok()? > 2 {}
-                let port: u16 = head
-                    .strip_prefix("CONNECT ")?
-                    .split([':', ' '])
-                    .nth(1)?
-                    .parse()
-                    .ok()?;
-                asked.fetch_add(1, Ordering::Relaxed);
-                let mut server = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-                client
-                    .write_all(b"HTTP/1.1 200 Connected\r\n\r\n")
-                    .await
-                    .ok()?;
-                copy_bidirectional(&mut client, &mut server).await.ok()
-            });
-        }
-    });
-    port
+/// A proxy that takes CONNECT and finds every host on this machine, and notes what it was asked
+/// for.
+pub struct ConnectProxy {
+    pub url: String,
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_goes_through_a_proxy_and_trusts_an_authority_of_its_own() {
-    let mut world = World::new(Setting::default()).await;
+impl ConnectProxy {
+    /// A proxy that finds the port of HTTPS, 443, at `https`.
+    pub async fn start(https: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let noted = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let noted = Arc::clone(&noted);
+                tokio::spawn(async move {
+                    let mut client = BufReader::new(client);
+                    let mut head = String::new();
+                    while client.read_line(&mut head).await.ok()? > 2 {}
+                    let target = head.strip_prefix("CONNECT ")?.split(' ').next()?;
+                    let port = match target.rsplit_once(':')?.1.parse().ok()? {
+                        443 => https,
+                        port => port,
+                    };
+                    noted.lock().unwrap().push(target.to_owned());
+                    let mut server = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+                    client
+                        .write_all(b"HTTP/1.1 200 Connected\r\n\r\n")
+                        .await
+                        .ok()?;
+                    copy_bidirectional(&mut client, &mut server).await.ok()
+                });
+            }
+        });
+        Self { url, asked }
+    }
+
+    /// The hosts that it was asked for, with their ports.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+async fn a_run_goes_through_a_proxy_and_trusts_an_authority_of_its_own(kind: Kind) {
+    let mut world = World::new(Setting::on(kind)).await;
     world.queue.send(&batches(30, 2)).await.unwrap();
     let pod = Pod::new("tls");
-    certificates(&pod.dir);
-    let sqs = terminator(&pod.dir, &world.sqs.endpoint()).await;
-    let iterable = terminator(&pod.dir, world.iterable.url()).await;
-    let asked = Arc::new(AtomicUsize::new(0));
-    let proxy = proxy(Arc::clone(&asked)).await;
+    certificates(&pod.dir, "DNS:sqs.test,DNS:iterable.test");
+    let sqs = terminator(&pod.dir, &world.sqs.endpoint(), &[]).await;
+    let iterable = terminator(&pod.dir, world.iterable.url(), &[]).await;
+    let proxy = ConnectProxy::start(443).await;
     world.spec.queue.endpoint = Some(format!("https://sqs.test:{sqs}"));
     world.spec.iterable.endpoint = Some(format!("https://iterable.test:{iterable}"));
     pod.all_files(&world);
-    let proxy = ("HTTPS_PROXY", format!("http://127.0.0.1:{proxy}"));
-    let authority = (
-        "EVENT_FORWARDER_CA_FILE",
-        pod.dir.join("ca.pem").display().to_string(),
-    );
+    let through = ("HTTPS_PROXY", proxy.url.clone());
 
-    let child = pod.start_with([proxy.clone()]);
+    let child = pod.start_with([through.clone()]);
     let (code, report) = pod.report_of(child).await;
     assert_eq!(
         (code, report.outcome),
@@ -178,7 +188,7 @@ async fn a_run_goes_through_a_proxy_and_trusts_an_authority_of_its_own() {
         "nobody vouches for the server: {report:?}"
     );
 
-    let child = pod.start_with([proxy, authority]);
+    let child = pod.start_with([through, pod.authority()]);
     let (code, report) = pod.end(child).await;
     assert_eq!(
         (code, report.outcome),
@@ -186,5 +196,11 @@ async fn a_run_goes_through_a_proxy_and_trusts_an_authority_of_its_own() {
         "{report:?}"
     );
     assert_eq!(report.messages.deleted, 30);
-    assert!(asked.load(Ordering::Relaxed) >= 2);
+    let asked = proxy.asked();
+    for server in [
+        format!("sqs.test:{sqs}"),
+        format!("iterable.test:{iterable}"),
+    ] {
+        assert!(asked.contains(&server), "{server} in {asked:?}");
+    }
 }

@@ -3,20 +3,30 @@
 use std::num::NonZeroU32;
 
 use event_forwarder::drain::{self, report::Outcome};
-use event_forwarder_test_support::iterable::{KnownUsers, Options};
+use event_forwarder_test_support::{
+    iterable::{KnownUsers, Options},
+    sqs::Kind,
+};
 use futures::future::join_all;
 use serde_json::json;
 
 use crate::world::{Setting, World, batch};
 
-async fn with_a_stranger(unknown_users: &str) -> World {
+on_each_server!(
+    the_message_of_an_unknown_user_stays_by_default,
+    an_unknown_user_is_made_where_the_forwarder_wants_it,
+    the_event_of_an_unknown_user_is_dead_lettered_where_the_forwarder_wants_it,
+    several_pods_share_a_queue_and_the_rate,
+);
+
+async fn with_a_stranger(kind: Kind, unknown_users: &str) -> World {
     let world = World::new(Setting {
         iterable: Options {
             known_users: KnownUsers::Listed(vec!["ada@example.com".to_owned()]),
             ..Options::default()
         },
         project: json!({"unknownUsers": unknown_users}),
-        ..Setting::default()
+        ..Setting::on(kind)
     })
     .await;
     let bodies = ["ada@example.com", "new@example.com"]
@@ -25,9 +35,8 @@ async fn with_a_stranger(unknown_users: &str) -> World {
     world
 }
 
-#[tokio::test]
-async fn the_message_of_an_unknown_user_stays_by_default() {
-    let world = with_a_stranger("Retry").await;
+async fn the_message_of_an_unknown_user_stays_by_default(kind: Kind) {
+    let world = with_a_stranger(kind, "Retry").await;
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained);
     assert_eq!(
@@ -41,9 +50,8 @@ async fn the_message_of_an_unknown_user_stays_by_default() {
     assert_eq!(report.reasons[0].reason, "UserNotFound");
 }
 
-#[tokio::test]
-async fn an_unknown_user_is_made_where_the_forwarder_wants_it() {
-    let world = with_a_stranger("Create").await;
+async fn an_unknown_user_is_made_where_the_forwarder_wants_it(kind: Kind) {
+    let world = with_a_stranger(kind, "Create").await;
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained);
     assert_eq!((report.messages.deleted, report.messages.released), (1, 1));
@@ -58,9 +66,8 @@ async fn an_unknown_user_is_made_where_the_forwarder_wants_it() {
     );
 }
 
-#[tokio::test]
-async fn the_event_of_an_unknown_user_is_dead_lettered_where_the_forwarder_wants_it() {
-    let world = with_a_stranger("Reject").await;
+async fn the_event_of_an_unknown_user_is_dead_lettered_where_the_forwarder_wants_it(kind: Kind) {
+    let world = with_a_stranger(kind, "Reject").await;
     let report = world.drain().await;
     assert_eq!(
         (report.messages.deleted, report.messages.dead_lettered),
@@ -69,16 +76,16 @@ async fn the_event_of_an_unknown_user_is_dead_lettered_where_the_forwarder_wants
     assert_eq!(world.dead_letters().await.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn several_pods_share_a_queue_and_the_rate() {
+async fn several_pods_share_a_queue_and_the_rate(kind: Kind) {
+    let count = if kind == Kind::Moto { 120 } else { 600 };
     let world = World::new(Setting {
         project: json!({"maxEventsPerRequest": 40}),
-        ..Setting::default()
+        ..Setting::on(kind)
     })
     .await;
     world
         .queue
-        .send(&crate::world::batches(600, 2))
+        .send(&crate::world::batches(count, 2))
         .await
         .unwrap();
     let pods = NonZeroU32::new(3).unwrap();
@@ -100,10 +107,13 @@ async fn several_pods_share_a_queue_and_the_rate() {
             sum(|one| one.messages.deleted),
             sum(|one| one.events.forwarded)
         ),
-        (600, 1_200)
+        (count as u64, 2 * count as u64)
     );
     let summary = world.iterable.handle.summary();
-    assert_eq!(summary.events.stored, 1_200);
-    assert_eq!(summary.events.writes, 1_200, "none is sent by two pods");
+    assert_eq!(summary.events.stored, 2 * count as u64);
+    assert_eq!(
+        summary.events.writes, summary.events.stored,
+        "none is sent by two pods"
+    );
     assert_eq!(summary.requests.by_status.get("429"), None);
 }

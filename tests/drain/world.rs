@@ -1,7 +1,13 @@
 //! A queue on an SQS server that others wrote, the stand-in for Iterable, and runs between them.
 
-use std::{future::Future, num::NonZeroU32, time::Duration};
+use std::{
+    future::Future,
+    num::NonZeroU32,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
+use aws_sdk_sqs::types::MessageSystemAttributeName;
 use event_forwarder::{
     api::EventForwarderSpec,
     drain::{self, plan::Plan, report::RunReport},
@@ -13,10 +19,11 @@ use event_forwarder_test_support::{
     sqs::{Attributes, Kind, Queue, SqsServer},
 };
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 /// The parts of a test.
 pub struct World {
-    pub sqs: SqsServer,
+    pub sqs: &'static SqsServer,
     pub queue: Queue,
     pub iterable: IterableStandIn,
     pub spec: EventForwarderSpec,
@@ -43,13 +50,37 @@ impl Default for Setting {
     }
 }
 
+/// The server of that kind, one for all tests of a process: each has queues of its own.
+pub async fn server(kind: Kind) -> &'static SqsServer {
+    static MOTO: OnceCell<SqsServer> = OnceCell::const_new();
+    static FAUXQS: OnceCell<SqsServer> = OnceCell::const_new();
+    static ELASTIC_MQ: OnceCell<SqsServer> = OnceCell::const_new();
+    let server = match kind {
+        Kind::Moto => &MOTO,
+        Kind::Fauxqs => &FAUXQS,
+        Kind::ElasticMq => &ELASTIC_MQ,
+    };
+    let start = || SqsServer::start(kind, ([127, 0, 0, 1], 0).into());
+    server.get_or_try_init(start).await.unwrap()
+}
+
+impl Setting {
+    /// The usual one, on this server.
+    pub fn on(kind: Kind) -> Self {
+        Self {
+            kind,
+            ..Self::default()
+        }
+    }
+}
+
 impl World {
     pub async fn new(setting: Setting) -> Self {
-        let sqs = SqsServer::start(setting.kind, ([127, 0, 0, 1], 0).into())
-            .await
-            .unwrap();
+        static QUEUES: AtomicU32 = AtomicU32::new(0);
+        let sqs = server(setting.kind).await;
+        let name = format!("events-{}", QUEUES.fetch_add(1, Ordering::Relaxed));
         let queue = sqs
-            .create_queue_with_dlq("events", setting.queue)
+            .create_queue_with_dlq(&name, setting.queue)
             .await
             .unwrap();
         let iterable = IterableStandIn::start(setting.iterable).await.unwrap();
@@ -113,6 +144,7 @@ impl World {
                 .max_number_of_messages(10)
                 .wait_time_seconds(1)
                 .message_attribute_names("All")
+                .message_system_attribute_names(MessageSystemAttributeName::All)
                 .send()
                 .await
                 .unwrap()

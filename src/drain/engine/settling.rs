@@ -97,20 +97,25 @@ impl Engine {
                 .deletions
                 .iter()
                 .filter(|one| one.is_ready(now))
+                .take(MAX_ENTRIES)
                 .count();
             if ready == 0 || (ready < MAX_ENTRIES && !self.is_last_delete(now)) {
                 break;
             }
             let mut batch = Vec::new();
-            for _ in 0..self.deletions.len() {
+            let mut early = Vec::new();
+            while batch.len() < ready {
                 let Some(one) = self.deletions.pop_front() else {
                     break;
                 };
-                if batch.len() < MAX_ENTRIES && one.is_ready(now) {
+                if one.is_ready(now) {
                     batch.push(one);
                 } else {
-                    self.deletions.push_back(one);
+                    early.push(one);
                 }
+            }
+            for one in early.into_iter().rev() {
+                self.deletions.push_front(one);
             }
             self.deleting += 1;
             self.deletions_since = (!self.deletions.is_empty()).then_some(now);

@@ -78,6 +78,8 @@ struct World {
     failing_deletes: usize,
     sender_fault: bool,
     deletes: Vec<usize>,
+    /// Whether each entry of a visibility change fails.
+    failing_extensions: bool,
 }
 
 impl World {
@@ -101,6 +103,7 @@ impl World {
             failing_deletes: 0,
             sender_fault: false,
             deletes: Vec::new(),
+            failing_extensions: false,
         }
     }
 
@@ -273,12 +276,22 @@ impl World {
                     );
                 }
                 let until = self.now + timeout;
-                for receipt in &receipts {
+                let refused = EntryError {
+                    code: "InvalidParameterValue".to_owned(),
+                    sender_fault: true,
+                    detail: "the handle is not the newest".to_owned(),
+                };
+                let extended = if self.failing_extensions {
+                    Err(refused)
+                } else {
+                    Ok(())
+                };
+                for receipt in receipts.iter().filter(|_| extended.is_ok()) {
                     if let Some(message) = self.by_handle(&receipt.handle) {
                         message.visible_at = until;
                     }
                 }
-                let results = receipts.iter().map(|_| Ok(())).collect();
+                let results = receipts.iter().map(|_| extended.clone()).collect();
                 (
                     quick,
                     Done::Extended {
@@ -554,6 +567,88 @@ fn a_slow_sink_causes_no_second_receive() {
         (tally.messages.received, tally.messages.duplicate),
         (300, 0)
     );
+}
+
+#[test]
+fn a_message_past_its_timeout_is_deleted_only_when_it_comes_again_and_sent_once() {
+    let mut world = world(14, 10);
+    world.post_time = 3 * VISIBILITY;
+    world.failing_extensions = true;
+    let (_, tally) = world.run(config(), None).unwrap();
+    assert_eq!(
+        tally.reasons["HandleExpired"], 10,
+        "they may be in other hands"
+    );
+    assert_eq!(
+        (tally.messages.received, tally.messages.duplicate),
+        (20, 10)
+    );
+    assert_eq!((world.posts, tally.messages.deleted), (1, 10));
+    assert_eq!(world.deletes, [10], "by the handles of the second receive");
+    assert!(world.queue.is_empty());
+}
+
+#[test]
+fn a_message_that_comes_twice_is_deleted_by_its_newest_handle_and_sent_once() {
+    let now = Instant::now();
+    let mut engine = Engine::new(config(), now, 15);
+    engine.actions(now);
+    let parcel = |handle: &str| Parcel {
+        id: "one".to_owned(),
+        handle: handle.to_owned(),
+        body: String::new(),
+        sent_at: None,
+        group: None,
+        payload: None,
+        mapped: Ok(mapper()
+            .map(
+                &batch("ada@example.com", &[("Viewed", json!({"n": 1}))]),
+                None,
+            )
+            .unwrap()),
+    };
+    engine.done(
+        Done::Received {
+            began: now,
+            asked: 10,
+            result: Ok(vec![parcel("older"), parcel("newer")]),
+        },
+        now,
+    );
+    let later = now + Duration::from_secs(3);
+    let posted: Vec<_> = engine
+        .actions(later)
+        .into_iter()
+        .filter_map(|action| match action {
+            Action::Post(group) => Some(group),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(posted.len(), 1);
+    assert_eq!(posted[0].items.len(), 1);
+    for group in posted {
+        let answer = Answer::read(200, None, br#"{"successCount":1,"failCount":0}"#);
+        engine.done(
+            Done::Posted {
+                began: later,
+                group,
+                answer,
+            },
+            later,
+        );
+    }
+    let end = later + Duration::from_secs(6);
+    let handles: Vec<_> = engine
+        .actions(end)
+        .iter()
+        .filter_map(|action| match action {
+            Action::Delete(deletions) => Some(deletions),
+            _ => None,
+        })
+        .flatten()
+        .map(|deletion| deletion.settled.message().receipt.handle.clone())
+        .collect();
+    assert_eq!(handles, ["newer"]);
 }
 
 #[test]

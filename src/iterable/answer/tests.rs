@@ -56,6 +56,7 @@ fn the_status_and_then_the_code_say_who_must_act() {
         (400, String::new(), "refused"),
         (400, code("BatchTooLarge"), "too large"),
         (400, code("InvalidJwtPayload"), "key refused"),
+        (401, code("InvalidJwtPayload"), "key refused"),
         (401, code("BadApiKey"), "key refused"),
         (401, code("BadAuthorizationHeader"), "key refused"),
         (401, code("Unauthorized"), "key refused"),
@@ -106,8 +107,8 @@ fn a_wait_is_read_where_the_answer_asks_for_one() {
 fn every_list_of_an_answer_is_read_with_its_reason() {
     let body = r#"{"successCount":0,"failCount":9,"failedUpdates":{
         "invalidEmails":["a"],"invalidUserIds":["b"],"notFoundEmails":["c"],"notFoundUserIds":["d"],
-        "forgottenEmails":["e"],"forgottenUserIds":["f"],"conflictEmails":["g"],
-        "invalidDataUserIds":["h"],"failedEmails":["i"],"novelty":["j", 7, null],"notAList":3},
+        "forgottenEmails":["e"],"forgottenUserIds":["f"],"conflictEmails":["g"],"conflictUserIds":["p"],
+        "invalidDataUserIds":["h"],"invalidDataEmails":["q"],"failedEmails":["i"],"failedUserIds":["r"],"novelty":["j", 7, null],"notAList":3},
         "invalidEmails":["k"],"invalidUserIds":["l"],"disallowedEventNames":["m"],
         "filteredOutFields":["n"],"createdFields":["o"]}"#;
     let Answer::Counted(counts) = Answer::read(200, None, body.as_bytes()) else {
@@ -134,12 +135,15 @@ fn every_list_of_an_answer_is_read_with_its_reason() {
         ("j", ListReason::RefusedByIterable),
         ("k", ListReason::InvalidEmail),
         ("l", ListReason::UserNotFound),
+        ("p", ListReason::UserConflict),
+        ("q", ListReason::InvalidUserData),
+        ("r", ListReason::RefusedByIterable),
     ] {
         assert_eq!(reason(name), Some(expected), "{name}");
     }
     assert_eq!(
         counts.listed.users.len(),
-        12,
+        15,
         "neither fields nor numbers are users"
     );
     assert_eq!(counts.listed.names, ["m"]);

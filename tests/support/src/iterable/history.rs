@@ -12,9 +12,11 @@ pub struct RequestRecord {
     pub at: Timestamp,
     /// The path.
     pub path: String,
+    /// The version of HTTP, such as `HTTP/1.1`.
+    pub version: String,
     /// The headers without the key, in lower case; empty if only counts are kept.
     pub headers: BTreeMap<String, String>,
-    /// Bytes of the body.
+    /// Bytes of the body, as sent.
     pub bytes: usize,
     /// How many events (or users) it held.
     pub entries: usize,

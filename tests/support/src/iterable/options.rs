@@ -109,6 +109,8 @@ pub struct Answers {
     pub lower_case_emails: bool,
     /// `BadJsonBody` names the index after the culprit's, as RudderStack recorded (section 1.9).
     pub index_off_by_one: bool,
+    /// A body in gzip is taken for broken JSON instead of being read: whether Iterable reads one is unconfirmed (section 1.1).
+    pub refuse_gzip: bool,
     /// The `Retry-After` of a 429, in seconds (section 1.3: unconfirmed, so none).
     pub retry_after: Option<u32>,
 }

@@ -18,6 +18,7 @@ use axum::{
     http::{HeaderMap, Response, StatusCode, header},
     routing::post,
 };
+use flate2::read::GzDecoder;
 use futures::{StreamExt, stream};
 use serde_json::Value;
 use tokio::{net::TcpListener, runtime, sync::watch, time::sleep};
@@ -239,7 +240,7 @@ async fn api(
     let Ok(bytes) = to_bytes(body, MOST_BYTES).await else {
         return refused(&Refusal::PayloadTooLarge, &handle.0.options);
     };
-    let body: Option<Value> = serde_json::from_slice(&bytes).ok();
+    let body = read(&head.headers, &bytes, &handle.0.options);
     let fault = lock(&handle.0.faults)
         .take(endpoint.path(), body.as_ref())
         .unwrap_or_default();
@@ -275,6 +276,7 @@ async fn api(
     let mut record = RequestRecord {
         at: now,
         path: endpoint.path().to_owned(),
+        version: format!("{:?}", head.version),
         headers: BTreeMap::new(),
         bytes: bytes.len(),
         entries: body.as_ref().map_or(0, entries),
@@ -290,6 +292,17 @@ async fn api(
 
     sleep(handle.0.options.latency + Duration::from_millis(fault.delay_ms)).await;
     deliver(&fault.answer, response, &connection).await
+}
+
+/// The body as JSON; none if it is no JSON, or in gzip and that is not read.
+fn read(headers: &HeaderMap, bytes: &[u8], options: &Options) -> Option<Value> {
+    let is_gzip = headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| encoding == "gzip");
+    if is_gzip && !options.answers.refuse_gzip {
+        return serde_json::from_reader(GzDecoder::new(bytes)).ok();
+    }
+    serde_json::from_slice(bytes).ok()
 }
 
 /// Lets the answer go out in the fault's way, or not at all.

@@ -1,0 +1,104 @@
+//! How long messages stay invisible while a run holds them.
+
+use std::time::Duration;
+
+use event_forwarder::drain::report::Outcome;
+use event_forwarder_test_support::{
+    iterable::Fault,
+    sqs::{Attributes, Kind},
+};
+use serde_json::json;
+
+use crate::{
+    tap::Tap,
+    world::{Setting, World, batches},
+};
+
+on_each_server!(
+    a_slow_sink_causes_no_second_receive,
+    a_timeout_of_the_forwarders_own_takes_the_queues_place,
+    what_a_run_leaves_comes_back_at_the_end_of_its_timeout_and_not_at_once,
+);
+
+async fn a_slow_sink_causes_no_second_receive(kind: Kind) {
+    let timeout = Duration::from_secs(3);
+    let mut world = World::new(Setting {
+        queue: Attributes {
+            visibility_timeout: timeout,
+            ..Attributes::default()
+        },
+        ..Setting::on(kind)
+    })
+    .await;
+    let tap = Tap::start(&world.sqs.endpoint()).await;
+    world.spec.queue.endpoint = Some(tap.url.clone());
+    world.queue.send(&batches(30, 1)).await.unwrap();
+    let gate = world.iterable.handle.gate("slow");
+    world
+        .iterable
+        .handle
+        .add_fault(Fault::hold("slow").times(1));
+    let (report, ()) = tokio::join!(world.drain(), async {
+        gate.until_held(1).await;
+        // Three timeouts: without extensions all would be received again.
+        tokio::time::sleep(3 * timeout).await;
+        gate.open();
+    });
+    assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
+    assert_eq!(
+        (report.messages.deleted, report.messages.duplicate),
+        (30, 0),
+        "{report:?}"
+    );
+    assert_eq!(world.iterable.handle.summary().events.writes, 30);
+
+    let receives = tap.bodies("ReceiveMessage");
+    assert!(!receives.is_empty());
+    assert!(
+        receives
+            .iter()
+            .all(|receive| receive.get("VisibilityTimeout").is_none())
+    );
+    let beats = tap.bodies("ChangeMessageVisibilityBatch");
+    assert!(
+        beats.len() >= 7,
+        "at a third of the timeout or earlier: {}",
+        beats.len()
+    );
+    for beat in beats {
+        let entries = beat["Entries"].as_array().unwrap();
+        assert_eq!(entries.len(), 10, "all that are held, in one request");
+        assert!(
+            entries.iter().all(|entry| entry["VisibilityTimeout"] == 3),
+            "by a full timeout"
+        );
+    }
+}
+
+async fn a_timeout_of_the_forwarders_own_takes_the_queues_place(kind: Kind) {
+    let mut world = World::new(Setting {
+        drain: json!({"visibilityTimeout": "45s"}),
+        ..Setting::on(kind)
+    })
+    .await;
+    let tap = Tap::start(&world.sqs.endpoint()).await;
+    world.spec.queue.endpoint = Some(tap.url.clone());
+    world.queue.send(&batches(3, 1)).await.unwrap();
+    world.drain().await;
+    let receives = tap.bodies("ReceiveMessage");
+    assert!(!receives.is_empty());
+    assert!(
+        receives
+            .iter()
+            .all(|receive| receive["VisibilityTimeout"] == 45)
+    );
+}
+
+async fn what_a_run_leaves_comes_back_at_the_end_of_its_timeout_and_not_at_once(kind: Kind) {
+    let world = World::new(Setting::on(kind)).await;
+    world.queue.send(&["no batch"]).await.unwrap();
+    let report = world.drain().await;
+    assert_eq!((report.messages.received, report.messages.released), (1, 1));
+    let depth = world.queue.depth().await.unwrap();
+    assert_eq!((depth.visible, depth.in_flight), (0, 1));
+}
