@@ -1,5 +1,7 @@
 use std::{fmt, future::Future, time::Duration};
 
+use crate::trust::TrustError;
+
 /// How long one call to the API server may take. The client retries by itself inside it.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
 
@@ -46,6 +48,10 @@ pub enum Error {
         "another replica holds the lease; this one ends so that no two are at work, and starts again as standby"
     )]
     LeaseLost,
+
+    /// Further authorities that connections to AWS should trust can't be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 
     /// The port for metrics and health is taken.
     #[error("could not listen on {address}: {source}. Choose another address with --listen")]
@@ -106,6 +112,7 @@ impl Error {
             Self::NoCluster(_) => "NoCluster",
             Self::Lease(_) => "Lease",
             Self::LeaseLost => "LeaseLost",
+            Self::Trust(_) => "Trust",
             Self::Listen { .. } => "Listen",
         }
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, future::join_all};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::join_all};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::batch::v1::{CronJob, Job},
@@ -29,15 +29,20 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    ambient::AmbientUse,
     cronjob::{FORWARDER, MANAGED_BY, MANAGER},
     depth::Depths,
     error::{Call, Error},
     http,
     metrics::Metrics,
+    packed::Packed,
     reconcile::{Context, Guarded, on_error, reconcile},
+    run_index::RunIndex,
 };
-use crate::{api::EventForwarder, cli::ControllerArgs};
+use crate::{api::EventForwarder, cli::ControllerArgs, sqs::Connector};
 
+/// Where `kubectl apply` keeps a copy of the object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Reconciliations at work at the same time.
 const CONCURRENCY: u16 = 16;
 /// How often the definition is looked for while the cluster lacks it.
@@ -75,6 +80,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
     let client = Client::try_default()
         .await
         .map_err(|error| Error::NoCluster(error.to_string()))?;
+    let connector = Connector::new()?;
     let metrics = Metrics::new();
     let (waiting, waits) = watch::channel(Some("waits for the API server"));
     http::serve(args.listen, metrics.clone(), waits).await?;
@@ -90,7 +96,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
 
     let Some(namespace) = &args.lease_namespace else {
         waiting.send_replace(None);
-        watch_all(&client, &scopes, &args, &metrics, &stop).await;
+        watch_all(&client, &connector, &scopes, &args, &metrics, &stop).await;
         return Ok(());
     };
     // A standby is ready: it could take over at any moment.
@@ -112,7 +118,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
     if elected {
         tracing::info!(identity = args.identity, "this replica leads");
         tokio::select! {
-            () = watch_all(&client, &scopes, &args, &metrics, &stop) => {}
+            () = watch_all(&client, &connector, &scopes, &args, &metrics, &stop) => {}
             _ = leading.wait_for(|leads| !*leads) => return Err(Error::LeaseLost),
         }
     }
@@ -154,6 +160,7 @@ async fn definition_installed(
 
 async fn watch_all(
     client: &Client,
+    connector: &Connector,
     scopes: &[Scope],
     args: &ControllerArgs,
     metrics: &Metrics,
@@ -162,7 +169,7 @@ async fn watch_all(
     join_all(
         scopes
             .iter()
-            .map(|scope| watch(client, scope, args, metrics, stop)),
+            .map(|scope| watch(client, connector, scope, args, metrics, stop)),
     )
     .await;
 }
@@ -170,6 +177,7 @@ async fn watch_all(
 /// Watches one scope until told to stop; reconciliations under way are let finish.
 async fn watch(
     client: &Client,
+    connector: &Connector,
     scope: &Scope,
     args: &ControllerArgs,
     metrics: &Metrics,
@@ -188,21 +196,27 @@ async fn watch(
             },
             Default::default(),
         );
-    let (cronjobs, writer) = reflector::store::<CronJob>();
+    let (cronjobs, writer) = reflector::store::<Packed<CronJob>>();
     let cronjob_stream = watched(scope.api::<CronJob>(client), ours.clone())
+        .map_ok(Packed::event)
         .reflect(writer)
         .touched_objects();
-    let (jobs, writer) = reflector::store::<Job>();
+    let runs = Arc::new(RunIndex::default());
+    let learning = Arc::clone(&runs);
     let job_stream = watched(scope.api::<Job>(client), ours)
-        .reflect(writer)
+        .inspect_ok(move |event| learning.learn(event))
         .touched_objects();
 
-    let (depths, changed_depths) = Depths::new();
+    let ambient = AmbientUse {
+        hosts: args.ambient_credentials_hosts.clone(),
+        roles: args.ambient_credentials_roles.clone(),
+    };
+    let (depths, changed_depths) = Depths::new(ambient, connector.clone());
     let context = Arc::new(Context {
         client: client.clone(),
         image: args.image.clone(),
         cronjobs: cronjobs.clone(),
-        jobs: jobs.clone(),
+        runs: Arc::clone(&runs),
         depths: Arc::clone(&depths),
         recorder: Recorder::new(
             client.clone(),
@@ -222,12 +236,8 @@ async fn watch(
     // Without them, a forwarder would seem to have no runs. Awaited once for all reconciliations:
     // of several that wait for a store themselves, kube-runtime wakes only the last. They fail to
     // become ready only while the controller stops.
-    let (cronjobs_known, jobs_known) = (cronjobs.clone(), jobs.clone());
     let stores_known = async move {
-        let _ = tokio::join!(
-            cronjobs_known.wait_until_ready(),
-            jobs_known.wait_until_ready()
-        );
+        let _ = tokio::join!(cronjobs.wait_until_ready(), runs.complete());
     }
     .boxed()
     .shared();
@@ -272,9 +282,10 @@ fn watched<K>(
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    watcher(api, config)
-        .default_backoff()
-        .modify(|object| object.meta_mut().managed_fields = None)
+    watcher(api, config).default_backoff().modify(|object| {
+        object.meta_mut().managed_fields = None;
+        object.annotations_mut().remove(LAST_APPLIED);
+    })
 }
 
 /// The forwarder that a Job runs for, by the annotation that its CronJob's template gave it.
