@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::api::Duration;
+use crate::{
+    api::Duration,
+    controller::{AllowedHosts, AllowedRoles},
+};
 
 /// Ships analytics events from mParticle to Iterable through an SQS queue.
 #[derive(Parser, Debug)]
@@ -57,6 +60,27 @@ pub struct ControllerArgs {
     /// This replica's name in the lease, unlike any other's.
     #[arg(long, env = "POD_NAME", default_value = "event-forwarder")]
     pub identity: String,
+    /// The hosts to which the controller shows its own AWS identity, comma-separated: "aws" for
+    /// SQS of AWS itself by HTTPS, or addresses such as https://sqs.example.com, where
+    /// https://*.example.com stands for every name below example.com. Empty: none. Queues
+    /// elsewhere are read with the credentials that their forwarder brings.
+    #[arg(
+        long,
+        env = "EVENT_FORWARDER_AMBIENT_CREDENTIALS_HOSTS",
+        value_name = "HOSTS",
+        default_value = "aws"
+    )]
+    pub ambient_credentials_hosts: AllowedHosts,
+    /// The roles that the controller assumes with its own AWS identity for a forwarder that asks
+    /// for it, comma-separated: "any", or ARNs, in which * stands for any text without : and /,
+    /// and {namespace} for the forwarder's namespace. Empty: none.
+    #[arg(
+        long,
+        env = "EVENT_FORWARDER_AMBIENT_CREDENTIALS_ROLES",
+        value_name = "ROLES",
+        default_value = "any"
+    )]
+    pub ambient_credentials_roles: AllowedRoles,
     /// Where /metrics, /healthz and /readyz are served. The default is every address of the
     /// machine: by IPv6 and IPv4, or by IPv4 alone where there is no IPv6.
     #[arg(long, default_value = "[::]:8080")]

@@ -450,6 +450,57 @@ fn the_program_takes_what_the_chart_gives_it() {
 }
 
 #[test]
+fn the_controllers_identity_is_for_the_hosts_and_roles_of_the_values() {
+    for (values, hosts, roles) in [
+        (&[][..], "aws", "any"),
+        (
+            &[
+                "ambientCredentials.hosts=[\"aws\",\"https://*.example.com\"]",
+                "ambientCredentials.roles=[\"arn:aws:iam::*:role/{namespace}\"]",
+            ],
+            "aws,https://*.example.com",
+            "arn:aws:iam::*:role/{namespace}",
+        ),
+        (&["ambientCredentials={\"hosts\":[],\"roles\":[]}"], "", ""),
+    ] {
+        let objects = rendered(values);
+        let environment = environment(&objects);
+        assert_eq!(
+            environment["EVENT_FORWARDER_AMBIENT_CREDENTIALS_HOSTS"],
+            hosts
+        );
+        assert_eq!(
+            environment["EVENT_FORWARDER_AMBIENT_CREDENTIALS_ROLES"],
+            roles
+        );
+        // Without a cluster it ends at once, but not over these.
+        let output = Command::new(env!("CARGO_BIN_EXE_event-forwarder"))
+            .args(["controller", "--image=i", "--listen=127.0.0.1:0"])
+            .env("KUBECONFIG", "/nowhere")
+            .env("EVENT_FORWARDER_AMBIENT_CREDENTIALS_HOSTS", hosts)
+            .env("EVENT_FORWARDER_AMBIENT_CREDENTIALS_ROLES", roles)
+            .output()
+            .expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("no way to the API server"), "{said}");
+    }
+}
+
+#[test]
+fn a_list_of_hosts_that_can_not_be_meant_is_refused_with_an_example() {
+    let output = Command::new(env!("CARGO_BIN_EXE_event-forwarder"))
+        .args([
+            "controller",
+            "--image=i",
+            "--ambient-credentials-hosts=amazonaws.com",
+        ])
+        .output()
+        .expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("such as https://sqs.example.com"), "{said}");
+}
+
+#[test]
 fn a_single_replica_has_no_disruption_budget() {
     for (replicas, has_budget) in [
         ("replicas=0", false),
@@ -660,6 +711,16 @@ fn wrong_values_are_refused_by_name() {
         ("watchNamespaces=a", "/watchNamespaces", "want array"),
         ("watchNamespaces=[\"A_b\"]", "/watchNamespaces/0", "pattern"),
         ("watchNamespaces=[\"a\",\"a\"]", "/watchNamespaces", "equal"),
+        (
+            "ambientCredentials.hosts=[\"amazonaws.com\"]",
+            "/ambientCredentials/hosts/0",
+            "pattern",
+        ),
+        (
+            "ambientCredentials.roles=[\"event-forwarder\"]",
+            "/ambientCredentials/roles/0",
+            "pattern",
+        ),
         ("crds.keep=false", "keep", "not allowed"),
         ("logFilter=", "/logFilter", "minLength"),
         ("resources.limit={\"cpu\":1}", "limit", "not allowed"),

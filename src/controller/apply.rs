@@ -45,12 +45,16 @@ pub async fn apply(
 ) -> Result<Applied, Error> {
     let name = desired.name_any();
     let object = format!("CronJob {}/{name}", desired.namespace().unwrap_or_default());
+    let unwatched;
     let live = match seen {
-        Some(seen) => Some(seen.clone()),
+        Some(seen) => Some(seen),
         // Watched CronJobs carry our label; one that a user made of the same name does not.
-        None => Call::new("get", &object).run(api.get_opt(&name)).await?,
+        None => {
+            unwatched = Call::new("get", &object).run(api.get_opt(&name)).await?;
+            unwatched.as_ref()
+        }
     };
-    if let Some(live) = &live {
+    if let Some(live) = live {
         if !owned_by(live, owner_uid) {
             return Ok(Applied::NameTaken { name });
         }

@@ -14,10 +14,10 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::metrics::Metrics;
+use super::{ambient::AmbientUse, metrics::Metrics};
 use crate::{
     api::{EventForwarder, QueueSpec},
-    sqs::{Credentials, Depth, Error, QueueClient},
+    sqs::{Connector, Credentials, Depth, Error, QueueAccess},
 };
 
 /// Polls at work at the same time.
@@ -46,8 +46,19 @@ pub struct Target {
     pub credentials: Credentials,
 }
 
+impl From<Error> for DepthProblem {
+    fn from(error: Error) -> Self {
+        Self {
+            reason: error.reason(),
+            message: error.to_string(),
+        }
+    }
+}
+
 /// The readings of all forwarders of one scope.
 pub struct Depths {
+    ambient: AmbientUse,
+    connector: Connector,
     followed: Mutex<HashMap<ObjectRef<EventForwarder>, Followed>>,
     permits: Semaphore,
     metrics: Metrics,
@@ -55,7 +66,7 @@ pub struct Depths {
 }
 
 struct Followed {
-    target: Target,
+    target: Arc<Target>,
     reading: Option<Reading>,
     task: AbortHandle,
 }
@@ -63,6 +74,8 @@ struct Followed {
 impl Depths {
     /// No readings yet. Yields the forwarders whose reading has changed.
     pub fn new(
+        ambient: AmbientUse,
+        connector: Connector,
         metrics: Metrics,
     ) -> (
         Arc<Self>,
@@ -70,6 +83,8 @@ impl Depths {
     ) {
         let (changed, changes) = mpsc::unbounded_channel();
         let depths = Self {
+            ambient,
+            connector,
             followed: Mutex::default(),
             permits: Semaphore::new(CONCURRENT_POLLS),
             metrics,
@@ -78,14 +93,20 @@ impl Depths {
         (Arc::new(depths), changes)
     }
 
-    /// Sees to it that a forwarder's queue is polled, and yields the last reading.
+    /// Sees to it that a forwarder's queue is polled, and yields the last reading. A queue that
+    /// may not be read is not polled.
     pub fn follow(
         self: &Arc<Self>,
         forwarder: &ObjectRef<EventForwarder>,
         target: Target,
     ) -> Option<Reading> {
+        let namespace = forwarder.namespace.as_deref().unwrap_or_default();
+        if let Err(problem) = self.ambient.check(namespace, &target) {
+            self.forget(forwarder);
+            return Some(Err(problem));
+        }
         match self.lock().entry(forwarder.clone()) {
-            Entry::Occupied(mut entry) if entry.get().target != target => {
+            Entry::Occupied(mut entry) if *entry.get().target != target => {
                 entry.get().task.abort();
                 entry.insert(self.start(forwarder, target));
                 None
@@ -106,7 +127,8 @@ impl Depths {
     }
 
     fn start(self: &Arc<Self>, forwarder: &ObjectRef<EventForwarder>, target: Target) -> Followed {
-        let polling = poll_on(Arc::clone(self), forwarder.clone(), target.clone());
+        let target = Arc::new(target);
+        let polling = poll_on(Arc::clone(self), forwarder.clone(), Arc::clone(&target));
         Followed {
             target,
             reading: None,
@@ -134,13 +156,16 @@ impl Depths {
     }
 }
 
-async fn poll_on(depths: Arc<Depths>, forwarder: ObjectRef<EventForwarder>, target: Target) {
+async fn poll_on(depths: Arc<Depths>, forwarder: ObjectRef<EventForwarder>, target: Arc<Target>) {
     let interval = jittered(target.queue.poll_interval.get(), &forwarder);
     let mut pause = interval;
-    let mut client = None;
+    let mut access = None;
     loop {
         let reading = match depths.permits.acquire().await {
-            Ok(_permit) => poll(&mut client, &target).await.map_err(problem),
+            // Boxed, so that a task that waits holds nothing of it.
+            Ok(_permit) => Box::pin(poll(&depths.connector, &mut access, &target))
+                .await
+                .map_err(DepthProblem::from),
             Err(_) => return,
         };
         let failed = reading.as_ref().err().map(|problem| problem.reason);
@@ -154,20 +179,20 @@ async fn poll_on(depths: Arc<Depths>, forwarder: ObjectRef<EventForwarder>, targ
     }
 }
 
-/// Reads the depth, over the connection of the last poll if there was one.
-async fn poll(client: &mut Option<QueueClient>, target: &Target) -> Result<Depth, Error> {
-    let connected = match client.take() {
-        Some(connected) => connected,
-        None => QueueClient::connect(&target.queue, target.credentials.clone()).await?,
+/// Reads the depth, by the way of the last poll if there was one.
+async fn poll(
+    connector: &Connector,
+    access: &mut Option<QueueAccess>,
+    target: &Target,
+) -> Result<Depth, Error> {
+    let access = match access {
+        Some(known) => known,
+        None => {
+            let credentials = target.credentials.clone();
+            access.insert(QueueAccess::new(connector, &target.queue, credentials).await?)
+        }
     };
-    client.insert(connected).depth().await
-}
-
-fn problem(error: Error) -> DepthProblem {
-    DepthProblem {
-        reason: error.reason(),
-        message: error.to_string(),
-    }
+    access.client().depth().await
 }
 
 /// Spreads forwarders of the same interval over a tenth of it, each at its own fixed place.
@@ -200,7 +225,41 @@ fn two_digits(number: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn target(endpoint: &str) -> Target {
+        Target {
+            queue: serde_json::from_value(json!({
+                "url": "https://sqs.us-east-1.amazonaws.com/123456789012/q",
+                "endpoint": endpoint,
+            }))
+            .expect("a queue"),
+            credentials: Credentials::Ambient,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_may_not_be_read_is_polled_no_more() {
+        let ambient = AmbientUse {
+            hosts: "http://127.0.0.1:1".parse().expect("hosts"),
+            roles: "any".parse().expect("roles"),
+        };
+        let (depths, _changes) = Depths::new(ambient, Connector::new().expect("a connector"));
+        let forwarder = ObjectRef::new("mparticle").within("marketing");
+        assert_eq!(
+            depths.follow(&forwarder, target("http://127.0.0.1:1")),
+            None
+        );
+        assert_eq!(depths.lock().len(), 1);
+        let reading = depths.follow(&forwarder, target("http://127.0.0.1:2"));
+        assert_eq!(
+            reading.map(|reading| reading.map_err(|problem| problem.reason)),
+            Some(Err("HostNotAllowed"))
+        );
+        assert!(depths.lock().is_empty());
+    }
 
     #[test]
     fn small_numbers_are_exact_and_large_ones_have_two_digits() {

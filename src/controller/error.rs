@@ -4,6 +4,7 @@ use tokio::time::timeout;
 use tracing::{Instrument, Span, field::Empty};
 
 use super::health::RECONCILE_LIMIT;
+use crate::trust::TrustError;
 
 /// How long one call to the API server may take. The client retries by itself inside it.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
@@ -53,6 +54,10 @@ pub enum Error {
         "this replica has lost its lease: another holds it, or it could not be renewed in time. It ends so that no two are at work, and starts again as standby"
     )]
     LeaseLost,
+
+    /// Further authorities that connections to AWS should trust can't be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 
     /// The port for metrics and health is taken.
     #[error("could not listen on {address}: {source}. Choose another address with --listen")]
@@ -139,6 +144,7 @@ impl Error {
             Self::DefinitionMissing => "DefinitionMissing",
             Self::NoCluster(_) => "NoCluster",
             Self::LeaseLost => "LeaseLost",
+            Self::Trust(_) => "Trust",
             Self::Listen { .. } => "Listen",
         }
     }

@@ -5,6 +5,7 @@
 //! [`apply`] (makes it so), [`status`] (pure: what was seen and done, as status).
 //! [`depth`] reads the queues beside it; [`run`] wires all of it to the API server.
 
+mod ambient;
 mod apply;
 mod client;
 mod cronjob;
@@ -17,14 +18,17 @@ mod http;
 mod lease;
 mod metrics;
 mod observe;
+mod packed;
 mod plan;
 mod prerequisites;
 mod reconcile;
 mod run;
+mod run_index;
 mod schedule;
 mod status;
 mod written;
 
+pub use ambient::{AllowedHosts, AllowedRoles};
 pub use cronjob::{RUN_NOW, run_now_name};
 pub use error::Error;
 pub use plan::cronjob_name;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -30,14 +31,16 @@ use tracing::{Instrument, field::Empty};
 
 use super::{
     apply::{Applied, apply, start},
-    cronjob::{self, INSTANCE, MANAGER, RUN_NOW, Surroundings},
+    cronjob::{self, MANAGER, RUN_NOW, Surroundings},
     departed::Departed,
     depth::{Depths, Target},
     error::{Call, Error},
     health::{Health, RECONCILE_LIMIT},
     metrics::Metrics,
     observe::{self, Pending, Report, Run},
+    packed::Packed,
     plan::{self, Plan},
+    run_index::RunIndex,
     status::{self, Learned},
     written::Written,
 };
@@ -56,7 +59,10 @@ const PENDING_PAUSE: Duration = Duration::from_secs(30);
 const ENDING_PAUSE: Duration = Duration::from_secs(10);
 /// How soon a forwarder whose run is due is looked at again.
 const DUE_PAUSE: Duration = Duration::from_secs(30);
-/// How soon a forwarder is looked at again when nothing happens.
+/// How many seconds after a run is due the one after it is announced, if the run itself was not
+/// heard of before.
+const ANNOUNCE_AFTER: RangeInclusive<u64> = 5..=30;
+/// How soon a forwarder is looked at again when nothing happens, on average.
 const RESYNC: Duration = Duration::from_secs(600);
 /// How long the publication of one event may take.
 const EVENT_LIMIT: Duration = Duration::from_secs(15);
@@ -70,9 +76,9 @@ pub struct Context {
     /// The image for runs that name none.
     pub image: String,
     /// The CronJobs with our label.
-    pub cronjobs: Store<CronJob>,
-    /// The Jobs with our label.
-    pub jobs: Store<Job>,
+    pub cronjobs: Store<Packed<CronJob>>,
+    /// The runs, by the Jobs with our label.
+    pub runs: Arc<RunIndex>,
     /// Pods that ended while they were being deleted.
     pub departed: Arc<Departed>,
     /// The statuses written last.
@@ -195,7 +201,8 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     let cronjob = plan.as_ref().ok().and_then(|plan| {
         context
             .cronjobs
-            .get(&ObjectRef::new(&plan.cronjob_name).within(&namespace))
+            .get(&ObjectRef::new(&plan.cronjob_name).within(&namespace))?
+            .unpack()
     });
     let secrets = observe::secrets(
         &Api::<Secret>::namespaced(client.clone(), &namespace),
@@ -231,14 +238,14 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
             let desired = cronjob::desired(forwarder, plan, around);
             let api = Api::<CronJob>::namespaced(client.clone(), &namespace);
             let owner = forwarder.metadata.uid.as_deref();
-            Some(apply(&api, owner, &desired, cronjob.as_deref()).await?)
+            Some(apply(&api, owner, &desired, cronjob.as_ref()).await?)
         }
     };
 
     let in_place = matches!(applied, Some(Applied::InPlace));
     let request = run_request(forwarder).filter(|_| in_place && secrets.is_ok() && mapping.is_ok());
     let job = request
-        .zip(cronjob.as_deref())
+        .zip(cronjob.as_ref())
         .and_then(|(request, cronjob)| cronjob::run_now(cronjob, request));
     if let Some(job) = &job {
         start(&Api::<Job>::namespaced(client.clone(), &namespace), job).await?;
@@ -250,7 +257,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         secrets: secrets.as_ref().map(|_| ()),
         mapping: mapping.as_ref().copied(),
         applied: applied.as_ref(),
-        last_scheduled: cronjob.as_deref().and_then(last_scheduled),
+        last_scheduled: cronjob.as_ref().and_then(last_scheduled),
         runs: &seen.runs,
         reports: &seen.reports,
         pending: seen.pending.as_ref(),
@@ -308,7 +315,9 @@ async fn runs_seen(
     namespace: &str,
     now: Timestamp,
 ) -> Result<RunsSeen, Error> {
-    let runs = plan.map_or_else(Vec::new, |plan| runs(&context.jobs, namespace, plan));
+    let runs = plan.map_or_else(Vec::new, |plan| {
+        context.runs.of(namespace, &plan.cronjob_name)
+    });
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
     let departed = |job_name: &str| {
         context
@@ -344,9 +353,10 @@ fn last_scheduled(cronjob: &CronJob) -> Option<Timestamp> {
     Some(cronjob.status.as_ref()?.last_schedule_time.as_ref()?.0)
 }
 
-/// When to look again although nothing was heard of.
+/// When to look again although nothing was heard of. Spread, since thousands of forwarders start
+/// together with the controller, and may share a schedule.
 fn next_look(status: &EventForwarderStatus, learned: &Learned<'_>, now: Timestamp) -> Duration {
-    let mut pause = RESYNC;
+    let mut pause = RESYNC.mul_f64(0.5 + fastrand::f64());
     if learned.held_back() {
         pause = pause.min(MISSING_PAUSE);
     }
@@ -363,29 +373,11 @@ fn next_look(status: &EventForwarderStatus, learned: &Learned<'_>, now: Timestam
         .as_ref()
         .map(|due| due.0.duration_since(now));
     match until_due.map(Duration::try_from) {
-        Some(Ok(until)) => pause.min(until + Duration::from_secs(5)),
+        Some(Ok(until)) => pause.min(until + Duration::from_secs(fastrand::u64(ANNOUNCE_AFTER))),
         // It is due and has not been seen to start.
         Some(Err(_)) => pause.min(DUE_PAUSE),
         None => pause,
     }
-}
-
-/// The forwarder's runs, the newest first.
-fn runs(jobs: &Store<Job>, namespace: &str, plan: &Plan) -> Vec<Run> {
-    let mut runs: Vec<_> = jobs
-        .state_filter(|job| {
-            job.namespace().as_deref() == Some(namespace)
-                && job.labels().get(INSTANCE) == Some(&plan.cronjob_name)
-        })
-        .iter()
-        .map(|job| Run::of(job))
-        .collect();
-    runs.sort_by(|a, b| {
-        b.created_at
-            .cmp(&a.created_at)
-            .then_with(|| b.job_name.cmp(&a.job_name))
-    });
-    runs
 }
 
 /// Writes the status, if it differs from the one that stands.

@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    ambient::AmbientUse,
     client::{self, Overseer},
     cronjob::{FORWARDER, MANAGED_BY, MANAGER},
     definition,
@@ -32,12 +33,16 @@ use super::{
     http,
     lease::{Candidate, Leadership},
     metrics::Metrics,
+    packed::Packed,
     prerequisites::{self, Scope},
     reconcile::{Context, Guarded, on_error, reconcile},
+    run_index::RunIndex,
     written::Written,
 };
-use crate::{api::EventForwarder, cli::ControllerArgs};
+use crate::{api::EventForwarder, cli::ControllerArgs, sqs::Connector};
 
+/// Where `kubectl apply` keeps a copy of the object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Reconciliations at work at the same time.
 const CONCURRENCY: u16 = 16;
 
@@ -63,6 +68,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
         leadership,
     };
     let client = client::connect(config.clone(), overseer.clone())?;
+    let connector = Connector::new()?;
 
     let scopes = match args.watch_namespaces.as_slice() {
         [] => vec![Scope::Cluster],
@@ -78,7 +84,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
         client.clone(),
         overseer.metrics.clone(),
     ));
-    let work = watch_all(&client, &scopes, &args, &overseer, &stop);
+    let work = watch_all(&client, &connector, &scopes, &args, &overseer, &stop);
     let Some(namespace) = &args.lease_namespace else {
         overseer.metrics.leads(true);
         work.await;
@@ -113,6 +119,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
 
 async fn watch_all(
     client: &Client,
+    connector: &Connector,
     scopes: &[Scope],
     args: &ControllerArgs,
     overseer: &Overseer,
@@ -121,7 +128,7 @@ async fn watch_all(
     join_all(
         scopes
             .iter()
-            .map(|scope| watch(client, scope, args, overseer, stop)),
+            .map(|scope| watch(client, connector, scope, args, overseer, stop)),
     )
     .await;
 }
@@ -129,6 +136,7 @@ async fn watch_all(
 /// Watches one scope until told to stop; reconciliations under way are let finish.
 async fn watch(
     client: &Client,
+    connector: &Connector,
     scope: &Scope,
     args: &ControllerArgs,
     overseer: &Overseer,
@@ -153,14 +161,16 @@ async fn watch(
         .inspect_ok(noted(metrics.clone(), |forwarder: &Guarded| {
             Some(ObjectRef::from_obj(forwarder))
         }));
-    let (cronjobs, writer) = reflector::store::<CronJob>();
+    let (cronjobs, writer) = reflector::store::<Packed<CronJob>>();
     let cronjob_stream = watched(scope.api::<CronJob>(client), ours.clone())
+        .map_ok(Packed::event)
         .reflect(writer)
         .touched_objects()
         .inspect_ok(noted(metrics.clone(), owner_of));
-    let (jobs, writer) = reflector::store::<Job>();
+    let runs = Arc::new(RunIndex::default());
+    let learning = Arc::clone(&runs);
     let job_stream = watched(scope.api::<Job>(client), ours.clone())
-        .reflect(writer)
+        .inspect_ok(move |event| learning.learn(event))
         .touched_objects()
         .inspect_ok(noted(metrics.clone(), forwarder_of));
     let departed = Arc::new(Departed::default());
@@ -178,12 +188,16 @@ async fn watch(
             std::future::ready(forwarder)
         });
 
-    let (depths, changed_depths) = Depths::new(metrics.clone());
+    let ambient = AmbientUse {
+        hosts: args.ambient_credentials_hosts.clone(),
+        roles: args.ambient_credentials_roles.clone(),
+    };
+    let (depths, changed_depths) = Depths::new(ambient, connector.clone(), metrics.clone());
     let context = Arc::new(Context {
         client: client.clone(),
         image: args.image.clone(),
         cronjobs: cronjobs.clone(),
-        jobs: jobs.clone(),
+        runs: Arc::clone(&runs),
         departed,
         written: Written::default(),
         depths: Arc::clone(&depths),
@@ -209,12 +223,8 @@ async fn watch(
     // Without them, a forwarder would seem to have no runs. Awaited once for all reconciliations:
     // of several that wait for a store themselves, kube-runtime wakes only the last. They fail to
     // become ready only while the controller stops.
-    let (cronjobs_known, jobs_known) = (cronjobs.clone(), jobs.clone());
     let stores_known = async move {
-        let _ = tokio::join!(
-            cronjobs_known.wait_until_ready(),
-            jobs_known.wait_until_ready()
-        );
+        let _ = tokio::join!(cronjobs.wait_until_ready(), runs.complete());
     }
     .boxed()
     .shared();
@@ -259,9 +269,10 @@ fn watched<K>(
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    watcher(api, config)
-        .default_backoff()
-        .modify(|object| object.meta_mut().managed_fields = None)
+    watcher(api, config).default_backoff().modify(|object| {
+        object.meta_mut().managed_fields = None;
+        object.annotations_mut().remove(LAST_APPLIED);
+    })
 }
 
 /// Notes each forwarder that something in a stream makes due for a reconciliation.
@@ -280,7 +291,7 @@ fn noted<T>(
 }
 
 /// The forwarder that a CronJob was made for.
-fn owner_of(cronjob: &CronJob) -> Option<ObjectRef<Guarded>> {
+fn owner_of(cronjob: &Packed<CronJob>) -> Option<ObjectRef<Guarded>> {
     let owner = cronjob.controller_owner_ref(&())?;
     let owner = (owner.kind == EventForwarder::kind(&())).then_some(owner)?;
     Some(ObjectRef::new(&owner.name).within(&cronjob.namespace()?))

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_config::{SdkConfig, sts::AssumeRoleProvider};
+use aws_config::{SdkConfig, identity::IdentityCache, sts::AssumeRoleProvider};
 use aws_credential_types::{
     Credentials as Keys,
     provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future},
@@ -66,7 +66,12 @@ impl Credentials {
             ))),
         };
         let config = match explicit {
-            Some(provider) => base.into_builder().credentials_provider(provider).build(),
+            // With a cache of its own, since the shared one keeps what it has seen for ever.
+            Some(provider) => base
+                .into_builder()
+                .credentials_provider(provider)
+                .identity_cache(IdentityCache::lazy().build())
+                .build(),
             None => base,
         };
         let (Some(role), Some(own)) = (role, config.credentials_provider()) else {

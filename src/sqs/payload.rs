@@ -8,7 +8,7 @@ use aws_sdk_s3::{Client, config::Builder, error::DisplayErrorContext, error::Sdk
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::{Credentials, Error, Message, connect::sdk_config};
+use super::{Credentials, Error, Message, connect::Connector};
 use crate::api::{LargePayloads, QueueSpec};
 
 /// The names under which the extended client writes its pointers, today's and an older one.
@@ -117,7 +117,7 @@ impl Payloads {
                 max_bytes,
             });
         };
-        let config = sdk_config(spec, credentials).await?;
+        let config = Connector::new()?.config(spec, credentials).await?;
         let mut builder = Builder::from(&config);
         builder.set_endpoint_url(large.endpoint.clone());
         let client = Client::from_conf(builder.force_path_style(large.endpoint.is_some()).build());

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use aws_config::SdkConfig;
 use aws_sdk_sqs::{
     Client,
     config::{Builder as ConfigBuilder, timeout::TimeoutConfig},
@@ -20,7 +21,7 @@ use serde::Deserialize;
 
 use super::{
     Credentials, EntryError, Error, Message, Outgoing,
-    connect::{CALL_LIMIT, parse, sdk_config},
+    connect::{CALL_LIMIT, Connector, parse},
 };
 use crate::api::QueueSpec;
 
@@ -31,6 +32,40 @@ pub struct QueueClient {
     url: Arc<str>,
     dead_letter_url: Option<String>,
     requests: Arc<AtomicU64>,
+}
+
+/// A queue and how it is reached, with the identity's keys once they are known. To be kept where
+/// there are many queues: a client is quickly made of it, and takes many times the memory.
+#[derive(Clone, Debug)]
+pub struct QueueAccess {
+    config: SdkConfig,
+    url: Arc<str>,
+    dead_letter_url: Option<String>,
+}
+
+impl QueueAccess {
+    /// The way to `spec`'s queue, over connections that `connector` shares. Makes no request.
+    pub async fn new(
+        connector: &Connector,
+        spec: &QueueSpec,
+        credentials: Credentials,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            config: connector.config(spec, credentials).await?,
+            url: spec.url.as_str().into(),
+            dead_letter_url: spec.dead_letter_url.clone(),
+        })
+    }
+
+    /// A client for the queue.
+    pub fn client(&self) -> QueueClient {
+        QueueClient {
+            client: Client::from_conf(ConfigBuilder::from(&self.config).build()),
+            url: Arc::clone(&self.url),
+            dead_letter_url: self.dead_letter_url.clone(),
+            requests: Arc::default(),
+        }
+    }
 }
 
 /// What a queue says of itself.
@@ -76,13 +111,8 @@ pub struct Depth {
 impl QueueClient {
     /// A client for `spec`'s queue. Makes no request yet.
     pub async fn connect(spec: &QueueSpec, credentials: Credentials) -> Result<Self, Error> {
-        let config = sdk_config(spec, credentials).await?;
-        Ok(Self {
-            client: Client::from_conf(ConfigBuilder::from(&config).build()),
-            url: spec.url.as_str().into(),
-            dead_letter_url: spec.dead_letter_url.clone(),
-            requests: Arc::default(),
-        })
+        let access = QueueAccess::new(&Connector::new()?, spec, credentials).await?;
+        Ok(access.client())
     }
 
     /// The queue's URL.

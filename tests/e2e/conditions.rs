@@ -5,8 +5,8 @@ use kube::{Api, ResourceExt, api::DynamicObject};
 use serde_json::json;
 
 use crate::world::{
-    API_KEY, AWS_SECRET, SYSTEM, Shared, World, apply_json, condition, kubectl, kubectl_apply,
-    sample,
+    AMBIENT_SECRET, API_KEY, AWS_SECRET, SYSTEM, Shared, World, apply_json, condition, kubectl,
+    kubectl_apply, sample,
 };
 
 /// A key that Iterable does not know.
@@ -276,7 +276,7 @@ pub async fn no_key_stands_in_anything_that_the_system_printed(shared: &Shared) 
         printed.contains("KeyRefused") && printed.contains("QueueMissing"),
         "the runs are in it"
     );
-    for secret in [API_KEY, REFUSED_KEY, AWS_SECRET] {
+    for secret in [API_KEY, REFUSED_KEY, AWS_SECRET, AMBIENT_SECRET] {
         assert!(!printed.contains(secret), "{secret} was printed");
     }
 }

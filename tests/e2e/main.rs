@@ -5,6 +5,7 @@
 //! `cargo test --test e2e`.
 
 mod admission;
+mod ambient;
 mod changes;
 mod conditions;
 mod health;
@@ -67,6 +68,7 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         conditions::what_can_be_known_to_be_wrong_is_refused_with_the_mend,
         conditions::no_key_stands_in_anything_that_the_system_printed,
         conditions::an_object_that_can_not_be_read_stops_nobody_else,
+        ambient::the_controllers_identity_goes_to_allowed_hosts_only,
         ownership::a_changed_schedule_reaches_the_cronjob,
         ownership::a_hand_edited_cronjob_is_put_back,
         ownership::deleting_the_forwarder_removes_cronjob_jobs_and_pods,

@@ -37,6 +37,8 @@ pub const SYSTEM: &str = "event-forwarder-system";
 pub const API_KEY: &str = "planted-iterable-key-5f0c";
 /// The AWS secret key of every test, likewise.
 pub const AWS_SECRET: &str = "planted-aws-secret-91be";
+/// The AWS secret key of the controller itself, likewise.
+pub const AMBIENT_SECRET: &str = "planted-controller-secret-3c4d";
 /// How long a test waits for the cluster to get to a state.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -44,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub struct Shared {
     pub client: Client,
     sqs: SqsServer,
-    host: IpAddr,
+    pub host: IpAddr,
     others: watch::Sender<usize>,
     floor: Mutex<()>,
 }
@@ -102,6 +104,13 @@ impl Shared {
             &format!("image.repository={repository}"),
             "--set",
             &format!("image.tag={tag}"),
+            "--set-json",
+            &format!(
+                "ambientCredentials.hosts={}",
+                json!(["aws", self.sqs.endpoint()])
+            ),
+            "--set-json",
+            &format!("extraEnv={}", ambient_identity()),
             "--wait",
             "--timeout",
             "120s",
@@ -485,6 +494,14 @@ async fn command(program: &str, arguments: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The AWS identity of the controller itself, as its environment.
+fn ambient_identity() -> Value {
+    json!([
+        {"name": "AWS_ACCESS_KEY_ID", "value": "AKIACONTROLLER"},
+        {"name": "AWS_SECRET_ACCESS_KEY", "value": AMBIENT_SECRET},
+    ])
 }
 
 /// The chart's folder.

@@ -129,16 +129,18 @@ fn queue(
     }))
 }
 
-/// The conditions that are worth an event: those whose verdict or reason is not what it was,
-/// and of a new forwarder those that are not good.
+/// The conditions that are worth an event: those whose verdict or reason is not what it was, and
+/// of what was not known before those that are not good.
 pub fn news<'a>(
     before: &'a [Condition],
     after: &'a [Condition],
 ) -> impl Iterator<Item = &'a Condition> {
     after.iter().filter(move |condition| {
         match before.iter().find(|known| known.type_ == condition.type_) {
-            Some(known) => (&known.status, &known.reason) != (&condition.status, &condition.reason),
-            None => condition.status == "False",
+            Some(known) if known.status != "Unknown" => {
+                (&known.status, &known.reason) != (&condition.status, &condition.reason)
+            }
+            _ => condition.status == "False",
         }
     })
 }

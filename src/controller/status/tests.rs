@@ -733,6 +733,15 @@ fn events_are_for_news_only() {
         "a new forwarder in good order is no news"
     );
     assert_eq!(news(&first, &first).count(), 0);
+    let depth = world.depth.take();
+    world.forwarder.status = None;
+    let unread = world.status().conditions;
+    world.depth = depth;
+    assert_eq!(
+        news(&unread, &first).count(),
+        0,
+        "nor is a queue that was not read before and is well"
+    );
     world.depth = Some(Err(DepthProblem {
         reason: "QueueMissing",
         message: "no queue".into(),
