@@ -21,7 +21,9 @@ fn map(arguments: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    match child.stdin.take().unwrap().write_all(input.as_bytes()) {
+    // Closed before the wait, or the program would wait for more.
+    let written = child.stdin.take().unwrap().write_all(input.as_bytes());
+    match written {
         // A usage error ends the program before it reads.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => panic!("{error}"),
         _ => child.wait_with_output().unwrap(),

@@ -119,6 +119,7 @@ async fn the_columns_say_the_same(world: &World) {
             "NAME",
             "SCHEDULE",
             "READY",
+            "REASON",
             "DEPTH",
             "DEAD",
             "LAST RUN",
