@@ -21,12 +21,7 @@ fn map(arguments: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    match child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.as_bytes())
-    {
+    match child.stdin.take().unwrap().write_all(input.as_bytes()) {
         // A usage error ends the program before it reads.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => panic!("{error}"),
         _ => child.wait_with_output().unwrap(),

@@ -5,6 +5,8 @@
 //! `cargo test --test e2e`.
 
 mod conditions;
+mod definition;
+mod faults;
 mod ownership;
 mod runs;
 mod uninstall;
@@ -59,6 +61,7 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         conditions::what_can_be_known_to_be_wrong_is_refused_with_the_mend,
         conditions::no_key_stands_in_anything_that_the_system_printed,
         conditions::an_object_that_can_not_be_read_stops_nobody_else,
+        definition::the_definition_applies_both_ways_without_a_warning,
         ownership::a_changed_schedule_reaches_the_cronjob,
         ownership::a_hand_edited_cronjob_is_put_back,
         ownership::deleting_the_forwarder_removes_cronjob_jobs_and_pods,
@@ -68,6 +71,22 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         ownership::a_long_name_gets_a_cronjob_all_the_same,
         uninstall::uninstalling_keeps_the_definition_and_the_resources,
     ];
+    macro_rules! add_alone {
+        ($($test:path),* $(,)?) => {$(
+            trials.push(trial_alone(stringify!($test), context, $test));
+        )*};
+    }
+    if context.is_none() || faults::own_cluster() {
+        add_alone![
+            faults::the_api_server_is_killed_in_mid_reconcile,
+            faults::etcd_is_away_for_a_minute,
+            faults::the_controller_is_killed_at_random,
+            faults::a_watch_that_expired_is_started_afresh,
+            faults::others_write_the_same_objects_all_the_time,
+            faults::a_clock_that_is_hours_off_does_no_harm,
+            faults::clocks_that_differ_leave_one_leader_at_a_time,
+        ];
+    }
     trials
 }
 
@@ -80,6 +99,23 @@ where
     Trial::test(name, move || {
         if let Some((runtime, shared, _turn)) = context {
             runtime.block_on(test(&shared));
+        }
+        Ok(())
+    })
+}
+
+/// A test that runs when all those of [`trial`] have ended, and no other of its kind runs.
+fn trial_alone<T>(name: &str, context: Context<'_>, test: T) -> Trial
+where
+    T: AsyncFnOnce(&Shared) + Send + 'static,
+{
+    let context = context.map(|(runtime, shared)| (runtime.clone(), Arc::clone(shared)));
+    Trial::test(name, move || {
+        if let Some((runtime, shared)) = context {
+            runtime.block_on(async {
+                let _floor = shared.floor().await;
+                test(&shared).await;
+            });
         }
         Ok(())
     })

@@ -26,7 +26,10 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::{process::Command, sync::watch};
+use tokio::{
+    process::Command,
+    sync::{Mutex, MutexGuard, watch},
+};
 
 /// The namespace of the operator.
 pub const SYSTEM: &str = "event-forwarder-system";
@@ -43,6 +46,7 @@ pub struct Shared {
     sqs: SqsServer,
     host: IpAddr,
     others: watch::Sender<usize>,
+    floor: Mutex<()>,
 }
 
 /// A test's place among those that must end before the operator is uninstalled.
@@ -73,6 +77,7 @@ impl Shared {
             sqs,
             host,
             others: watch::Sender::new(0),
+            floor: Mutex::default(),
         };
         shared.install().await?;
         Ok(shared)
@@ -117,6 +122,13 @@ impl Shared {
             .subscribe()
             .wait_for(|others| *others <= 1)
             .await;
+    }
+
+    /// Returns once no turn is left, to one caller at a time.
+    pub async fn floor(&self) -> MutexGuard<'_, ()> {
+        let mut others = self.others.subscribe();
+        let _ = others.wait_for(|others| *others == 0).await;
+        self.floor.lock().await
     }
 }
 

@@ -1,0 +1,211 @@
+//! The operator as processes of this machine in place of the Deployment, so that a test may kill
+//! and stop them, set their clock and read what they said.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, File},
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    process::{Child, Command},
+    task::JoinHandle,
+};
+
+use crate::world::{SYSTEM, eventually, kubectl};
+
+/// How long a process that ended stays away, as if the kubelet started it again.
+const RESTART_PAUSE: Duration = Duration::from_millis(200);
+
+/// One replica of the controller, started again whenever it ends. Dropping it kills it.
+pub struct Replica {
+    identity: String,
+    address: SocketAddr,
+    log: PathBuf,
+    process: Arc<AtomicU32>,
+    supervisor: JoinHandle<()>,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.supervisor.abort();
+    }
+}
+
+impl Replica {
+    /// The only replica, without a lease.
+    pub async fn alone(test: &str) -> Self {
+        Self::start(test, &[], &[]).await
+    }
+
+    /// One of several, apart by the lease of that name in the namespace `default`.
+    pub async fn with_lease(identity: &str, lease: &str, clock: Clock) -> Self {
+        let arguments = ["--lease-namespace", "default", "--lease-name", lease];
+        Self::start(identity, &arguments, &clock.environment()).await
+    }
+
+    /// Starts it with more arguments and variables. `identity` is its name, in the log's too.
+    async fn start(identity: &str, arguments: &[&str], environment: &[(&str, OsString)]) -> Self {
+        without_deployment().await;
+        let address = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port");
+        let log = env::temp_dir().join(format!(
+            "event-forwarder-e2e-{}-{identity}.log",
+            std::process::id()
+        ));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_event-forwarder"));
+        command
+            .args(["controller", "--identity", identity, "--listen"])
+            .arg(address.to_string())
+            .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).expect("a log"))
+            .kill_on_drop(true);
+        let process = Arc::new(AtomicU32::new(0));
+        let mut child = spawn(&mut command, &process);
+        let current = Arc::clone(&process);
+        let supervisor = tokio::spawn(async move {
+            loop {
+                let _ = child.wait().await;
+                tokio::time::sleep(RESTART_PAUSE).await;
+                child = spawn(&mut command, &current);
+            }
+        });
+        Self {
+            identity: identity.to_owned(),
+            address,
+            log,
+            process,
+            supervisor,
+        }
+    }
+
+    /// Its name in the lease.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Sends a signal, for example "KILL" or "STOP".
+    pub async fn signal(&self, signal: &str) {
+        let process = self.process.load(Ordering::Relaxed).to_string();
+        let sent = Command::new("kill")
+            .args(["-s", signal, &process])
+            .stderr(Stdio::null())
+            .status()
+            .await;
+        // A process that has just ended by itself is started again all the same.
+        sent.expect("kill");
+    }
+
+    /// Ends it for good.
+    pub async fn end(self) {
+        self.supervisor.abort();
+        self.signal("KILL").await;
+    }
+
+    /// All that it has logged, over all its starts.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("the log")
+    }
+
+    /// How many reconciliations it has ended since it was last started; none if it doesn't answer.
+    pub async fn reconciliations(&self) -> Option<u64> {
+        let metrics = reqwest::get(format!("http://{}/metrics", self.address))
+            .await
+            .ok()?
+            .text()
+            .await
+            .ok()?;
+        let counts = metrics.lines().filter_map(|line| {
+            let (name, count) = line.rsplit_once(' ')?;
+            let of_reconciliations =
+                name.starts_with("event_forwarder_reconcile_duration_seconds_count");
+            of_reconciliations.then(|| count.parse::<u64>().ok())?
+        });
+        Some(counts.sum())
+    }
+}
+
+fn spawn(command: &mut Command, process: &AtomicU32) -> Child {
+    let child = command.spawn().expect("the controller starts");
+    process.store(child.id().unwrap_or_default(), Ordering::Relaxed);
+    child
+}
+
+/// How far a process's clock is from this machine's.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    hours: i32,
+}
+
+impl Clock {
+    /// The machine's own.
+    pub const TRUE: Self = Self { hours: 0 };
+
+    /// Ahead by that many hours, or behind.
+    pub const fn off_by(hours: i32) -> Self {
+        Self { hours }
+    }
+
+    /// By libfaketime, which moves the time of day and not the time that has passed.
+    fn environment(self) -> Vec<(&'static str, OsString)> {
+        if self.hours == 0 {
+            return Vec::new();
+        }
+        vec![
+            ("LD_PRELOAD", libfaketime().into()),
+            ("FAKETIME", format!("{:+}h", self.hours).into()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+            ("KUBECONFIG", insecure_kubeconfig().into()),
+        ]
+    }
+}
+
+fn libfaketime() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").expect("/usr/lib");
+    folders
+        .filter_map(|folder| Some(folder.ok()?.path().join("faketime/libfaketime.so.1")))
+        .find(|library| library.exists())
+        .expect("libfaketime: tests/cluster/cluster build installs Debian's package faketime")
+}
+
+/// The cluster's certificates are younger than a clock that is behind.
+fn insecure_kubeconfig() -> PathBuf {
+    let file = env::temp_dir().join(format!(
+        "event-forwarder-e2e-{}.kubeconfig",
+        std::process::id()
+    ));
+    let config = env::var("KUBECONFIG").expect("KUBECONFIG");
+    let config = fs::read_to_string(config).expect("the kubeconfig");
+    let lines = config.lines().map(|line| {
+        match line.trim_start().starts_with("certificate-authority-data:") {
+            true => "    insecure-skip-tls-verify: true",
+            false => line,
+        }
+    });
+    fs::write(&file, lines.collect::<Vec<_>>().join("\n")).expect("a kubeconfig");
+    file
+}
+
+/// Removes the operator that the chart installed, if it is still there.
+async fn without_deployment() {
+    let deployments = ["--namespace", SYSTEM, "--all"];
+    kubectl(&[&["delete", "deployments"], &deployments[..]].concat()).await;
+    eventually("the operator's pods are gone", async || {
+        let pods = kubectl(&["get", "pods", "--namespace", SYSTEM, "-o", "name"]).await;
+        pods.is_empty()
+    })
+    .await;
+}
