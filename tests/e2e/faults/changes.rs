@@ -109,6 +109,7 @@ impl<'a> Changes<'a> {
         let name = key_name(number);
         let secret = Patch::Apply(json!({
             "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": name},
             "stringData": {"api-key": API_KEY},
         }));
         let params = PatchParams::apply("user").force();

@@ -291,6 +291,7 @@ async fn edit_by_hand(cronjobs: &Api<CronJob>, name: &str, schedule: &str) {
 async fn take_over(cronjobs: &Api<CronJob>, name: &str) {
     let claim = Patch::Apply(json!({
         "apiVersion": "batch/v1", "kind": "CronJob",
+        "metadata": {"name": name},
         "spec": {"concurrencyPolicy": "Allow", "startingDeadlineSeconds": 7},
     }));
     let params = PatchParams::apply("somebody-else").force();
