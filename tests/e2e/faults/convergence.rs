@@ -36,7 +36,7 @@ const REST: Duration = Duration::from_secs(8);
 /// nothing else is left of any; then sees to it that the operator rests.
 pub async fn assert_converges(world: &World, operator: &[&Replica]) {
     settles(&world.client, &world.namespace).await;
-    let twins = format!("{}-twins", world.namespace);
+    let twins = twins(&world.namespace);
     make_twins(world, &twins).await;
     settles(&world.client, &twins).await;
     let differences = Snapshot::take(&world.client, &world.namespace)
@@ -50,6 +50,11 @@ pub async fn assert_converges(world: &World, operator: &[&Replica]) {
     rests(world, operator).await;
     let namespaces = Api::<Namespace>::all(world.client.clone());
     let _ = namespaces.delete(&twins, &DeleteParams::default()).await;
+}
+
+/// The namespace of a namespace's twins.
+pub fn twins(namespace: &str) -> String {
+    format!("{namespace}-twins")
 }
 
 async fn settles(client: &kube::Client, namespace: &str) {
@@ -252,47 +257,34 @@ impl Snapshot {
 
     /// Where this differs from what forwarders of the same names and specs have elsewhere.
     fn differences(&self, twins: &Self) -> Vec<String> {
-        let twins = twins.essence();
-        let essence = self.essence();
-        assert_eq!(essence.len(), twins.len(), "forwarders without a twin");
-        let pairs = essence.iter().zip(&twins);
-        pairs
-            .filter(|(one, other)| one != other)
-            .map(|(one, other)| format!("{one}\nand as the twin of it:\n{other}"))
-            .collect()
+        let mut differences = Vec::new();
+        differ("", &self.essence(), &twins.essence(), &mut differences);
+        differences
     }
 
     /// What the controller decides of each forwarder, without time, place and history.
-    fn essence(&self) -> Vec<String> {
-        let forwarders = self.forwarders.iter().map(|forwarder| {
-            let status = forwarder.status.iter();
-            let conditions: Vec<_> = status
-                .flat_map(|status| &status.conditions)
-                .filter(|condition| condition.type_ != "LastRunSucceeded")
-                .map(|condition| (&condition.type_, &condition.status, &condition.reason))
-                .collect();
-            json!([forwarder.name_any(), conditions])
-        });
-        let cronjobs = self.cronjobs.iter().map(|cronjob| {
-            let owners: Vec<_> = cronjob
-                .owner_references()
-                .iter()
-                .map(|owner| (&owner.kind, &owner.name, owner.controller))
-                .collect();
-            json!([
-                cronjob.name_any(),
-                cronjob.labels(),
-                cronjob.annotations(),
-                owners,
-                cronjob.spec
-            ])
-        });
-        let mut essence: Vec<_> = forwarders
-            .chain(cronjobs)
-            .map(|value| value.to_string().replace(&self.namespace, "NAMESPACE"))
+    fn essence(&self) -> Value {
+        let conditions: BTreeMap<_, _> = self.forwarders.iter().map(conditions_of).collect();
+        let cronjobs: BTreeMap<_, _> = self
+            .cronjobs
+            .iter()
+            .map(|cronjob| {
+                let owners: Vec<_> = cronjob
+                    .owner_references()
+                    .iter()
+                    .map(|owner| (&owner.kind, &owner.name, owner.controller))
+                    .collect();
+                let essence = json!({
+                    "labels": cronjob.labels(),
+                    "annotations": cronjob.annotations(),
+                    "owners": owners,
+                    "spec": cronjob.spec,
+                });
+                (cronjob.name_any(), essence)
+            })
             .collect();
-        essence.sort();
-        essence
+        let text = json!({"conditions": conditions, "cronjobs": cronjobs}).to_string();
+        serde_json::from_str(&text.replace(&self.namespace, "NAMESPACE")).expect("JSON")
     }
 
     fn versions(&self) -> Vec<(String, Option<String>)> {
@@ -302,6 +294,31 @@ impl Snapshot {
             .map(|object| (object.name_any(), object.resource_version()))
             .chain(cronjobs.map(|object| (object.name_any(), object.resource_version())))
             .collect()
+    }
+}
+
+/// A forwarder's name and its conditions, but for that which tells of history.
+fn conditions_of(forwarder: &EventForwarder) -> (String, Vec<(String, String, String)>) {
+    let status = forwarder.status.iter();
+    let conditions = status
+        .flat_map(|status| status.conditions.iter().cloned())
+        .filter(|condition| condition.type_ != "LastRunSucceeded")
+        .map(|condition| (condition.type_, condition.status, condition.reason));
+    (forwarder.name_any(), conditions.collect())
+}
+
+/// Adds to `differences` each place where two values differ.
+fn differ(place: &str, one: &Value, other: &Value, differences: &mut Vec<String>) {
+    match (one, other) {
+        (Value::Object(fields), Value::Object(others)) => {
+            let names: BTreeSet<_> = fields.keys().chain(others.keys()).collect();
+            for name in names {
+                let (one, other) = (&one[name], &other[name]);
+                differ(&format!("{place}.{name}"), one, other, differences);
+            }
+        }
+        _ if one == other => {}
+        _ => differences.push(format!("{place}: {one}, and of its twin: {other}")),
     }
 }
 

@@ -20,10 +20,14 @@ use tokio::{
     task::JoinHandle,
 };
 
+use super::convergence::twins;
 use crate::world::{SYSTEM, eventually, kubectl};
 
 /// How long a process that ended stays away, as if the kubelet started it again.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a process may take to start and to do what there is.
+const IDLE: Duration = Duration::from_secs(3);
 
 /// One replica of the controller, started again whenever it ends. Dropping it kills it.
 pub struct Replica {
@@ -46,10 +50,17 @@ impl Replica {
         Self::start(test, &[], &[]).await
     }
 
+    /// The only replica, for one namespace and its twins, beside that of another test.
+    pub async fn for_one_test(test: &str, namespace: &str, clock: Clock) -> Self {
+        let namespaces = format!("{namespace},{}", twins(namespace));
+        let arguments = ["--watch-namespaces", &namespaces];
+        Self::start(test, &arguments, &clock.environment(test)).await
+    }
+
     /// One of several, apart by the lease of that name in the namespace `default`.
     pub async fn with_lease(identity: &str, lease: &str, clock: Clock) -> Self {
         let arguments = ["--lease-namespace", "default", "--lease-name", lease];
-        Self::start(identity, &arguments, &clock.environment()).await
+        Self::start(identity, &arguments, &clock.environment(identity)).await
     }
 
     /// Starts it with more arguments and variables. `identity` is its name, in the log's too.
@@ -109,6 +120,18 @@ impl Replica {
         sent.expect("kill");
     }
 
+    /// Kills it as soon as it has ended that many reconciliations, or has nothing more to do; others
+    /// are then under way.
+    pub async fn kill_after(&self, reconciliations: u64) {
+        let reached = async {
+            while self.reconciliations().await.unwrap_or(0) < reconciliations {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let _ = tokio::time::timeout(IDLE, reached).await;
+        self.signal("KILL").await;
+    }
+
     /// Ends it for good.
     pub async fn end(self) {
         self.supervisor.abort();
@@ -160,7 +183,7 @@ impl Clock {
     }
 
     /// By libfaketime, which moves the time of day and not the time that has passed.
-    fn environment(self) -> Vec<(&'static str, OsString)> {
+    fn environment(self, test: &str) -> Vec<(&'static str, OsString)> {
         if self.hours == 0 {
             return Vec::new();
         }
@@ -168,7 +191,7 @@ impl Clock {
             ("LD_PRELOAD", libfaketime().into()),
             ("FAKETIME", format!("{:+}h", self.hours).into()),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
-            ("KUBECONFIG", insecure_kubeconfig().into()),
+            ("KUBECONFIG", insecure_kubeconfig(test).into()),
         ]
     }
 }
@@ -182,9 +205,9 @@ fn libfaketime() -> PathBuf {
 }
 
 /// The cluster's certificates are younger than a clock that is behind.
-fn insecure_kubeconfig() -> PathBuf {
+fn insecure_kubeconfig(test: &str) -> PathBuf {
     let file = env::temp_dir().join(format!(
-        "event-forwarder-e2e-{}.kubeconfig",
+        "event-forwarder-e2e-{}-{test}.kubeconfig",
         std::process::id()
     ));
     let config = env::var("KUBECONFIG").expect("KUBECONFIG");
