@@ -16,7 +16,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::{Handle, Runtime};
-use world::Shared;
+use world::{Shared, Stage};
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -43,11 +43,12 @@ type Context<'a> = Option<(&'a Handle, &'a Arc<Shared>)>;
 fn trials(context: Context<'_>) -> Vec<Trial> {
     let mut trials = Vec::new();
     macro_rules! add {
-        ($($test:path),* $(,)?) => {$(
-            trials.push(trial(stringify!($test), context, $test));
+        ($stage:expr; $($test:path),* $(,)?) => {$(
+            trials.push(trial(stringify!($test), context, $stage, $test));
         )*};
     }
     add![
+        Stage::Operator;
         runs::a_scheduled_run_forwards_every_sample_event_and_empties_the_queue,
         runs::the_report_of_a_run_started_by_hand_is_in_status,
         runs::an_annotation_starts_a_run_now_and_once,
@@ -71,49 +72,34 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         ownership::a_long_name_gets_a_cronjob_all_the_same,
         uninstall::uninstalling_keeps_the_definition_and_the_resources,
     ];
-    macro_rules! add_alone {
-        ($($test:path),* $(,)?) => {$(
-            trials.push(trial_alone(stringify!($test), context, $test));
-        )*};
-    }
     if context.is_none() || faults::own_cluster() {
-        add_alone![
-            faults::the_api_server_is_killed_in_mid_reconcile,
-            faults::etcd_is_away_for_a_minute,
+        add![
+            Stage::OwnOperator;
             faults::the_controller_is_killed_at_random,
-            faults::a_watch_that_expired_is_started_afresh,
             faults::others_write_the_same_objects_all_the_time,
             faults::a_clock_that_is_hours_off_does_no_harm,
             faults::clocks_that_differ_leave_one_leader_at_a_time,
+        ];
+        add![
+            Stage::OwnCluster;
+            faults::the_api_server_is_killed_in_mid_reconcile,
+            faults::a_watch_that_expired_is_started_afresh,
+            faults::etcd_is_away_for_a_minute,
         ];
     }
     trials
 }
 
-fn trial<T>(name: &str, context: Context<'_>, test: T) -> Trial
+fn trial<T>(name: &str, context: Context<'_>, stage: Stage, test: T) -> Trial
 where
     T: AsyncFnOnce(&Shared) + Send + 'static,
 {
     let context =
-        context.map(|(runtime, shared)| (runtime.clone(), Arc::clone(shared), shared.turn()));
+        context.map(|(runtime, shared)| (runtime.clone(), Arc::clone(shared), shared.turn(stage)));
     Trial::test(name, move || {
         if let Some((runtime, shared, _turn)) = context {
-            runtime.block_on(test(&shared));
-        }
-        Ok(())
-    })
-}
-
-/// A test that runs when all those of [`trial`] have ended, and no other of its kind runs.
-fn trial_alone<T>(name: &str, context: Context<'_>, test: T) -> Trial
-where
-    T: AsyncFnOnce(&Shared) + Send + 'static,
-{
-    let context = context.map(|(runtime, shared)| (runtime.clone(), Arc::clone(shared)));
-    Trial::test(name, move || {
-        if let Some((runtime, shared)) = context {
             runtime.block_on(async {
-                let _floor = shared.floor().await;
+                let _cluster = shared.stage(stage).await;
                 test(&shared).await;
             });
         }

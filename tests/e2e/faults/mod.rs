@@ -1,7 +1,7 @@
 //! What breaks around the operator, on the real cluster. After each fault the world converges.
 //!
-//! These tests stop parts of the cluster and replace the operator, so each runs when no other
-//! test does, and only on a cluster of this repository's own.
+//! These tests replace the operator by processes of their own, so they run after all others; those
+//! that stop parts of the cluster run one by one. Only on a cluster of this repository's own.
 
 mod changes;
 mod convergence;
@@ -20,7 +20,7 @@ use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
-use operator::{Clock, Replica};
+use operator::{Clock, Replica, Scope};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -118,7 +118,7 @@ pub async fn the_controller_is_killed_at_random(shared: &Shared) {
     );
     let world = World::new(shared, "killed").await;
     let mut changes = Changes::new(&world).await;
-    let replica = Replica::alone("killed").await;
+    let replica = Replica::start("killed", Scope::Namespace(&world.namespace), Clock::TRUE).await;
     let kill = async {
         for _ in 0..kills {
             replica.kill_after(fastrand::u64(1..40)).await;
@@ -144,7 +144,7 @@ pub async fn the_controller_is_killed_at_random(shared: &Shared) {
 pub async fn a_watch_that_expired_is_started_afresh(shared: &Shared) {
     let world = World::new(shared, "expired").await;
     let mut changes = Changes::new(&world).await;
-    let replica = Replica::alone("expired").await;
+    let replica = Replica::start("expired", Scope::Cluster, Clock::TRUE).await;
     let names = forwarder_names(6);
     for name in &names[..5] {
         changes.apply(name, "0 0 1 1 *").await;
@@ -176,7 +176,8 @@ pub async fn a_watch_that_expired_is_started_afresh(shared: &Shared) {
 pub async fn others_write_the_same_objects_all_the_time(shared: &Shared) {
     let world = World::new(shared, "conflicts").await;
     let mut changes = Changes::new(&world).await;
-    let replica = Replica::alone("conflicts").await;
+    let scope = Scope::Namespace(&world.namespace);
+    let replica = Replica::start("conflicts", scope, Clock::TRUE).await;
     let names = forwarder_names(5);
     for name in &names {
         changes.apply(name, "0 0 1 1 *").await;
@@ -214,7 +215,12 @@ pub async fn a_clock_that_is_hours_off_does_no_harm(shared: &Shared) {
 async fn runs_by_a_clock(shared: &Shared, test: &str, hours: i32) {
     let world = World::new(shared, test).await;
     let mut changes = Changes::new(&world).await;
-    let replica = Replica::for_one_test(test, &world.namespace, Clock::off_by(hours)).await;
+    let replica = Replica::start(
+        test,
+        Scope::Namespace(&world.namespace),
+        Clock::off_by(hours),
+    )
+    .await;
     for name in forwarder_names(4) {
         changes.apply(&name, "0 0 1 1 *").await;
         changes.ask_for_a_run(&name).await;
@@ -238,11 +244,12 @@ async fn runs_by_a_clock(shared: &Shared, test: &str, hours: i32) {
 pub async fn clocks_that_differ_leave_one_leader_at_a_time(shared: &Shared) {
     let world = World::new(shared, "leaders").await;
     let lease = "clocks-differ";
-    let ahead = Replica::with_lease("leader-ahead", lease, Clock::off_by(2)).await;
-    let leases = Api::<Lease>::namespaced(world.client.clone(), "default");
+    let scope = Scope::NamespaceByLease(&world.namespace, lease);
+    let ahead = Replica::start("leader-ahead", scope, Clock::off_by(2)).await;
+    let leases = world.api::<Lease>();
     leads(&leases, lease, &ahead).await;
-    let right = Replica::with_lease("leader-right", lease, Clock::TRUE).await;
-    let behind = Replica::with_lease("leader-behind", lease, Clock::off_by(-2)).await;
+    let right = Replica::start("leader-right", scope, Clock::TRUE).await;
+    let behind = Replica::start("leader-behind", scope, Clock::off_by(-2)).await;
     tokio::time::sleep(HAND_OVER).await;
     assert_eq!(
         holder(&leases, lease).await.as_deref(),
@@ -266,9 +273,10 @@ pub async fn clocks_that_differ_leave_one_leader_at_a_time(shared: &Shared) {
 }
 
 async fn two_replicas(test: &str) -> (Replica, Replica) {
+    let scope = Scope::ClusterByLease(test);
     (
-        Replica::with_lease(&format!("{test}-1"), test, Clock::TRUE).await,
-        Replica::with_lease(&format!("{test}-2"), test, Clock::TRUE).await,
+        Replica::start(&format!("{test}-1"), scope, Clock::TRUE).await,
+        Replica::start(&format!("{test}-2"), scope, Clock::TRUE).await,
     )
 }
 

@@ -45,26 +45,8 @@ impl Drop for Replica {
 }
 
 impl Replica {
-    /// The only replica, without a lease.
-    pub async fn alone(test: &str) -> Self {
-        Self::start(test, &[], &[]).await
-    }
-
-    /// The only replica, for one namespace and its twins, beside that of another test.
-    pub async fn for_one_test(test: &str, namespace: &str, clock: Clock) -> Self {
-        let namespaces = format!("{namespace},{}", twins(namespace));
-        let arguments = ["--watch-namespaces", &namespaces];
-        Self::start(test, &arguments, &clock.environment(test)).await
-    }
-
-    /// One of several, apart by the lease of that name in the namespace `default`.
-    pub async fn with_lease(identity: &str, lease: &str, clock: Clock) -> Self {
-        let arguments = ["--lease-namespace", "default", "--lease-name", lease];
-        Self::start(identity, &arguments, &clock.environment(identity)).await
-    }
-
-    /// Starts it with more arguments and variables. `identity` is its name, in the log's too.
-    async fn start(identity: &str, arguments: &[&str], environment: &[(&str, OsString)]) -> Self {
+    /// Starts it in place of the Deployment. `identity` is its name, in the log's too.
+    pub async fn start(identity: &str, scope: Scope<'_>, clock: Clock) -> Self {
         without_deployment().await;
         let address = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
@@ -77,8 +59,8 @@ impl Replica {
         command
             .args(["controller", "--identity", identity, "--listen"])
             .arg(address.to_string())
-            .args(arguments)
-            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .args(scope.arguments())
+            .envs(clock.environment(identity))
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -158,6 +140,42 @@ impl Replica {
             of_reconciliations.then(|| count.parse::<u64>().ok())?
         });
         Some(counts.sum())
+    }
+}
+
+/// What a replica looks after.
+#[derive(Debug, Clone, Copy)]
+pub enum Scope<'a> {
+    /// All namespaces, as the only replica.
+    Cluster,
+    /// All namespaces, whenever it holds the lease of this name in the namespace `default`.
+    ClusterByLease(&'a str),
+    /// One namespace and its twins, as the only replica beside those of other tests.
+    Namespace(&'a str),
+    /// One namespace, whenever it holds the lease of this name there.
+    NamespaceByLease(&'a str, &'a str),
+}
+
+impl Scope<'_> {
+    fn arguments(self) -> Vec<String> {
+        let watch = |namespace: &str| {
+            let both = format!("{namespace},{}", twins(namespace));
+            ["--watch-namespaces".to_owned(), both]
+        };
+        let lease = |namespace: &str, name: &str| {
+            [
+                format!("--lease-namespace={namespace}"),
+                format!("--lease-name={name}"),
+            ]
+        };
+        match self {
+            Self::Cluster => Vec::new(),
+            Self::ClusterByLease(name) => lease("default", name).into(),
+            Self::Namespace(namespace) => watch(namespace).into(),
+            Self::NamespaceByLease(namespace, name) => {
+                [watch(namespace), lease(namespace, name)].concat()
+            }
+        }
     }
 }
 
