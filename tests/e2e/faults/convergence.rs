@@ -57,7 +57,8 @@ pub fn twins(namespace: &str) -> String {
     format!("{namespace}-twins")
 }
 
-async fn settles(client: &kube::Client, namespace: &str) {
+/// Waits until nothing of the namespace is under way, and all that belongs together does.
+pub async fn settles(client: &kube::Client, namespace: &str) {
     let mut complaints = Vec::new();
     let settled = async {
         loop {

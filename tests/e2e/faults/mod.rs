@@ -10,7 +10,7 @@ mod operator;
 use std::{env, path::PathBuf, time::Duration};
 
 use changes::{Changes, forwarder_names};
-use convergence::assert_converges;
+use convergence::{assert_converges, settles};
 use event_forwarder::api::EventForwarder;
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
@@ -24,7 +24,7 @@ use operator::{Clock, Replica, Scope};
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::world::{Shared, World, condition, eventually};
+use crate::world::{Shared, World, eventually};
 
 /// Longer than a standby takes to follow a leader that was killed.
 const HAND_OVER: Duration = Duration::from_secs(15);
@@ -149,11 +149,7 @@ pub async fn a_watch_that_expired_is_started_afresh(shared: &Shared) {
     for name in &names[..5] {
         changes.apply(name, "0 0 1 1 *").await;
     }
-    world
-        .status_until(&names[4], "ready", |status| {
-            condition(status, "Ready").0 == "True"
-        })
-        .await;
+    settles(&world.client, &world.namespace).await;
 
     // What happens while it hears nothing, and is older than all that a new API server remembers.
     replica.signal("STOP").await;
