@@ -26,6 +26,8 @@ use crate::world::{SYSTEM, eventually, kubectl};
 /// How long a process that ended stays away, as if the kubelet started it again.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
 
+/// In place of the number of a process.
+const NO_PROCESS: u32 = 0;
 /// How long a process may take to start and to do what there is.
 const IDLE: Duration = Duration::from_secs(3);
 
@@ -66,12 +68,13 @@ impl Replica {
             .stdout(Stdio::null())
             .stderr(File::create(&log).expect("a log"))
             .kill_on_drop(true);
-        let process = Arc::new(AtomicU32::new(0));
+        let process = Arc::new(AtomicU32::new(NO_PROCESS));
         let mut child = spawn(&mut command, &process);
         let current = Arc::clone(&process);
         let supervisor = tokio::spawn(async move {
             loop {
                 let _ = child.wait().await;
+                current.store(NO_PROCESS, Ordering::Relaxed);
                 tokio::time::sleep(RESTART_PAUSE).await;
                 child = spawn(&mut command, &current);
             }
@@ -92,13 +95,15 @@ impl Replica {
 
     /// Sends a signal, for example "KILL" or "STOP".
     pub async fn signal(&self, signal: &str) {
-        let process = self.process.load(Ordering::Relaxed).to_string();
+        let process = self.process.load(Ordering::Relaxed);
+        if process == NO_PROCESS {
+            return; // It has just ended by itself and is about to be started again.
+        }
         let sent = Command::new("kill")
-            .args(["-s", signal, &process])
+            .args(["-s", signal, &process.to_string()])
             .stderr(Stdio::null())
             .status()
             .await;
-        // A process that has just ended by itself is started again all the same.
         sent.expect("kill");
     }
 
@@ -181,7 +186,7 @@ impl Scope<'_> {
 
 fn spawn(command: &mut Command, process: &AtomicU32) -> Child {
     let child = command.spawn().expect("the controller starts");
-    process.store(child.id().unwrap_or_default(), Ordering::Relaxed);
+    process.store(child.id().unwrap_or(NO_PROCESS), Ordering::Relaxed);
     child
 }
 
