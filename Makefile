@@ -17,7 +17,7 @@ lint: ## Check format, lints, dependencies and scripts
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo deny --locked check bans licenses sources
-	shellcheck -x .ci/run demo/up demo/down tests/run tests/cluster/cluster tests/cluster/selftest tests/sqs/setup deploy/build-image deploy/generate
+	shellcheck -x .ci/run demo/up demo/down tests/run tests/cluster/cluster tests/cluster/selftest tests/cluster/programs/kubernetes/pin tests/skew tests/sqs/setup deploy/build-image deploy/generate
 
 crd: ## Write the definition and the manifests made of it anew (needs helm)
 	cargo build --quiet --locked

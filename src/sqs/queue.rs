@@ -142,15 +142,17 @@ impl QueueClient {
         ))
     }
 
-    /// The depth of the queue and of its dead-letter queue: two requests.
+    /// The depth of the queue and of its dead-letter queue: two requests. A dead-letter queue that
+    /// can't be read for now makes the reading fail; one that must not be read is left out.
     pub async fn depth(&self) -> Result<Depth, Error> {
         let settings = self.settings().await?;
         let dead_letters = match self.dead_letter_queue_of(&settings) {
             // A letter that somebody just looks at is hidden, and still there.
-            Some(queue) => queue.settings().await.ok().map(|settings| {
-                let depth = settings.depth;
-                depth.visible + depth.in_flight + depth.delayed
-            }),
+            Some(queue) => match queue.settings().await {
+                Ok(Settings { depth, .. }) => Some(depth.visible + depth.in_flight + depth.delayed),
+                Err(error) if error.is_transient() => return Err(error),
+                Err(_) => None,
+            },
             None => None,
         };
         Ok(Depth {

@@ -268,6 +268,8 @@ pub async fn no_key_stands_in_anything_that_the_system_printed(shared: &Shared) 
             "--selector",
             "app.kubernetes.io/name=event-forwarder",
             "--tail=-1",
+            // Of a pod that is just being replaced.
+            "--ignore-errors",
             "--prefix",
         ])
         .await;

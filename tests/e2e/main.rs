@@ -8,6 +8,8 @@ mod admission;
 mod ambient;
 mod changes;
 mod conditions;
+mod definition;
+mod faults;
 mod health;
 mod leader;
 mod ownership;
@@ -23,7 +25,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::{Handle, Runtime};
-use world::Shared;
+use world::{Shared, Stage};
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -50,11 +52,12 @@ type Context<'a> = Option<(&'a Handle, &'a Arc<Shared>)>;
 fn trials(context: Context<'_>) -> Vec<Trial> {
     let mut trials = Vec::new();
     macro_rules! add {
-        ($($test:path),* $(,)?) => {$(
-            trials.push(trial(stringify!($test), context, $test));
+        ($stage:expr; $($test:path),* $(,)?) => {$(
+            trials.push(trial(stringify!($test), context, $stage, $test));
         )*};
     }
     add![
+        Stage::Operator;
         runs::a_scheduled_run_forwards_every_sample_event_and_empties_the_queue,
         runs::the_report_of_a_run_started_by_hand_is_in_status,
         runs::an_annotation_starts_a_run_now_and_once,
@@ -69,6 +72,7 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         conditions::no_key_stands_in_anything_that_the_system_printed,
         conditions::an_object_that_can_not_be_read_stops_nobody_else,
         ambient::the_controllers_identity_goes_to_allowed_hosts_only,
+        definition::the_definition_applies_both_ways_without_a_warning,
         ownership::a_changed_schedule_reaches_the_cronjob,
         ownership::a_hand_edited_cronjob_is_put_back,
         ownership::deleting_the_forwarder_removes_cronjob_jobs_and_pods,
@@ -88,9 +92,6 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         plugin::dead_letters_are_told_by_reason_and_sent_back,
         plugin::every_obstacle_has_a_sentence_and_an_exit_code,
         plugin::kubectl_completes_commands_and_names,
-        uninstall::uninstalling_keeps_the_definition_and_the_resources,
-    ];
-    add![
         admission::what_can_not_work_is_refused_with_a_sentence,
         admission::the_largest_forwarder_is_taken_kept_whole_and_reaches_the_cronjob,
         admission::a_run_without_a_user_of_its_own_meets_the_restricted_level,
@@ -111,43 +112,41 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         tracking::a_run_that_is_killed_for_its_memory_says_so_and_loses_nothing,
         tracking::a_run_that_can_not_start_says_why,
         tracking::a_run_whose_node_dies_is_stuck_until_the_node_is_deleted,
+        uninstall::uninstalling_keeps_the_definition_and_the_resources,
     ];
-    macro_rules! add_alone {
-        ($($test:path),* $(,)?) => {$(
-            trials.push(trial_alone(stringify!($test), context, $test));
-        )*};
-    }
-    add_alone![
+    add![
+        Stage::OwnInstallation;
         changes::an_upgrade_changes_the_image_of_cronjobs_and_leaves_runs_alone,
         tracking::a_run_that_began_and_ended_without_a_controller_is_in_status,
     ];
+    if context.is_none() || faults::own_cluster() {
+        add![
+            Stage::OwnOperator;
+            faults::the_controller_is_killed_at_random,
+            faults::others_write_the_same_objects_all_the_time,
+            faults::a_clock_that_is_hours_off_does_no_harm,
+            faults::clocks_that_differ_leave_one_leader_at_a_time,
+        ];
+        add![
+            Stage::OwnCluster;
+            faults::the_api_server_is_killed_in_mid_reconcile,
+            faults::a_watch_that_expired_is_started_afresh,
+            faults::etcd_is_away_for_a_minute,
+        ];
+    }
     trials
 }
 
-fn trial<T>(name: &str, context: Context<'_>, test: T) -> Trial
+fn trial<T>(name: &str, context: Context<'_>, stage: Stage, test: T) -> Trial
 where
     T: AsyncFnOnce(&Shared) + Send + 'static,
 {
     let context =
-        context.map(|(runtime, shared)| (runtime.clone(), Arc::clone(shared), shared.turn()));
+        context.map(|(runtime, shared)| (runtime.clone(), Arc::clone(shared), shared.turn(stage)));
     Trial::test(name, move || {
         if let Some((runtime, shared, _turn)) = context {
-            runtime.block_on(test(&shared));
-        }
-        Ok(())
-    })
-}
-
-/// A test that runs when all those of [`trial`] have ended, and no other of its kind runs.
-fn trial_alone<T>(name: &str, context: Context<'_>, test: T) -> Trial
-where
-    T: AsyncFnOnce(&Shared) + Send + 'static,
-{
-    let context = context.map(|(runtime, shared)| (runtime.clone(), Arc::clone(shared)));
-    Trial::test(name, move || {
-        if let Some((runtime, shared)) = context {
             runtime.block_on(async {
-                let _floor = shared.floor().await;
+                let _floor = shared.stage(stage).await;
                 test(&shared).await;
             });
         }

@@ -47,16 +47,33 @@ pub struct Shared {
     pub client: Client,
     sqs: SqsServer,
     pub host: IpAddr,
-    others: watch::Sender<usize>,
+    turns: watch::Sender<[usize; 4]>,
     floor: Mutex<()>,
 }
 
-/// A test's place among those that must end before the operator is uninstalled.
-pub struct Turn(watch::Sender<usize>);
+/// When a test runs: after all tests of the stages before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// With the operator that the chart installed; beside others.
+    Operator,
+    /// Alone, with an operator that it installs and takes away again.
+    OwnInstallation,
+    /// With operators that are processes of its own; beside others.
+    OwnOperator,
+    /// Alone, since it stops parts of the cluster.
+    OwnCluster,
+}
+
+/// A test's place among those that others wait for.
+pub struct Turn {
+    turns: watch::Sender<[usize; 4]>,
+    stage: Stage,
+}
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.send_modify(|others| *others -= 1);
+        let stage = self.stage as usize;
+        self.turns.send_modify(|turns| turns[stage] -= 1);
     }
 }
 
@@ -78,7 +95,7 @@ impl Shared {
             client,
             sqs,
             host,
-            others: watch::Sender::new(0),
+            turns: watch::Sender::new([0; 4]),
             floor: Mutex::default(),
         };
         shared.install().await?;
@@ -126,25 +143,30 @@ impl Shared {
     }
 
     /// Counts a test in, until the turn is dropped.
-    pub fn turn(&self) -> Turn {
-        self.others.send_modify(|others| *others += 1);
-        Turn(self.others.clone())
+    pub fn turn(&self, stage: Stage) -> Turn {
+        self.turns.send_modify(|turns| turns[stage as usize] += 1);
+        Turn {
+            turns: self.turns.clone(),
+            stage,
+        }
     }
 
-    /// Returns once only the caller's own turn is left.
+    /// Returns once a test of this stage may run, with the floor if it is to run alone.
+    pub async fn stage(&self, stage: Stage) -> Option<MutexGuard<'_, ()>> {
+        let before = |turns: &[usize; 4]| turns[..stage as usize].iter().all(|left| *left == 0);
+        let _ = self.turns.subscribe().wait_for(before).await;
+        match stage {
+            Stage::OwnInstallation | Stage::OwnCluster => Some(self.floor.lock().await),
+            Stage::Operator | Stage::OwnOperator => None,
+        }
+    }
+
+    /// Returns once, of the tests with the operator, only the caller is left.
     pub async fn alone(&self) {
-        let _ = self
-            .others
-            .subscribe()
-            .wait_for(|others| *others <= 1)
+        let mut turns = self.turns.subscribe();
+        let _ = turns
+            .wait_for(|turns| turns[Stage::Operator as usize] <= 1)
             .await;
-    }
-
-    /// Returns once no turn is left, to one caller at a time.
-    pub async fn floor(&self) -> MutexGuard<'_, ()> {
-        let mut others = self.others.subscribe();
-        let _ = others.wait_for(|others| *others == 0).await;
-        self.floor.lock().await
     }
 }
 
