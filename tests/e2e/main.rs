@@ -77,7 +77,6 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         ownership::a_hand_edited_cronjob_is_put_back,
         ownership::deleting_the_forwarder_removes_cronjob_jobs_and_pods,
         ownership::a_cronjob_of_the_users_own_is_left_alone,
-        ownership::a_controller_that_starts_takes_up_every_forwarder,
         ownership::at_rest_nothing_is_written,
         ownership::a_long_name_gets_a_cronjob_all_the_same,
         leader::a_leader_that_dies_is_followed_within_15_seconds,
@@ -117,6 +116,7 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
     add![
         Stage::OwnInstallation;
         changes::an_upgrade_changes_the_image_of_cronjobs_and_leaves_runs_alone,
+        ownership::a_controller_that_starts_takes_up_every_forwarder,
         tracking::a_run_that_began_and_ended_without_a_controller_is_in_status,
     ];
     if context.is_none() || faults::own_cluster() {

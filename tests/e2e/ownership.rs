@@ -250,6 +250,7 @@ pub async fn a_long_name_gets_a_cronjob_all_the_same(shared: &Shared) {
 }
 
 pub async fn a_controller_that_starts_takes_up_every_forwarder(shared: &Shared) {
+    shared.install().await.expect("the operator");
     let world = World::new(shared, "restart").await;
     world.give_key().await;
     let names: Vec<_> = (0..40).map(|n| format!("forwarder-{n}")).collect();
@@ -290,4 +291,5 @@ pub async fn a_controller_that_starts_takes_up_every_forwarder(shared: &Shared) 
         },
     )
     .await;
+    shared.uninstall().await;
 }
