@@ -246,7 +246,11 @@ mod tests {
             hosts: "http://127.0.0.1:1".parse().expect("hosts"),
             roles: "any".parse().expect("roles"),
         };
-        let (depths, _changes) = Depths::new(ambient, Connector::new().expect("a connector"));
+        let (depths, _changes) = Depths::new(
+            ambient,
+            Connector::new().expect("a connector"),
+            Metrics::new(),
+        );
         let forwarder = ObjectRef::new("mparticle").within("marketing");
         assert_eq!(
             depths.follow(&forwarder, target("http://127.0.0.1:1")),

@@ -149,7 +149,9 @@ impl QueueClient {
         let dead_letters = match self.dead_letter_queue_of(&settings) {
             // A letter that somebody just looks at is hidden, and still there.
             Some(queue) => match queue.settings().await {
-                Ok(Settings { depth, .. }) => Some(depth.visible + depth.in_flight + depth.delayed),
+                Ok(QueueSettings { depth, .. }) => {
+                    Some(depth.visible + depth.in_flight + depth.delayed)
+                }
                 Err(error) if error.is_transient() => return Err(error),
                 Err(_) => None,
             },
