@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::api::core::v1::Pod;
@@ -16,10 +17,14 @@ use super::{cronjob::FORWARDER, observe::terminated, reconcile::Guarded};
 /// The label that holds a pod's Job.
 const JOB: &str = "batch.kubernetes.io/job-name";
 
+/// How long the watch of pods may be behind that of Jobs, and behind a list.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Pods that have ended while they were being deleted, by their forwarder.
 #[derive(Default)]
 pub struct Departed {
     pods: Mutex<HashMap<ObjectRef<Guarded>, Vec<Pod>>>,
+    missed: Mutex<HashMap<(ObjectRef<Guarded>, String), Instant>>,
 }
 
 impl Departed {
@@ -43,6 +48,16 @@ impl Departed {
             .filter(|pod| pod.labels().get(JOB).is_some_and(|job| job == job_name))
             .cloned()
             .collect()
+    }
+
+    /// Whether the last words of a run of which no pod is left have been waited for long enough.
+    pub fn waited(&self, forwarder: &ObjectRef<Guarded>, job_name: &str) -> bool {
+        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        missed.retain(|_, since| since.elapsed() < PATIENCE * 10);
+        let since = missed
+            .entry((forwarder.clone(), job_name.to_owned()))
+            .or_insert_with(Instant::now);
+        since.elapsed() >= PATIENCE
     }
 
     /// Forgets all pods but those of runs that are not over.

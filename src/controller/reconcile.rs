@@ -37,7 +37,7 @@ use super::{
     error::{Call, Error},
     health::{Health, RECONCILE_LIMIT},
     metrics::Metrics,
-    observe::{self, Pending, Report, Run},
+    observe::{self, Pending, Report, Run, Silence},
     packed::Packed,
     plan::{self, Plan},
     run_index::RunIndex,
@@ -55,8 +55,8 @@ pub type Guarded = DeserializeGuard<EventForwarder>;
 const MISSING_PAUSE: Duration = Duration::from_secs(15);
 /// How soon a run whose container has not started is looked at again.
 const PENDING_PAUSE: Duration = Duration::from_secs(30);
-/// How soon a run is looked at again whose Job is gone and whose pod still works.
-const ENDING_PAUSE: Duration = Duration::from_secs(10);
+/// How soon a run is looked at again that is over and whose last word is waited for.
+const ENDING_PAUSE: Duration = Duration::from_secs(6);
 /// How soon a forwarder whose run is due is looked at again.
 const DUE_PAUSE: Duration = Duration::from_secs(30);
 /// How many seconds after a run is due the one after it is announced, if the run itself was not
@@ -275,16 +275,22 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         );
     }
     let under_way = |job: &str| {
-        seen.runs
-            .iter()
-            .any(|run| run.job_name == job && run.end.is_none())
+        !seen.is_whole
+            || seen
+                .runs
+                .iter()
+                .any(|run| run.job_name == job && run.end.is_none())
     };
     context
         .departed
         .keep(&reference(&namespace, &name), under_way);
     context.metrics.show(&namespace, &name, &status);
     publish_news(forwarder, &status, &context.recorder).await;
-    Ok(Action::requeue(next_look(&status, &learned, now)))
+    let pause = next_look(&status, &learned, now);
+    Ok(Action::requeue(match seen.is_whole {
+        true => pause,
+        false => pause.min(ENDING_PAUSE),
+    }))
 }
 
 fn reference(namespace: &str, name: &str) -> ObjectRef<Guarded> {
@@ -305,6 +311,8 @@ fn run_request(forwarder: &EventForwarder) -> Option<&str> {
 struct RunsSeen {
     runs: Vec<Run>,
     reports: Vec<(Run, Report)>,
+    /// Whether each run that is over has left its report, or never will.
+    is_whole: bool,
     pending: Option<Pending>,
 }
 
@@ -319,22 +327,30 @@ async fn runs_seen(
         context.runs.of(namespace, &plan.cronjob_name)
     });
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
-    let departed = |job_name: &str| {
-        context
-            .departed
-            .of(&reference(namespace, &forwarder.name_any()), job_name)
-    };
-    let mut reports = Vec::new();
-    for run in status::unrecorded(forwarder.status.as_ref(), &runs) {
-        let job_name = &run.job_name;
-        let report = observe::report(&pods, namespace, job_name, departed(job_name)).await?;
-        reports.push((run, report));
-    }
+    let reference = reference(namespace, &forwarder.name_any());
+    let (mut reports, mut is_whole) = (Vec::new(), true);
+    let ended = status::unrecorded(forwarder.status.as_ref(), &runs);
     let vanished = plan.and_then(|_| status::vanished(forwarder.status.as_ref(), &runs, now));
-    if let Some(run) = vanished {
+    let with_job = ended.into_iter().map(|run| (run, false));
+    for (run, job_is_gone) in with_job.chain(vanished.map(|run| (run, true))) {
         let job_name = &run.job_name;
-        let report = observe::last_report(&pods, namespace, job_name, departed(job_name)).await?;
-        reports.extend(report.map(|report| (run, report)));
+        let departed = context.departed.of(&reference, job_name);
+        match observe::report(&pods, namespace, job_name, departed, job_is_gone).await? {
+            Ok(report) => reports.push((run, report)),
+            Err(Silence::NoPod) if context.departed.waited(&reference, job_name) => {
+                let why = match job_is_gone {
+                    true => "its Job was deleted, and its pod is gone",
+                    false => "its pod is gone",
+                };
+                reports.push((
+                    run,
+                    Report::Missing {
+                        why: why.to_owned(),
+                    },
+                ));
+            }
+            Err(Silence::NoPod | Silence::Works) => is_whole = false,
+        }
     }
     let grace = SignedDuration::from_secs(forwarder.spec.job.termination_grace_period_seconds);
     let pending = match runs.first().filter(|run| run.end.is_none()) {
@@ -345,6 +361,7 @@ async fn runs_seen(
     Ok(RunsSeen {
         runs,
         reports,
+        is_whole,
         pending,
     })
 }
@@ -362,10 +379,6 @@ fn next_look(status: &EventForwarderStatus, learned: &Learned<'_>, now: Timestam
     }
     if learned.pending.is_some_and(|pending| !pending.too_long) {
         pause = pause.min(PENDING_PAUSE);
-    }
-    let under_way = learned.runs.iter().filter(|run| run.end.is_none()).count();
-    if usize::try_from(status.active).is_ok_and(|active| active > under_way) {
-        pause = pause.min(ENDING_PAUSE);
     }
     // A little after the next run is due, to announce the one after it.
     let until_due = status

@@ -194,6 +194,15 @@ pub enum Report {
     },
 }
 
+/// Why there is no word yet on what a run left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// Its Job is gone, and a pod of it still works.
+    Works,
+    /// No pod of it is left, nor the last word of one.
+    NoPod,
+}
+
 /// Reads the report that a run's pods left in their termination messages. `departed` are those of
 /// its pods that were seen to end and are deleted.
 ///
@@ -204,22 +213,9 @@ pub async fn report(
     namespace: &str,
     job_name: &str,
     departed: Vec<Pod>,
-) -> Result<Report, Error> {
-    let pods = pods_of(api, namespace, job_name).await?;
-    Ok(report_in(&with_departed(pods, departed)))
-}
-
-/// Reads the report of a run whose Job is gone; none while a pod of it still works.
-///
-/// # Errors
-/// When the API server fails or does not answer.
-pub async fn last_report(
-    api: &Api<Pod>,
-    namespace: &str,
-    job_name: &str,
-    departed: Vec<Pod>,
-) -> Result<Option<Report>, Error> {
-    let pods = pods_of(api, namespace, job_name).await?;
+    job_is_gone: bool,
+) -> Result<Result<Report, Silence>, Error> {
+    let pods = with_departed(pods_of(api, namespace, job_name).await?, departed);
     let works = |pod: &Pod| {
         let phase = pod
             .status
@@ -227,16 +223,13 @@ pub async fn last_report(
             .and_then(|status| status.phase.as_deref());
         terminated(pod).is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
     };
-    if pods.iter().any(works) {
-        return Ok(None);
+    if pods.is_empty() {
+        return Ok(Err(Silence::NoPod));
     }
-    let report = match report_in(&with_departed(pods, departed)) {
-        Report::Missing { why } => Report::Missing {
-            why: format!("its Job was deleted, and {why}"),
-        },
-        report => report,
-    };
-    Ok(Some(report))
+    if job_is_gone && pods.iter().any(works) {
+        return Ok(Err(Silence::Works));
+    }
+    Ok(Ok(report_in(&pods)))
 }
 
 fn with_departed(mut pods: Vec<Pod>, departed: Vec<Pod>) -> Vec<Pod> {
