@@ -15,11 +15,9 @@ use crate::api::EventForwarder;
 /// Stands where there is nothing to show.
 const NOTHING: &str = "-";
 
-const COLUMNS: usize = 6;
-
 /// The lines, under a heading.
 pub fn overview(forwarders: &[Guarded], now: Timestamp) -> String {
-    let heading = ["NAME", "STATE", "DEPTH", "DEAD", "LAST RUN", "NEXT RUN"].map(str::to_owned);
+    let heading = ["", "NAME", "STATE", "DEPTH", "DEAD", "LAST RUN", "NEXT RUN"].map(str::to_owned);
     let rows: Vec<_> = forwarders
         .iter()
         .map(|forwarder| row(forwarder, now))
@@ -32,11 +30,11 @@ pub fn overview(forwarders: &[Guarded], now: Timestamp) -> String {
             .max()
             .unwrap_or(0)
     };
-    let widths: [usize; COLUMNS] = std::array::from_fn(width);
-    let line = |cells: &[String; COLUMNS]| {
-        let cells: Vec<_> = cells
+    let widths: Vec<_> = (0..heading.len()).map(width).collect();
+    let line = |cells: &[String]| {
+        let cells: Vec<_> = cells[1..]
             .iter()
-            .zip(widths)
+            .zip(&widths[1..])
             .map(|(cell, width)| format!("{cell:<width$}"))
             .collect();
         cells.join("  ").trim_end().to_owned()
@@ -49,15 +47,25 @@ pub fn overview(forwarders: &[Guarded], now: Timestamp) -> String {
     lines.join("\n")
 }
 
-fn row(forwarder: &Guarded, now: Timestamp) -> (Mark, [String; COLUMNS]) {
+fn row(forwarder: &Guarded, now: Timestamp) -> (Mark, [String; 7]) {
+    let name = forwarder.name_any();
     let (mark, [state, depth, dead, last, next]) = match &forwarder.0 {
         Ok(forwarder) => cells(forwarder, now),
-        Err(_) => (
-            Mark::Bad,
-            ["Unreadable", NOTHING, NOTHING, NOTHING, NOTHING].map(str::to_owned),
-        ),
+        Err(_) => {
+            let nothing = || NOTHING.to_owned();
+            (
+                Mark::Bad,
+                [
+                    "Unreadable".to_owned(),
+                    nothing(),
+                    nothing(),
+                    nothing(),
+                    nothing(),
+                ],
+            )
+        }
     };
-    (mark, [forwarder.name_any(), state, depth, dead, last, next])
+    (mark, [String::new(), name, state, depth, dead, last, next])
 }
 
 fn cells(forwarder: &EventForwarder, now: Timestamp) -> (Mark, [String; 5]) {

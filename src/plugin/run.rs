@@ -54,7 +54,7 @@ pub async fn run(cluster: &Cluster, args: &RunArgs) -> Result<ExitCode, PluginEr
     let mut is_taken_up = false;
     loop {
         let forwarder = cluster.forwarder(&args.name).await?;
-        let status = forwarder.status.clone().unwrap_or_default();
+        let status = forwarder.status.unwrap_or_default();
         match progress(&status, &request, &job) {
             Progress::Asked => says.now("waits for the controller"),
             Progress::UnderWay(text) => {
@@ -62,7 +62,7 @@ pub async fn run(cluster: &Cluster, args: &RunArgs) -> Result<ExitCode, PluginEr
                     is_taken_up = true;
                     says.for_good(&format!("Job {job} was started"))?;
                     if forwarder.spec.suspend {
-                        says.for_good(&suspended(&forwarder))?;
+                        says.for_good(&suspended(&args.name))?;
                     }
                 }
                 if !args.follow {
@@ -116,11 +116,9 @@ async fn ask_for_run(cluster: &Cluster, name: &str, request: &str) -> Result<(),
     Ok(())
 }
 
-fn suspended(forwarder: &EventForwarder) -> String {
-    let name = forwarder.name_any();
-    let namespace = forwarder.namespace().unwrap_or_default();
+fn suspended(name: &str) -> String {
     format!(
-        "{name} is suspended: this run goes all the same, but none by the schedule until `kubectl forwarder resume {name} --namespace {namespace}`"
+        "{name} is suspended: this run goes all the same, but none by the schedule until `kubectl forwarder resume {name}`"
     )
 }
 
