@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
@@ -73,7 +74,7 @@ impl Metrics {
     /// Shows a forwarder's status from now on.
     pub fn show(&self, namespace: &str, name: &str, status: &EventForwarderStatus) {
         let key = (namespace.to_owned(), name.to_owned());
-        self.forwarders.lock().insert(key, status.clone());
+        self.forwarders.lock().insert(key, shown(status));
     }
 
     /// Shows a forwarder that is gone no longer.
@@ -102,6 +103,29 @@ impl Forwarders {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// What is shown of a status, without the texts that are not.
+fn shown(status: &EventForwarderStatus) -> EventForwarderStatus {
+    let verdicts = status
+        .conditions
+        .iter()
+        .filter(|condition| SHOWN_CONDITIONS.contains(&condition.type_.as_str()))
+        .map(|condition| Condition {
+            message: String::new(),
+            ..condition.clone()
+        });
+    EventForwarderStatus {
+        conditions: verdicts.collect(),
+        queue: status.queue.clone(),
+        totals: status.totals,
+        last_success_time: status.last_success_time.clone(),
+        active: status.active,
+        ..EventForwarderStatus::default()
+    }
+}
+
+/// The conditions that are shown.
+const SHOWN_CONDITIONS: [&str; 2] = ["Ready", "LastRunSucceeded"];
 
 /// A name, what it means, and where it stands in the status.
 type Shown<N> = (
