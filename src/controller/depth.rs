@@ -175,6 +175,8 @@ async fn poll_on(depths: Arc<Depths>, forwarder: ObjectRef<EventForwarder>, targ
             Err(_) => (pause * 2).min(MAX_PAUSE.max(interval)),
         };
         depths.record(&forwarder, reading);
+        // Only a role's keys are worth keeping: the rest is quickly made again.
+        access = access.filter(|_| target.queue.assume_role.is_some());
         tokio::time::sleep(pause).await;
     }
 }

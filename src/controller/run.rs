@@ -43,6 +43,8 @@ use crate::{api::EventForwarder, cli::ControllerArgs, sqs::Connector};
 
 /// Where `kubectl apply` keeps a copy of the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Objects in one page of a list, all of which are in memory at once.
+const PAGE: u32 = 100;
 /// Reconciliations at work at the same time.
 const CONCURRENCY: u16 = 16;
 
@@ -145,9 +147,10 @@ async fn watch(
     let Overseer {
         metrics, health, ..
     } = overseer;
-    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
+    let all = watcher::Config::default().page_size(PAGE);
+    let ours = all.clone().labels(&format!("{MANAGED_BY}={MANAGER}"));
     let (forwarders, writer) = reflector::store::<Guarded>();
-    let forwarder_stream = watched(scope.api::<Guarded>(client), watcher::Config::default())
+    let forwarder_stream = watched(scope.api::<Guarded>(client), all)
         .reflect(writer)
         .applied_objects()
         .predicate_filter(

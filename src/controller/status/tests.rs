@@ -733,10 +733,9 @@ fn events_are_for_news_only() {
         "a new forwarder in good order is no news"
     );
     assert_eq!(news(&first, &first).count(), 0);
-    let depth = world.depth.take();
-    world.forwarder.status = None;
+    let (depth, status) = (world.depth.take(), world.forwarder.status.take());
     let unread = world.status().conditions;
-    world.depth = depth;
+    (world.depth, world.forwarder.status) = (depth, status);
     assert_eq!(
         news(&unread, &first).count(),
         0,
