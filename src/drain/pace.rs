@@ -182,7 +182,9 @@ impl Pace {
         dice: f64,
     ) {
         self.posts = 1;
-        let known = self.last_failure.is_some_and(|last| sent_at <= last);
+        // The first trouble counts even where a request to go slower came before it.
+        let new_trouble = failure == Failure::Trouble && self.trouble == 0;
+        let known = !new_trouble && self.last_failure.is_some_and(|last| sent_at <= last);
         if !known {
             self.last_failure = Some(now);
             self.failing_since.get_or_insert(sent_at);

@@ -109,6 +109,15 @@ fn a_stalled_sink_breaks_by_time() {
 }
 
 #[test]
+fn trouble_counts_though_iterable_asked_to_go_slower_just_before() {
+    let (mut pace, now) = pace();
+    pace.failed(Failure::SlowDown, now, now, None, 0.0);
+    assert!(pace.may_receive(now, 0, 0));
+    pace.failed(Failure::Trouble, now, now, None, 0.0);
+    assert!(!pace.may_receive(now, 0, 0));
+}
+
+#[test]
 fn no_more_is_held_than_can_be_sent_in_a_quarter_of_the_visibility_timeout() {
     let (mut pace, _) = pace();
     pace.succeeded(Duration::from_millis(50));
