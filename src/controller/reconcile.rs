@@ -13,7 +13,7 @@ use k8s_openapi::{
         batch::v1::{CronJob, Job},
         core::v1::{ConfigMap, Pod, Secret},
     },
-    apimachinery::pkg::apis::meta::v1::Condition,
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -264,7 +264,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         depth: depth.as_ref(),
     };
     let status = status::next(forwarder, &learned, now);
-    write_status(forwarder, &status, context, &namespace).await?;
+    write_status(forwarder, &status, context).await?;
     for run in status.recent_runs.iter().take(seen.reports.len()) {
         tracing::info!(
             job = run.job_name,
@@ -398,13 +398,12 @@ async fn write_status(
     forwarder: &EventForwarder,
     status: &EventForwarderStatus,
     context: &Context,
-    namespace: &str,
 ) -> Result<(), Error> {
     let as_json = |status: &EventForwarderStatus| serde_json::to_value(status).ok();
     if forwarder.status.as_ref().and_then(as_json) == as_json(status) {
         return Ok(());
     }
-    patch_status(context, namespace, &forwarder.name_any(), &json!(status)).await
+    patch_status(context, forwarder.meta(), &json!(status)).await
 }
 
 /// Publishes an event for each condition that is news. Status holds the same, so an event that
@@ -487,21 +486,20 @@ async fn report_unreadable(
         Timestamp::now()
     ));
     if status != *before {
-        patch_status(context, &namespace, &name, &status).await?;
+        patch_status(context, guarded.meta(), &status).await?;
     }
     Ok(Action::await_change())
 }
 
-async fn patch_status(
-    context: &Context,
-    namespace: &str,
-    name: &str,
-    status: &Value,
-) -> Result<(), Error> {
+/// Writes the status of the very object that was looked at, and of none that has its name by now.
+async fn patch_status(context: &Context, object: &ObjectMeta, status: &Value) -> Result<(), Error> {
+    let namespace = object.namespace.as_deref().unwrap_or_default();
+    let name = object.name.as_deref().unwrap_or_default();
     let api = Api::<Guarded>::namespaced(context.client.clone(), namespace);
     let patch = json!({
         "apiVersion": EventForwarder::api_version(&()),
         "kind": EventForwarder::kind(&()),
+        "metadata": {"uid": object.uid},
         "status": status,
     });
     let written = Call::new(

@@ -1,15 +1,19 @@
 //! Where dead letters lie: the two queues of a forwarder, from the cluster or from a manifest.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, io, path::PathBuf, time::Duration};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
+use tokio::time::timeout;
 
 use crate::{
     api::{EventForwarder, QueueSpec},
     cli::DlqArgs,
     sqs::{Credentials, Error as QueueError, QueueClient},
 };
+
+/// How long the API server may take. Its client repeats calls by itself for minutes.
+const CLUSTER_LIMIT: Duration = Duration::from_secs(15);
 
 /// A forwarder's queues.
 #[derive(Clone, Debug)]
@@ -47,6 +51,15 @@ pub enum PlaceError {
         /// What happened.
         cause: String,
     },
+    /// The API server is silent.
+    #[error(
+        "the API server did not answer within {} s when asked for EventForwarder {name}: check the network and the context of the kubeconfig, or give --file",
+        CLUSTER_LIMIT.as_secs()
+    )]
+    NoAnswer {
+        /// The forwarder's name.
+        name: String,
+    },
     /// The Secret can't be read.
     #[error(
         "Secret {secret} can't be read from the cluster: {cause}. Ask for the right to get it, or give --aws-credentials-dir"
@@ -83,7 +96,15 @@ impl Place {
             (Some(path), _) => (read(path)?, given.unwrap_or(Credentials::Ambient)),
             (None, name) => {
                 let name = name.as_deref().unwrap_or_default();
-                from_cluster(name, args.namespace.as_deref(), given).await?
+                let reading = from_cluster(name, args.namespace.as_deref(), given);
+                match timeout(CLUSTER_LIMIT, reading).await {
+                    Ok(found) => found?,
+                    Err(_) => {
+                        return Err(PlaceError::NoAnswer {
+                            name: name.to_owned(),
+                        });
+                    }
+                }
             }
         };
         Self::of(&spec, credentials).await

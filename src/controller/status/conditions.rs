@@ -292,15 +292,22 @@ fn last_run_succeeded(
         return finding("Unknown", "NoRunYet", "no run has ended yet".to_owned());
     };
     if let Some(pending) = learned.pending.filter(|pending| pending.too_long) {
-        let (reason, what) = match pending.until {
-            Until::Started => ("RunPending", "has not started its container"),
-            Until::Ended => ("RunStuck", "does not end"),
+        let job = &run.job_name;
+        let why = &pending.why;
+        return match pending.until {
+            Until::Started => finding(
+                "False",
+                "RunPending",
+                format!(
+                    "Job {job} has not started its container: {why}. Mend that; if it takes a change of spec.job, delete the Job then, which keeps its old settings: kubectl delete job {job}"
+                ),
+            ),
+            Until::Ended => finding(
+                "False",
+                "RunStuck",
+                format!("Job {job} does not end: {why}"),
+            ),
         };
-        return finding(
-            "False",
-            reason,
-            format!("Job {} {what}: {}", run.job_name, pending.why),
-        );
     }
     // A run that is under way says nothing yet: the verdict on the one before it stays.
     if run.outcome == RUNNING {
