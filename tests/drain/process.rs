@@ -210,7 +210,7 @@ async fn a_run_told_to_stop_settles_what_is_under_way_and_gives_back_the_rest(ki
         ..Setting::on(kind)
     })
     .await;
-    world.queue.send(&batches(100, 1)).await.unwrap();
+    world.queue.send(&batches(300, 1)).await.unwrap();
     let gate = world.iterable.handle.gate("held");
     world.iterable.handle.add_fault(Fault::hold("held"));
     let pod = Pod::new("told-to-stop");
@@ -226,16 +226,13 @@ async fn a_run_told_to_stop_settles_what_is_under_way_and_gives_back_the_rest(ki
         told.elapsed()
     );
     assert_eq!((code, report.outcome), (Some(11), Outcome::Interrupted));
-    assert_eq!(
-        (
-            report.messages.received,
-            report.messages.deleted,
-            report.messages.released
-        ),
-        (10, 5, 5)
-    );
+    // How far it went on before the signal reached it is up to the machine.
+    let messages = &report.messages;
+    assert!(messages.deleted >= 5 && messages.released > 0, "{report:?}");
+    assert_eq!(messages.received, messages.deleted + messages.released);
     let depth = world.queue.depth().await.unwrap();
-    assert_eq!((depth.visible, depth.in_flight), (95, 0));
+    let left = 300 - messages.deleted;
+    assert_eq!((depth.visible.try_into(), depth.in_flight), (Ok(left), 0));
 }
 
 async fn a_run_told_to_stop_while_iterable_is_silent_ends_within_its_grace_period(kind: Kind) {

@@ -49,12 +49,13 @@ async fn the_most_messages_of_a_run_are_kept_to(kind: Kind) {
     world.queue.send(&batches(60, 1)).await.unwrap();
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Deadline, "{report:?}");
-    assert_eq!(
-        (report.messages.received, report.messages.deleted),
-        (25, 25)
-    );
+    // Moto may hand one message to two receives at once.
+    let messages = &report.messages;
+    let deleted = 25 - messages.duplicate;
+    assert_eq!((messages.received, messages.deleted), (25, deleted));
     let depth = world.queue.depth().await.unwrap();
-    assert_eq!((depth.visible, depth.in_flight), (35, 0));
+    let left = 60 - deleted;
+    assert_eq!((depth.visible.try_into(), depth.in_flight), (Ok(left), 0));
 }
 
 async fn a_deadline_ends_a_run_with_nothing_held(kind: Kind) {

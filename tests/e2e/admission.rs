@@ -159,7 +159,7 @@ fn everything(world: &World) -> Value {
         },
         "iterable": {
             "apiKeySecretRef": {"name": "iterable", "key": "k"},
-            "dataCenter": "EU", "projectType": "Hybrid", "requestTimeout": "1m",
+            "dataCenter": "EU", "projectType": "Hybrid", "requestTimeout": "1m", "compression": "Gzip",
             "requestsPerSecond": 5, "maxEventsPerRequest": 500, "maxBytesPerRequest": 1_000_000,
             "unknownUsers": "Create", "typeConflicts": "DropField",
         },
