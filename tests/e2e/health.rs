@@ -84,6 +84,7 @@ async fn grant(world: &World, jobs: &[&str]) {
                 {"apiGroups": ["eventforwarder.io"], "resources": ["eventforwarders"], "verbs": ["list", "watch"]},
                 {"apiGroups": ["batch"], "resources": ["cronjobs"], "verbs": ["list", "watch"]},
                 {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": jobs},
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
             ],
         }),
     )
