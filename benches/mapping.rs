@@ -225,7 +225,7 @@ fn samples() -> Vec<String> {
 }
 
 fn sample(name: &str) -> Value {
-    let path = format!("{}/tests/samples/{name}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("tests/samples/{name}");
     serde_json::from_str(&std::fs::read_to_string(path).expect("the sample is there"))
         .expect("JSON")
 }

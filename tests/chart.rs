@@ -19,9 +19,9 @@ use k8s_openapi::api::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/event-forwarder");
-const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
-const KUSTOMIZE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kustomize");
+const CHART: &str = "charts/event-forwarder";
+const CRDS: &str = "crds";
+const KUSTOMIZE: &str = "deploy/kustomize";
 const HOW_TO_MEND: &str = "run deploy/generate with the built program";
 
 /// All that the chart can make.

@@ -10,11 +10,7 @@ use mapping_support::{batch, sample};
 use serde_json::{Value, json};
 
 fn example(name: &str) -> Mapper {
-    let path = format!(
-        "{}/examples/mapping/{name}.yaml",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let text = std::fs::read_to_string(&path).unwrap();
+    let text = std::fs::read_to_string(format!("examples/mapping/{name}.yaml")).unwrap();
     let forwarder: EventForwarder = serde_saphyr::from_str(&text).unwrap();
     Mapper::new(
         &forwarder.spec.mapping,

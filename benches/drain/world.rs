@@ -261,7 +261,7 @@ impl World {
 
     pub async fn node(&self, script: &str, messages: usize, concurrency: usize) -> Tried {
         let output = Command::new("node")
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/drain/peers"))
+            .current_dir("benches/drain/peers")
             .args([
                 script,
                 &self.proxy.url,

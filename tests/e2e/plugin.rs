@@ -226,11 +226,8 @@ pub async fn files_are_mapped_by_the_live_forwarder(shared: &Shared) {
     .await;
     let spec = json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules"}}}});
     world.apply("mparticle", spec).await;
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/samples")
-        .join(SAMPLE);
-    let file = file.to_str().expect("a path");
-    let told = forwarder(&world, &["map", "mparticle", file]).await;
+    let file = format!("tests/samples/{SAMPLE}");
+    let told = forwarder(&world, &["map", "mparticle", &file]).await;
     assert_eq!(told.code, 0, "{told:?}");
     assert_eq!(told.out.matches(r#""tier":"gold""#).count(), 4, "{told:?}");
     assert!(told.error.contains("4 forwarded"), "{told:?}");

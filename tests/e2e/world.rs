@@ -113,7 +113,7 @@ impl Shared {
             "upgrade",
             "--install",
             "event-forwarder",
-            &chart(),
+            CHART,
             "--namespace",
             SYSTEM,
             "--create-namespace",
@@ -526,26 +526,20 @@ fn ambient_identity() -> Value {
     ])
 }
 
-/// The chart's folder.
-pub fn chart() -> String {
-    root().join("charts/event-forwarder").display().to_string()
-}
+/// The chart's folder, of the package's, in which cargo runs a test.
+pub const CHART: &str = "charts/event-forwarder";
 
 /// A sample body, with the times in it moved from 2025-11-25T08:00:00Z, a multiple of 1,000 s, to
 /// the last such multiple before now: an event that is a year old would be taken for one of a
 /// broken clock.
 pub fn sample(name: &str) -> String {
-    let body = std::fs::read_to_string(root().join("tests/samples").join(name)).expect(name);
+    let body = std::fs::read_to_string(Path::new("tests/samples").join(name)).expect(name);
     body.replace("1764057", &recent_kiloseconds().to_string())
 }
 
 /// The thousands of seconds since 1970 that [`sample`] puts in place of 1764057.
 pub fn recent_kiloseconds() -> i64 {
     jiff::Timestamp::now().as_second() / 1000
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Lays `over` on `base`, object by object.

@@ -7,7 +7,7 @@ mod changes;
 mod convergence;
 mod operator;
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{env, time::Duration};
 
 use changes::{Changes, forwarder_names};
 use convergence::{assert_converges, settles};
@@ -26,14 +26,15 @@ use tokio::process::Command;
 
 use crate::world::{Shared, World, eventually};
 
+/// Starts and stops the cluster's parts.
+const CLUSTER: &str = "tests/cluster/cluster";
+
 /// Longer than a standby takes to follow a leader that was killed.
 const HAND_OVER: Duration = Duration::from_secs(15);
 
 /// Whether the cluster in use is the one that `tests/cluster/cluster` started.
 pub fn own_cluster() -> bool {
-    let output = std::process::Command::new(cluster_script())
-        .arg("env")
-        .output();
+    let output = std::process::Command::new(CLUSTER).arg("env").output();
     let own = output.is_ok_and(|output| {
         let settings = String::from_utf8_lossy(&output.stdout).into_owned();
         env::var("KUBECONFIG")
@@ -47,12 +48,8 @@ pub fn own_cluster() -> bool {
     own
 }
 
-fn cluster_script() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/cluster")
-}
-
 async fn cluster(arguments: &[&str]) {
-    let output = Command::new(cluster_script())
+    let output = Command::new(CLUSTER)
         .args(arguments)
         .output()
         .await

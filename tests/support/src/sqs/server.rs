@@ -14,6 +14,9 @@ use aws_sdk_sqs::{
 
 use super::{Attributes, Queue, process::ServerProcess};
 
+/// Installs a server, from the repository's root.
+const SETUP: &str = "tests/sqs/setup";
+
 /// The region that every server here believes to be in.
 const REGION: &str = "us-east-1";
 
@@ -245,8 +248,17 @@ impl SqsServer {
 }
 
 /// Runs `tests/sqs/setup`, which prints the folder that holds the server.
+///
+/// It is looked for from the working directory upwards. The folder in which this was compiled may
+/// be another checkout's: cargo takes what it has built for one as built for all that share a
+/// target folder.
 async fn set_up(server: Kind) -> Result<PathBuf, Error> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sqs/setup");
+    let here = std::env::current_dir().map_err(Error::io("cannot tell the working directory"))?;
+    let script = here
+        .ancestors()
+        .map(|folder| folder.join(SETUP))
+        .find(|script| script.exists())
+        .unwrap_or_else(|| SETUP.into());
     let output = tokio::process::Command::new(&script)
         .arg(server.to_string())
         .stderr(std::process::Stdio::inherit())
