@@ -9,13 +9,15 @@ mod error;
 mod message;
 mod payload;
 mod queue;
+mod settings;
 
 pub use connect::{Connector, endpoint, region_of};
 pub use credentials::Credentials;
 pub use error::{EntryError, Error};
 pub use message::{Attribute, Message, Outgoing};
 pub use payload::{PayloadError, Payloads, Pointer, pointer};
-pub use queue::{Depth, QueueAccess, QueueClient, QueueSettings, Redrive};
+pub use queue::{QueueAccess, QueueClient};
+pub use settings::{Depth, QueueSettings, Redrive};
 
 /// The most entries that one request to SQS takes or returns.
 pub const MAX_ENTRIES: usize = 10;
