@@ -2,7 +2,8 @@
 //!
 //! [`reconcile`] tells the story in five steps: [`observe`] (what the cluster holds),
 //! [`plan`] (pure: what was declared, parsed), [`cronjob`] (pure: the CronJob that should be),
-//! [`apply`] (makes it so), [`status`] (pure: what was seen and done, as status).
+//! [`apply`] (makes it so), [`status`] (pure: what was seen and done, as status, which
+//! [`publish`] writes).
 //! [`depth`] reads the queues beside it; [`run`] wires all of it to the API server.
 
 mod ambient;
@@ -21,6 +22,7 @@ mod observe;
 mod packed;
 mod plan;
 mod prerequisites;
+mod publish;
 mod reconcile;
 mod run;
 mod run_index;
@@ -33,4 +35,4 @@ pub use cronjob::{RUN_NOW, run_now_name};
 pub use error::Error;
 pub use plan::cronjob_name;
 pub use run::run;
-pub use status::{RUNNING, succeeded};
+pub use status::{PENDING, RUNNING, succeeded};

@@ -8,7 +8,10 @@ use kube::Api;
 pub use runs::*;
 
 use super::error::{Call, Error};
-use crate::{api::EventForwarderSpec, sqs::Credentials};
+use crate::{
+    api::{EventForwarderSpec, SecretRef},
+    sqs::Credentials,
+};
 
 /// The keys of a Secret with AWS credentials.
 const ACCESS_KEY_ID: &str = "accessKeyId";
@@ -34,8 +37,28 @@ pub enum SecretProblem {
     },
 }
 
-/// Reads the Secrets that a forwarder refers to, by name alone. Yields the AWS credentials, if
-/// the forwarder brings its own.
+/// The Secrets that a forwarder refers to, each as far as it is usable: a queue is looked at also
+/// while Iterable's key is missing.
+#[derive(Debug)]
+pub struct Secrets {
+    /// Whether Iterable's key is there.
+    pub iterable: Result<(), SecretProblem>,
+    /// The identity that the queue is read with.
+    pub queue: Result<Credentials, SecretProblem>,
+}
+
+impl Secrets {
+    /// The first problem that keeps runs from their work.
+    ///
+    /// # Errors
+    /// That problem.
+    pub fn check(&self) -> Result<(), &SecretProblem> {
+        self.iterable.as_ref()?;
+        self.queue.as_ref().map(|_| ())
+    }
+}
+
+/// Reads the Secrets that a forwarder refers to, by name alone.
 ///
 /// # Errors
 /// When the API server fails or does not answer.
@@ -43,53 +66,27 @@ pub async fn secrets(
     api: &Api<Secret>,
     namespace: &str,
     spec: &EventForwarderSpec,
-) -> Result<Result<Credentials, SecretProblem>, Error> {
+) -> Result<Secrets, Error> {
     let key = &spec.iterable.api_key_secret_ref;
-    let mend = format!(
-        "kubectl create secret generic {} --namespace {namespace} --from-file={}=FILE-WITH-THE-KEY",
-        key.name, key.key
-    );
-    match get_secret(api, namespace, &key.name).await? {
-        None => {
-            return Ok(Err(SecretProblem::Missing {
-                name: key.name.clone(),
-                mend,
-            }));
+    let secret = get_secret(api, namespace, &key.name, &[&key.key]).await?;
+    let iterable = secret.and_then(|secret| part(&secret, &key.name, &key.key).map(|_| ()));
+    let queue = match &spec.queue.credentials_secret_ref {
+        None => Ok(Credentials::Ambient),
+        Some(SecretRef { name }) => {
+            let keys = [ACCESS_KEY_ID, SECRET_ACCESS_KEY];
+            let secret = get_secret(api, namespace, name, &keys).await?;
+            secret.and_then(|secret| credentials(&secret, name))
         }
-        Some(secret) if value(&secret, &key.key).is_none() => {
-            return Ok(Err(SecretProblem::KeyMissing {
-                name: key.name.clone(),
-                key: key.key.clone(),
-            }));
-        }
-        Some(_) => {}
-    }
-    let Some(reference) = &spec.queue.credentials_secret_ref else {
-        return Ok(Ok(Credentials::Ambient));
     };
-    let Some(secret) = get_secret(api, namespace, &reference.name).await? else {
-        let mend = format!(
-            "kubectl create secret generic {} --namespace {namespace} --from-file={ACCESS_KEY_ID}=FILE --from-file={SECRET_ACCESS_KEY}=FILE",
-            reference.name
-        );
-        return Ok(Err(SecretProblem::Missing {
-            name: reference.name.clone(),
-            mend,
-        }));
-    };
-    let part = |key: &str| {
-        value(&secret, key).ok_or_else(|| SecretProblem::KeyMissing {
-            name: reference.name.clone(),
-            key: key.to_owned(),
-        })
-    };
-    Ok(part(ACCESS_KEY_ID).and_then(|id| {
-        Ok(Credentials::Keys {
-            access_key_id: id,
-            secret_access_key: part(SECRET_ACCESS_KEY)?,
-            session_token: value(&secret, SESSION_TOKEN),
-        })
-    }))
+    Ok(Secrets { iterable, queue })
+}
+
+fn credentials(secret: &Secret, name: &str) -> Result<Credentials, SecretProblem> {
+    Ok(Credentials::Keys {
+        access_key_id: part(secret, name, ACCESS_KEY_ID)?,
+        secret_access_key: part(secret, name, SECRET_ACCESS_KEY)?,
+        session_token: value(secret, SESSION_TOKEN),
+    })
 }
 
 /// Reads the user's rules, where the forwarder refers to a ConfigMap for them; none if there is
@@ -114,14 +111,33 @@ pub async fn transform(
     Ok(config_map.and_then(|config_map| config_map.data?.remove(&reference.key)))
 }
 
+/// Reads a Secret; `keys` are those that it is made with if it is missing.
 async fn get_secret(
     api: &Api<Secret>,
     namespace: &str,
     name: &str,
-) -> Result<Option<Secret>, Error> {
-    Call::new("get", format!("Secret {namespace}/{name}"))
+    keys: &[&str],
+) -> Result<Result<Secret, SecretProblem>, Error> {
+    let secret = Call::new("get", format!("Secret {namespace}/{name}"))
         .run(api.get_opt(name))
-        .await
+        .await?;
+    Ok(secret.ok_or_else(|| {
+        let files: String = keys
+            .iter()
+            .map(|key| format!(" --from-file={key}=FILE-WITH-THE-KEY"))
+            .collect();
+        SecretProblem::Missing {
+            name: name.to_owned(),
+            mend: format!("kubectl create secret generic {name} --namespace {namespace}{files}"),
+        }
+    }))
+}
+
+fn part(secret: &Secret, name: &str, key: &str) -> Result<String, SecretProblem> {
+    value(secret, key).ok_or_else(|| SecretProblem::KeyMissing {
+        name: name.to_owned(),
+        key: key.to_owned(),
+    })
 }
 
 /// A key's value as text, without white space around it; none if absent or blank.

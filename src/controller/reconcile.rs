@@ -8,38 +8,34 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{
-    api::{
-        batch::v1::{CronJob, Job},
-        core::v1::{ConfigMap, Pod, Secret},
-    },
-    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
+use k8s_openapi::api::{
+    batch::v1::{CronJob, Job},
+    core::v1::{ConfigMap, Pod, Secret},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{ApiResource, DynamicObject, Patch, PatchParams},
     core::DeserializeGuard,
     runtime::{
         controller::Action,
-        events::{Event, EventType, Recorder},
+        events::Recorder,
         reflector::{ObjectRef, Store},
     },
 };
-use serde_json::{Value, json};
 use tokio::time::timeout;
 use tracing::{Instrument, field::Empty};
 
 use super::{
     apply::{Applied, apply, start},
-    cronjob::{self, MANAGER, RUN_NOW, Surroundings},
+    cronjob::{self, RUN_NOW, Surroundings},
     departed::Departed,
     depth::{Depths, Target},
-    error::{Call, Error},
+    error::Error,
     health::{Health, RECONCILE_LIMIT},
     metrics::Metrics,
     observe::{self, Pending, Report, Run, Silence},
     packed::Packed,
     plan::{self, Plan},
+    publish::{publish_news, report_unreadable, write_status},
     run_index::RunIndex,
     status::{self, Learned},
     written::Written,
@@ -64,8 +60,6 @@ const DUE_PAUSE: Duration = Duration::from_secs(30);
 const ANNOUNCE_AFTER: RangeInclusive<u64> = 5..=30;
 /// How soon a forwarder is looked at again when nothing happens, on average.
 const RESYNC: Duration = Duration::from_secs(600);
-/// How long the publication of one event may take.
-const EVENT_LIMIT: Duration = Duration::from_secs(15);
 /// The longest pause after reconciliations that failed.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 
@@ -218,7 +212,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     .await?;
     let mapping = plan::check_mapping(&forwarder.spec, transform.as_deref());
     let seen = runs_seen(forwarder, plan.as_ref().ok(), context, &namespace, now).await?;
-    let depth = secrets.as_ref().ok().and_then(|credentials| {
+    let depth = secrets.queue.as_ref().ok().and_then(|credentials| {
         let target = Target {
             queue: forwarder.spec.queue.clone(),
             credentials: credentials.clone(),
@@ -233,7 +227,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         Ok(plan) => {
             let around = Surroundings {
                 image: &context.image,
-                paused: secrets.is_err() || mapping.is_err(),
+                paused: secrets.check().is_err() || mapping.is_err(),
             };
             let desired = cronjob::desired(forwarder, plan, around);
             let api = Api::<CronJob>::namespaced(client.clone(), &namespace);
@@ -243,7 +237,8 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     };
 
     let in_place = matches!(applied, Some(Applied::InPlace));
-    let request = run_request(forwarder).filter(|_| in_place && secrets.is_ok() && mapping.is_ok());
+    let request =
+        run_request(forwarder).filter(|_| in_place && secrets.check().is_ok() && mapping.is_ok());
     let job = request
         .zip(cronjob.as_ref())
         .and_then(|(request, cronjob)| cronjob::run_now(cronjob, request));
@@ -254,7 +249,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     let learned = Learned {
         run_request: job.is_some().then_some(request).flatten(),
         plan: plan.as_ref(),
-        secrets: secrets.as_ref().map(|_| ()),
+        secrets: secrets.check(),
         mapping: mapping.as_ref().copied(),
         applied: applied.as_ref(),
         last_scheduled: cronjob.as_ref().and_then(last_scheduled),
@@ -391,129 +386,4 @@ fn next_look(status: &EventForwarderStatus, learned: &Learned<'_>, now: Timestam
         Some(Err(_)) => pause.min(DUE_PAUSE),
         None => pause,
     }
-}
-
-/// Writes the status, if it differs from the one that stands.
-async fn write_status(
-    forwarder: &EventForwarder,
-    status: &EventForwarderStatus,
-    context: &Context,
-) -> Result<(), Error> {
-    let as_json = |status: &EventForwarderStatus| serde_json::to_value(status).ok();
-    if forwarder.status.as_ref().and_then(as_json) == as_json(status) {
-        return Ok(());
-    }
-    patch_status(context, forwarder.meta(), &json!(status)).await
-}
-
-/// Publishes an event for each condition that is news. Status holds the same, so an event that
-/// can't be published costs no more than a line in the log.
-async fn publish_news(
-    forwarder: &EventForwarder,
-    status: &EventForwarderStatus,
-    recorder: &Recorder,
-) {
-    let before = forwarder
-        .status
-        .as_ref()
-        .map_or(&[][..], |status| &status.conditions);
-    let reference = forwarder.object_ref(&());
-    for condition in status::news(before, &status.conditions) {
-        if ["Ready", "Stalled"].contains(&condition.type_.as_str()) || condition.status == "Unknown"
-        {
-            continue;
-        }
-        tracing::info!(
-            condition = condition.type_,
-            status = condition.status,
-            reason = condition.reason,
-            "{}",
-            condition.message
-        );
-        let event = Event {
-            type_: match condition.status.as_str() {
-                "False" if condition.reason != "Suspended" => EventType::Warning,
-                _ => EventType::Normal,
-            },
-            reason: condition.reason.clone(),
-            note: Some(condition.message.clone()),
-            action: condition.type_.clone(),
-            secondary: None,
-        };
-        let published = timeout(EVENT_LIMIT, recorder.publish(&event, &reference)).await;
-        let failed = match published {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} s", EVENT_LIMIT.as_secs()),
-        };
-        tracing::warn!(
-            error = failed,
-            reason = condition.reason,
-            "could not publish an event"
-        );
-    }
-}
-
-/// Says that a forwarder can't be read, and leaves the rest of its status as it is.
-async fn report_unreadable(
-    guarded: &Guarded,
-    error: &str,
-    context: &Context,
-) -> Result<Action, Error> {
-    let namespace = guarded.namespace().unwrap_or_default();
-    let name = guarded.name_any();
-    let resource = ApiResource::erase::<EventForwarder>(&());
-    let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), &namespace, &resource);
-    let object = Call::new("get", format!("EventForwarder {namespace}/{name}"))
-        .run(api.get_opt(&name))
-        .await?;
-    let Some(object) = object else {
-        return Ok(Action::await_change());
-    };
-    let before = &object.data["status"];
-    let known: Vec<Condition> =
-        serde_json::from_value(before["conditions"].clone()).unwrap_or_default();
-    let generation = guarded.meta().generation;
-    let mut status = match before {
-        Value::Object(_) => before.clone(),
-        _ => json!({}),
-    };
-    status["observedGeneration"] = json!(generation);
-    status["conditions"] = json!(status::unreadable(
-        error,
-        &known,
-        generation,
-        Timestamp::now()
-    ));
-    if status != *before {
-        patch_status(context, guarded.meta(), &status).await?;
-    }
-    Ok(Action::await_change())
-}
-
-/// Writes the status of the very object that was looked at, and of none that has its name by now.
-async fn patch_status(context: &Context, object: &ObjectMeta, status: &Value) -> Result<(), Error> {
-    let namespace = object.namespace.as_deref().unwrap_or_default();
-    let name = object.name.as_deref().unwrap_or_default();
-    let api = Api::<Guarded>::namespaced(context.client.clone(), namespace);
-    let patch = json!({
-        "apiVersion": EventForwarder::api_version(&()),
-        "kind": EventForwarder::kind(&()),
-        "metadata": {"uid": object.uid},
-        "status": status,
-    });
-    let written = Call::new(
-        "write the status of",
-        format!("EventForwarder {namespace}/{name}"),
-    )
-    .run(api.patch_status(
-        name,
-        &PatchParams::apply(MANAGER).force(),
-        &Patch::Apply(&patch),
-    ))
-    .await?;
-    context
-        .written
-        .note(reference(namespace, name), written.resource_version());
-    Ok(())
 }

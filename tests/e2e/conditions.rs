@@ -14,12 +14,19 @@ const REFUSED_KEY: &str = "planted-refused-key-77d1";
 
 pub async fn a_missing_secret_is_named_and_the_forwarder_resumes_when_it_appears(shared: &Shared) {
     let world = World::new(shared, "no-secret").await;
+    world.queue.send(&["{}"]).await.expect("sending");
     world.apply("mparticle", json!({})).await;
     let status = world
-        .status_until("mparticle", "the condition names the Secret", |status| {
-            condition(status, "SecretsAvailable").0 == "False"
-        })
+        .status_until(
+            "mparticle",
+            "the condition names the Secret, and the queue is read",
+            |status| {
+                condition(status, "SecretsAvailable").0 == "False"
+                    && condition(status, "QueueReachable").0 == "True"
+            },
+        )
         .await;
+    assert_eq!(status.queue.as_ref().map(|queue| queue.visible), Some(1));
     let (_, reason, message) = condition(&status, "SecretsAvailable");
     assert_eq!(reason, "SecretMissing");
     assert!(
@@ -61,19 +68,27 @@ pub async fn a_missing_secret_is_named_and_the_forwarder_resumes_when_it_appears
 pub async fn a_missing_queue_is_a_condition(shared: &Shared) {
     let world = World::new(shared, "no-queue").await;
     world.give_key().await;
-    let url = format!("{}-elsewhere", world.queue.url);
-    world
-        .apply("mparticle", json!({"queue": {"url": url}}))
-        .await;
-    let status = world
-        .status_until("mparticle", "the condition says so", |status| {
-            condition(status, "QueueReachable").0 == "False"
-        })
-        .await;
-    let (_, reason, message) = condition(&status, "QueueReachable");
-    assert_eq!(reason, "QueueMissing", "{message}");
-    assert!(message.contains("-elsewhere"), "{message}");
-    assert_eq!(condition(&status, "Ready").1, "QueueMissing");
+    let elsewhere = format!("{}-elsewhere", world.queue.url);
+    for (name, queue) in [
+        ("mistyped", json!({"url": elsewhere})),
+        ("another-region", json!({"region": "eu-west-1"})),
+    ] {
+        let manifest = world.manifest(name, json!({"queue": queue}));
+        let url = manifest["spec"]["queue"]["url"].as_str().expect("a URL");
+        world.apply(name, json!({"queue": queue})).await;
+        let status = world
+            .status_until(name, "the condition says so", |status| {
+                condition(status, "QueueReachable").0 == "False"
+            })
+            .await;
+        let (_, reason, message) = condition(&status, "QueueReachable");
+        assert_eq!(reason, "QueueMissing", "{name}: {message}");
+        assert!(
+            message.contains(url) && message.contains("its region"),
+            "{name}: {message}"
+        );
+        assert_eq!(condition(&status, "Ready").1, "QueueMissing");
+    }
 }
 
 pub async fn an_invalid_schedule_is_refused_with_a_sentence(shared: &Shared) {

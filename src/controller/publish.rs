@@ -1,0 +1,154 @@
+//! What a reconciliation tells the world: the status, and an event for each condition that is news.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    runtime::{
+        controller::Action,
+        events::{Event, EventType, Recorder},
+        reflector::ObjectRef,
+    },
+};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::{
+    cronjob::MANAGER,
+    error::{Call, Error},
+    reconcile::{Context, Guarded},
+    status,
+};
+use crate::api::{EventForwarder, EventForwarderStatus};
+
+/// How long the publication of one event may take.
+const EVENT_LIMIT: Duration = Duration::from_secs(15);
+
+/// Writes the status, if it differs from the one that stands.
+pub async fn write_status(
+    forwarder: &EventForwarder,
+    status: &EventForwarderStatus,
+    context: &Context,
+) -> Result<(), Error> {
+    let as_json = |status: &EventForwarderStatus| serde_json::to_value(status).ok();
+    if forwarder.status.as_ref().and_then(as_json) == as_json(status) {
+        return Ok(());
+    }
+    patch_status(context, forwarder.meta(), &json!(status)).await
+}
+
+/// Publishes an event for each condition that is news. Status holds the same, so an event that
+/// can't be published costs no more than a line in the log.
+pub async fn publish_news(
+    forwarder: &EventForwarder,
+    status: &EventForwarderStatus,
+    recorder: &Recorder,
+) {
+    let before = forwarder
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.conditions);
+    let reference = forwarder.object_ref(&());
+    for condition in status::news(before, &status.conditions) {
+        if ["Ready", "Stalled"].contains(&condition.type_.as_str()) || condition.status == "Unknown"
+        {
+            continue;
+        }
+        tracing::info!(
+            condition = condition.type_,
+            status = condition.status,
+            reason = condition.reason,
+            "{}",
+            condition.message
+        );
+        let event = Event {
+            type_: match condition.status.as_str() {
+                "False" if condition.reason != "Suspended" => EventType::Warning,
+                _ => EventType::Normal,
+            },
+            reason: condition.reason.clone(),
+            note: Some(condition.message.clone()),
+            action: condition.type_.clone(),
+            secondary: None,
+        };
+        let published = timeout(EVENT_LIMIT, recorder.publish(&event, &reference)).await;
+        let failed = match published {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", EVENT_LIMIT.as_secs()),
+        };
+        tracing::warn!(
+            error = failed,
+            reason = condition.reason,
+            "could not publish an event"
+        );
+    }
+}
+
+/// Says that a forwarder can't be read, and leaves the rest of its status as it is.
+pub async fn report_unreadable(
+    guarded: &Guarded,
+    error: &str,
+    context: &Context,
+) -> Result<Action, Error> {
+    let namespace = guarded.namespace().unwrap_or_default();
+    let name = guarded.name_any();
+    let resource = ApiResource::erase::<EventForwarder>(&());
+    let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), &namespace, &resource);
+    let object = Call::new("get", format!("EventForwarder {namespace}/{name}"))
+        .run(api.get_opt(&name))
+        .await?;
+    let Some(object) = object else {
+        return Ok(Action::await_change());
+    };
+    let before = &object.data["status"];
+    let known: Vec<Condition> =
+        serde_json::from_value(before["conditions"].clone()).unwrap_or_default();
+    let generation = guarded.meta().generation;
+    let mut status = match before {
+        Value::Object(_) => before.clone(),
+        _ => json!({}),
+    };
+    status["observedGeneration"] = json!(generation);
+    status["conditions"] = json!(status::unreadable(
+        error,
+        &known,
+        generation,
+        Timestamp::now()
+    ));
+    if status != *before {
+        patch_status(context, guarded.meta(), &status).await?;
+    }
+    Ok(Action::await_change())
+}
+
+/// Writes the status of the very object that was looked at, and of none that has its name by now.
+async fn patch_status(context: &Context, object: &ObjectMeta, status: &Value) -> Result<(), Error> {
+    let namespace = object.namespace.as_deref().unwrap_or_default();
+    let name = object.name.as_deref().unwrap_or_default();
+    let api = Api::<Guarded>::namespaced(context.client.clone(), namespace);
+    let patch = json!({
+        "apiVersion": EventForwarder::api_version(&()),
+        "kind": EventForwarder::kind(&()),
+        "metadata": {"uid": object.uid},
+        "status": status,
+    });
+    let written = Call::new(
+        "write the status of",
+        format!("EventForwarder {namespace}/{name}"),
+    )
+    .run(api.patch_status(
+        name,
+        &PatchParams::apply(MANAGER).force(),
+        &Patch::Apply(&patch),
+    ))
+    .await?;
+    context.written.note(
+        ObjectRef::new(name).within(namespace),
+        written.resource_version(),
+    );
+    Ok(())
+}
