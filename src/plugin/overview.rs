@@ -6,7 +6,6 @@ use kube::ResourceExt;
 
 use super::{
     cluster::Guarded,
-    runs,
     time::{relative, span},
     verdict::{Mark, Verdict, bold},
 };
@@ -81,7 +80,7 @@ fn cells(forwarder: &EventForwarder, now: Timestamp) -> (Mark, [String; 5]) {
                 (Some(started), None) => format!("for {}", span(now.duration_since(started.0))),
                 (None, None) => String::new(),
             };
-            format!("{} {when}", runs::outcome(run))
+            format!("{} {when}", run.outcome)
         });
     let next = status
         .and_then(|status| status.next_run_time.as_ref())

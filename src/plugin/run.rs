@@ -240,19 +240,19 @@ mod tests {
                 "lastTransitionTime": "2026-01-05T09:00:00Z",
             }]})
         };
-        let active = |message: Value| {
+        let active = |outcome: &str, message: Value| {
             json!({"active": 1, "lastRun": {
-                "jobName": "m-1", "outcome": "Running", "startedAt": "2026-01-05T09:57:00Z", "message": message,
+                "jobName": "m-1", "outcome": outcome, "startedAt": "2026-01-05T09:57:00Z", "message": message,
             }})
         };
         for (status, told) in [
             (json!(null), None),
             (
-                active(json!(null)),
+                active("Running", json!(null)),
                 Some("Job m-1 has been under way for 3m"),
             ),
             (
-                active(json!("ErrImagePull")),
+                active("Pending", json!("ErrImagePull")),
                 Some("kubectl delete job m-1"),
             ),
             (

@@ -9,21 +9,11 @@ use super::{
 };
 use crate::{
     api::{EventForwarderStatus, RecentRun, RunStatus},
-    controller::RUNNING,
     map::printable,
 };
 
 /// The longest bar, in characters.
 const BAR: u64 = 20;
-
-/// What a run's outcome is called: one that is under way and waits for something has not begun
-/// to run.
-pub fn outcome(run: &RunStatus) -> &str {
-    match run.message {
-        Some(_) if run.outcome == RUNNING => "Pending",
-        _ => &run.outcome,
-    }
-}
 
 /// A run, and what it reported if it has ended.
 pub fn report(run: &RunStatus, now: Timestamp) -> Vec<String> {
@@ -32,11 +22,11 @@ pub fn report(run: &RunStatus, now: Timestamp) -> Vec<String> {
         "{} {} {} {}",
         mark.sign(),
         run.job_name,
-        mark.paint(outcome(run)),
+        mark.paint(&run.outcome),
         dim(&when(run, now)),
     )];
     let message = run.message.as_deref().map(printable);
-    if run.outcome == RUNNING {
+    if run.finished_at.is_none() {
         lines.extend(message);
         return lines;
     }
@@ -250,7 +240,7 @@ mod tests {
         let running = told(of(json!({"lastRun": run(json!({})), "queue": queue})));
         assert!(running.contains("1,200 messages wait"), "{running}");
         let pending = told(of(
-            json!({"lastRun": run(json!({"message": "pod p: ErrImagePull"}))}),
+            json!({"lastRun": run(json!({"outcome": "Pending", "message": "pod p: ErrImagePull"}))}),
         ));
         assert!(pending.contains("ErrImagePull"), "{pending}");
 
@@ -318,15 +308,15 @@ mod tests {
 
     #[test]
     fn a_run_that_waits_for_its_image_is_not_said_to_run() {
-        let run = |message: Value| {
+        let run = |outcome: &str, message: Value| {
             let status = status(json!({"lastRun": {
-                "jobName": "m-1", "outcome": "Running", "startedAt": "2026-01-05T09:57:00Z", "message": message,
+                "jobName": "m-1", "outcome": outcome, "startedAt": "2026-01-05T09:57:00Z", "message": message,
             }}));
             plain(&report(&status.last_run.expect("a run"), now()))
         };
-        assert_eq!(run(json!(null)), "● m-1 Running for 3m");
+        assert_eq!(run("Running", json!(null)), "● m-1 Running for 3m");
         assert_eq!(
-            run(json!("pod p: ErrImagePull")),
+            run("Pending", json!("pod p: ErrImagePull")),
             "● m-1 Pending for 3m\npod p: ErrImagePull"
         );
     }

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
     api::EventForwarder,
-    controller::{RUNNING, succeeded},
+    controller::{PENDING, RUNNING, succeeded},
 };
 
 /// A judgement that shows as a sign and a colour.
@@ -34,7 +34,7 @@ impl Mark {
     /// Of a run's outcome.
     pub fn of_outcome(outcome: &str) -> Self {
         match outcome {
-            RUNNING => Self::Open,
+            PENDING | RUNNING => Self::Open,
             outcome if succeeded(outcome) => Self::Good,
             _ => Self::Bad,
         }

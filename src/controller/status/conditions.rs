@@ -3,12 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{
-    Learned,
-    dead_letters::dead_letters_empty,
-    overdue::overdue,
-    runs::{RUNNING, succeeded},
-};
+use super::{Learned, dead_letters::dead_letters_empty, overdue::overdue, runs::succeeded};
 use crate::{
     api::{EventForwarder, EventForwarderStatus},
     controller::{
@@ -310,7 +305,7 @@ fn last_run_succeeded(
         };
     }
     // A run that is under way says nothing yet: the verdict on the one before it stays.
-    if run.outcome == RUNNING {
+    if run.finished_at.is_none() {
         return as_before(previous, LAST_RUN_SUCCEEDED)
             .filter(|before| !before.is("RunPending") && !before.is("RunStuck"))
             .unwrap_or_else(|| {

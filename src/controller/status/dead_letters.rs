@@ -1,9 +1,6 @@
 //! The verdict on dead letters: whether there are any, and whether rejected events can become some.
 
-use super::{
-    conditions::{DEAD_LETTERS_EMPTY, Finding, as_before},
-    runs::RUNNING,
-};
+use super::conditions::{DEAD_LETTERS_EMPTY, Finding, as_before};
 use crate::{
     api::{EventForwarder, EventForwarderStatus, RejectedEvents},
     drain::report::DEAD_LETTER_QUEUE_DENIED,
@@ -68,7 +65,7 @@ pub fn dead_letters_empty(
 /// under way has no word on it yet.
 fn denied(previous: &EventForwarderStatus, status: &EventForwarderStatus) -> Option<Finding> {
     let run = status.last_run.as_ref()?;
-    if run.outcome == RUNNING {
+    if run.finished_at.is_none() {
         return as_before(previous, DEAD_LETTERS_EMPTY).filter(|before| before.is(DENIED));
     }
     let refused = run

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 pub use conditions::unreadable;
-pub use runs::{RUNNING, succeeded, unrecorded, vanished};
+pub use runs::{PENDING, RUNNING, succeeded, unrecorded, vanished};
 
 use super::{
     apply::Applied,

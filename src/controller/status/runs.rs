@@ -10,6 +10,8 @@ use crate::{
     drain::report::Outcome,
 };
 
+/// The outcome shown while a run's container has not started.
+pub const PENDING: &str = "Pending";
 /// The outcome shown while a run is under way.
 pub const RUNNING: &str = "Running";
 /// The outcome of a run that ended and left no report.
@@ -88,13 +90,15 @@ pub fn active(previous: &EventForwarderStatus, learned: &Learned<'_>) -> i32 {
 pub fn last_run(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Option<RunStatus> {
     let newest = learned.runs.first();
     if let Some(under_way) = newest.filter(|run| run.end.is_none()) {
-        return Some(RunStatus {
-            message: learned
-                .pending
-                .filter(|pending| pending.until == Until::Started || pending.too_long)
-                .map(|pending| pending.why.clone()),
-            ..blank(under_way)
-        });
+        let mut run = blank(under_way);
+        if let Some(pending) = learned.pending {
+            let waits = pending.until == Until::Started;
+            if waits {
+                run.outcome = PENDING.to_owned();
+            }
+            run.message = (waits || pending.too_long).then(|| pending.why.clone());
+        }
+        return Some(run);
     }
     if let Some(last) = still_ends(previous, learned) {
         return Some(last.clone());

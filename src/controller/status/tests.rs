@@ -517,15 +517,23 @@ fn a_run_that_waits_too_long_for_its_container_is_told() {
             too_long,
         })
     };
+    let last = |status: &EventForwarderStatus| {
+        let run = status.last_run.clone().expect("a run");
+        (run.outcome, run.message.is_some())
+    };
     world.pending = waits(Until::Started, false);
-    assert_condition(&world.status(), "Ready", "True", "Ready");
+    let status = world.status();
+    assert_condition(&status, "Ready", "True", "Ready");
+    assert_eq!(last(&status), ("Pending".to_owned(), true));
     world.pending = waits(Until::Started, true);
     let status = world.status();
     let message = assert_condition(&status, "LastRunSucceeded", "False", "RunPending");
     assert!(message.contains("ErrImagePull"), "{message}");
     assert_condition(&status, "Ready", "False", "RunPending");
     world.pending = waits(Until::Ended, true);
-    assert_condition(&world.status(), "LastRunSucceeded", "False", "RunStuck");
+    let status = world.status();
+    assert_condition(&status, "LastRunSucceeded", "False", "RunStuck");
+    assert_eq!(last(&status), ("Running".to_owned(), true));
 
     let mut world = world.then("2026-03-01T12:31:00Z");
     world.pending = None;
