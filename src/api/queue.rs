@@ -54,7 +54,8 @@ pub struct QueueSpec {
     pub large_payloads: Option<LargePayloads>,
 
     /// How often the controller reads the queue's depth into `status.queue`. Default "60s";
-    /// SQS's own numbers lag by about a minute.
+    /// SQS's own numbers lag by about a minute. A read that fails is made again after 30 seconds,
+    /// or this interval if shorter, then ever later, after 10 minutes at the latest.
     #[serde(default = "default_poll_interval")]
     pub poll_interval: Duration,
 }

@@ -22,6 +22,8 @@ use crate::{
 
 /// Polls at work at the same time.
 const CONCURRENT_POLLS: usize = 32;
+/// How soon a poll that failed is made again, unless polls are closer together anyway.
+const FIRST_RETRY: Duration = Duration::from_secs(30);
 /// The longest pause after polls that failed.
 const MAX_PAUSE: Duration = Duration::from_secs(600);
 
@@ -157,8 +159,8 @@ impl Depths {
 }
 
 async fn poll_on(depths: Arc<Depths>, forwarder: ObjectRef<EventForwarder>, target: Arc<Target>) {
-    let interval = jittered(target.queue.poll_interval.get(), &forwarder);
-    let mut pause = interval;
+    let interval = target.queue.poll_interval.get();
+    let mut failures = 0_u32;
     let mut access = None;
     loop {
         let reading = match depths.permits.acquire().await {
@@ -170,14 +172,23 @@ async fn poll_on(depths: Arc<Depths>, forwarder: ObjectRef<EventForwarder>, targ
         };
         let failed = reading.as_ref().err().map(|problem| problem.reason);
         depths.metrics.polled(failed);
-        pause = match reading {
-            Ok(_) => interval,
-            Err(_) => (pause * 2).min(MAX_PAUSE.max(interval)),
+        failures = match reading {
+            Ok(_) => 0,
+            Err(_) => failures.saturating_add(1),
         };
         depths.record(&forwarder, reading);
         // Only a role's keys are worth keeping: the rest is quickly made again.
         access = access.filter(|_| target.queue.assume_role.is_some());
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(jittered(pause_after(failures, interval), &forwarder)).await;
+    }
+}
+
+/// The pause after so many failures in a row: ever longer ones, so that a queue that throttles is
+/// left in peace, and none so long that what was mended is not seen for hours.
+fn pause_after(failures: u32, interval: Duration) -> Duration {
+    match failures.checked_sub(1) {
+        None => interval,
+        Some(before) => (interval.min(FIRST_RETRY) * (1 << before.min(9))).min(MAX_PAUSE),
     }
 }
 
@@ -280,6 +291,17 @@ mod tests {
         ] {
             assert_eq!(two_digits(exact), shown, "{exact}");
         }
+    }
+
+    #[test]
+    fn pauses_after_failures_grow_from_the_interval_or_half_a_minute_to_ten_minutes() {
+        let pauses = |interval| {
+            [0, 1, 2, 3, 8, u32::MAX]
+                .map(|failures| pause_after(failures, Duration::from_secs(interval)).as_secs())
+        };
+        assert_eq!(pauses(2), [2, 2, 4, 8, 256, 600]);
+        assert_eq!(pauses(60), [60, 30, 60, 120, 600, 600]);
+        assert_eq!(pauses(86_400), [86_400, 30, 60, 120, 600, 600]);
     }
 
     #[test]

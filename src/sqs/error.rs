@@ -31,8 +31,8 @@ pub enum Error {
     Trust(#[from] TrustError),
     /// No AWS identity was found, or the one found can't be used.
     #[error(
-        "no AWS credentials for {action} on {queue}: {detail}; bind the run's ServiceAccount to a \
-         role, or set spec.queue.credentialsSecretRef"
+        "no AWS credentials for {action} on {queue}: {detail}; set spec.queue.credentialsSecretRef, \
+         or bind the ServiceAccount of the pod that says so to a role"
     )]
     NoCredentials {
         /// The call.
@@ -49,7 +49,7 @@ pub enum Error {
         queue: String,
     },
     /// The identity may not do this.
-    #[error("sqs:{action} on {queue} was refused ({code}): {detail}; grant it to the run's role")]
+    #[error("sqs:{action} on {queue} was refused ({code}): {detail}; grant it to that identity")]
     AccessDenied {
         /// The call.
         action: &'static str,

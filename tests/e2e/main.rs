@@ -11,6 +11,7 @@ mod conditions;
 mod definition;
 mod faults;
 mod health;
+mod iam;
 mod leader;
 mod ownership;
 mod plugin;
@@ -101,6 +102,7 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         changes::another_secret_in_the_spec_is_for_the_next_run,
         queues::without_a_dead_letter_queue_rejected_events_stay_and_a_condition_says_so,
         queues::a_dead_letter_queue_that_takes_nothing_is_told_until_one_does,
+        queues::a_right_that_is_missing_is_named_by_status_and_run_until_it_is_given,
         queues::a_region_that_can_not_be_told_is_named_and_stalls,
         schedules::a_year_of_missed_starts_does_not_stop_runs,
         schedules::tools_wait_for_what_may_still_come_and_give_up_on_what_can_not,

@@ -1,8 +1,10 @@
 //! What status says of a queue that can't be used as it is declared.
 
+use event_forwarder_test_support::sqs::{Attributes, Kind, SqsServer};
 use serde_json::json;
 
 use crate::{
+    iam::User,
     tracking::{ended, start},
     world::{Shared, World, condition, sample},
 };
@@ -103,6 +105,89 @@ pub async fn a_dead_letter_queue_that_takes_nothing_is_told_until_one_does(share
         arrived > 0 && arrived < EVENTS,
         "the others arrived: {arrived}"
     );
+}
+
+pub async fn a_right_that_is_missing_is_named_by_status_and_run_until_it_is_given(shared: &Shared) {
+    let world = World::new(shared, "no-rights").await;
+    world.give_key().await;
+    let server = SqsServer::start(Kind::Moto, (shared.host, 0).into())
+        .await
+        .expect("an SQS server");
+    let queue = server
+        .create_queue_with_dlq("events", Attributes::default())
+        .await
+        .expect("a queue");
+    queue.send(&[sample(BATCH)]).await.expect("sending");
+    let user = User::new(&server).await;
+    world
+        .secret(
+            "judged",
+            &[
+                ("accessKeyId", &user.access_key_id),
+                ("secretAccessKey", &user.secret_access_key),
+            ],
+        )
+        .await;
+    let spec = json!({"queue": {
+        "url": queue.url,
+        "endpoint": server.endpoint(),
+        "credentialsSecretRef": {"name": "judged"},
+    }, "drain": {"visibilityTimeout": "10s"}});
+    world.apply("mparticle", spec).await;
+    let status = world
+        .status_until("mparticle", "the condition says so", |status| {
+            condition(status, "QueueReachable").0 == "False"
+        })
+        .await;
+    let (_, reason, message) = condition(&status, "QueueReachable");
+    assert_eq!(reason, "AccessDenied", "{message}");
+    assert!(
+        message.contains("sqs:GetQueueAttributes") && message.contains("user/drains"),
+        "{message}"
+    );
+    assert_eq!(condition(&status, "Ready").1, "AccessDenied");
+
+    user.may(&["sqs:GetQueueAttributes", "sqs:ReceiveMessage"])
+        .await;
+    world
+        .status_until("mparticle", "the queue is read", |status| {
+            condition(status, "QueueReachable").0 == "True"
+        })
+        .await;
+    start(&world, "mparticle", "may-not-delete").await;
+    let status = ended(&world, "mparticle", "may-not-delete").await;
+    let (verdict, reason, message) = condition(&status, "LastRunSucceeded");
+    assert_eq!((verdict, reason), ("False", "QueueDenied"), "{message}");
+    assert!(
+        message.contains("sqs:DeleteMessage") && message.contains("grant it"),
+        "{message}"
+    );
+    assert_eq!(
+        status.last_run.expect("a run").messages.deleted,
+        0,
+        "what it may not delete stays"
+    );
+
+    // IAM knows one right for a request and its batch form, and moto one for each.
+    let all = ["sqs:*Attributes", "sqs:*Message", "sqs:*MessageBatch"];
+    user.may(&[&all[..], &["sqs:ChangeMessageVisibility*"]].concat())
+        .await;
+    world
+        .status_until("mparticle", "the message is seen again", |status| {
+            status
+                .queue
+                .as_ref()
+                .is_some_and(|queue| queue.visible == 1)
+        })
+        .await;
+    start(&world, "mparticle", "may").await;
+    let status = ended(&world, "mparticle", "may").await;
+    assert_eq!(
+        condition(&status, "LastRunSucceeded").1,
+        "Drained",
+        "{status:#?}"
+    );
+    assert_eq!(world.iterable.handle.events().len() as u64, EVENTS);
 }
 
 pub async fn a_region_that_can_not_be_told_is_named_and_stalls(shared: &Shared) {
