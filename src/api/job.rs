@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// The pod that runs are made of.
+// What is large and seldom set is boxed: thousands of these are in memory.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct JobSpec {
@@ -48,7 +49,7 @@ pub struct JobSpec {
 
     /// Preferences and demands on where the pod runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub affinity: Option<Affinity>,
+    pub affinity: Option<Box<Affinity>>,
 
     /// How pods are spread over nodes or zones; of use with `drain.parallelism` above 1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -94,12 +95,12 @@ pub struct JobSpec {
     /// needs an fsGroup, by which the key's file can be read. On OpenShift, which chooses user and
     /// group itself: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub security_context: Option<PodSecurityContext>,
+    pub security_context: Option<Box<PodSecurityContext>>,
 
     /// The container's security context. Left out: no capabilities, no privilege escalation, a
     /// read-only root, as the restricted Pod Security level asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container_security_context: Option<SecurityContext>,
+    pub container_security_context: Option<Box<SecurityContext>>,
 
     /// How long a run's Job may last in all, in seconds, its start included. Left out: the
     /// sum of `drain.maxDuration`, the grace period and 300 for the start.

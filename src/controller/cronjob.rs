@@ -229,12 +229,17 @@ fn pod(forwarder: &EventForwarder, image: &str) -> PodSpec {
         termination_grace_period_seconds: Some(job.termination_grace_period_seconds),
         node_selector: non_empty(&job.node_selector),
         tolerations: non_empty(&job.tolerations),
-        affinity: job.affinity.clone(),
+        affinity: job.affinity.as_deref().cloned(),
         priority_class_name: job.priority_class_name.clone(),
         image_pull_secrets: non_empty(&job.image_pull_secrets),
         topology_spread_constraints: non_empty(&job.topology_spread_constraints),
         host_aliases: non_empty(&job.host_aliases),
-        security_context: Some(job.security_context.clone().unwrap_or_else(restricted_pod)),
+        security_context: Some(
+            job.security_context
+                .as_deref()
+                .cloned()
+                .unwrap_or_else(restricted_pod),
+        ),
         containers: vec![Container {
             name: CONTAINER.to_owned(),
             image: Some(job.image.clone().unwrap_or_else(|| image.to_owned())),
@@ -246,7 +251,8 @@ fn pod(forwarder: &EventForwarder, image: &str) -> PodSpec {
             termination_message_policy: Some("File".to_owned()),
             security_context: Some(
                 job.container_security_context
-                    .clone()
+                    .as_deref()
+                    .cloned()
                     .unwrap_or_else(restricted_container),
             ),
             volume_mounts: Some(

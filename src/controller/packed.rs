@@ -1,9 +1,11 @@
-//! Objects of a watch, kept as text: a CronJob's many empty fields would take ten times as much.
+//! Objects of a watch, kept as compressed text: a CronJob takes a tenth of what its many empty
+//! fields would take.
 
 use std::{borrow::Cow, marker::PhantomData, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt, runtime::watcher::Event};
+use lz4_flex::block::{compress_prepend_size, decompress_size_prepended};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// An object of which only the name, the namespace and the owners are at hand; the rest is
@@ -11,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 #[derive(Debug)]
 pub struct Packed<K> {
     metadata: ObjectMeta,
-    text: Arc<str>,
+    text: Arc<[u8]>,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -36,7 +38,7 @@ impl<K: Resource + Serialize + DeserializeOwned> Packed<K> {
                 ..ObjectMeta::default()
             },
             // What the API server sent as JSON is JSON again.
-            text: serde_json::to_string(object).unwrap_or_default().into(),
+            text: compress_prepend_size(&serde_json::to_vec(object).unwrap_or_default()).into(),
             kind: PhantomData,
         }
     }
@@ -54,7 +56,7 @@ impl<K: Resource + Serialize + DeserializeOwned> Packed<K> {
 
     /// The whole object.
     pub fn unpack(&self) -> Option<K> {
-        serde_json::from_str(&self.text).ok()
+        serde_json::from_slice(&decompress_size_prepended(&self.text).ok()?).ok()
     }
 }
 
