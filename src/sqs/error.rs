@@ -145,9 +145,15 @@ impl Error {
             .raw_response()
             .map(|response| response.status().as_u16());
         if let Some(service) = error.as_service_error() {
-            let code = service.code().unwrap_or("Unknown").to_owned();
-            let detail = service.message().unwrap_or("no further word").to_owned();
-            return Self::from_code(action, queue, code, detail, status.unwrap_or_default());
+            let status = status.unwrap_or_default();
+            let code = service
+                .code()
+                .map_or_else(|| format!("status {status}"), str::to_owned);
+            let detail = service.message().map_or_else(
+                || error.raw_response().map_or_else(String::new, body),
+                str::to_owned,
+            );
+            return Self::from_code(action, queue, code, detail, status);
         }
         if let (Some(status), true) = (status, matches!(error, SdkError::ResponseError(_))) {
             return Self::from_status(action, queue, status, chain(&error));
@@ -291,7 +297,20 @@ fn chain(error: &dyn StdError) -> String {
         }
         next = cause.source();
     }
-    // Some causes print whole tables: a condition is read on one line.
+    line(&text)
+}
+
+/// What stands in an answer that is not SQS's own: a proxy's page, an older protocol's document.
+fn body(answer: &HttpResponse) -> String {
+    let text = String::from_utf8_lossy(answer.body().bytes().unwrap_or_default());
+    match line(&text) {
+        nothing if nothing.is_empty() => "no further word".to_owned(),
+        text => text,
+    }
+}
+
+/// Some causes print whole tables: a condition is read on one line.
+fn line(text: &str) -> String {
     let words: Vec<_> = text.split_whitespace().collect();
     words.join(" ").chars().take(MAX_DETAIL_CHARS).collect()
 }
@@ -309,6 +328,9 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_sqs::operation::receive_message::ReceiveMessageError;
+    use aws_smithy_runtime_api::http::StatusCode;
+
     use super::*;
 
     fn reason(code: &str, status: u16) -> &'static str {
@@ -337,6 +359,27 @@ mod tests {
         assert_eq!(reason("InternalError", 500), "QueueServerError");
         assert_eq!(reason("SomethingNew", 403), "AccessDenied");
         assert_eq!(reason("SomethingNew", 400), "QueueRefused");
+    }
+
+    #[test]
+    fn an_answer_in_a_form_that_sqs_does_not_use_is_quoted() {
+        let told = |body: &'static str| {
+            let status = StatusCode::try_from(403).expect("a status");
+            let answer = HttpResponse::new(status, body.into());
+            let error = ReceiveMessageError::unhandled("no JSON");
+            Error::from_sdk(
+                "ReceiveMessage",
+                "q",
+                SdkError::service_error(error, answer),
+            )
+        };
+        let error = told("<Error>\n  <Message>User: x may not</Message>\n</Error>");
+        assert_eq!(error.reason(), "AccessDenied");
+        assert_eq!(
+            error.to_string(),
+            "sqs:ReceiveMessage on q was refused (status 403): <Error> <Message>User: x may not</Message> </Error>; grant it to that identity"
+        );
+        assert!(told("").to_string().contains("no further word"));
     }
 
     #[test]

@@ -157,6 +157,7 @@ struct Snapshot {
     cronjobs: Vec<CronJob>,
     jobs: Vec<Job>,
     pods: Vec<Pod>,
+    secrets: BTreeSet<String>,
 }
 
 impl Snapshot {
@@ -167,6 +168,11 @@ impl Snapshot {
             cronjobs: list(client, namespace).await,
             jobs: list(client, namespace).await,
             pods: list(client, namespace).await,
+            secrets: list::<Secret>(client, namespace)
+                .await
+                .iter()
+                .map(ResourceExt::name_any)
+                .collect(),
         }
     }
 
@@ -234,6 +240,14 @@ impl Snapshot {
             // Before the first poll.
             if condition.type_ == "QueueReachable" && condition.status == "Unknown" {
                 complain("its queue was not looked at".to_owned());
+            }
+            // A Secret is no event: it is looked for again and again.
+            let secret = &forwarder.spec.iterable.api_key_secret_ref.name;
+            let is_there = self.secrets.contains(secret);
+            if condition.type_ == "SecretsAvailable" && is_there != (condition.status == "True") {
+                complain(format!(
+                    "that Secret {secret} is there ({is_there}) was not seen"
+                ));
             }
         }
         let asked = forwarder.annotations().get(RUN_NOW);
