@@ -6,6 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -56,7 +57,7 @@ type Shown<N> = (
 );
 
 /// What goes up and down.
-const GAUGES: [Shown<i64>; 11] = [
+const GAUGES: [Shown<i64>; 12] = [
     ("ready", "1 if the forwarder is ready", |status| {
         holds(status, "Ready")
     }),
@@ -82,6 +83,14 @@ const GAUGES: [Shown<i64>; 11] = [
         "last_success_timestamp_seconds",
         "When the last run that succeeded ended, in seconds since 1970",
         |status| Some(status.last_success_time.as_ref()?.0.as_second()),
+    ),
+    (
+        "failing_since_timestamp_seconds",
+        "Since when no run has succeeded, in seconds since 1970; absent while the last one did",
+        |status| {
+            let last_run = condition(status, "LastRunSucceeded")?;
+            (last_run.status == "False").then(|| last_run.last_transition_time.0.as_second())
+        },
     ),
     (
         "next_run_timestamp_seconds",
@@ -145,15 +154,18 @@ const COUNTERS: [Shown<u64>; 6] = [
 
 /// Whether a condition is True; none while it is Unknown.
 fn holds(status: &EventForwarderStatus, type_: &str) -> Option<i64> {
-    let condition = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == type_)?;
-    match condition.status.as_str() {
+    match condition(status, type_)?.status.as_str() {
         "True" => Some(1),
         "False" => Some(0),
         _ => None,
     }
+}
+
+fn condition<'a>(status: &'a EventForwarderStatus, type_: &str) -> Option<&'a Condition> {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)
 }
 
 impl Collector for Forwarders {

@@ -18,7 +18,7 @@ fn condition(type_: &str, status: &str) -> Condition {
         status: status.to_owned(),
         reason: "AReason".to_owned(),
         message: String::new(),
-        last_transition_time: time(0),
+        last_transition_time: time(60),
         observed_generation: None,
     }
 }
@@ -104,12 +104,19 @@ fn a_forwarder_is_shown_until_it_is_forgotten() {
         format!("event_forwarder_events_forwarded_total{{{labels}}} 21"),
         format!("event_forwarder_ready{{{labels}}} 1"),
         format!("event_forwarder_last_run_succeeded{{{labels}}} 0"),
+        format!("event_forwarder_failing_since_timestamp_seconds{{{labels}}} 60"),
         format!("event_forwarder_last_run_duration_seconds{{{labels}}} 30"),
         format!("event_forwarder_next_run_timestamp_seconds{{{labels}}} 3600"),
         format!("event_forwarder_last_run_outcome{{{labels},outcome=\"SinkDown\"}} 1"),
     ] {
         assert_line(&page_of_one, &line);
     }
+    let succeeded = EventForwarderStatus {
+        conditions: vec![condition("LastRunSucceeded", "True")],
+        ..status()
+    };
+    metrics.show("marketing", "mparticle", &succeeded);
+    assert!(!page(&metrics, Format::Prometheus).contains("failing_since"));
     metrics.show("marketing", "mparticle", &EventForwarderStatus::default());
     let unknown = page(&metrics, Format::Prometheus);
     for name in ["dead_letter", "last_run_outcome", "_ready"] {
