@@ -1,6 +1,6 @@
 //! Wires reconciliation to the API server: watches, leadership, health, shutdown.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, TryStreamExt, future::join_all};
 use k8s_openapi::api::{
@@ -48,6 +48,10 @@ const PAGE: u32 = 100;
 /// Reconciliations at work at the same time.
 const CONCURRENCY: u16 = 16;
 
+/// How long reconciliations under way may go on once this replica is told to stop: a successor
+/// waits for it. One that waits for a list which it may not have would never end.
+const LAST_WORK: Duration = Duration::from_secs(5);
+
 /// Runs the controller until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -87,6 +91,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
         overseer.metrics.clone(),
     ));
     let work = watch_all(&client, &connector, &scopes, &args, &overseer, &stop);
+    let work = given_up_after(LAST_WORK, &stop, work);
     let Some(namespace) = &args.lease_namespace else {
         overseer.metrics.leads(true);
         work.await;
@@ -117,6 +122,21 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
         }
     }
     candidate.resign().await
+}
+
+/// Does the work, and at most `limit` of it after the stop. What is left undone, the next leader
+/// takes up.
+async fn given_up_after(limit: Duration, stop: &CancellationToken, work: impl Future<Output = ()>) {
+    let too_late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(limit).await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = too_late => {
+            tracing::warn!("stopped with work under way; the next leader takes it up");
+        }
+    }
 }
 
 async fn watch_all(
@@ -308,4 +328,24 @@ fn forwarder_of(job: &Job) -> Option<ObjectRef<Guarded>> {
 
 fn guarded(forwarder: &ObjectRef<EventForwarder>) -> ObjectRef<Guarded> {
     ObjectRef::new(&forwarder.name).within(forwarder.namespace.as_deref().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_does_not_end_is_given_up_once_told_to_stop_and_not_before() {
+        let (stop, soon) = (CancellationToken::new(), Duration::from_millis(1));
+        let mut work = Box::pin(given_up_after(soon, &stop, pending()));
+        let goes_on = timeout(Duration::from_millis(50), &mut work).await;
+        assert!(goes_on.is_err(), "nobody told it to stop");
+        stop.cancel();
+        let ended = timeout(Duration::from_secs(60), work).await;
+        assert!(ended.is_ok(), "it would hold the lease");
+    }
 }

@@ -104,12 +104,18 @@ impl Shared {
 
     /// Installs the operator by its chart, if it is not there.
     pub async fn install(&self) -> Result<(), AnyError> {
+        self.install_with(&[]).await
+    }
+
+    /// As [`Self::install`], with further arguments for helm.
+    pub async fn install_with(&self, more: &[&str]) -> Result<(), AnyError> {
         let image = env::var("EVENT_FORWARDER_IMAGE")
             .map_err(|_| "EVENT_FORWARDER_IMAGE is not set: build and import the image first")?;
         let (repository, tag) = image
             .rsplit_once(':')
             .ok_or("EVENT_FORWARDER_IMAGE needs a tag")?;
-        helm(&[
+        let hosts = json!(["aws", self.sqs.endpoint()]);
+        let all = [
             "upgrade",
             "--install",
             "event-forwarder",
@@ -122,17 +128,14 @@ impl Shared {
             "--set",
             &format!("image.tag={tag}"),
             "--set-json",
-            &format!(
-                "ambientCredentials.hosts={}",
-                json!(["aws", self.sqs.endpoint()])
-            ),
+            &format!("ambientCredentials.hosts={hosts}"),
             "--set-json",
             &format!("extraEnv={}", ambient_identity()),
             "--wait",
             "--timeout",
             "120s",
-        ])
-        .await;
+        ];
+        helm(&[&all[..], more].concat()).await;
         Ok(())
     }
 
