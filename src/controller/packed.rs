@@ -1,5 +1,5 @@
-//! Objects of a watch, kept as compressed text: a CronJob takes a tenth of what its many empty
-//! fields would take.
+//! Objects of a watch, kept as compressed text: a CronJob's many empty fields would take more than
+//! ten times as much.
 
 use std::{borrow::Cow, marker::PhantomData, sync::Arc};
 
