@@ -102,18 +102,22 @@ async fn several_pods_share_a_queue_and_the_rate(kind: Kind) {
             .all(|report| report.outcome == Outcome::Drained),
         "{reports:?}"
     );
-    assert_eq!(
-        (
-            sum(|one| one.messages.deleted),
-            sum(|one| one.events.forwarded)
-        ),
-        (count as u64, 2 * count as u64)
+    let (deleted, forwarded) = (
+        sum(|one| one.messages.deleted),
+        sum(|one| one.events.forwarded),
     );
+    // A standard queue may give a message to two receivers at once; of these servers, moto does.
+    if kind == Kind::Moto {
+        assert!(deleted >= count as u64, "{deleted} of {count}");
+    } else {
+        assert_eq!(deleted, count as u64);
+    }
+    assert_eq!(forwarded, 2 * deleted);
     let summary = world.iterable.handle.summary();
     assert_eq!(summary.events.stored, 2 * count as u64);
     assert_eq!(
-        summary.events.writes, summary.events.stored,
-        "none is sent by two pods"
+        summary.events.writes, forwarded,
+        "what a pod has received it sends once"
     );
     assert_eq!(summary.requests.by_status.get("429"), None);
 }
