@@ -127,7 +127,7 @@ async fn a_black_holed_queue_is_an_error_within_seconds() {
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::QueueDown);
     assert!(
-        started.elapsed() < Duration::from_secs(8),
+        started.elapsed() < Duration::from_secs(30),
         "{:?}",
         started.elapsed()
     );

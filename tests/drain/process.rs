@@ -221,7 +221,7 @@ async fn a_run_told_to_stop_settles_what_is_under_way_and_gives_back_the_rest(ki
     gate.open();
     let (code, report) = pod.end(child).await;
     assert!(
-        told.elapsed() < Duration::from_secs(5),
+        told.elapsed() < Duration::from_secs(30),
         "{:?}",
         told.elapsed()
     );
@@ -249,7 +249,7 @@ async fn a_run_told_to_stop_while_iterable_is_silent_ends_within_its_grace_perio
     let told = Instant::now();
     let (code, report) = pod.end(child).await;
     assert!(
-        told.elapsed() < Duration::from_secs(9),
+        told.elapsed() < Duration::from_secs(10),
         "{:?}",
         told.elapsed()
     );

@@ -38,13 +38,18 @@ pub fn overdue(
     stands.then(|| before.message.clone())
 }
 
-/// The next run that status announced for this very spec and that has not started.
+/// The next run that status announced for this very spec and that has not started. While another
+/// run is under way none is to start, and what was due then may be left out.
 pub fn broken_promise(forwarder: &EventForwarder, learned: &Learned<'_>) -> Option<Timestamp> {
     let status = forwarder.status.as_ref()?;
     let due = status.next_run_time.as_ref()?.0;
     let same_spec = status.observed_generation == forwarder.metadata.generation;
     let kept = learned.last_scheduled.is_some_and(|last| last >= due);
-    (same_spec && !kept).then_some(due)
+    let was_busy = learned
+        .runs
+        .iter()
+        .any(|run| run.created_at <= due && run.end.as_ref().is_none_or(|end| end.at >= due));
+    (same_spec && !kept && !was_busy).then_some(due)
 }
 
 /// How late a run may start before it counts as overdue.

@@ -695,6 +695,29 @@ fn a_run_that_does_not_start_when_announced_is_overdue_until_one_does() {
 }
 
 #[test]
+fn a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue() {
+    let mut world = World::well();
+    world.last_scheduled = Some("2026-03-01T12:00:00Z");
+    world.runs = vec![run("mparticle-1", None)];
+    let mut world = world.then("2026-03-01T13:31:00Z");
+    let busy = world.status();
+    assert_condition(&busy, "Scheduled", "True", "CronJobInPlace");
+    assert_eq!(busy.next_run_time, Some(Time(at("2026-03-01T14:00:00Z"))));
+
+    let ends = |end| {
+        let end = End {
+            at: at(end),
+            failure: None,
+        };
+        vec![run("mparticle-1", Some(end))]
+    };
+    world.runs = ends("2026-03-01T13:20:00Z");
+    assert_condition(&world.status(), "Scheduled", "True", "CronJobInPlace");
+    world.runs = ends("2026-03-01T12:59:00Z");
+    assert_condition(&world.status(), "Scheduled", "False", "RunOverdue");
+}
+
+#[test]
 fn a_changed_schedule_or_a_resumed_one_is_not_overdue_for_what_it_did_not_announce() {
     let mut world = World::well();
     world.last_scheduled = Some("2026-02-01T00:00:00Z");
