@@ -108,6 +108,8 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         schedules::a_year_of_missed_starts_does_not_stop_runs,
         schedules::tools_wait_for_what_may_still_come_and_give_up_on_what_can_not,
         schedules::each_change_is_one_event_and_minutes_at_rest_are_none,
+        schedules::a_run_that_is_kept_from_starting_is_overdue_until_one_starts,
+        schedules::a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue,
         tracking::an_evicted_run_is_interrupted_and_its_report_is_kept,
         tracking::a_run_whose_job_is_deleted_is_followed_to_its_report,
         tracking::a_run_whose_pod_is_deleted_by_force_is_lost_and_says_so,

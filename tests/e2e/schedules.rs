@@ -1,15 +1,19 @@
 //! That schedules go on whatever was missed, and that tools know when a forwarder is ready.
 
+use std::time::Duration;
+
 use event_forwarder::api::EventForwarder;
+use event_forwarder_test_support::iterable::Fault;
+use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::CronJob, events::v1::Event};
 use kube::{
     ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::world::{Shared, World, condition, eventually, kubectl};
+use crate::world::{Shared, World, condition, eventually, kubectl, sample};
 
 /// Kubernetes gave up on CronJobs that had missed more than a hundred starts, and warns still. A
 /// year without runs of each minute is half a million.
@@ -111,7 +115,7 @@ pub async fn tools_wait_for_what_may_still_come_and_give_up_on_what_can_not(shar
     let (installed, told, took) = install("never", json!({"schedule": "0 0 31 2 *"})).await;
     assert!(!installed, "{told}");
     assert!(
-        took < std::time::Duration::from_secs(60),
+        took < Duration::from_secs(60),
         "it gave up after {took:?}: {told}"
     );
     let _ = std::fs::remove_dir_all(&folder);
@@ -165,10 +169,104 @@ pub async fn each_change_is_one_event_and_minutes_at_rest_are_none(shared: &Shar
     })
     .await;
     // What has just been done is seen again at once; that is past by now.
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
     let before = traces(&world).await;
     assert_eq!(before.0, once_each);
     // Fifty polls of the depth.
-    tokio::time::sleep(std::time::Duration::from_secs(100)).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(traces(&world).await, before);
+}
+
+/// Each minute, with as little patience as there may be.
+fn each_minute(more: Value) -> Value {
+    let mut spec = json!({"schedule": "* * * * *", "startingDeadlineSeconds": 60});
+    let fields = spec.as_object_mut().expect("an object");
+    fields.extend(more.as_object().expect("an object").clone());
+    spec
+}
+
+/// When the next run is due, once that is known, and how long it is until then.
+async fn due(world: &World, name: &str) -> (Timestamp, Duration) {
+    let status = world
+        .status_until(name, "a run is announced", |status| {
+            status.next_run_time.is_some()
+        })
+        .await;
+    let due = status.next_run_time.expect("a time").0;
+    let until = due.duration_since(Timestamp::now());
+    (due, Duration::try_from(until).unwrap_or_default())
+}
+
+pub async fn a_run_that_is_kept_from_starting_is_overdue_until_one_starts(shared: &Shared) {
+    let world = World::new(shared, "overdue").await;
+    world.give_key().await;
+    world.quota(json!({"count/jobs.batch": "0"})).await;
+    world.apply("mparticle", each_minute(json!({}))).await;
+    let (_, until) = due(&world, "mparticle").await;
+    tokio::time::sleep(until).await;
+    let status = world
+        .status_until("mparticle", "the run is overdue", |status| {
+            condition(status, "Scheduled").1 == "RunOverdue"
+        })
+        .await;
+    assert_eq!(condition(&status, "Ready").1, "RunOverdue");
+    assert!(
+        condition(&status, "Scheduled")
+            .2
+            .contains("Look at the events of CronJob mparticle"),
+        "{status:#?}"
+    );
+    world.quota(json!({"count/jobs.batch": "9"})).await;
+    world
+        .status_until("mparticle", "a run has started", |status| {
+            condition(status, "Scheduled").1 == "CronJobInPlace" && status.totals.runs > 0
+        })
+        .await;
+}
+
+pub async fn a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue(shared: &Shared) {
+    let world = World::new(shared, "long-run").await;
+    world.give_key().await;
+    let batch = sample("01-session-and-screens-list-identities.json");
+    world.queue.send(&[batch]).await.expect("sending");
+    let gate = world.iterable.handle.gate("long");
+    let held = Fault::hold("long").times(1);
+    world.iterable.handle.add_fault(held);
+    let spec = each_minute(json!({"iterable": {"requestTimeout": "5m"}}));
+    world.apply("mparticle", spec).await;
+    gate.until_held(1).await;
+    world
+        .status_until("mparticle", "the start after it is announced", |status| {
+            status.active == 1
+                && status
+                    .next_run_time
+                    .as_ref()
+                    .is_some_and(|due| due.0 > Timestamp::now())
+        })
+        .await;
+    let (left_out, until) = due(&world, "mparticle").await;
+    // Past the deadline, a minute on top, and the look that would find it late.
+    tokio::time::sleep(until + Duration::from_secs(155)).await;
+    let (next, _) = due(&world, "mparticle").await;
+    assert!(next > left_out, "{next}");
+    let status = world
+        .status_until("mparticle", "it goes on", |_| true)
+        .await;
+    assert_eq!(condition(&status, "Scheduled").1, "CronJobInPlace");
+    assert_eq!(
+        (status.active, status.totals.runs),
+        (1, 0),
+        "it is the same run"
+    );
+    let told = traces(&world).await.0;
+    assert!(
+        !told.iter().any(|(reason, _)| reason == "RunOverdue"),
+        "{told:?}"
+    );
+    gate.open();
+    world
+        .status_until("mparticle", "the run has ended", |status| {
+            status.totals.runs > 0
+        })
+        .await;
 }

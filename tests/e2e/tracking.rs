@@ -205,12 +205,30 @@ pub async fn a_run_that_can_not_start_says_why(shared: &Shared) {
     world.apply("no-image", spec).await;
     let spec = json!({"job": {"nodeSelector": {"no-such": "label"}}});
     world.apply("no-node", spec).await;
-    for name in ["no-image", "no-node"] {
-        start(&world, name, &format!("{name}-now")).await;
+    let full = World::new(shared, "full").await;
+    full.give_key().await;
+    full.quota(json!({"pods": "0"})).await;
+    full.apply("no-quota", json!({})).await;
+    for (world, name, told) in [
+        (&world, "no-image", "no-such-image"),
+        (&world, "no-node", "can't be placed on a node"),
+        (&full, "no-quota", "it has no pod; a quota"),
+    ] {
+        start(world, name, &format!("{name}-now")).await;
+        let status = world
+            .status_until(name, "the run waits", |status| {
+                status.last_run.as_ref().is_some_and(|run| {
+                    let message = run.message.as_deref().unwrap_or_default();
+                    run.outcome == "Pending" && message.contains(told)
+                })
+            })
+            .await;
+        assert_eq!(condition(&status, "Ready").0, "True", "it may still come");
     }
-    for (name, told) in [
-        ("no-image", "no-such-image"),
-        ("no-node", "can't be placed on a node"),
+    for (world, name, told) in [
+        (&world, "no-image", "no-such-image"),
+        (&world, "no-node", "can't be placed on a node"),
+        (&full, "no-quota", "it has no pod; a quota"),
     ] {
         let status = world
             .status_until(name, "the run waits for too long", |status| {

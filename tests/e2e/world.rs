@@ -17,7 +17,7 @@ use event_forwarder_test_support::{
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
-    core::v1::{Namespace, Pod},
+    core::v1::{Namespace, Pod, ResourceQuota},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -250,6 +250,24 @@ impl World {
                 "stringData": data,
             }),
         )
+        .await;
+    }
+
+    /// Lets the namespace hold no more than `hard` says; returns once that counts.
+    pub async fn quota(&self, hard: Value) {
+        apply_json(
+            &self.client,
+            json!({
+                "apiVersion": "v1", "kind": "ResourceQuota",
+                "metadata": {"name": "quota", "namespace": self.namespace},
+                "spec": {"hard": hard},
+            }),
+        )
+        .await;
+        self.until::<ResourceQuota>("quota", "the quota counts", |quota| {
+            let status = quota.status.as_ref();
+            status.is_some_and(|status| status.hard.is_some())
+        })
         .await;
     }
 
