@@ -2,10 +2,10 @@
 
 use event_forwarder::api::EventForwarder;
 use k8s_openapi::{
-    api::{apps::v1::Deployment, batch::v1::CronJob},
+    api::{apps::v1::Deployment, batch::v1::CronJob, core::v1::Namespace},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
-use kube::Api;
+use kube::{Api, api::DeleteParams};
 use serde_json::json;
 
 use crate::world::{SYSTEM, Shared, World, condition, gone, helm};
@@ -50,4 +50,11 @@ pub async fn uninstalling_keeps_the_definition_and_the_resources(shared: &Shared
         .get("mparticle")
         .await
         .expect("the CronJob is kept");
+    // Nothing of it waits for an operator that is no more.
+    let namespaces = Api::<Namespace>::all(world.client.clone());
+    namespaces
+        .delete(&world.namespace, &DeleteParams::default())
+        .await
+        .expect("deleting the namespace");
+    gone(&namespaces, &world.namespace).await;
 }
