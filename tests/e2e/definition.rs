@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{Api, api::DeleteParams};
 use tokio::process::Command;
 
-use crate::world::{Shared, eventually, gone};
+use crate::world::{SYSTEM, Shared, eventually, gone, kubectl};
 
 pub async fn the_definition_applies_both_ways_without_a_warning(shared: &Shared) {
     // Under other names, since helm has installed it under its own.
@@ -61,4 +61,44 @@ pub async fn the_definition_applies_both_ways_without_a_warning(shared: &Shared)
         .delete(name, &DeleteParams::default())
         .await
         .expect("deleting it");
+}
+
+pub async fn a_definition_that_is_older_than_the_controller_is_told(shared: &Shared) {
+    const NAME: &str = "eventforwarders.eventforwarder.io";
+    const LACKS: &str = r#"[{"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/lastRunRequest"}]"#;
+    shared.install().await.expect("the operator");
+    kubectl(&["patch", "crd", NAME, "--type=json", "--patch", LACKS]).await;
+    let published = "/openapi/v3/apis/eventforwarder.io/v1alpha1";
+    eventually("the older definition is published", async || {
+        let schema = kubectl(&["get", "--raw", published]).await;
+        schema.contains("recentRuns") && !schema.contains("lastRunRequest")
+    })
+    .await;
+    let pods = ["pods", "--namespace", SYSTEM];
+    kubectl(&[&["delete"], &pods[..], &["--all"]].concat()).await;
+    let rollout = ["rollout", "status", "deployment/event-forwarder"];
+    kubectl(&[&rollout[..], &["--namespace", SYSTEM]].concat()).await;
+    eventually("the field is named", async || {
+        let selector = "--selector=app.kubernetes.io/name=event-forwarder";
+        let said = kubectl(&["logs", "--namespace", SYSTEM, selector]).await;
+        said.contains("status.lastRunRequest")
+            && said.contains("kubectl apply --server-side -f crds/")
+    })
+    .await;
+    let name = "--output=jsonpath={.items[0].metadata.name}";
+    let pod = kubectl(&[&["get"], &pods[..], &[name]].concat()).await;
+    let metrics = format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics");
+    eventually("it is counted", async || {
+        let page = kubectl(&["get", "--raw", &metrics]).await;
+        page.contains("event_forwarder_definition_missing_fields 1\n")
+    })
+    .await;
+    let crds = "--filename=crds/eventforwarder.yaml";
+    kubectl(&["apply", "--server-side", "--force-conflicts", crds]).await;
+    eventually("the definition is whole again", async || {
+        let schema = kubectl(&["get", "--raw", published]).await;
+        schema.contains("lastRunRequest")
+    })
+    .await;
+    shared.uninstall().await;
 }

@@ -123,6 +123,7 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         changes::an_upgrade_changes_the_image_of_cronjobs_and_leaves_runs_alone,
         ownership::a_controller_that_starts_takes_up_every_forwarder,
         tracking::a_run_that_began_and_ended_without_a_controller_is_in_status,
+        definition::a_definition_that_is_older_than_the_controller_is_told,
         rights::with_roles_alone_the_operator_serves_its_namespaces_and_no_other,
     ];
     if context.is_none() || faults::own_cluster() {
