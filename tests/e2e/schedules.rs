@@ -232,7 +232,10 @@ pub async fn a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue(s
     let gate = world.iterable.handle.gate("long");
     let held = Fault::hold("long").times(1);
     world.iterable.handle.add_fault(held);
-    let spec = each_minute(json!({"iterable": {"requestTimeout": "5m"}}));
+    let spec = each_minute(json!({
+        "iterable": {"requestTimeout": "5m"},
+        "drain": {"maxDuration": "9m"},
+    }));
     world.apply("mparticle", spec).await;
     gate.until_held(1).await;
     world
