@@ -222,6 +222,7 @@ pub async fn a_run_that_is_kept_from_starting_is_overdue_until_one_starts(shared
             condition(status, "Scheduled").1 == "CronJobInPlace" && status.totals.runs > 0
         })
         .await;
+    no_more(&world).await;
 }
 
 pub async fn a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue(shared: &Shared) {
@@ -272,4 +273,11 @@ pub async fn a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue(s
             status.totals.runs > 0
         })
         .await;
+    no_more(&world).await;
+}
+
+/// Takes away a forwarder that would go on to run each minute, beside tests that want rest.
+async fn no_more(world: &World) {
+    let forwarder = ["ef/mparticle", "--namespace", &world.namespace];
+    kubectl(&[&["delete"], &forwarder[..]].concat()).await;
 }

@@ -24,7 +24,7 @@ use operator::{Clock, Replica, Scope};
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::world::{Shared, World, eventually};
+use crate::world::{Shared, World, eventually, kubectl};
 
 /// Starts and stops the cluster's parts.
 const CLUSTER: &str = "tests/cluster/cluster";
@@ -76,6 +76,7 @@ pub async fn patiently<T>(call: impl AsyncFn() -> kube::Result<T>) -> T {
 }
 
 pub async fn the_api_server_is_killed_in_mid_reconcile(shared: &Shared) {
+    without_forwarders().await;
     let world = World::new(shared, "api-killed").await;
     let mut changes = Changes::new(&world).await;
     let (one, other) = two_replicas("api-killed").await;
@@ -90,6 +91,7 @@ pub async fn the_api_server_is_killed_in_mid_reconcile(shared: &Shared) {
 }
 
 pub async fn etcd_is_away_for_a_minute(shared: &Shared) {
+    without_forwarders().await;
     let world = World::new(shared, "etcd-away").await;
     let mut changes = Changes::new(&world).await;
     let (one, other) = two_replicas("etcd-away").await;
@@ -139,6 +141,7 @@ pub async fn the_controller_is_killed_at_random(shared: &Shared) {
 }
 
 pub async fn a_watch_that_expired_is_started_afresh(shared: &Shared) {
+    without_forwarders().await;
     let world = World::new(shared, "expired").await;
     let mut changes = Changes::new(&world).await;
     let replica = Replica::start("expired", Scope::Cluster, Clock::TRUE).await;
@@ -263,6 +266,11 @@ pub async fn clocks_that_differ_leave_one_leader_at_a_time(shared: &Shared) {
         right.log(),
         behind.log()
     );
+}
+
+/// Takes away what other tests have left: replicas that watch the whole cluster would not rest.
+async fn without_forwarders() {
+    kubectl(&["delete", "eventforwarders", "--all", "--all-namespaces"]).await;
 }
 
 async fn two_replicas(test: &str) -> (Replica, Replica) {
