@@ -1,5 +1,6 @@
 //! What status says of a queue that can't be used as it is declared.
 
+use event_forwarder::api::EventForwarderStatus;
 use event_forwarder_test_support::sqs::{Attributes, Kind, SqsServer};
 use serde_json::json;
 
@@ -11,6 +12,18 @@ use crate::{
 
 const BATCH: &str = "01-session-and-screens-list-identities.json";
 const EVENTS: u64 = 4;
+
+/// Waits until the message that a run left is no longer hidden.
+async fn seen_again(world: &World) -> EventForwarderStatus {
+    world
+        .status_until("mparticle", "the message is seen again", |status| {
+            status
+                .queue
+                .as_ref()
+                .is_some_and(|queue| queue.visible == 1)
+        })
+        .await
+}
 
 pub async fn without_a_dead_letter_queue_rejected_events_stay_and_a_condition_says_so(
     shared: &Shared,
@@ -75,14 +88,7 @@ pub async fn a_dead_letter_queue_that_takes_nothing_is_told_until_one_does(share
         )
         .await;
     // The message is hidden for as long as the last run asked.
-    let status = world
-        .status_until("mparticle", "the message is seen again", |status| {
-            status
-                .queue
-                .as_ref()
-                .is_some_and(|queue| queue.visible == 1)
-        })
-        .await;
+    let status = seen_again(&world).await;
     assert_eq!(
         condition(&status, "DeadLettersEmpty").1,
         "DeadLetterQueueDenied"
@@ -172,14 +178,7 @@ pub async fn a_right_that_is_missing_is_named_by_status_and_run_until_it_is_give
     let all = ["sqs:*Attributes", "sqs:*Message", "sqs:*MessageBatch"];
     user.may(&[&all[..], &["sqs:ChangeMessageVisibility*"]].concat())
         .await;
-    world
-        .status_until("mparticle", "the message is seen again", |status| {
-            status
-                .queue
-                .as_ref()
-                .is_some_and(|queue| queue.visible == 1)
-        })
-        .await;
+    seen_again(&world).await;
     start(&world, "mparticle", "may").await;
     let status = ended(&world, "mparticle", "may").await;
     assert_eq!(

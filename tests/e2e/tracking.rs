@@ -209,11 +209,12 @@ pub async fn a_run_that_can_not_start_says_why(shared: &Shared) {
     full.give_key().await;
     full.quota(json!({"pods": "0"})).await;
     full.apply("no-quota", json!({})).await;
-    for (world, name, told) in [
+    let waiting = [
         (&world, "no-image", "no-such-image"),
         (&world, "no-node", "can't be placed on a node"),
         (&full, "no-quota", "it has no pod; a quota"),
-    ] {
+    ];
+    for (world, name, told) in waiting {
         start(world, name, &format!("{name}-now")).await;
         let status = world
             .status_until(name, "the run waits", |status| {
@@ -225,11 +226,7 @@ pub async fn a_run_that_can_not_start_says_why(shared: &Shared) {
             .await;
         assert_eq!(condition(&status, "Ready").0, "True", "it may still come");
     }
-    for (world, name, told) in [
-        (&world, "no-image", "no-such-image"),
-        (&world, "no-node", "can't be placed on a node"),
-        (&full, "no-quota", "it has no pod; a quota"),
-    ] {
+    for (world, name, told) in waiting {
         let status = world
             .status_until(name, "the run waits for too long", |status| {
                 condition(status, "LastRunSucceeded").1 == "RunPending"
