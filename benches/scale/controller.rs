@@ -2,13 +2,12 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
     path::Path,
     process::Stdio,
     time::Duration,
 };
 
-use event_forwarder_test_support::sqs::SqsServer;
+use event_forwarder_test_support::{free_address, sqs::SqsServer};
 use tokio::process::{Child, Command};
 
 use crate::AnyError;
@@ -23,7 +22,7 @@ pub struct Controller {
 impl Controller {
     /// Starts it as the chart does, allowed to show its identity to the SQS server.
     pub fn start(sqs: &SqsServer) -> Result<Self, AnyError> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let address = free_address()?;
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scale-controller.log");
         let process = Command::new(env!("CARGO_BIN_EXE_event-forwarder"))
             .args(["controller", "--image=localhost/event-forwarder:none"])

@@ -1,15 +1,15 @@
 //! A proxy program that others wrote, tinyproxy, between a run and its servers.
 
 use std::{
-    net::TcpListener,
+    net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use event_forwarder::drain::report::{Outcome, RunReport};
-use event_forwarder_test_support::sqs::Kind;
-use tokio::sync::OnceCell;
+use event_forwarder_test_support::{free_address, sqs::Kind};
+use tokio::{net::TcpStream, sync::OnceCell};
 
 use crate::{
     process::Pod,
@@ -22,7 +22,7 @@ const PASSWORD: &str = "hush-hush-hush";
 /// tinyproxy, which wants a user and a password. Ends when dropped.
 struct Tinyproxy {
     process: Child,
-    port: u16,
+    address: SocketAddr,
     log: std::path::PathBuf,
 }
 
@@ -30,15 +30,13 @@ impl Tinyproxy {
     async fn start(dir: &Path) -> Self {
         static INSTALLED: OnceCell<()> = OnceCell::const_new();
         INSTALLED.get_or_init(install).await;
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let address = free_address().unwrap();
         let log = dir.join("tinyproxy.log");
         let configuration = dir.join("tinyproxy.conf");
         let settings = format!(
-            "Port {port}\nListen 127.0.0.1\nTimeout 60\nLogLevel Connect\nLogFile \"{}\"\nBasicAuth somebody {PASSWORD}\n",
+            "Port {}\nListen {}\nTimeout 60\nLogLevel Connect\nLogFile \"{}\"\nBasicAuth somebody {PASSWORD}\n",
+            address.port(),
+            address.ip(),
             log.display()
         );
         std::fs::write(&configuration, settings).unwrap();
@@ -50,17 +48,18 @@ impl Tinyproxy {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        while tokio::net::TcpStream::connect(("127.0.0.1", port))
-            .await
-            .is_err()
-        {
+        while TcpStream::connect(address).await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Self { process, port, log }
+        Self {
+            process,
+            address,
+            log,
+        }
     }
 
     fn url(&self, password: &str) -> String {
-        format!("http://somebody:{password}@127.0.0.1:{}", self.port)
+        format!("http://somebody:{password}@{}", self.address)
     }
 
     /// Whether it was asked for this host and port.

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, process::Stdio};
 
+use event_forwarder_test_support::free_address;
 use kube::{Config, config::Kubeconfig};
 use serde_json::json;
 use tokio::process::{Child, Command};
@@ -33,9 +34,7 @@ impl Controller {
         });
         let file = std::env::temp_dir().join(format!("event-forwarder-{namespace}.kubeconfig"));
         std::fs::write(&file, kubeconfig.to_string()).expect("a file");
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = free.local_addr().expect("its address");
-        drop(free);
+        let address = free_address().expect("an address");
         let process = Command::new(env!("CARGO_BIN_EXE_event-forwarder"))
             .args([
                 "controller",

@@ -5,7 +5,7 @@ use std::{
     env,
     ffi::OsString,
     fs::{self, File},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::PathBuf,
     process::Stdio,
     sync::{
@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use event_forwarder_test_support::free_address;
 use tokio::{
     process::{Child, Command},
     task::JoinHandle,
@@ -50,9 +51,7 @@ impl Replica {
     /// Starts it in place of the Deployment. `identity` is its name, in the log's too.
     pub async fn start(identity: &str, scope: Scope<'_>, clock: Clock) -> Self {
         without_deployment().await;
-        let address = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port");
+        let address = free_address().expect("an address");
         let log = env::temp_dir().join(format!(
             "event-forwarder-e2e-{}-{identity}.log",
             std::process::id()

@@ -7,6 +7,7 @@ use aws_sdk_sqs::{
     error::ProvideErrorMetadata,
     types::{DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName},
 };
+use event_forwarder_test_support::free_address;
 use event_forwarder_test_support::sqs::{Attributes, Depth, Kind, Queue, SqsServer};
 use tokio::sync::OnceCell;
 
@@ -202,9 +203,7 @@ async fn an_unknown_queue_is_an_error(kind: Kind) {
 }
 
 async fn a_server_listens_where_it_is_told_and_ends_when_dropped(kind: Kind) {
-    let free = std::net::TcpListener::bind("127.0.0.2:0").expect("a free port");
-    let listen = free.local_addr().expect("its address");
-    drop(free);
+    let listen = free_address().expect("an address");
     let server = SqsServer::start(kind, listen)
         .await
         .expect("the server starts");
