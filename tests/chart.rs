@@ -272,12 +272,6 @@ fn the_definition_in_crds_and_in_the_chart_is_the_programs() {
     }
 }
 
-/// Client-side apply copies an object into an annotation of at most 256 KiB.
-#[test]
-fn the_definition_can_be_applied_client_side() {
-    assert!(definition().len() < 200_000);
-}
-
 #[test]
 fn uninstalling_keeps_the_definition() {
     let mut definition_in_chart = the_only(&rendered(&[]), "CustomResourceDefinition").clone();

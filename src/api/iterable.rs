@@ -7,67 +7,67 @@ use super::{BASE_URL, BASE_URL_TOLD, DATA_KEY, DATA_KEY_TOLD, Duration, shape};
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct IterableSpec {
-    /// The Secret, in the same namespace, and the key in it that hold the project's
-    /// server-side API key.
+    /// The Secret, in the same namespace, and the key in it that hold the project's server-side API
+    /// key. Example: {name: iterable, key: api-key}.
     pub api_key_secret_ref: SecretKeyRef,
 
     /// The data centre of the project: US (api.iterable.com) or EU (api.eu.iterable.com). A key
-    /// works in its own data centre only. Default US.
+    /// works in its own data centre only. Default US. Example: EU.
     #[serde(default)]
     pub data_center: DataCenter,
 
-    /// The base URL of the API, if it is not the data centre's own, for example a proxy.
-    /// Example: "https://iterable-proxy.example.com".
+    /// The base URL of the API, if it is reached by another address, such as a proxy's. Left out:
+    /// that of `dataCenter`. Example: "https://iterable-proxy.example.com".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = shape(BASE_URL, BASE_URL_TOLD)), length(max = 512))]
     pub endpoint: Option<String>,
 
-    /// How the project tells users apart: Email, UserId or Hybrid (both). It decides by which
-    /// key an event names its user. Shown in Iterable under Settings > Project Settings.
-    /// Default Email.
+    /// How the project tells users apart: Email, UserId or Hybrid (both). It decides by which key
+    /// an event names its user. Shown in Iterable under Settings > Project Settings. Default Email.
+    /// Example: UserId.
     #[serde(default)]
     pub project_type: ProjectType,
 
-    /// How long one request may take before it counts as failed and is made again. Default
-    /// "30s".
+    /// How long one request may take before it counts as failed and is made again, in hours,
+    /// minutes and seconds, from 1s to 10m. Default "30s". Example: "1m".
     #[serde(default = "default_request_timeout")]
     pub request_timeout: Duration,
 
-    /// The most requests in a second to events/trackBulk, over all pods of a run. Iterable's
-    /// limit is 10 for a project: set less if other integrations use the same project's.
-    /// Default 10.
+    /// The most requests in a second to events/trackBulk, over all pods of a run. Iterable's limit
+    /// is 10 for a project: set less if other integrations use the same project's. Default 10.
+    /// Example: 5.
     #[serde(default = "default_requests_per_second")]
     #[schemars(range(min = 1, max = 1000))]
     pub requests_per_second: u32,
 
-    /// The most events in one request. Default 1000.
+    /// The most events in one request. Default 1000. Example: 500.
     #[serde(default = "default_max_events_per_request")]
     #[schemars(range(min = 1, max = 10_000))]
     pub max_events_per_request: u32,
 
-    /// The largest request body, in bytes. An event that is larger by itself is sent alone.
-    /// Default 4000000.
+    /// The largest request body before compression, in bytes. An event that is larger by itself is
+    /// sent alone. Default 4000000. Example: 1000000.
     #[serde(default = "default_max_bytes_per_request")]
     #[schemars(range(min = 10_000, max = 32_000_000))]
     pub max_bytes_per_request: u32,
 
-    /// What happens to an event whose user Iterable doesn't know. Retry: its message stays in
-    /// the queue for later runs, since a user made a minute ago may not be visible yet. Create:
-    /// the user is made by users/bulkUpdate, and the message stays for the minute that Iterable
-    /// takes to know it. Reject: the event counts as rejected, see `drain.rejected`. Default
-    /// Retry.
+    /// What happens to an event whose user Iterable doesn't know. Retry: its message stays in the
+    /// queue for later runs, since a user made a minute ago may not be visible yet. Create: the
+    /// user is made by users/bulkUpdate, and the message stays for the minute that Iterable takes
+    /// to know it. Reject: the event counts as rejected, see `drain.rejected`. Default Retry.
+    /// Example: Create.
     #[serde(default)]
     pub unknown_users: UnknownUsers,
 
-    /// What happens to an event with a field whose type differs from the one that Iterable
-    /// first saw. RejectEvent: the event is rejected, see `drain.rejected`. DropField: it is
-    /// sent without the field. Default RejectEvent.
+    /// What happens to an event with a field whose type differs from the one that Iterable first
+    /// saw. RejectEvent: the event is rejected, see `drain.rejected`. DropField: it is sent without
+    /// the field. Default RejectEvent. Example: DropField.
     #[serde(default)]
     pub type_conflicts: TypeConflicts,
 
     /// How request bodies are compressed: None or Gzip. Iterable doesn't say whether it reads
     /// compressed ones; a run whose first such request is refused sends all as they are. Default
-    /// None.
+    /// None. Example: Gzip.
     #[serde(default)]
     pub compression: Compression,
 }
@@ -130,11 +130,11 @@ pub enum ProjectType {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
-    /// The Secret's name.
+    /// The Secret's name. Example: "iterable".
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 
-    /// The key in the Secret's data. Default "api-key".
+    /// The key in the Secret's data. Default "api-key". Example: "server-side-key".
     #[serde(default = "default_key")]
     #[schemars(extend("x-kubernetes-validations" = shape(DATA_KEY, DATA_KEY_TOLD)), length(min = 1, max = 253))]
     pub key: String,

@@ -12,114 +12,131 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct JobSpec {
-    /// The ServiceAccount that runs use, for example one bound to an AWS role. No API token is
-    /// mounted: a run needs no rights in Kubernetes. Default "default".
+    /// The ServiceAccount that runs use, such as one bound to an AWS role. No API token is mounted:
+    /// a run needs no rights in Kubernetes. Default "default". Example: "event-forwarder-runs".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: Option<String>,
 
     /// The image that runs use. Left out: the controller's own image, so that an upgrade of the
-    /// operator is an upgrade of the runs.
+    /// operator is an upgrade of the runs. Example: "registry.example.com/event-forwarder:0.1.0".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
 
-    /// When the image is pulled: Always, IfNotPresent or Never. Default IfNotPresent.
+    /// When the image is pulled: Always, IfNotPresent or Never. Default IfNotPresent. Example:
+    /// Always.
     #[serde(default)]
     pub image_pull_policy: ImagePullPolicy,
 
-    /// Secrets, in the same namespace, with the registry's credentials.
+    /// Secrets, in the same namespace, with the registry's credentials. Left out: those of the
+    /// ServiceAccount. Example: [{name: registry}].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub image_pull_secrets: Vec<LocalObjectReference>,
 
-    /// CPU and memory of the run's container. Default: requests of 50m CPU and 96Mi memory, a
-    /// limit of 256Mi memory.
+    /// CPU, in cores (50m is a twentieth), and memory, in bytes (Mi: 1,048,576 of them), of the
+    /// run's container. Default: requests of 50m CPU and 96Mi memory, a limit of 256Mi memory;
+    /// resources of your own take the place of all of it. Example: {requests: {cpu: 100m, memory:
+    /// 128Mi}, limits: {memory: 512Mi}}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
 
-    /// Labels that a node must have.
+    /// Labels that a node must have. Left out: none. Example: {kubernetes.io/arch: arm64}.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
 
-    /// Taints that the pod tolerates.
+    /// Taints that the pod tolerates. Left out: none. Example: [{key: dedicated, operator:
+    /// Exists}].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
 
-    /// Preferences and demands on where the pod runs.
+    /// Preferences and demands on where the pod runs. Left out: none. Example: {nodeAffinity:
+    /// {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions:
+    /// [{key: topology.kubernetes.io/zone, operator: In, values: ["us-east-1a"]}]}]}}}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Box<Affinity>>,
 
-    /// How pods are spread over nodes or zones; of use with `drain.parallelism` above 1.
+    /// How pods are spread over nodes or zones; of use with `drain.parallelism` above 1. Left out:
+    /// by the scheduler's own defaults. Example: [{maxSkew: 1, topologyKey: kubernetes.io/hostname,
+    /// whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app.kubernetes.io/instance:
+    /// mparticle}}}].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
 
-    /// The PriorityClass of the pod.
+    /// The PriorityClass of the pod. Left out: the cluster's default. Example: "low-priority".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
 
-    /// Labels added to the run's Jobs and pods.
+    /// Labels added to the run's Jobs and pods, beside the controller's own, which win. Left out:
+    /// none. Example: {team: marketing}.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_labels: BTreeMap<String, String>,
 
-    /// Annotations added to the run's pods.
+    /// Annotations added to the run's pods, beside the controller's own, which win. Left out: none.
+    /// Example: {sidecar.istio.io/inject: "false"}.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_annotations: BTreeMap<String, String>,
 
-    /// Environment variables added to the run's container, for example HTTPS_PROXY.
+    /// Environment variables added to the run's container. Left out: none. Example: [{name:
+    /// HTTPS_PROXY, value: "http://proxy.example.com:3128"}].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
 
-    /// Volumes added to the pod, as in a pod's `spec.volumes`. Example: a ConfigMap with a
-    /// private CA.
+    /// Volumes added to the pod, as in a pod's `spec.volumes`, such as a ConfigMap with a private
+    /// CA. Left out: none. Example: [{name: ca, configMap: {name: private-ca}}].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "any_objects")]
     pub volumes: Vec<Volume>,
 
-    /// Where the volumes above are mounted in the run's container.
+    /// Where `volumes` are mounted in the run's container. Left out: nowhere. Example: [{name: ca,
+    /// mountPath: /etc/private-ca}].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["mountPath"]))]
     pub volume_mounts: Vec<VolumeMount>,
 
-    /// Lines added to the pod's /etc/hosts.
+    /// Lines added to the pod's /etc/hosts. Left out: none. Example: [{ip: "10.0.0.5", hostnames:
+    /// ["sqs.example.com"]}].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["ip"]))]
     pub host_aliases: Vec<HostAlias>,
 
-    /// The pod's security context. Left out: a non-root user and the runtime's seccomp profile,
-    /// as the restricted Pod Security level asks. One of your own takes the place of all of it; it
-    /// needs an fsGroup, by which the key's file can be read. On OpenShift, which chooses user and
-    /// group itself: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}.
+    /// The pod's security context. Left out: a non-root user and the runtime's seccomp profile, as
+    /// the restricted Pod Security level asks. One of your own takes the place of all of it; it
+    /// needs an fsGroup, by which the key's file can be read. Example: {runAsNonRoot: true,
+    /// seccompProfile: {type: RuntimeDefault}}, on OpenShift, which chooses user and group itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_context: Option<Box<PodSecurityContext>>,
 
     /// The container's security context. Left out: no capabilities, no privilege escalation, a
-    /// read-only root, as the restricted Pod Security level asks.
+    /// read-only root, as the restricted Pod Security level asks. One of your own takes the place
+    /// of all of it. Example: {allowPrivilegeEscalation: false, capabilities: {drop: ["ALL"]}},
+    /// with a root that can be written to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_security_context: Option<Box<SecurityContext>>,
 
-    /// How long a run's Job may last in all, in seconds, its start included. Left out: the
-    /// sum of `drain.maxDuration`, the grace period and 300 for the start.
+    /// How long a run's Job may last in all, in seconds, its start included. Left out: the sum of
+    /// `drain.maxDuration`, `terminationGracePeriodSeconds` and 300 for the start. Example: 7200.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 60, max = 172_800))]
     pub active_deadline_seconds: Option<i64>,
 
     /// How long a run that is told to stop may take to settle what it holds, in seconds.
-    /// Default 60.
+    /// Default 60. Example: 120.
     #[serde(default = "default_termination_grace_period_seconds")]
     #[schemars(range(min = 10, max = 3600))]
     pub termination_grace_period_seconds: i64,
 
-    /// How many finished Jobs are kept.
+    /// How many finished Jobs are kept. Example: {successful: 1, failed: 5}.
     #[serde(default)]
     pub history_limits: HistoryLimits,
 
     /// How long a finished Job is kept, in seconds, also one that was made by
-    /// `kubectl create job --from`. Default 86400, a day.
+    /// `kubectl create job --from`. Default 86400, a day. Example: 3600.
     #[serde(default = "default_ttl_seconds_after_finished")]
     #[schemars(range(min = 60, max = 2_592_000))]
     pub ttl_seconds_after_finished: i32,
@@ -129,12 +146,13 @@ pub struct JobSpec {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryLimits {
-    /// Jobs that succeeded. Default 3.
+    /// How many Jobs that succeeded are kept: those with the outcome Drained. Default 3.
+    /// Example: 1.
     #[serde(default = "default_history_limit")]
     #[schemars(range(min = 1, max = 100))]
     pub successful: i32,
 
-    /// Jobs that failed. Default 3.
+    /// How many Jobs that failed are kept: those with any other outcome. Default 3. Example: 5.
     #[serde(default = "default_history_limit")]
     #[schemars(range(min = 1, max = 100))]
     pub failed: i32,

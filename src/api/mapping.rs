@@ -7,41 +7,45 @@ use super::{DATA_KEY, DATA_KEY_TOLD, shape};
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MappingSpec {
-    /// The events that are forwarded; all others are skipped and counted as NotSelected.
-    /// The default is what mParticle's own Iterable connection does not take: [SessionStart,
-    /// SessionEnd, ScreenView, Commerce, ApplicationStateTransition, FirstRun, Uninstall].
-    /// Further values: CustomEvent, Media (custom events of the type media), Purchase (Commerce is
-    /// every commerce event but a purchase), PushRegistration, PushMessage, PushReaction,
-    /// OptOut, CrashReport, NetworkPerformance, Breadcrumb, Profile, UserAttributeChange,
-    /// UserIdentityChange, PreAttribution, Unknown (types that this version does not know) and
-    /// All. Don't add CustomEvent, Purchase or the push types while mParticle's own connection
-    /// is on: Iterable would store those events twice.
+    /// The events that are forwarded; all others are skipped and counted as NotSelected. Default
+    /// [SessionStart, SessionEnd, ScreenView, Commerce, ApplicationStateTransition, FirstRun,
+    /// Uninstall], which is what mParticle's own Iterable connection does not take. Further values:
+    /// CustomEvent, Media (custom events of the type media), Purchase (Commerce is every commerce
+    /// event but a purchase), PushRegistration, PushMessage, PushReaction, OptOut, CrashReport,
+    /// NetworkPerformance, Breadcrumb, Profile, UserAttributeChange, UserIdentityChange,
+    /// PreAttribution, Unknown (types that this version does not know) and All. Don't add
+    /// CustomEvent, Purchase or the push types while mParticle's own connection is on: Iterable
+    /// would store those events twice. Example: [SessionStart, ScreenView].
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
     pub events: Vec<EventSelector>,
 
-    /// How events are named in Iterable, by type.
+    /// How events are named in Iterable: a template for each type, in which a field of the event
+    /// may stand in braces. Example: {screenView: "Viewed {screen_name}"}.
     pub event_name: EventNameSpec,
 
-    /// Whose event it is.
+    /// Whose event it is. Example: {userIdFrom: mpid}.
     pub identity: IdentitySpec,
 
-    /// What an event carries.
+    /// What an event carries besides its name, time and user. Example: {context: [Session,
+    /// Application, Device, Locale]}.
     pub data_fields: DataFieldsSpec,
 
-    /// What happens to events of mParticle's development environment: Skip or Forward.
-    /// Default Skip, so that test data stays out of a live project.
+    /// What happens to events of mParticle's development environment: Skip or Forward. Default
+    /// Skip, so that test data stays out of a live project. Example: Forward, for a project of test
+    /// data.
     pub development: SkipOrForward,
 
     /// What happens to events that mParticle replays (a replay id, or marked as historical):
-    /// Forward or Skip. Default Forward: a replayed event has the id of its first delivery, so
-    /// it overwrites and does not double.
+    /// Forward or Skip. Default Forward: a replayed event has the id of its first delivery, so it
+    /// overwrites and does not double. Example: Skip.
     pub replays: SkipOrForward,
 
     /// What happens to mParticle's alias requests, which merge two profiles and are no events:
-    /// Skip, or Reject into the dead-letter queue. Default Skip.
+    /// Skip, or Reject into the dead-letter queue. Default Skip. Example: Reject.
     pub alias_requests: SkipOrReject,
 
-    /// Rules of your own, as a jq program that sees every selected event. Left out: none.
+    /// Rules of your own, as a jq program that sees every selected event. Left out: none. Example:
+    /// {jq: "del(.dataFields.internal_note)"}.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transform: Option<TransformSpec>,
 }
@@ -134,73 +138,80 @@ const TEMPLATE_TOLD: &str =
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EventNameSpec {
-    /// Default "Session Start".
+    /// The name of session starts. Default "Session Start". Example: "App Opened".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub session_start: String,
-    /// Default "Session End".
+    /// The name of session ends. Default "Session End". Example: "App Closed".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub session_end: String,
-    /// Default "Screen View"; the screen is the field `screen_name`. Example, a name per
-    /// screen: "Viewed {screen_name}".
+    /// The name of screen views; the screen is the field `screen_name`. Default "Screen View".
+    /// Example: "Viewed {screen_name}", a name per screen.
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub screen_view: String,
-    /// Default "{event_name}", the name that mParticle's own connection gives.
+    /// The name of custom events. Default "{event_name}", the name that mParticle's own connection
+    /// gives. Example: "App: {event_name}".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub custom_event: String,
-    /// Default "{event_name}".
+    /// The name of custom events of the type media. Default "{event_name}". Example: "Media:
+    /// {event_name}".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub media: String,
-    /// Default "eCommerce - {action}", for example "eCommerce - AddToCart", as mParticle names
-    /// them itself.
+    /// The name of commerce events but for purchases. Default "eCommerce - {action}", which makes
+    /// "eCommerce - AddToCart", as mParticle names them itself. Example: "Shop {action}".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub commerce: String,
-    /// Default "eCommerce - {action}".
+    /// The name of purchases. Default "eCommerce - {action}". Example: "Order Completed".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub purchase: String,
-    /// Default "Application {transition}", where the transition is Initialized, Foreground,
-    /// Background or Exit.
+    /// The name of application state transitions. Default "Application {transition}", where the
+    /// transition is Initialized, Foreground, Background or Exit. Example: "App {transition}".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub application_state_transition: String,
-    /// Default "First Run".
+    /// The name of an application's first run. Default "First Run". Example: "App Installed".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub first_run: String,
-    /// Default "Uninstall".
+    /// The name of uninstalls. Default "Uninstall". Example: "App Removed".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub uninstall: String,
-    /// Default "Push Registration".
+    /// The name of registrations for push messages. Default "Push Registration". Example: "Push
+    /// Token Changed".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub push_registration: String,
-    /// Default "Push Message".
+    /// The name of push messages. Default "Push Message". Example: "Push Received".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub push_message: String,
-    /// Default "Push Reaction".
+    /// The name of reactions to push messages. Default "Push Reaction". Example: "Push Opened".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub push_reaction: String,
-    /// Default "Opt Out".
+    /// The name of opt-outs and of their withdrawal. Default "Opt Out". Example: "Tracking Choice".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub opt_out: String,
-    /// Default "Crash Report".
+    /// The name of crash reports. Default "Crash Report". Example: "App Crash".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub crash_report: String,
-    /// Default "Network Performance".
+    /// The name of measurements of network requests. Default "Network Performance". Example: "App
+    /// Request".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub network_performance: String,
-    /// Default "Breadcrumb".
+    /// The name of breadcrumbs. Default "Breadcrumb". Example: "App Trace".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub breadcrumb: String,
-    /// Default "Profile".
+    /// The name of profile events. Default "Profile". Example: "Profile {profile_event_type}".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub profile: String,
-    /// Default "User Attribute Change".
+    /// The name of changes of user attributes. Default "User Attribute Change". Example: "Attribute
+    /// Changed".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub user_attribute_change: String,
-    /// Default "User Identity Change".
+    /// The name of changes of user identities. Default "User Identity Change". Example: "Identity
+    /// Changed".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub user_identity_change: String,
-    /// Default "Pre Attribution".
+    /// The name of pre-attribution events. Default "Pre Attribution". Example: "Attribution".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub pre_attribution: String,
-    /// Default "{event_type}".
+    /// The name of events whose type this version does not know. Default "{event_type}". Example:
+    /// "mParticle {event_type}".
     #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
     pub unknown: String,
 }
@@ -240,17 +251,17 @@ impl Default for EventNameSpec {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IdentitySpec {
-    /// Where the userId comes from: "customer_id", "mpid" (the mParticle ID), or another
-    /// identity type of mParticle, for example "other_id_2". Default "customer_id". Take what
-    /// mParticle's own connection uses, so that both name the same person.
+    /// Where the userId comes from: "customer_id", "mpid" (the mParticle ID), or another identity
+    /// type of mParticle. Take what mParticle's own connection uses, so that both name the same
+    /// person. Default "customer_id". Example: "other_id_2".
     #[schemars(extend("x-kubernetes-validations" = shape(r"^[a-z][a-z0-9_]*$", "this is no identity type of mParticle: write customer_id, mpid or another in small letters, for example other_id_2")), length(max = 64))]
     pub user_id_from: String,
 
-    /// What happens to an event without a user: Skip, counted as NoUser; or PlaceholderEmail,
-    /// in Email projects only: the address that mParticle's own connection makes,
-    /// `<x>@placeholder.email`, where x is the first of the device ids in its order (iOS and
-    /// tvOS: IDFV, IDFA; Android: advertising id, Android ID), the customer id and
-    /// `mp_deviceid`, or the mParticle ID if `userIdFrom` is "mpid". Default Skip.
+    /// What happens to an event without a user: Skip, counted as NoUser; or PlaceholderEmail, in
+    /// Email projects only: the address that mParticle's own connection makes,
+    /// `<x>@placeholder.email`, where x is the first of the device ids in its order (iOS and tvOS:
+    /// IDFV, IDFA; Android: advertising id, Android ID), the customer id and `mp_deviceid`, or the
+    /// mParticle ID if `userIdFrom` is "mpid". Default Skip. Example: PlaceholderEmail.
     pub without_user: WithoutUser,
 }
 
@@ -281,32 +292,33 @@ pub struct DataFieldsSpec {
     /// (session_uuid), Application (application_name, application_version), Device (platform,
     /// os_version, device_model), Location (latitude, longitude and place names), Locale
     /// (locale_language, locale_country, timezone_offset), Source (channel, partner, mpid,
-    /// environment). Default [Session, Application, Device].
+    /// environment). Default [Session, Application, Device]. Example: [Session, Application,
+    /// Device, Locale].
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
     pub context: Vec<ContextGroup>,
 
     /// Whether custom attributes that are text become numbers and booleans, as mParticle's own
-    /// connection makes them: Never; or LikeMParticle: "true" and "false" in any case,
-    /// whole numbers of 32 bits ("007" is 7) and fractions. Default Never, since "02139" may be
-    /// a postal code.
+    /// connection makes them: Never; or LikeMParticle: "true" and "false" in any case, whole
+    /// numbers of 32 bits ("007" is 7) and fractions. Default Never, since "02139" may be a postal
+    /// code. Example: LikeMParticle.
     pub coerce: Coerce,
 
-    /// Whether text that is a date and time of ISO 8601 is written as Iterable's date
-    /// (`yyyy-MM-dd HH:mm:ss +00:00`): Keep or Iterable. Days without a time are kept. Default
-    /// Keep.
+    /// Whether text that is a date and time of ISO 8601 is written as Iterable's date (`yyyy-MM-dd
+    /// HH:mm:ss +00:00`): Keep or Iterable. Days without a time are kept. Default Keep. Example:
+    /// Iterable.
     pub dates: Dates,
 
-    /// What happens to a field whose name Iterable's schema refuses (only digits, a leading
-    /// `_`, a `,` or `#`): Rename (`,` and `#` become `_`, leading `_` go, digits get the prefix
-    /// `field_`) or Drop. Either is counted. Default Rename.
+    /// What happens to a field whose name Iterable's schema refuses (only digits, a leading `_`, a
+    /// `,` or `#`): Rename (`,` and `#` become `_`, leading `_` go, digits get the prefix `field_`)
+    /// or Drop. Either is counted. Default Rename. Example: Drop.
     pub refused_names: RefusedNames,
 
     /// What happens to a dot in a field's name, which Iterable reads as a path into an object:
-    /// Replace (by `_`) or Keep. Default Replace.
+    /// Replace (by `_`) or Keep. Default Replace. Example: Keep.
     pub dots: Dots,
 
-    /// A field for the event's time in milliseconds, since Iterable's own `createdAt` holds
-    /// whole seconds; it keeps the order within a second. Example: "event_time_ms". Left out: none.
+    /// A field for the event's time in milliseconds, since Iterable's own `createdAt` holds whole
+    /// seconds; it keeps the order within a second. Left out: none. Example: "event_time_ms".
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = shape(r"^[A-Za-z][A-Za-z0-9_ -]*$", "a field's name begins with a letter and holds only letters, digits, blanks, dashes and underscores, for example event_time_ms")), length(max = 64))]
     pub milliseconds_field: Option<String>,
@@ -411,12 +423,14 @@ pub enum SkipOrReject {
     "message": "spec.mapping.transform needs exactly one of jq and configMapKeyRef"
 }]))]
 pub struct TransformSpec {
-    /// The program itself. Example: `del(.dataFields.internal_note)`.
+    /// The program itself, of 16,384 characters at most. Left out: it stands in a ConfigMap.
+    /// Example: "del(.dataFields.internal_note)".
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16_384))]
     pub jq: Option<String>,
 
-    /// A ConfigMap, in the same namespace, that holds the program.
+    /// The ConfigMap, in the same namespace, and the key in it that hold the program. Left out: it
+    /// stands in `jq`. Example: {name: event-rules, key: transform.jq}.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_map_key_ref: Option<ConfigMapKeyRef>,
 }
@@ -425,11 +439,11 @@ pub struct TransformSpec {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapKeyRef {
-    /// The ConfigMap's name.
+    /// The ConfigMap's name. Example: "event-rules".
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 
-    /// The key in the ConfigMap's data. Default "transform.jq".
+    /// The key in the ConfigMap's data. Default "transform.jq". Example: "purchases.jq".
     #[serde(default = "default_transform_key")]
     #[schemars(extend("x-kubernetes-validations" = shape(DATA_KEY, DATA_KEY_TOLD)), length(min = 1, max = 253))]
     pub key: String,

@@ -115,10 +115,10 @@ pub struct EventForwarderSpec {
     )]
     pub schedule: String,
 
-    /// The IANA time zone in which `schedule` is read, for example "Europe/Berlin". Left out:
-    /// the time zone of the cluster's kube-controller-manager, nearly always UTC. Where clocks go
-    /// forward, a start in the hour that is left out does not take place; where they go back, one
-    /// in the hour that comes twice takes place twice.
+    /// The IANA time zone in which `schedule` is read. Left out: the time zone of the cluster's
+    /// kube-controller-manager, nearly always UTC. Where clocks go forward, a start in the hour
+    /// that is left out does not take place; where they go back, one in the hour that comes twice
+    /// takes place twice. Example: "Europe/Berlin".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 64),
@@ -129,31 +129,39 @@ pub struct EventForwarderSpec {
     )]
     pub time_zone: Option<String>,
 
-    /// Stops new runs from starting while true. A run that is under way goes on to its end.
+    /// Stops runs from starting by the schedule while true; one that is asked for by hand starts
+    /// all the same, and one that is under way goes on to its end. Messages wait in the queue, no
+    /// longer than its retention time. Default false. Example: true, to hold events back during
+    /// work on the Iterable project.
     #[serde(default)]
     pub suspend: bool,
 
-    /// How late a run may still start after its scheduled time, in seconds. Past it that start
-    /// is skipped; messages wait in the queue for the next one. At least 60. Default 300.
+    /// How late a run may still start after its scheduled time, in seconds. Past it that start is
+    /// skipped; messages wait in the queue for the next one. At least 60. Default 300.
+    /// Example: 1800.
     #[serde(default = "default_starting_deadline_seconds")]
     #[schemars(range(min = 60, max = 86_400))]
     pub starting_deadline_seconds: i64,
 
-    /// The SQS queue that mParticle's batches are read from.
+    /// The SQS queue that mParticle's batches are read from. Example: {url:
+    /// "https://sqs.us-east-1.amazonaws.com/123456789012/mparticle-events"}.
     pub queue: QueueSpec,
 
-    /// The Iterable project that events are sent to.
+    /// The Iterable project that events are sent to. Example: {apiKeySecretRef: {name: iterable},
+    /// dataCenter: EU}.
     pub iterable: IterableSpec,
 
-    /// How mParticle events become Iterable events.
+    /// How mParticle events become Iterable events. Example: {events: [SessionStart, ScreenView]}.
     #[serde(default)]
     pub mapping: MappingSpec,
 
-    /// How a run empties the queue: limits, pace, and what happens to refused events.
+    /// How a run empties the queue: limits, pace, and what happens to refused events. Example:
+    /// {maxDuration: "20m"}.
     #[serde(default)]
     pub drain: DrainSpec,
 
-    /// The pod that runs are made of: image, resources, placement, history.
+    /// The pod that runs are made of: image, resources, placement, history. Example:
+    /// {serviceAccountName: event-forwarder-runs}.
     #[serde(default)]
     pub job: JobSpec,
 }

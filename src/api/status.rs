@@ -19,17 +19,19 @@ pub struct EventForwarderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Ready sums up the others: SecretsAvailable, QueueReachable, Scheduled,
-    /// LastRunSucceeded. DeadLettersEmpty stands beside it. True is good, for each.
+    /// Ready sums up SecretsAvailable, QueueReachable, Scheduled and LastRunSucceeded;
+    /// DeadLettersEmpty stands beside them. True is good for each of these. Stalled is there only
+    /// while nothing but a change of the spec helps, and is True then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 
-    /// The queue's depth.
+    /// The queue's depth, in messages, as SQS reports it: approximate, and behind by about a
+    /// minute. Numbers from 100 on are rounded to two significant digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueDepth>,
 
-    /// The run that ended last, or that is under way.
+    /// The run that is under way, or else the one that ended last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<RunStatus>,
 
@@ -42,11 +44,12 @@ pub struct EventForwarderStatus {
     #[serde(default)]
     pub totals: Totals,
 
-    /// When the last run that drained the queue ended.
+    /// When the last run that succeeded ended: one with the outcome Drained or Deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success_time: Option<Time>,
 
-    /// When the next run is due by the schedule, in UTC. Absent while suspended.
+    /// When the next run is due by the schedule, in UTC. Absent while none is: the forwarder is
+    /// suspended, its runs are held back, or its schedule can't be read or matches no date.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_run_time: Option<Time>,
 
@@ -88,8 +91,9 @@ pub struct RunStatus {
     /// When the run ended. Absent while it is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
-    /// Running, or how the run ended: Drained, Deadline, Interrupted, SinkDown, KeyRefused,
-    /// QueueDenied, QueueDown, BadConfiguration, Panicked, or Lost when it left no report.
+    /// Pending before the run's container has started, Running while it is under way, or how the
+    /// run ended: Drained, Deadline, Interrupted, SinkDown, KeyRefused, QueueDenied, QueueDown,
+    /// BadConfiguration, Panicked, or Lost when it left no report.
     pub outcome: String,
     /// What became of the messages.
     #[serde(default)]
@@ -104,7 +108,7 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub reasons: Vec<ReasonCount>,
-    /// What went wrong, when something did.
+    /// What went wrong, when something did, or what the run waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
