@@ -1,9 +1,6 @@
 //! Makes the cluster's CronJob the one that should be, and writes nothing when it is already.
 
-use k8s_openapi::{
-    api::batch::v1::{CronJob, Job},
-    apimachinery::pkg::api::resource::Quantity,
-};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
@@ -119,7 +116,8 @@ fn owned_by(live: &CronJob, owner_uid: Option<&str>) -> bool {
 }
 
 /// Whether `live` holds all that `desired` asks for. The API server adds defaults and other
-/// managers add fields of their own: both are left alone.
+/// managers add fields of their own: both are left alone. What was asked for once and is no more
+/// can't be told from those; the hash in the annotation tells.
 fn satisfies(live: &CronJob, desired: &CronJob) -> bool {
     match (serde_json::to_value(live), serde_json::to_value(desired)) {
         (Ok(live), Ok(desired)) => holds(&live, &desired),
@@ -129,9 +127,12 @@ fn satisfies(live: &CronJob, desired: &CronJob) -> bool {
 
 fn holds(live: &Value, desired: &Value) -> bool {
     match (live, desired) {
-        (Value::Object(live), Value::Object(desired)) => desired
-            .iter()
-            .all(|(key, wanted)| live.get(key).is_some_and(|live| holds(live, wanted))),
+        (Value::Object(live), Value::Object(desired)) => {
+            desired.iter().all(|(key, wanted)| match live.get(key) {
+                Some(live) => holds(live, wanted),
+                None => is_left_out(key, wanted),
+            })
+        }
         (Value::Array(live), Value::Array(desired)) => desired
             .iter()
             .all(|wanted| live.iter().any(|live| holds(live, wanted))),
@@ -142,46 +143,61 @@ fn holds(live: &Value, desired: &Value) -> bool {
     }
 }
 
-/// The API server rewrites quantities: "0.5" comes back as "500m".
-fn same_quantity(a: &str, b: &str) -> bool {
-    let parsed = |text: &str| parse_quantity(&Quantity(text.to_owned()));
-    matches!((parsed(a), parsed(b)), (Some(a), Some(b)) if a == b)
+/// Whether the API server leaves this out where it has it: it stores no `readOnly: false` and
+/// no empty text or list.
+fn is_left_out(key: &str, value: &Value) -> bool {
+    match value {
+        Value::Bool(value) => key == "readOnly" && !value,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
 }
 
-/// A quantity in thousandths, if it is one.
-fn parse_quantity(quantity: &Quantity) -> Option<i128> {
-    const SUFFIXES: [(&str, i128); 13] = [
-        ("Ki", 1 << 10),
-        ("Mi", 1 << 20),
-        ("Gi", 1 << 30),
-        ("Ti", 1 << 40),
-        ("Pi", 1 << 50),
-        ("Ei", 1 << 60),
-        ("k", 1_000),
-        ("M", 1_000_000),
-        ("G", 1_000_000_000),
-        ("T", 1_000_000_000_000),
-        ("P", 1_000_000_000_000_000),
-        ("E", 1_000_000_000_000_000_000),
-        ("", 1),
+/// The API server rewrites quantities: "0.5" comes back as "500m".
+fn same_quantity(a: &str, b: &str) -> bool {
+    matches!((parse_quantity(a), parse_quantity(b)), (Some(a), Some(b)) if a == b)
+}
+
+/// A quantity in billionths, the finest that Kubernetes keeps, if it is one.
+fn parse_quantity(text: &str) -> Option<i128> {
+    const BILLION: i128 = 1_000_000_000;
+    const SUFFIXES: [(&str, i128); 15] = [
+        ("Ki", BILLION << 10),
+        ("Mi", BILLION << 20),
+        ("Gi", BILLION << 30),
+        ("Ti", BILLION << 40),
+        ("Pi", BILLION << 50),
+        ("Ei", BILLION << 60),
+        ("n", 1),
+        ("u", 1_000),
+        ("m", 1_000_000),
+        ("k", BILLION * 1_000),
+        ("M", BILLION * 1_000_000),
+        ("G", BILLION * BILLION),
+        ("T", BILLION * BILLION * 1_000),
+        ("P", BILLION * BILLION * 1_000_000),
+        ("E", BILLION * BILLION * BILLION),
     ];
-    let text = quantity.0.as_str();
-    if let Some(thousandths) = text.strip_suffix('m') {
-        return thousandths.parse().ok();
-    }
-    let (number, factor) = SUFFIXES
+    let suffixed = SUFFIXES
         .iter()
-        .find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, factor)))?;
+        .find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, *factor)));
+    let (number, unit) = match (suffixed, text.split_once(['e', 'E'])) {
+        (Some(found), _) => found,
+        (None, Some((number, exponent))) => {
+            let power = exponent.parse::<u32>().ok()?.checked_add(9)?;
+            (number, 10_i128.checked_pow(power)?)
+        }
+        (None, None) => (text, BILLION),
+    };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if fraction.len() > 3 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let whole: i128 = whole.parse().ok()?;
-    let thousandths: i128 = format!("{fraction:0<3}").parse().ok()?;
-    whole
-        .checked_mul(1000)?
-        .checked_add(thousandths)?
-        .checked_mul(*factor)
+    let divisor = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
+    let exact = digits.checked_mul(unit)?;
+    (exact % divisor == 0).then_some(exact / divisor)
 }
 
 #[cfg(test)]
@@ -202,12 +218,39 @@ mod tests {
     }
 
     #[test]
+    fn values_that_the_server_leaves_out_are_no_difference() {
+        let live = json!({"name": "data"});
+        for left_out in [
+            json!({"readOnly": false}),
+            json!({"value": ""}),
+            json!({"items": []}),
+        ] {
+            assert!(holds(&live, &left_out), "{left_out}");
+        }
+        assert!(!holds(&live, &json!({"readOnly": true})));
+        assert!(!holds(
+            &json!({"readOnly": true}),
+            &json!({"readOnly": false})
+        ));
+        assert!(!holds(
+            &live,
+            &json!({"automountServiceAccountToken": false})
+        ));
+    }
+
+    #[test]
     fn a_quantity_is_the_same_however_it_is_written() {
         for (a, b) in [
             ("0.5", "500m"),
             ("1", "1000m"),
             ("1024Mi", "1Gi"),
             ("1k", "1000"),
+            ("0.1234", "123400u"),
+            ("1.5Gi", "1536Mi"),
+            ("2e3", "2k"),
+            ("1E", "1000P"),
+            ("12E2", "1200"),
+            ("0.000000001", "1n"),
         ] {
             assert!(same_quantity(a, b), "{a} {b}");
         }
@@ -216,6 +259,10 @@ mod tests {
             ("abc", "abd"),
             ("0.5", "0.6"),
             ("latest", "LATEST"),
+            ("0.5.1", "0.51"),
+            ("", "0"),
+            ("-", "0"),
+            ("1e99", "1e98"),
         ] {
             assert!(!same_quantity(a, b), "{a} {b}");
         }

@@ -31,6 +31,9 @@ pub const MANAGER: &str = "event-forwarder";
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
 /// The annotation that holds the forwarder's full name, on CronJobs and Jobs.
 pub const FORWARDER: &str = "eventforwarder.io/forwarder";
+/// The CronJob's annotation that tells what was applied: a hash over all that was asked for, so that
+/// what is asked for no more is seen to be gone.
+pub const APPLIED: &str = "eventforwarder.io/applied";
 /// The annotation by which a user asks for a run now; any new value asks again.
 pub const RUN_NOW: &str = "eventforwarder.io/run-now";
 /// The pod annotation that holds the forwarder as the run reads it.
@@ -63,6 +66,14 @@ pub struct Surroundings<'a> {
 /// The CronJob as it should be. Every field is set that the API server would default to
 /// something else, and nothing else, so that a second apply changes nothing.
 pub fn desired(forwarder: &EventForwarder, plan: &Plan, around: Surroundings<'_>) -> CronJob {
+    let mut cronjob = unmarked(forwarder, plan, around);
+    let hash = short_hash(&json!(cronjob).to_string());
+    let annotations = cronjob.metadata.annotations.get_or_insert_default();
+    annotations.insert(APPLIED.to_owned(), hash);
+    cronjob
+}
+
+fn unmarked(forwarder: &EventForwarder, plan: &Plan, around: Surroundings<'_>) -> CronJob {
     let spec = &forwarder.spec;
     let labels = labels(&plan.cronjob_name);
     let annotations = BTreeMap::from([(

@@ -188,3 +188,18 @@ fn several_pods_are_one_indexed_job_in_which_one_failure_stops_no_other() {
     );
     assert_eq!(job(json!({}))["completionMode"], "NonIndexed");
 }
+
+#[test]
+fn the_annotation_changes_with_what_is_asked_for() {
+    let applied = |spec: Value| built(spec)["metadata"]["annotations"][APPLIED].clone();
+    let with = |job: Value| applied(json!({"job": job}));
+    assert!(applied(json!({})).is_string());
+    assert_eq!(applied(json!({})), applied(json!({})));
+    let two = json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]});
+    let one = json!({"env": [{"name": "A", "value": "1"}]});
+    let turned = json!({"env": [{"name": "B", "value": "2"}, {"name": "A", "value": "1"}]});
+    let all = [with(two), with(one), with(turned), applied(json!({}))];
+    for (index, known) in all.iter().enumerate() {
+        assert!(!all[index + 1..].contains(known), "{all:?}");
+    }
+}
