@@ -27,13 +27,30 @@ pub enum Applied {
         /// The API server's words.
         message: String,
     },
+    /// A quota, a policy or a missing right stands in its way.
+    Forbidden {
+        /// The API server's words.
+        message: String,
+    },
+}
+
+/// What became of a request to run now.
+#[derive(Debug)]
+pub enum Started {
+    /// Its Job is there.
+    UnderWay,
+    /// The API server refused the Job.
+    Refused {
+        /// The API server's words.
+        message: String,
+    },
 }
 
 /// Applies `desired`, given what the cluster was last seen to hold.
 ///
 /// # Errors
 /// When the API server fails or does not answer; a refusal of the object itself is
-/// [`Applied::Refused`].
+/// [`Applied::Refused`] or [`Applied::Forbidden`].
 pub async fn apply(
     api: &Api<CronJob>,
     owner_uid: Option<&str>,
@@ -72,18 +89,15 @@ pub async fn apply(
             );
             Ok(Applied::InPlace)
         }
-        Err(Error::Api { call, source }) => match *source {
-            kube::Error::Api(status) if status.code == 422 || status.code == 400 => {
-                Ok(Applied::Refused {
-                    message: status.message.clone(),
-                })
-            }
-            source => Err(Error::Api {
-                call,
-                source: Box::new(source),
+        Err(error) => match error.answer() {
+            Some((400 | 422, message)) => Ok(Applied::Refused {
+                message: message.to_owned(),
             }),
+            Some((403, message)) => Ok(Applied::Forbidden {
+                message: message.to_owned(),
+            }),
+            _ => Err(error),
         },
-        Err(error) => Err(error),
     }
 }
 
@@ -91,7 +105,7 @@ pub async fn apply(
 ///
 /// # Errors
 /// When the API server fails or does not answer.
-pub async fn start(api: &Api<Job>, job: &Job) -> Result<(), Error> {
+pub async fn start(api: &Api<Job>, job: &Job) -> Result<Started, Error> {
     let name = job.name_any();
     let object = format!("Job {}/{name}", job.namespace().unwrap_or_default());
     match Call::new("create", object)
@@ -100,12 +114,15 @@ pub async fn start(api: &Api<Job>, job: &Job) -> Result<(), Error> {
     {
         Ok(_) => {
             tracing::info!(job = name, "started a run that was asked for");
-            Ok(())
+            Ok(Started::UnderWay)
         }
-        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 409) => {
-            Ok(())
-        }
-        Err(error) => Err(error),
+        Err(error) => match error.answer() {
+            Some((409, _)) => Ok(Started::UnderWay),
+            Some((400 | 403 | 422, message)) => Ok(Started::Refused {
+                message: message.to_owned(),
+            }),
+            _ => Err(error),
+        },
     }
 }
 

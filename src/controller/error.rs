@@ -135,6 +135,17 @@ impl fmt::Display for Call {
 }
 
 impl Error {
+    /// What the API server answered, if this is an answer of it: HTTP status and words.
+    pub fn answer(&self) -> Option<(u16, &str)> {
+        match self {
+            Self::Api { source, .. } => match &**source {
+                kube::Error::Api(status) => Some((status.code, &status.message)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// A label for metrics.
     pub const fn reason(&self) -> &'static str {
         match self {

@@ -88,6 +88,19 @@ pub async fn publish_news(
     }
 }
 
+/// Says that reconciliations go on failing, and leaves the rest of the status as it is.
+pub async fn report_failure(
+    forwarder: &EventForwarder,
+    error: &Error,
+    context: &Context,
+) -> Result<(), Error> {
+    let mut status = forwarder.status.clone().unwrap_or_default();
+    let generation = forwarder.metadata.generation;
+    status.observed_generation = generation;
+    status.conditions = status::failing(error, &status.conditions, generation, Timestamp::now());
+    write_status(forwarder, &status, context).await
+}
+
 /// Says that a forwarder can't be read, and leaves the rest of its status as it is.
 pub async fn report_unreadable(
     guarded: &Guarded,

@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use tracing::{Instrument, field::Empty};
 
 use super::{
-    apply::{Applied, apply, start},
+    apply::{Applied, Started, apply, start},
     cronjob::{self, RUN_NOW, Surroundings},
     departed::Departed,
     depth::{Depths, Target},
@@ -35,7 +35,7 @@ use super::{
     observe::{self, Pending, Report, Run, Silence},
     packed::Packed,
     plan::{self, Plan},
-    publish::{publish_news, report_unreadable, write_status},
+    publish::{publish_news, report_failure, report_unreadable, write_status},
     run_index::RunIndex,
     status::{self, Learned},
     written::Written,
@@ -49,7 +49,8 @@ pub type Guarded = DeserializeGuard<EventForwarder>;
 /// How soon a missing Secret or ConfigMap is looked for again. They are not watched: that would
 /// take the right to list them.
 const MISSING_PAUSE: Duration = Duration::from_secs(15);
-/// How soon a run whose container has not started is looked at again.
+/// How soon a run whose container has not started, and what the API server forbids, is looked at
+/// again.
 const PENDING_PAUSE: Duration = Duration::from_secs(30);
 /// How soon a run is looked at again that is over and whose last word is waited for.
 const ENDING_PAUSE: Duration = Duration::from_secs(6);
@@ -60,6 +61,8 @@ const DUE_PAUSE: Duration = Duration::from_secs(30);
 const ANNOUNCE_AFTER: RangeInclusive<u64> = 5..=30;
 /// How soon a forwarder is looked at again when nothing happens, on average.
 const RESYNC: Duration = Duration::from_secs(600);
+/// From how many failures in a row on the status tells of them.
+const LASTING_FAILURES: u32 = 3;
 /// The longest pause after reconciliations that failed.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 
@@ -169,6 +172,13 @@ pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<A
                 tracing::warn!(pause_seconds = pause_after(failed).as_secs(), "{error}");
             });
             span.record("otel.status_code", "ERROR");
+            if failed >= LASTING_FAILURES
+                && error.answer().is_some()
+                && let Ok(forwarder) = &guarded.0
+                && let Err(unwritten) = report_failure(forwarder, error, &context).await
+            {
+                span.in_scope(|| tracing::warn!("{unwritten}"));
+            }
         }
     }
     result
@@ -192,12 +202,11 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     let client = &context.client;
 
     let plan = Plan::new(&name, &forwarder.spec);
-    let cronjob = plan.as_ref().ok().and_then(|plan| {
-        context
-            .cronjobs
-            .get(&ObjectRef::new(&plan.cronjob_name).within(&namespace))?
-            .unpack()
-    });
+    let cronjob_name = plan::cronjob_name(&name);
+    let cronjob = context
+        .cronjobs
+        .get(&ObjectRef::new(&cronjob_name).within(&namespace))
+        .and_then(|packed| packed.unpack());
     let secrets = observe::secrets(
         &Api::<Secret>::namespaced(client.clone(), &namespace),
         &namespace,
@@ -211,16 +220,22 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     )
     .await?;
     let mapping = plan::check_mapping(&forwarder.spec, transform.as_deref());
-    let seen = runs_seen(forwarder, plan.as_ref().ok(), context, &namespace, now).await?;
-    let depth = secrets.queue.as_ref().ok().and_then(|credentials| {
-        let target = Target {
-            queue: forwarder.spec.queue.clone(),
-            credentials: credentials.clone(),
-        };
-        context
-            .depths
-            .follow(&ObjectRef::from_obj(forwarder), target)
-    });
+    let seen = runs_seen(forwarder, &cronjob_name, context, &namespace, now).await?;
+    let this = ObjectRef::from_obj(forwarder);
+    let depth = match &secrets.queue {
+        Ok(credentials) => {
+            let target = Target {
+                queue: forwarder.spec.queue.clone(),
+                credentials: credentials.clone(),
+            };
+            context.depths.follow(&this, target)
+        }
+        Err(_) => {
+            // Credentials that were taken away must not be used on.
+            context.depths.forget(&this);
+            None
+        }
+    };
 
     let applied = match &plan {
         Err(_) => None,
@@ -242,12 +257,15 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     let job = request
         .zip(cronjob.as_ref())
         .and_then(|(request, cronjob)| cronjob::run_now(cronjob, request));
-    if let Some(job) = &job {
-        start(&Api::<Job>::namespaced(client.clone(), &namespace), job).await?;
-    }
+    let started = match &job {
+        Some(job) => Some(start(&Api::<Job>::namespaced(client.clone(), &namespace), job).await?),
+        None => None,
+    };
 
     let learned = Learned {
-        run_request: job.is_some().then_some(request).flatten(),
+        run_request: request.filter(|_| matches!(started, Some(Started::UnderWay))),
+        started: started.as_ref(),
+        cronjob_stands: cronjob.is_some(),
         plan: plan.as_ref(),
         secrets: secrets.check(),
         mapping: mapping.as_ref().copied(),
@@ -313,19 +331,17 @@ struct RunsSeen {
 
 async fn runs_seen(
     forwarder: &EventForwarder,
-    plan: Option<&Plan>,
+    cronjob_name: &str,
     context: &Context,
     namespace: &str,
     now: Timestamp,
 ) -> Result<RunsSeen, Error> {
-    let runs = plan.map_or_else(Vec::new, |plan| {
-        context.runs.of(namespace, &plan.cronjob_name)
-    });
+    let runs = context.runs.of(namespace, cronjob_name);
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
     let reference = reference(namespace, &forwarder.name_any());
     let (mut reports, mut is_whole) = (Vec::new(), true);
     let ended = status::unrecorded(forwarder.status.as_ref(), &runs);
-    let vanished = plan.and_then(|_| status::vanished(forwarder.status.as_ref(), &runs, now));
+    let vanished = status::vanished(forwarder.status.as_ref(), &runs, now);
     let with_job = ended.into_iter().map(|run| (run, false));
     for (run, job_is_gone) in with_job.chain(vanished.map(|run| (run, true))) {
         let job_name = &run.job_name;
@@ -372,7 +388,7 @@ fn next_look(status: &EventForwarderStatus, learned: &Learned<'_>, now: Timestam
     if learned.held_back() {
         pause = pause.min(MISSING_PAUSE);
     }
-    if learned.pending.is_some_and(|pending| !pending.too_long) {
+    if learned.pending.is_some_and(|pending| !pending.too_long) || learned.forbidden() {
         pause = pause.min(PENDING_PAUSE);
     }
     // A little after the next run is due, to announce the one after it.

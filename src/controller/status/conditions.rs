@@ -7,8 +7,10 @@ use super::{Learned, dead_letters::dead_letters_empty, overdue::overdue, runs::s
 use crate::{
     api::{EventForwarder, EventForwarderStatus},
     controller::{
-        apply::Applied,
+        apply::{Applied, Started},
+        cronjob::RUN_NOW,
         depth::{DepthProblem, Reading},
+        error::Error,
         observe::{SecretProblem, Until},
         plan::PlanError,
     },
@@ -110,18 +112,38 @@ pub fn unreadable(
     let message = format!(
         "this version of the controller can't read the object: {error}. Correct the field, or bring controller and definition to the same version"
     );
-    let found = [READY, STALLED].map(|type_| {
-        let status = if type_ == READY { "False" } else { "True" };
-        let finding = Finding::new(type_, status, "Unreadable", message.clone());
-        dated(finding, previous, generation, now)
-    });
+    let ready = Finding::new(READY, "False", "Unreadable", message.clone());
+    let stalled = Finding::new(STALLED, "True", "Unreadable", message);
+    replaced(ready, Some(stalled), previous, generation, now)
+}
+
+/// The conditions of a forwarder whose reconciliations go on failing; what else was found before
+/// stays as it was.
+pub fn failing(
+    error: &Error,
+    previous: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let ready = Finding::new(READY, "False", "ReconcileFailed", error.to_string());
+    replaced(ready, None, previous, generation, now)
+}
+
+/// The conditions with other verdicts of the summing types.
+fn replaced(
+    ready: Finding,
+    stalled: Option<Finding>,
+    previous: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let date = |finding| dated(finding, previous, generation, now);
     let others = previous
         .iter()
         .filter(|known| ![READY, STALLED].contains(&known.type_.as_str()));
-    let [ready, stalled] = found;
-    std::iter::once(ready)
+    std::iter::once(date(ready))
         .chain(others.cloned())
-        .chain([stalled])
+        .chain(stalled.map(date))
         .collect()
 }
 
@@ -213,7 +235,11 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
                 PlanError::Schedule { .. } => "InvalidSchedule",
                 PlanError::TimeZone(_) => "InvalidTimeZone",
             };
-            return finding("False", reason, error.to_string());
+            let meanwhile = match learned.cronjob_stands {
+                true => "; until then runs start by the schedule that CronJob has",
+                false => "",
+            };
+            return finding("False", reason, format!("{error}{meanwhile}"));
         }
     };
     let name = &plan.cronjob_name;
@@ -237,6 +263,24 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
                 ),
             );
         }
+        Some(Applied::Forbidden { message }) => {
+            return finding(
+                "False",
+                "CronJobForbidden",
+                format!(
+                    "the API server forbids CronJob {name}: {message}. Mend the quota, policy or right that it names; the controller goes on by itself then"
+                ),
+            );
+        }
+    }
+    if let Some(Started::Refused { message }) = learned.started {
+        return finding(
+            "False",
+            "RunRefused",
+            format!(
+                "the API server refused the Job of the run that the annotation {RUN_NOW} asks for: {message}. Mend that, and the run starts by itself; or remove the annotation"
+            ),
+        );
     }
     if forwarder.spec.suspend {
         return finding("False", "Suspended", "no runs start while spec.suspend is true; messages wait in the queue, no longer than its retention time".to_owned());
@@ -347,17 +391,15 @@ const fn mapping_reason(error: &MapperError) -> &'static str {
 
 /// Sums up: what is wrong first, then what is not known yet.
 fn ready(forwarder: &EventForwarder, findings: &[Finding]) -> Finding {
-    let says = |finding: &&Finding, status| {
-        finding.status == status
-            && finding.reason != "Suspended"
-            && finding.type_ != DEAD_LETTERS_EMPTY
+    let counts = |finding: &&Finding| {
+        finding.type_ != DEAD_LETTERS_EMPTY
+            && !["Suspended", "NoRunYet"].contains(&finding.reason.as_str())
     };
-    if let Some(bad) = findings.iter().find(|finding| says(finding, "False")) {
-        return Finding::new(READY, "False", bad.reason.clone(), bad.message.clone());
-    }
-    let unknown = |finding: &&Finding| finding.status == "Unknown" && finding.reason != "NoRunYet";
-    if let Some(open) = findings.iter().find(unknown) {
-        return Finding::new(READY, "Unknown", open.reason.clone(), open.message.clone());
+    for status in ["False", "Unknown"] {
+        let mut found = findings.iter().filter(counts);
+        if let Some(found) = found.find(|finding| finding.status == status) {
+            return Finding::new(READY, status, found.reason.clone(), found.message.clone());
+        }
     }
     if forwarder.spec.suspend {
         return Finding::new(

@@ -8,11 +8,11 @@ mod runs;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-pub use conditions::unreadable;
+pub use conditions::{failing, unreadable};
 pub use runs::{PENDING, RUNNING, succeeded, unrecorded, vanished};
 
 use super::{
-    apply::Applied,
+    apply::{Applied, Started},
     depth::Reading,
     observe::{Pending, Report, Run, SecretProblem},
     plan::{Plan, PlanError},
@@ -32,6 +32,10 @@ pub struct Learned<'a> {
     pub mapping: Result<(), &'a MapperError>,
     /// What became of the CronJob; none if the plan did not allow one.
     pub applied: Option<&'a Applied>,
+    /// Whether the CronJob was there before.
+    pub cronjob_stands: bool,
+    /// What became of a request for a run now, if there was one to be met.
+    pub started: Option<&'a Started>,
     /// The request for a run now that was met just now.
     pub run_request: Option<&'a str>,
     /// When the CronJob last started a run by its schedule, or else was made.
@@ -50,6 +54,12 @@ impl Learned<'_> {
     /// Whether runs are held back since they could not do their work.
     pub const fn held_back(&self) -> bool {
         self.secrets.is_err() || self.mapping.is_err()
+    }
+
+    /// Whether the API server forbids what others may come to allow.
+    pub const fn forbidden(&self) -> bool {
+        matches!(self.applied, Some(Applied::Forbidden { .. }))
+            || matches!(self.started, Some(Started::Refused { .. }))
     }
 }
 
@@ -85,7 +95,8 @@ fn next_run_time(
     learned: &Learned<'_>,
     now: Timestamp,
 ) -> Option<Time> {
-    if forwarder.spec.suspend || learned.held_back() {
+    let in_place = matches!(learned.applied, Some(Applied::InPlace));
+    if forwarder.spec.suspend || learned.held_back() || !in_place {
         return None;
     }
     let announced = overdue::broken_promise(forwarder, learned).filter(|due| {

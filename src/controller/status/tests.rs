@@ -6,6 +6,7 @@ use crate::{
     api::{EventCounts, MessageCounts, ReasonCount, RequestCounts},
     controller::{
         depth::DepthProblem,
+        error::Error,
         observe::{End, Until},
         plan::check_mapping,
     },
@@ -43,6 +44,8 @@ struct World {
     forwarder: EventForwarder,
     secrets: Result<(), SecretProblem>,
     applied: Option<Applied>,
+    cronjob_stands: bool,
+    started: Option<Started>,
     runs: Vec<Run>,
     report: Option<Report>,
     pending: Option<Pending>,
@@ -59,6 +62,8 @@ impl World {
             forwarder: forwarder(json!({}), None),
             secrets: Ok(()),
             applied: Some(Applied::InPlace),
+            cronjob_stands: false,
+            started: None,
             runs: Vec::new(),
             report: None,
             pending: None,
@@ -89,6 +94,8 @@ impl World {
             secrets: self.secrets.as_ref().copied(),
             mapping: mapping.as_ref().copied(),
             applied: self.applied.as_ref(),
+            cronjob_stands: self.cronjob_stands,
+            started: self.started.as_ref(),
             runs: &self.runs,
             reports: &reports,
             run_request: None,
@@ -224,7 +231,7 @@ fn a_suspended_forwarder_is_ready_says_so_and_has_no_next_run() {
 
 #[test]
 fn what_stands_in_the_way_of_the_cronjob_is_a_condition() {
-    let cases: [(serde_json::Value, Option<Applied>, &str); 8] = [
+    let cases: [(serde_json::Value, Option<Applied>, &str); 9] = [
         (
             json!({"mapping": {"transform": {"jq": "del(.dataFields"}}}),
             Some(Applied::InPlace),
@@ -261,6 +268,13 @@ fn what_stands_in_the_way_of_the_cronjob_is_a_condition() {
             }),
             "CronJobRefused",
         ),
+        (
+            json!({}),
+            Some(Applied::Forbidden {
+                message: "exceeded quota: few".into(),
+            }),
+            "CronJobForbidden",
+        ),
     ];
     for (spec, applied, reason) in cases {
         let mut world = World::well();
@@ -269,6 +283,7 @@ fn what_stands_in_the_way_of_the_cronjob_is_a_condition() {
         let status = world.status();
         assert_condition(&status, "Scheduled", "False", reason);
         assert_condition(&status, "Ready", "False", reason);
+        assert_eq!(status.next_run_time, None, "{reason}");
     }
 }
 
@@ -611,7 +626,58 @@ fn a_queue_without_dead_letters_tells_what_becomes_of_rejected_events() {
             "NoDeadLetterQueue",
         );
         assert!(message.contains(told), "{rejected}: {message}");
+        assert_condition(&world.status(), "Ready", "True", "Ready");
     }
+}
+
+#[test]
+fn a_schedule_that_can_not_be_read_leaves_the_one_before_and_says_so() {
+    let mut world = World::well();
+    world.forwarder = forwarder(json!({"schedule": "5-3 * * * *"}), None);
+    world.applied = None;
+    let told =
+        |world: &World| assert_condition(&world.status(), "Scheduled", "False", "InvalidSchedule");
+    assert!(!told(&world).contains("until then"), "{}", told(&world));
+    world.cronjob_stands = true;
+    assert!(
+        told(&world).contains("until then runs start"),
+        "{}",
+        told(&world)
+    );
+    world.runs = vec![run("mparticle-1", None)];
+    assert_eq!(world.status().active, 1);
+}
+
+#[test]
+fn a_run_now_that_is_refused_is_a_condition_and_not_met() {
+    let mut world = World::well();
+    world.started = Some(Started::Refused {
+        message: "exceeded quota: few".into(),
+    });
+    let status = world.status();
+    let message = assert_condition(&status, "Scheduled", "False", "RunRefused");
+    assert!(message.contains("exceeded quota: few"), "{message}");
+    assert_condition(&status, "Ready", "False", "RunRefused");
+    assert_condition(&status, "QueueReachable", "True", "Reachable");
+    assert_eq!(status.last_run_request, None);
+}
+
+#[test]
+fn failures_that_last_are_told_beside_what_was_known() {
+    let before = World::well().status();
+    let failed = |now| {
+        let error = Error::TooLong;
+        failing(&error, &before.conditions, Some(3), at(now))
+    };
+    let after = failed("2026-03-01T12:31:00Z");
+    let status = EventForwarderStatus {
+        conditions: after.clone(),
+        ..before.clone()
+    };
+    assert_condition(&status, "Ready", "False", "ReconcileFailed");
+    assert_condition(&status, "Scheduled", "True", "CronJobInPlace");
+    let again = failing(&Error::TooLong, &after, Some(3), at("2026-03-01T12:32:00Z"));
+    assert_eq!(after, again, "no write while nothing changes");
 }
 
 #[test]
@@ -813,7 +879,11 @@ fn every_reason_is_documented() {
         include_str!("dead_letters.rs"),
     ]
     .concat();
-    let words = source.split('"').skip(1).step_by(2);
+    let reasons_of_sqs = include_str!("../../sqs/error.rs")
+        .lines()
+        .filter(|line| line.trim_start().starts_with("Self::"))
+        .filter_map(|line| line.split_once("=> \"")?.1.split('"').next());
+    let words = source.split('"').skip(1).step_by(2).chain(reasons_of_sqs);
     let reasons = words.filter(|word| {
         word.len() > 4
             && word.starts_with(|first: char| first.is_ascii_uppercase())
@@ -829,7 +899,7 @@ fn every_reason_is_documented() {
             "{reason} is not documented"
         );
     }
-    assert!(seen > 20, "only {seen} reasons were found in the source");
+    assert!(seen > 30, "only {seen} reasons were found in the source");
 }
 
 #[test]
