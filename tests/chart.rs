@@ -778,6 +778,24 @@ fn the_schema_knows_every_value_and_no_other() {
 }
 
 #[test]
+fn the_readme_has_every_value_with_its_default() {
+    let read = |file: &str| fs::read_to_string(format!("{CHART}/{file}")).expect("a file");
+    let readme = read("README.md");
+    let (_, table) = readme.split_once("## Values").expect("the values");
+    let mut told = json!({});
+    for row in table.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let mut cells = row.split('`').step_by(2);
+        let mut next = || cells.next().expect("a cell in backticks");
+        let (path, default) = (next(), next());
+        let value = path
+            .split('.')
+            .fold(&mut told, |object, name| &mut object[name]);
+        *value = serde_saphyr::from_str(default).expect("a default as YAML");
+    }
+    assert_eq!(told, objects(&read("values.yaml"))[0]);
+}
+
+#[test]
 fn the_chart_can_be_part_of_another() {
     let parent = scratch("parent-chart");
     copy(Path::new(CHART), &parent.join("charts/event-forwarder"));
