@@ -1,7 +1,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BASE_URL, BASE_URL_TOLD, DATA_KEY, DATA_KEY_TOLD, Duration, shape};
+use super::{
+    BASE_URL, BASE_URL_TOLD, DATA_KEY, DATA_KEY_TOLD, Duration, OBJECT_NAME, OBJECT_NAME_TOLD,
+    shape,
+};
 
 /// An Iterable project and how to reach it.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
@@ -131,7 +134,7 @@ pub enum ProjectType {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// The Secret's name. Example: "iterable".
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = shape(OBJECT_NAME, OBJECT_NAME_TOLD)), length(min = 1, max = 253))]
     pub name: String,
 
     /// The key in the Secret's data. Default "api-key". Example: "server-side-key".

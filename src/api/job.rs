@@ -5,7 +5,10 @@ use k8s_openapi::api::core::v1::{
     SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde_json::Value;
+
+use super::{OBJECT_NAME, OBJECT_NAME_TOLD, shape};
 
 /// The pod that runs are made of.
 // What is large and seldom set is boxed: thousands of these are in memory.
@@ -15,7 +18,7 @@ pub struct JobSpec {
     /// The ServiceAccount that runs use, such as one bound to an AWS role. No API token is mounted:
     /// a run needs no rights in Kubernetes. Default "default". Example: "event-forwarder-runs".
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = shape(OBJECT_NAME, OBJECT_NAME_TOLD)), length(min = 1, max = 253))]
     pub service_account_name: Option<String>,
 
     /// The image that runs use. Left out: the controller's own image, so that an upgrade of the
@@ -63,12 +66,12 @@ pub struct JobSpec {
     /// whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app.kubernetes.io/instance:
     /// mparticle}}}].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["topologyKey", "whenUnsatisfiable"]))]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
 
     /// The PriorityClass of the pod. Left out: the cluster's default. Example: "low-priority".
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = shape(OBJECT_NAME, OBJECT_NAME_TOLD)), length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
 
     /// Labels added to the run's Jobs and pods, beside the controller's own, which win. Left out:
@@ -89,14 +92,25 @@ pub struct JobSpec {
 
     /// Volumes added to the pod, as in a pod's `spec.volumes`, such as a ConfigMap with a private
     /// CA. Left out: none. Example: [{name: ca, configMap: {name: private-ca}}].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "whole_volumes"
+    )]
     #[schemars(schema_with = "any_objects")]
     pub volumes: Vec<Volume>,
 
     /// Where `volumes` are mounted in the run's container. Left out: nowhere. Example: [{name: ca,
     /// mountPath: /etc/private-ca}].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["mountPath"]))]
+    #[schemars(length(max = 32), extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["mountPath"],
+        "x-kubernetes-validations" = [{
+            "rule": "self.all(mount, !mount.mountPath.startsWith('/etc/event-forwarder') && !mount.mountPath.startsWith('/var/run/secrets/eventforwarder.io'))",
+            "message": "the run's own files are at /etc/event-forwarder, /etc/event-forwarder-mapping and /var/run/secrets/eventforwarder.io: mount at another path",
+        }]
+    ))]
     pub volume_mounts: Vec<VolumeMount>,
 
     /// Lines added to the pod's /etc/hosts. Left out: none. Example: [{ip: "10.0.0.5", hostnames:
@@ -236,7 +250,41 @@ fn any_objects(_: &mut SchemaGenerator) -> Schema {
         },
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["name"],
+        "x-kubernetes-validations": [{
+            "rule": "self.all(volume, !(volume.name in ['forwarder', 'iterable', 'aws', 'mapping']))",
+            "message": "the run's own volumes are called forwarder, iterable, aws and mapping: take another name",
+        }],
     })
+}
+
+/// Reads volumes, and refuses a field that would be lost on the way to the pod: one that is
+/// misspelt, or newer than this version.
+fn whole_volumes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Volume>, D::Error> {
+    let given = Value::deserialize(deserializer)?;
+    let volumes = Vec::<Volume>::deserialize(&given).map_err(D::Error::custom)?;
+    match lost_field(&given, &serde_json::json!(volumes)) {
+        None => Ok(volumes),
+        Some(path) => Err(D::Error::custom(format!(
+            "spec.job.volumes{path} is no field of a volume that this version knows"
+        ))),
+    }
+}
+
+/// The path of a field that is in `given` and not in `kept`.
+fn lost_field(given: &Value, kept: &Value) -> Option<String> {
+    match given {
+        Value::Object(members) => members
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .find_map(|(name, value)| match kept.get(name) {
+                None => Some(format!(".{name}")),
+                Some(kept) => lost_field(value, kept).map(|path| format!(".{name}{path}")),
+            }),
+        Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| {
+            lost_field(item, kept.get(index)?).map(|path| format!("[{index}]{path}"))
+        }),
+        _ => None,
+    }
 }
 
 fn default_termination_grace_period_seconds() -> i64 {
@@ -249,4 +297,28 @@ fn default_history_limit() -> i32 {
 
 fn default_ttl_seconds_after_finished() -> i32 {
     86_400
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_field_that_a_volume_would_lose_is_refused_by_its_path() {
+        let read = |volumes: Value| serde_json::from_value::<JobSpec>(json!({"volumes": volumes}));
+        let whole = json!([
+            {"name": "a", "emptyDir": {}},
+            {"name": "b", "secret": {"secretName": "ca", "items": [], "optional": false}},
+            {"name": "c", "emptyDir": {"sizeLimit": "1Mi"}, "secret": null},
+        ]);
+        assert_eq!(read(whole).expect("volumes").volumes.len(), 3);
+        let lost = json!([{"name": "a"}, {"name": "b", "emptyDir": {"sizelimit": "1Mi"}}]);
+        let error = read(lost).expect_err("a misspelt field").to_string();
+        assert!(
+            error.contains("spec.job.volumes[1].emptyDir.sizelimit"),
+            "{error}"
+        );
+    }
 }

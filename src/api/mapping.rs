@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DATA_KEY, DATA_KEY_TOLD, shape};
+use super::{DATA_KEY, DATA_KEY_TOLD, OBJECT_NAME, OBJECT_NAME_TOLD, shape};
 
 /// How mParticle events become Iterable events.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
@@ -440,7 +440,7 @@ pub struct TransformSpec {
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapKeyRef {
     /// The ConfigMap's name. Example: "event-rules".
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = shape(OBJECT_NAME, OBJECT_NAME_TOLD)), length(min = 1, max = 253))]
     pub name: String,
 
     /// The key in the ConfigMap's data. Default "transform.jq". Example: "purchases.jq".

@@ -36,11 +36,14 @@ fn shape(pattern: &str, message: &str) -> Value {
 const QUEUE_URL: &str = r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$";
 /// The shape of a server's base URL.
 const BASE_URL: &str = r"^https?://[^/\s]+/?$";
+/// The shape of the name of a Secret, a ConfigMap, a ServiceAccount or a PriorityClass.
+const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// The shape of a key of a Secret or a ConfigMap.
 const DATA_KEY: &str = r"^[-._a-zA-Z0-9]+$";
 
 const QUEUE_URL_TOLD: &str = "this is no queue URL: copy it from the queue's page in the SQS console, for example https://sqs.us-east-1.amazonaws.com/123456789012/mparticle-events";
 const BASE_URL_TOLD: &str = "this is no base URL: write scheme and host, with a port where it needs one and without a path, for example https://proxy.example.com:8443";
+const OBJECT_NAME_TOLD: &str = "no object has such a name: it is made of lower-case letters, digits, dashes and dots, and begins and ends with a letter or digit, for example iterable-key";
 const DATA_KEY_TOLD: &str =
     "a key holds only letters, digits, dots, dashes and underscores, for example api-key";
 

@@ -1,7 +1,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BASE_URL, BASE_URL_TOLD, Duration, QUEUE_URL, QUEUE_URL_TOLD, shape};
+use super::{
+    BASE_URL, BASE_URL_TOLD, Duration, OBJECT_NAME, OBJECT_NAME_TOLD, QUEUE_URL, QUEUE_URL_TOLD,
+    shape,
+};
 
 /// An SQS queue and how to reach it.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
@@ -114,7 +117,7 @@ pub struct AssumeRole {
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// The Secret's name. Example: "aws-credentials".
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = shape(OBJECT_NAME, OBJECT_NAME_TOLD)), length(min = 1, max = 253))]
     pub name: String,
 }
 

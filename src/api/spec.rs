@@ -115,10 +115,9 @@ pub struct EventForwarderSpec {
     )]
     pub schedule: String,
 
-    /// The IANA time zone in which `schedule` is read. Left out: the time zone of the cluster's
-    /// kube-controller-manager, nearly always UTC. Where clocks go forward, a start in the hour
-    /// that is left out does not take place; where they go back, one in the hour that comes twice
-    /// takes place twice. Example: "Europe/Berlin".
+    /// The IANA time zone in which `schedule` is read. Default "Etc/UTC". Where clocks go forward, a
+    /// start in the hour that is left out does not take place; where they go back, one in the hour
+    /// that comes twice takes place twice. Example: "Europe/Berlin".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 64),

@@ -39,7 +39,8 @@ pub const RUN_NOW: &str = "eventforwarder.io/run-now";
 /// The pod annotation that holds the forwarder as the run reads it.
 const RESOURCE: &str = "eventforwarder.io/resource";
 
-const CONTAINER: &str = "drain";
+/// The name of the container that drains.
+pub const CONTAINER: &str = "drain";
 const CONFIG_DIR: &str = "/etc/event-forwarder";
 const CONFIG_FILE: &str = "forwarder.json";
 const API_KEY_DIR: &str = "/var/run/secrets/eventforwarder.io/iterable";
@@ -98,7 +99,8 @@ fn unmarked(forwarder: &EventForwarder, plan: &Plan, around: Surroundings<'_>) -
         },
         spec: Some(CronJobSpec {
             schedule: spec.schedule.clone(),
-            time_zone: spec.time_zone.clone(),
+            // Without one, the zone of kube-controller-manager would count.
+            time_zone: Some(spec.time_zone.as_deref().unwrap_or("Etc/UTC").to_owned()),
             concurrency_policy: Some("Forbid".to_owned()),
             suspend: Some(spec.suspend || around.paused),
             starting_deadline_seconds: Some(spec.starting_deadline_seconds),

@@ -346,7 +346,7 @@ async fn runs_seen(
     for (run, job_is_gone) in with_job.chain(vanished.map(|run| (run, true))) {
         let job_name = &run.job_name;
         let departed = context.departed.of(&reference, job_name);
-        match observe::report(&pods, namespace, job_name, departed, job_is_gone).await? {
+        match observe::report(&pods, namespace, &run, departed, job_is_gone).await? {
             Ok(report) => reports.push((run, report)),
             Err(Silence::NoPod) if context.departed.waited(&reference, job_name) => {
                 let why = match job_is_gone {

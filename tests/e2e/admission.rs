@@ -16,6 +16,7 @@ pub async fn what_can_not_work_is_refused_with_a_sentence(shared: &Shared) {
     let base = "this is no base URL";
     let duration = "this is no duration";
     let zone = "this is no time zone";
+    let name = "no object has such a name";
     let cron = "schedule is no cron expression";
     let cases = [
         (json!({"schedule": "@every 1h"}), cron),
@@ -94,6 +95,35 @@ pub async fn what_can_not_work_is_refused_with_a_sentence(shared: &Shared) {
             "greater than or equal to 1",
         ),
         (
+            json!({"iterable": {"apiKeySecretRef": {"name": "Iterable_Key"}}}),
+            name,
+        ),
+        (
+            json!({"queue": {"credentialsSecretRef": {"name": "../aws"}}}),
+            name,
+        ),
+        (
+            json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules/v1"}}}}),
+            name,
+        ),
+        (json!({"job": {"serviceAccountName": "a b"}}), name),
+        (json!({"job": {"priorityClassName": "-low"}}), name),
+        (
+            json!({"job": {"volumes": [{"name": "iterable", "emptyDir": {}}]}}),
+            "take another name",
+        ),
+        (
+            json!({"job": {"volumeMounts": [{"name": "ca", "mountPath": "/etc/event-forwarder"}]}}),
+            "mount at another path",
+        ),
+        (
+            json!({"job": {"topologySpreadConstraints": [
+                {"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 1},
+                {"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 2},
+            ]}}),
+            "Duplicate value",
+        ),
+        (
             json!({"iterable": {"dataCenter": "Europe"}}),
             "supported values: \"US\", \"EU\"",
         ),
@@ -104,6 +134,29 @@ pub async fn what_can_not_work_is_refused_with_a_sentence(shared: &Shared) {
             .expect_err(&spec.to_string());
         assert!(refusal.contains(told), "{spec}: {refusal}");
     }
+}
+
+pub async fn a_field_of_a_volume_that_would_be_lost_is_told(shared: &Shared) {
+    let world = World::new(shared, "lost-field").await;
+    world.give_key().await;
+    let spec = |field: &str| json!({"job": {"volumes": [{"name": "scratch", "emptyDir": {(field): "1Mi"}}]}});
+    world.apply("mparticle", spec("sizelimit")).await;
+    let status = world
+        .status_until("mparticle", "the field is told", |status| {
+            condition(status, "Ready").1 == "Unreadable"
+        })
+        .await;
+    let message = condition(&status, "Ready").2;
+    assert!(
+        message.contains("spec.job.volumes[0].emptyDir.sizelimit"),
+        "{message}"
+    );
+    world.apply("mparticle", spec("sizeLimit")).await;
+    world
+        .status_until("mparticle", "it is ready", |status| {
+            condition(status, "Ready").0 == "True"
+        })
+        .await;
 }
 
 /// Every field, with another value than its default and as much as it takes.

@@ -200,3 +200,146 @@ pub async fn an_upgrade_changes_the_image_of_cronjobs_and_leaves_runs_alone(shar
     assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained");
     shared.uninstall().await;
 }
+
+pub async fn what_is_taken_out_of_the_job_leaves_the_cronjob(shared: &Shared) {
+    let world = World::new(shared, "taken-out").await;
+    world.give_key().await;
+    let variable = |name: &str, value: &str| json!({"name": name, "value": value});
+    let more = json!({"job": {
+        "env": [variable("A", "1"), variable("B", "")],
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "podLabels": {"team": "marketing"},
+        "volumes": [{"name": "scratch", "emptyDir": {}}],
+        "volumeMounts": [{"name": "scratch", "mountPath": "/tmp", "readOnly": false}],
+    }});
+    let pod = |cronjob: &CronJob| {
+        let template = serde_json::to_value(cronjob).expect("JSON");
+        template["spec"]["jobTemplate"]["spec"]["template"].clone()
+    };
+    world.apply("mparticle", more).await;
+    let cronjob = world
+        .until::<CronJob>("mparticle", "the CronJob is there", |_| true)
+        .await;
+    let with = pod(&cronjob);
+    assert_eq!(with["metadata"]["labels"]["team"], "marketing");
+    assert_eq!(
+        with["spec"]["containers"][0]["env"]
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
+    // Values that the API server does not store are no reason to apply it again and again.
+    for round in 0..3 {
+        let touched = format!("round={round}");
+        kubectl(&[
+            "label",
+            "ef",
+            "mparticle",
+            &touched,
+            "--overwrite",
+            "--namespace",
+            &world.namespace,
+        ])
+        .await;
+        let seen = format!("visible after round {round}");
+        world.queue.send(&[sample(BATCH)]).await.expect("sending");
+        world
+            .status_until("mparticle", &seen, |status| {
+                status
+                    .queue
+                    .as_ref()
+                    .is_some_and(|queue| queue.visible > round)
+            })
+            .await;
+    }
+    let applied = |log: &str| {
+        let of_ours =
+            |line: &&str| line.contains("applied the CronJob") && line.contains(&world.namespace);
+        log.lines().filter(of_ours).count()
+    };
+    let log = kubectl(&[
+        "logs",
+        "--namespace",
+        SYSTEM,
+        "--tail=-1",
+        "--ignore-errors",
+        "--selector",
+        "app.kubernetes.io/name=event-forwarder",
+    ])
+    .await;
+    assert_eq!(applied(&log), 1, "{log}");
+
+    world
+        .apply("mparticle", json!({"job": {"env": [variable("A", "1")]}}))
+        .await;
+    let cronjob = world
+        .until::<CronJob>("mparticle", "what was taken out is gone", |cronjob| {
+            let env = &pod(cronjob)["spec"]["containers"][0]["env"];
+            env.as_array().is_some_and(|env| env.len() == 1)
+        })
+        .await;
+    let without = pod(&cronjob);
+    for path in [
+        "/spec/tolerations",
+        "/spec/nodeSelector",
+        "/metadata/labels/team",
+    ] {
+        assert_eq!(without.pointer(path), None, "{path}");
+    }
+    assert!(!without.to_string().contains("scratch"), "{without}");
+}
+
+pub async fn what_a_quota_forbids_is_told_until_it_is_allowed(shared: &Shared) {
+    let world = World::new(shared, "forbidden").await;
+    world.give_key().await;
+    world
+        .quota(json!({"count/cronjobs.batch": "0", "count/jobs.batch": "0"}))
+        .await;
+    world.apply("mparticle", json!({})).await;
+    let told = async |reason: &str| {
+        let status = world
+            .status_until("mparticle", reason, |status| {
+                condition(status, "Scheduled").1 == reason
+            })
+            .await;
+        condition(&status, "Scheduled").2.to_owned()
+    };
+    let message = told("CronJobForbidden").await;
+    assert!(message.contains("exceeded quota: quota"), "{message}");
+
+    world.quota(json!({"count/jobs.batch": "0"})).await;
+    told("CronJobInPlace").await;
+    kubectl(&[
+        "annotate",
+        "ef",
+        "mparticle",
+        "eventforwarder.io/run-now=1",
+        "--namespace",
+        &world.namespace,
+    ])
+    .await;
+    let message = told("RunRefused").await;
+    assert!(message.contains("exceeded quota: quota"), "{message}");
+    // The rest of the status goes on.
+    world.queue.send(&[sample(BATCH)]).await.expect("sending");
+    world
+        .status_until("mparticle", "the depth is read on", |status| {
+            status
+                .queue
+                .as_ref()
+                .is_some_and(|queue| queue.visible == 1)
+        })
+        .await;
+
+    world.quota(json!({"count/jobs.batch": "9"})).await;
+    let status = world
+        .status_until(
+            "mparticle",
+            "the run that was asked for has ended",
+            |status| status.totals.runs == 1,
+        )
+        .await;
+    assert_eq!(status.last_run_request.as_deref(), Some("1"));
+    assert_eq!(condition(&status, "Scheduled").1, "CronJobInPlace");
+}

@@ -53,6 +53,11 @@ pub async fn without_a_dead_letter_queue_rejected_events_stay_and_a_condition_sa
         message.contains("as with spec.drain.rejected: Leave"),
         "{message}"
     );
+    world
+        .status_until("mparticle", "it is ready all the same", |status| {
+            condition(status, "Ready").0 == "True"
+        })
+        .await;
     let depth = queue.depth().await.expect("depth");
     assert_eq!(depth.visible + depth.in_flight, 1);
 }

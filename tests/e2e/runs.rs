@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::batch::v1::{CronJob, Job};
-use kube::ResourceExt;
+use k8s_openapi::api::{
+    batch::v1::{CronJob, Job},
+    core::v1::Pod,
+};
+use kube::{ResourceExt, api::ListParams};
 use serde_json::{Value, json};
 
 use crate::world::{
@@ -325,4 +328,31 @@ pub async fn a_refused_key_is_a_condition_and_deletes_nothing(shared: &Shared) {
         "True",
         "{status:#?}"
     );
+}
+
+pub async fn the_reports_of_several_pods_add_up(shared: &Shared) {
+    let world = World::new(shared, "several-pods").await;
+    world.give_key().await;
+    let batch = sample("01-session-and-screens-list-identities.json");
+    world.queue.send(&vec![batch; 30]).await.expect("sending");
+    world
+        .apply("mparticle", json!({"drain": {"parallelism": 3}}))
+        .await;
+    let status = world.run_now("mparticle", "now").await;
+    let run = status.last_run.expect("a run");
+    assert_eq!(
+        (run.outcome.as_str(), run.events.rejected),
+        ("Drained", 0),
+        "{run:#?}"
+    );
+    // moto may deliver a message twice.
+    assert!(
+        run.messages.deleted >= 30 && run.events.forwarded >= 4,
+        "{run:#?}"
+    );
+    let of_the_run = ListParams::default().labels("batch.kubernetes.io/job-name=now");
+    let pods = world.api::<Pod>().list(&of_the_run).await.expect("pods");
+    assert_eq!(pods.items.len(), 3);
+    let depth = world.queue.depth().await.expect("depth");
+    assert_eq!(depth.visible + depth.in_flight, 0);
 }

@@ -57,7 +57,7 @@ type Shown<N> = (
 );
 
 /// What goes up and down.
-const GAUGES: [Shown<i64>; 12] = [
+const GAUGES: [Shown<i64>; 13] = [
     ("ready", "1 if the forwarder is ready", |status| {
         holds(status, "Ready")
     }),
@@ -96,6 +96,14 @@ const GAUGES: [Shown<i64>; 12] = [
         "next_run_timestamp_seconds",
         "When the next run is due, in seconds since 1970",
         |status| Some(status.next_run_time.as_ref()?.0.as_second()),
+    ),
+    (
+        "run_overdue",
+        "1 if a run that was due has not started, and none has since",
+        |status| {
+            let scheduled = condition(status, "Scheduled")?;
+            Some((scheduled.reason == "RunOverdue").into())
+        },
     ),
     ("runs_active", "Runs under way", |status| {
         Some(status.active.into())

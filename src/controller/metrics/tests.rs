@@ -29,6 +29,7 @@ fn status() -> EventForwarderStatus {
         conditions: vec![
             condition("Ready", "True"),
             condition("LastRunSucceeded", "False"),
+            condition("Scheduled", "True"),
         ],
         queue: Some(QueueDepth {
             visible: 7,
@@ -117,6 +118,17 @@ fn a_forwarder_is_shown_until_it_is_forgotten() {
     };
     metrics.show("marketing", "mparticle", &succeeded);
     assert!(!page(&metrics, Format::Prometheus).contains("failing_since"));
+    for (reason, overdue) in [("CronJobInPlace", 0), ("RunOverdue", 1)] {
+        let mut scheduled = condition("Scheduled", "False");
+        scheduled.reason = reason.to_owned();
+        let status = EventForwarderStatus {
+            conditions: vec![scheduled],
+            ..status()
+        };
+        metrics.show("marketing", "mparticle", &status);
+        let line = format!("event_forwarder_run_overdue{{{labels}}} {overdue}");
+        assert_line(&page(&metrics, Format::Prometheus), &line);
+    }
     metrics.show("marketing", "mparticle", &EventForwarderStatus::default());
     let unknown = page(&metrics, Format::Prometheus);
     for name in ["dead_letter", "last_run_outcome", "_ready"] {

@@ -8,7 +8,10 @@ use k8s_openapi::api::{
 use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
-    controller::error::{Call, Error},
+    controller::{
+        cronjob::CONTAINER,
+        error::{Call, Error},
+    },
     drain::report::RunReport,
 };
 
@@ -25,6 +28,8 @@ pub struct Run {
     pub container_started: bool,
     /// Since when it is known to fail, while its pods have not ended.
     pub failing_since: Option<Timestamp>,
+    /// How many pods are to end well for it to be complete.
+    pub pods: usize,
     /// When and how it ended; none while it is under way.
     pub end: Option<End>,
 }
@@ -82,6 +87,11 @@ impl Run {
             container_started: status
                 .and_then(|status| status.ready)
                 .is_some_and(|ready| ready > 0),
+            pods: job
+                .spec
+                .as_ref()
+                .and_then(|spec| usize::try_from(spec.completions?).ok())
+                .unwrap_or(1),
             end,
         }
     }
@@ -187,6 +197,13 @@ fn what_it_waits_for(pods: &[Pod]) -> Option<String> {
 pub enum Report {
     /// Its own report.
     Read(Box<RunReport>),
+    /// The reports of some of its pods, and what is known of why another left none.
+    Partial {
+        /// What the others report.
+        report: Box<RunReport>,
+        /// A sentence on what became of the pod without a report.
+        why: String,
+    },
     /// No report, and what is known of why.
     Missing {
         /// A sentence on what became of the pod.
@@ -211,11 +228,11 @@ pub enum Silence {
 pub async fn report(
     api: &Api<Pod>,
     namespace: &str,
-    job_name: &str,
+    run: &Run,
     departed: Vec<Pod>,
     job_is_gone: bool,
 ) -> Result<Result<Report, Silence>, Error> {
-    let pods = with_departed(pods_of(api, namespace, job_name).await?, departed);
+    let pods = with_departed(pods_of(api, namespace, &run.job_name).await?, departed);
     let works = |pod: &Pod| {
         let phase = pod
             .status
@@ -229,7 +246,7 @@ pub async fn report(
     if job_is_gone && pods.iter().any(works) {
         return Ok(Err(Silence::Works));
     }
-    Ok(Ok(report_in(&pods)))
+    Ok(Ok(report_in(run, &pods)))
 }
 
 fn with_departed(mut pods: Vec<Pod>, departed: Vec<Pod>) -> Vec<Pod> {
@@ -253,25 +270,42 @@ async fn pods_of(api: &Api<Pod>, namespace: &str, job_name: &str) -> Result<Vec<
     Ok(pods.items)
 }
 
-fn report_in(pods: &[Pod]) -> Report {
-    let reports = pods.iter().filter_map(|pod| {
-        let terminated = terminated(pod)?;
-        serde_json::from_str(terminated.message.as_deref()?).ok()
+fn report_in(run: &Run, pods: &[Pod]) -> Report {
+    let (mut reports, mut silent) = (Vec::new(), None);
+    for pod in pods {
+        match report_of(pod) {
+            Some(report) => reports.push(report),
+            None => silent = Some(what_became_of(pod)),
+        }
+    }
+    let failed = run.end.as_ref().is_some_and(|end| end.failure.is_some());
+    let why = silent.or_else(|| {
+        (pods.is_empty() || failed && pods.len() < run.pods).then(|| match run.pods {
+            1 => "its pod is gone".to_owned(),
+            all => format!("{} of its {all} pods are gone", all - pods.len().min(all)),
+        })
     });
-    match reports.reduce(RunReport::and) {
-        Some(report) => Report::Read(Box::new(report)),
-        None => Report::Missing {
-            why: pods
-                .last()
-                .map_or_else(|| "its pod is gone".to_owned(), what_became_of),
+    match (reports.into_iter().reduce(RunReport::and), why) {
+        (Some(report), None) => Report::Read(Box::new(report)),
+        (Some(report), Some(why)) => Report::Partial {
+            report: Box::new(report),
+            why,
+        },
+        (None, why) => Report::Missing {
+            why: why.unwrap_or_default(),
         },
     }
 }
 
-/// How a pod's container ended, if it has.
+fn report_of(pod: &Pod) -> Option<RunReport> {
+    serde_json::from_str(terminated(pod)?.message.as_deref()?).ok()
+}
+
+/// How a pod's container ended, if it has. Others may have put containers of theirs beside it.
 pub fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
     let statuses = pod.status.as_ref()?.container_statuses.as_deref()?;
-    statuses.first()?.state.as_ref()?.terminated.as_ref()
+    let ours = statuses.iter().find(|status| status.name == CONTAINER)?;
+    ours.state.as_ref()?.terminated.as_ref()
 }
 
 fn what_became_of(pod: &Pod) -> String {

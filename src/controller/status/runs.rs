@@ -7,7 +7,7 @@ use super::Learned;
 use crate::{
     api::{EventForwarderStatus, RecentRun, RunStatus, Totals},
     controller::observe::{End, Report, Run, Until},
-    drain::report::Outcome,
+    drain::report::{Outcome, RunReport},
 };
 
 /// The outcome shown while a run's container has not started.
@@ -71,6 +71,7 @@ pub fn vanished(
             started_at,
             container_started: true,
             failing_since: None,
+            pods: 1,
             end: Some(End {
                 at: now,
                 failure: None,
@@ -142,25 +143,33 @@ fn blank(run: &Run) -> RunStatus {
 fn ended(run: &Run, report: &Report) -> RunStatus {
     let mut status = blank(run);
     match report {
-        Report::Read(report) => {
-            status.outcome = report.outcome.to_string();
-            status.messages = report.messages;
-            status.events = report.events;
-            status.requests = report.requests;
-            status.reasons = report.reasons.clone();
-            status.message = report.message.clone();
+        Report::Read(report) => tell(&mut status, report),
+        Report::Partial { report, why } => {
+            tell(&mut status, report);
+            lose(&mut status, run, "a pod of the run", why);
         }
-        Report::Missing { why } => {
-            status.outcome = LOST.to_owned();
-            let failure = run.end.as_ref().and_then(|end| end.failure.as_deref());
-            let failure = failure.map(|failure| format!("; the Job failed with {failure}"));
-            status.message = Some(format!(
-                "the run left no report: {why}{}. What it had not deleted comes back to the queue",
-                failure.unwrap_or_default()
-            ));
-        }
+        Report::Missing { why } => lose(&mut status, run, "the run", why),
     }
     status
+}
+
+fn tell(status: &mut RunStatus, report: &RunReport) {
+    status.outcome = report.outcome.to_string();
+    status.messages = report.messages;
+    status.events = report.events;
+    status.requests = report.requests;
+    status.reasons = report.reasons.clone();
+    status.message = report.message.clone();
+}
+
+fn lose(status: &mut RunStatus, run: &Run, who: &str, why: &str) {
+    status.outcome = LOST.to_owned();
+    let failure = run.end.as_ref().and_then(|end| end.failure.as_deref());
+    let failure = failure.map(|failure| format!("; the Job failed with {failure}"));
+    status.message = Some(format!(
+        "{who} left no report: {why}{}. What it had not deleted comes back to the queue",
+        failure.unwrap_or_default()
+    ));
 }
 
 /// The latest runs that have ended, the newest first.

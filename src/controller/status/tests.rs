@@ -130,6 +130,7 @@ fn run(job_name: &str, end: Option<End>) -> Run {
         started_at: Some(at("2026-03-01T12:00:01Z")),
         container_started: true,
         failing_since: None,
+        pods: 1,
         end,
     }
 }
@@ -387,6 +388,26 @@ fn a_run_without_a_report_is_lost_with_what_became_of_its_pod() {
         "{message}"
     );
     assert_eq!(status.last_success_time, None);
+}
+
+#[test]
+fn a_run_of_which_one_pod_left_no_report_is_lost_with_what_the_others_did() {
+    let mut world = World::well();
+    world.runs = vec![run("mparticle-1", ended(Some("FailedIndexes")))];
+    let Report::Read(report) = report(Outcome::Drained) else {
+        panic!("no report")
+    };
+    world.report = Some(Report::Partial {
+        report,
+        why: "the container of pod p ended with exit code 137 (OOMKilled)".into(),
+    });
+    let status = world.status();
+    let message = assert_condition(&status, "LastRunSucceeded", "False", "Lost");
+    assert!(message.contains("OOMKilled"), "{message}");
+    assert_eq!(
+        (status.totals.forwarded, status.totals.failed_runs),
+        (11, 1)
+    );
 }
 
 #[test]

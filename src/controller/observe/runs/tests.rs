@@ -2,6 +2,22 @@ use serde_json::json;
 
 use super::*;
 
+/// A run of so many pods that has ended.
+fn run(pods: usize, failure: Option<&str>) -> Run {
+    Run {
+        job_name: "run-1".to_owned(),
+        created_at: Timestamp::UNIX_EPOCH,
+        started_at: None,
+        container_started: true,
+        failing_since: None,
+        pods,
+        end: Some(End {
+            at: Timestamp::UNIX_EPOCH,
+            failure: failure.map(str::to_owned),
+        }),
+    }
+}
+
 fn pod(status: serde_json::Value) -> Pod {
     serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).expect("a pod")
 }
@@ -22,7 +38,7 @@ fn a_report_is_read_from_the_termination_message() {
         "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
         "state": {"terminated": {"exitCode": 0, "message": message.to_string()}},
     }]}))];
-    let Report::Read(report) = report_in(&pods) else {
+    let Report::Read(report) = report_in(&run(1, None), &pods) else {
         panic!("no report")
     };
     assert_eq!(report.events.forwarded, 7);
@@ -30,9 +46,9 @@ fn a_report_is_read_from_the_termination_message() {
 
 #[test]
 fn a_missing_report_says_what_became_of_the_pod() {
-    let why = |pods: &[Pod]| match report_in(pods) {
+    let why = |pods: &[Pod]| match report_in(&run(1, None), pods) {
         Report::Missing { why } => why,
-        Report::Read(report) => panic!("{report:?}"),
+        other => panic!("{other:?}"),
     };
     let killed = pod(json!({"containerStatuses": [{
         "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
@@ -61,13 +77,54 @@ fn the_report_of_a_pod_that_is_gone_counts_and_none_counts_twice() {
         pod.metadata.uid = Some(uid.to_owned());
         pod
     };
-    let forwarded = |pods, departed| match report_in(&with_departed(pods, departed)) {
+    let forwarded = |pods, departed| match report_in(&run(2, None), &with_departed(pods, departed))
+    {
         Report::Read(report) => report.events.forwarded,
-        Report::Missing { why } => panic!("{why}"),
+        other => panic!("{other:?}"),
     };
     assert_eq!(forwarded(vec![], vec![ended("a")]), 3);
     assert_eq!(forwarded(vec![ended("a")], vec![ended("a")]), 3);
     assert_eq!(forwarded(vec![ended("b")], vec![ended("a")]), 6);
+}
+
+#[test]
+fn of_several_pods_each_must_have_left_a_report() {
+    let drained = || {
+        let message = json!({
+            "outcome": "Drained",
+            "startedAt": "2026-01-01T00:00:00Z",
+            "finishedAt": "2026-01-01T00:00:05Z",
+            "messages": {}, "events": {"forwarded": 3}, "requests": {},
+            "reasons": [], "bytesSent": 0,
+        });
+        // A container of somebody else stands before ours.
+        pod(json!({"containerStatuses": [
+            {
+                "name": "aaa", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 0, "message": "bye"}},
+            },
+            {
+                "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 0, "message": message.to_string()}},
+            },
+        ]}))
+    };
+    let killed = pod(json!({"containerStatuses": [{
+        "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+    }]}));
+    let partial = |run: &Run, pods: &[Pod]| match report_in(run, pods) {
+        Report::Partial { report, why } => (report.events.forwarded, why),
+        other => panic!("{other:?}"),
+    };
+    let (forwarded, why) = partial(&run(2, Some("FailedIndexes")), &[killed, drained()]);
+    assert_eq!(forwarded, 3);
+    assert!(why.contains("OOMKilled"), "{why}");
+    let (_, why) = partial(&run(3, Some("FailedIndexes")), &[drained()]);
+    assert_eq!(why, "2 of its 3 pods are gone");
+    // What a complete Job's pods left may have been cleared away since.
+    let complete = report_in(&run(3, None), &[drained()]);
+    assert!(matches!(complete, Report::Read(_)), "{complete:?}");
 }
 
 #[test]
