@@ -1,12 +1,17 @@
 //! What a person is told when something is not as it should be.
 
+use std::path::Path;
+
 use k8s_openapi::api::batch::v1::CronJob;
 use kube::{Api, ResourceExt, api::DynamicObject};
 use serde_json::json;
 
-use crate::world::{
-    AMBIENT_SECRET, API_KEY, AWS_SECRET, SYSTEM, Shared, World, apply_json, condition, kubectl,
-    kubectl_apply, sample,
+use crate::{
+    plugin::forwarder,
+    world::{
+        AMBIENT_SECRET, API_KEY, AWS_SECRET, SYSTEM, Shared, World, apply_json, condition, kubectl,
+        kubectl_apply, sample,
+    },
 };
 
 /// A key that Iterable does not know.
@@ -288,6 +293,32 @@ pub async fn no_key_stands_in_anything_that_the_system_printed(shared: &Shared) 
             "--prefix",
         ])
         .await;
+    }
+    let controllers = kubectl(&[
+        "get",
+        "pods",
+        "--namespace",
+        SYSTEM,
+        "--selector",
+        "app.kubernetes.io/component=controller",
+        "-o",
+        "jsonpath={.items[*].metadata.name}",
+    ])
+    .await;
+    for pod in controllers.split_whitespace() {
+        let page = format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics");
+        printed += &kubectl(&["get", "--raw", &page]).await;
+    }
+    let batch = Path::new("tests/samples").join("01-session-and-screens-list-identities.json");
+    let batch = batch.to_string_lossy();
+    for command in [
+        &["status", "mparticle"][..],
+        &["map", "mparticle", &batch],
+        &["dlq", "mparticle", "list"],
+        &["run", "mparticle", "--follow"],
+    ] {
+        let told = forwarder(&world, command).await;
+        printed += &format!("{told:?}");
     }
     assert!(
         printed.contains("KeyRefused") && printed.contains("QueueMissing"),

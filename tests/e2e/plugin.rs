@@ -33,7 +33,7 @@ static NAMES: LazyLock<PathBuf> = LazyLock::new(|| {
 
 /// What a command of the plugin printed and ended with.
 #[derive(Debug)]
-struct Told {
+pub struct Told {
     out: String,
     error: String,
     code: i32,
@@ -62,7 +62,7 @@ async fn with_env(arguments: &[&str], variables: &[(&str, &Path)]) -> Told {
 }
 
 /// Runs `kubectl forwarder` in the test's namespace.
-async fn forwarder(world: &World, arguments: &[&str]) -> Told {
+pub async fn forwarder(world: &World, arguments: &[&str]) -> Told {
     let mut all = vec!["forwarder"];
     all.extend(arguments);
     all.extend(["--namespace", &world.namespace]);
