@@ -20,6 +20,7 @@ mod lease;
 mod metrics;
 mod observe;
 mod packed;
+mod pause;
 mod plan;
 mod prerequisites;
 mod publish;

@@ -2,9 +2,8 @@
 
 use std::{
     collections::HashMap,
-    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -34,38 +33,21 @@ use super::{
     metrics::Metrics,
     observe::{self, Pending, Report, Run, Silence},
     packed::Packed,
+    pause::{next_look, pause_after},
     plan::{self, Plan},
     publish::{publish_news, report_failure, report_unreadable, write_status},
     run_index::RunIndex,
     status::{self, Learned},
     written::Written,
 };
-use crate::api::{EventForwarder, EventForwarderStatus};
+use crate::api::EventForwarder;
 
 /// A forwarder, or what is known of one that can't be read: one such object must not stop the
 /// watch of all others.
 pub type Guarded = DeserializeGuard<EventForwarder>;
 
-/// How soon a missing Secret or ConfigMap is looked for again. They are not watched: that would
-/// take the right to list them.
-const MISSING_PAUSE: Duration = Duration::from_secs(15);
-/// How soon a run whose container has not started, and what the API server forbids, is looked at
-/// again.
-const PENDING_PAUSE: Duration = Duration::from_secs(30);
-/// How soon a run is looked at again that is over and whose last word is waited for.
-const ENDING_PAUSE: Duration = Duration::from_secs(6);
-/// How soon a forwarder whose run is due is looked at again.
-const DUE_PAUSE: Duration = Duration::from_secs(30);
-/// How many seconds after a run is due the one after it is announced, if the run itself was not
-/// heard of before.
-const ANNOUNCE_AFTER: RangeInclusive<u64> = 5..=30;
-/// How soon a forwarder is looked at again when nothing happens, on average.
-const RESYNC: Duration = Duration::from_secs(600);
 /// From how many failures in a row on the status tells of them.
 const LASTING_FAILURES: u32 = 3;
-/// The longest pause after reconciliations that failed.
-const MAX_PAUSE: Duration = Duration::from_secs(300);
-
 /// What reconciliations of one scope share.
 pub struct Context {
     /// The API server.
@@ -191,10 +173,6 @@ pub fn on_error(guarded: Arc<Guarded>, _: &Error, context: Arc<Context>) -> Acti
     Action::requeue(pause_after(failed.unwrap_or_default()))
 }
 
-fn pause_after(failures: u32) -> Duration {
-    Duration::from_secs(1 << failures.min(8)).min(MAX_PAUSE)
-}
-
 async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Action, Error> {
     let now = Timestamp::now();
     let name = forwarder.name_any();
@@ -299,11 +277,12 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         .keep(&reference(&namespace, &name), under_way);
     context.metrics.show(&namespace, &name, &status);
     publish_news(forwarder, &status, &context.recorder).await;
-    let pause = next_look(&status, &learned, now);
-    Ok(Action::requeue(match seen.is_whole {
-        true => pause,
-        false => pause.min(ENDING_PAUSE),
-    }))
+    Ok(Action::requeue(next_look(
+        &status,
+        &learned,
+        seen.is_whole,
+        now,
+    )))
 }
 
 fn reference(namespace: &str, name: &str) -> ObjectRef<Guarded> {
@@ -379,27 +358,4 @@ async fn runs_seen(
 
 fn last_scheduled(cronjob: &CronJob) -> Option<Timestamp> {
     Some(cronjob.status.as_ref()?.last_schedule_time.as_ref()?.0)
-}
-
-/// When to look again although nothing was heard of. Spread, since thousands of forwarders start
-/// together with the controller, and may share a schedule.
-fn next_look(status: &EventForwarderStatus, learned: &Learned<'_>, now: Timestamp) -> Duration {
-    let mut pause = RESYNC.mul_f64(0.5 + fastrand::f64());
-    if learned.held_back() {
-        pause = pause.min(MISSING_PAUSE);
-    }
-    if learned.pending.is_some_and(|pending| !pending.too_long) || learned.forbidden() {
-        pause = pause.min(PENDING_PAUSE);
-    }
-    // A little after the next run is due, to announce the one after it.
-    let until_due = status
-        .next_run_time
-        .as_ref()
-        .map(|due| due.0.duration_since(now));
-    match until_due.map(Duration::try_from) {
-        Some(Ok(until)) => pause.min(until + Duration::from_secs(fastrand::u64(ANNOUNCE_AFTER))),
-        // It is due and has not been seen to start.
-        Some(Err(_)) => pause.min(DUE_PAUSE),
-        None => pause,
-    }
 }
