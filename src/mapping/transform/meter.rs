@@ -14,9 +14,10 @@ use std::{
 };
 
 /// What a program may spend on one event: one unit for each term that it evaluates, each
-/// value that it puts into a list or an object, and each 16 bytes of text that it makes. A rule on
-/// an event of fifty fields takes some hundreds to thousands. All of it together is at most some tens
-/// of megabytes and of milliseconds.
+/// value that it puts into a list or an object, each member of an object that it compares, and each
+/// 16 bytes of text that it makes, or 16 to 64 that it goes through. A rule on an event of fifty
+/// fields takes some hundreds to thousands. All of it together is at most some tens of megabytes and
+/// of milliseconds.
 pub const FUEL: u64 = 200_000;
 
 /// How much of the stack an evaluation may use.

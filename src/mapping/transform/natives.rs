@@ -109,7 +109,10 @@ fn length(value: Value) -> ValR<Value> {
             Ok(Value::Number(Number::Integer(integer.abs())))
         }
         Value::Number(number) => Ok(Value::from(number.double().abs())),
-        Value::Text(text) => Ok(Value::from(text.chars().count())),
+        Value::Text(text) => {
+            meter::spend(text.len() / 64);
+            Ok(Value::from(text.chars().count()))
+        }
         Value::List(node) => Ok(Value::from(node.content().len())),
         Value::Object(node) => Ok(Value::from(node.content().len())),
         Value::Boolean(_) => Err(Error::typ(value, "something with a length")),
@@ -119,6 +122,7 @@ fn length(value: Value) -> ValR<Value> {
 fn has(value: Value, key: Value) -> ValR<Value> {
     match (&value, &key) {
         (Value::Object(node), Value::Text(name)) => {
+            meter::spend(name.len() / 64);
             Ok(Value::from(node.content().contains_key(name)))
         }
         (Value::List(node), Value::Number(Number::Integer(index))) => Ok(Value::from(
@@ -141,6 +145,7 @@ fn contains(value: &Value, part: &Value) -> bool {
             .iter()
             .all(|part| value.content().iter().any(|value| contains(value, part))),
         (Value::Object(value), Value::Object(part)) => part.content().iter().all(|(name, part)| {
+            meter::spend(name.len() / 64);
             value
                 .content()
                 .get(name)
@@ -154,7 +159,8 @@ fn indices(value: Value, part: Value) -> ValR<Value> {
     match (&value, &part) {
         (Value::Null, _) => Ok(Value::Null),
         (Value::Text(text), Value::Text(part)) => {
-            meter::spend(text.len() / 16);
+            // At each character the whole part may have to be compared.
+            meter::spend(text.len().saturating_mul(part.len().div_ceil(64)) / 16);
             let chars = (0_usize..).zip(text.char_indices());
             let at = chars
                 .filter(|(_, (byte, _))| !part.is_empty() && text[*byte..].starts_with(&**part));

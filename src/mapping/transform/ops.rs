@@ -170,7 +170,10 @@ impl Div for Value {
                 .chars()
                 .map(|char| Self::text(char.to_string()))
                 .collect()),
-            (Self::Text(text), Self::Text(by)) => Ok(text.split(&*by).map(Self::text).collect()),
+            (Self::Text(text), Self::Text(by)) => {
+                meter::spend(text.len() / 16);
+                Ok(text.split(&*by).map(Self::text).collect())
+            }
             (left, right) => Err(Error::math(left, Math::Div, right)),
         }
     }
@@ -250,9 +253,13 @@ impl jaq_std::ValT for Value {
         matches!(self, Self::Text(_))
     }
 
+    /// Counted, since the standard library asks for bytes only to read them.
     fn as_bytes(&self) -> Option<&[u8]> {
         match self {
-            Self::Text(text) => Some(text.as_bytes()),
+            Self::Text(text) => {
+                meter::spend(text.len() / 64);
+                Some(text.as_bytes())
+            }
             _ => None,
         }
     }

@@ -42,8 +42,9 @@ fn slice(range: &Range<Option<&Value>>, length: usize) -> Result<Range<usize>> {
     Ok(start..end.max(start))
 }
 
-/// Where the characters of a slice stand in a text.
+/// Where the characters of a slice stand in a text. Counted, since the text is gone through for it.
 fn char_slice(text: &str, range: Range<Option<&Value>>) -> Result<Range<usize>> {
+    meter::spend(text.len() / 16);
     let chars = slice(&range, text.chars().count())?;
     let byte = |char: usize| {
         text.char_indices()
@@ -55,6 +56,7 @@ fn char_slice(text: &str, range: Range<Option<&Value>>) -> Result<Range<usize>> 
 
 impl jaq_core::ValT for Value {
     fn from_num(number: &str) -> Result {
+        meter::spend(number.len() / 16);
         Ok(Self::Number(Number::read(number)))
     }
 
@@ -93,6 +95,7 @@ impl jaq_core::ValT for Value {
         match (&self, index) {
             (Self::Null, _) => Ok(Self::Null),
             (Self::Object(node), Self::Text(name)) => {
+                meter::spend(name.len() / 64);
                 Ok(node.content().get(name).cloned().unwrap_or(Self::Null))
             }
             (Self::List(node), Self::Number(_)) => {

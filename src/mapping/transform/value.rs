@@ -85,8 +85,9 @@ impl Value {
         }))
     }
 
-    /// An object. Its members are counted.
+    /// An object. Its members are counted, and the bytes of their names, which are hashed.
     pub fn object(members: Members) -> Self {
+        meter::spend(name_bytes(&members) / 64);
         let items = members.len();
         let (depth, size) = measure(
             items,
@@ -236,12 +237,15 @@ impl Number {
             .map_or_else(|_| Self::Written(Arc::from(text)), Self::Integer)
     }
 
-    /// The nearest double, for arithmetic and order.
+    /// The nearest double, for arithmetic and order. The digits that are read for it are counted.
     pub fn double(&self) -> f64 {
         match self {
             Self::Integer(integer) => *integer as f64,
             Self::Double(double) => *double,
-            Self::Written(text) => text.parse().unwrap_or(f64::NAN),
+            Self::Written(text) => {
+                meter::spend(text.len() / 16);
+                text.parse().unwrap_or(f64::NAN)
+            }
         }
     }
 
@@ -296,22 +300,27 @@ impl Ord for Value {
             (Self::List(left), Self::List(right)) => left.content.cmp(&right.content),
             (Self::Object(left), Self::Object(right)) => {
                 let (left, right) = (sorted(&left.content), sorted(&right.content));
-                let names = |members: &[(&Arc<str>, &Value)]| -> Vec<Arc<str>> {
-                    members.iter().map(|(name, _)| Arc::clone(name)).collect()
-                };
-                names(&left)
-                    .cmp(&names(&right))
-                    .then_with(|| left.cmp(&right))
+                let names = left.iter().map(|(name, _)| name);
+                names.cmp(right.iter().map(|(name, _)| name)).then_with(|| {
+                    let values = left.iter().map(|(_, value)| value);
+                    values.cmp(right.iter().map(|(_, value)| value))
+                })
             }
             (left, right) => left.rank().cmp(&right.rank()),
         }
     }
 }
 
+/// The members by name. Counted, whatever is compared after it.
 fn sorted(members: &Members) -> Vec<(&Arc<str>, &Value)> {
+    meter::spend(members.len() + name_bytes(members) / 16);
     let mut members: Vec<_> = members.iter().collect();
     members.sort_by_key(|(name, _)| *name);
     members
+}
+
+fn name_bytes(members: &Members) -> usize {
+    members.keys().map(|name| name.len()).sum()
 }
 
 impl PartialOrd for Value {
