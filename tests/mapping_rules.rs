@@ -433,6 +433,56 @@ fn ids_differ_across_types_messages_and_where_the_source_chose_freely_users() {
     );
 }
 
+/// A server's own id is told apart by whatever names the user, be it no identity that mParticle
+/// has in every batch.
+#[test]
+fn ids_that_the_source_chose_differ_for_users_of_any_kind_of_identity() {
+    let id = |spec: &MappingSpec, project: ProjectType, envelope: Value| {
+        let mut batch = json!({"events": [{"event_type": "screen_view",
+            "data": {"source_message_id": "invoice-1", "timestamp_unixtime_ms": 1_764_057_600_000i64}}]});
+        for (name, value) in envelope.as_object().unwrap() {
+            batch[name] = value.clone();
+        }
+        let mapped = map_for(spec, project, &batch.to_string());
+        mapped.events[0].id().to_owned()
+    };
+    let by_other = spec(|spec| spec.identity.user_id_from = "other_id_2".to_owned());
+    let other = |value: &str| {
+        let envelope = json!({"user_identities": {"other_id_2": value}});
+        id(&by_other, ProjectType::UserId, envelope)
+    };
+    assert_eq!(other("a"), other("a"));
+    assert_ne!(other("a"), other("b"));
+    let by_device = spec(|spec| spec.identity.without_user = WithoutUser::PlaceholderEmail);
+    let device = |idfv: &str| {
+        let envelope = json!({"device_info": {"platform": "iOS", "ios_idfv": idfv}});
+        id(&by_device, ProjectType::Email, envelope)
+    };
+    assert_eq!(device("d-1"), device("d-1"));
+    assert_ne!(device("d-1"), device("d-2"));
+}
+
+/// mParticle writes an id that it does not have as zeros.
+#[test]
+fn a_uuid_of_zeros_is_no_message_id() {
+    let nil = "00000000-0000-0000-0000-000000000000";
+    let zeros = |event_id: i64| {
+        let data = json!({"source_message_id": nil, "event_id": event_id});
+        id_of("screen_view", data, json!({"mpid": 1}))
+    };
+    assert_ne!(zeros(1), zeros(2));
+    assert_eq!(
+        zeros(1),
+        id_of("screen_view", json!({"event_id": 1}), json!({"mpid": 1}))
+    );
+    let nothing = json!({"user_identities": {"email": "a@b.com"}, "events": [
+        {"event_type": "screen_view", "data": {"source_message_id": nil}}]});
+    assert_eq!(
+        map_batch(&everything(), &nothing.to_string()).rejected[0].reason,
+        RejectReason::NoData
+    );
+}
+
 #[test]
 fn an_event_without_any_id_is_known_by_its_content_in_any_order() {
     let id = |data: &str| {

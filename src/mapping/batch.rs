@@ -245,7 +245,13 @@ impl<'m> BatchMapping<'m> {
             event_type,
             event_name,
             user: around.user.clone(),
-            id: EventId::derive(event_type, data, around.batch, &around.identities),
+            id: EventId::derive(
+                event_type,
+                data,
+                around.batch,
+                &around.identities,
+                around.user.as_ref().ok(),
+            ),
             time,
         };
         match &self.mapper.transform {

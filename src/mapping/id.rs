@@ -8,7 +8,7 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 
 use super::{
-    identity::{self, Identities},
+    identity::{self, Identities, UserKey},
     mparticle::{Batch, EventData},
     raw::{Raw, Shape},
 };
@@ -36,6 +36,9 @@ impl EventId {
     /// 2. `event_id`, made by mParticle on receipt, with the user;
     /// 3. the whole content of the event, with the user, whatever the order of its members.
     ///
+    /// The user is the mParticle ID, else the customer id, else the email identity, else `key`, by
+    /// which the event is sent.
+    ///
     /// The type is part of it, since a `session_start` carries its session's UUID. Nothing of the
     /// batch is, since batches are split, merged and sent again.
     pub fn derive(
@@ -43,10 +46,11 @@ impl EventId {
         data: &EventData<'_>,
         batch: &Batch<'_>,
         identities: &Identities<'_>,
+        key: Option<&UserKey>,
     ) -> Self {
         let mut hash = Sha256::new();
         part(&mut hash, event_type.as_bytes());
-        let source = data.source_message_id.and_then(Raw::scalar);
+        let source = data.source_id();
         match source.as_deref() {
             Some(uuid) if is_uuid(uuid) => part(&mut hash, uuid.to_ascii_lowercase().as_bytes()),
             source => {
@@ -59,7 +63,8 @@ impl EventId {
                 let user = mpid
                     .as_deref()
                     .or_else(|| identities.customer_id())
-                    .or_else(|| identities.email());
+                    .or_else(|| identities.email())
+                    .or_else(|| key.map(UserKey::text));
                 part(&mut hash, user.unwrap_or_default().as_bytes());
             }
         }

@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::Ipv4Addr, net::Ipv6Addr, sync::Arc};
 use crate::api::{IdentitySpec, ProjectType, WithoutUser};
 
 use super::{
-    mparticle::Batch,
+    mparticle::{Batch, NIL_UUID},
     raw::{Raw, Shape},
 };
 
@@ -34,6 +34,12 @@ impl UserKey {
             Self::Email(email) => User::Email(email),
             Self::UserId(id) => User::UserId(id),
         }
+    }
+
+    /// The key as text.
+    pub fn text(&self) -> &str {
+        let (Self::Email(text) | Self::UserId(text)) = self;
+        text
     }
 }
 
@@ -149,16 +155,13 @@ pub fn mpid<'a>(batch: &Batch<'a>) -> Option<Cow<'a, str>> {
     batch.mpid.and_then(Raw::scalar).filter(|mpid| mpid != "0")
 }
 
-/// mParticle writes an advertising id that was not given as zeros.
-const NO_ADVERTISING_ID: &str = "00000000-0000-0000-0000-000000000000";
-
 fn device_id<'a>(batch: &Batch<'a>) -> Option<Cow<'a, str>> {
     let device = batch.device_info?;
     let id = |name| {
         device
             .member(name)
             .and_then(Raw::scalar)
-            .filter(|id| id != NO_ADVERTISING_ID)
+            .filter(|id| id != NIL_UUID)
     };
     match &*device.member("platform")?.scalar()?.to_ascii_lowercase() {
         "ios" | "tvos" => id("ios_idfv").or_else(|| id("ios_advertising_id")),

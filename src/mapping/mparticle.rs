@@ -115,12 +115,23 @@ pub struct EventData<'a> {
     pub own: Members<'a>,
 }
 
-impl EventData<'_> {
+/// How mParticle writes an id that was not given.
+pub const NIL_UUID: &str = "00000000-0000-0000-0000-000000000000";
+
+impl<'a> EventData<'a> {
+    /// The id that was made at the source, if it made one.
+    pub fn source_id(&self) -> Option<Cow<'a, str>> {
+        self.source_message_id
+            .and_then(Raw::scalar)
+            .filter(|id| id != NIL_UUID)
+    }
+
     /// Whether nothing in it tells this event from another of its type.
     pub fn is_nameless(&self) -> bool {
-        [self.source_message_id, self.event_id, self.timestamp]
-            .into_iter()
-            .all(|raw| raw.and_then(Raw::scalar).is_none())
+        self.source_id().is_none()
+            && [self.event_id, self.timestamp]
+                .into_iter()
+                .all(|raw| raw.and_then(Raw::scalar).is_none())
     }
 
     /// Whether this is an Android activity that stopped, which is a screen left and not seen.
