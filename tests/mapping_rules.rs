@@ -766,6 +766,27 @@ fn of_fields_with_one_name_the_first_stays() {
 }
 
 #[test]
+fn of_members_with_one_name_the_first_stays_at_each_depth() {
+    let spec = spec(|spec| {
+        spec.events = vec![EventSelector::All];
+        spec.data_fields.context = vec![];
+    });
+    let body = r#"{"user_identities":{"email":"a@b.com"},"events":[{"event_type":"commerce_event","data":{
+        "event_id":1,"timestamp_unixtime_ms":1764057600000,
+        "custom_attributes":{"o":{"a.b":1,"a_b":2,"p":[{"c":3,"_c":4}]}},
+        "product_action":{"action":"click","products":[{"custom_attributes":{"d":5,"d":6}}]}}}]}"#;
+    let mapped = map_batch(&spec, body);
+    let json = mapped.events[0].json();
+    assert!(
+        json.ends_with(
+            r#""dataFields":{"o":{"a_b":1,"p":[{"c":3}]},"action":"click","products":[{"custom_attributes":{"d":5}}]}}"#
+        ),
+        "{json}"
+    );
+    assert_eq!(mapped.notes.count(Note::FieldDuplicate), 3);
+}
+
+#[test]
 fn one_bad_value_costs_its_field_and_nothing_else() {
     let deep = format!("{}1{}", "[".repeat(17), "]".repeat(17));
     let long = "L".repeat(32_001);

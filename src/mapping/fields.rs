@@ -5,7 +5,7 @@
 //! (support.iterable.com, "Field Data Types" and "Best Practices for Field Names and Event
 //! Names"). So a field that it would refuse is dropped or renamed here, and noted.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
 use crate::api::{Coerce, Dates};
 
@@ -376,14 +376,18 @@ impl<'w> FieldWriter<'w> {
     fn free_object(&mut self, value: Raw<'_>, depth: usize) -> Written {
         let start = self.json.len();
         self.json.push('{');
+        let mut names = HashSet::new();
         let mut result = Ok(());
         value.each_member(|name, member| {
             if result.is_err() || member.shape() == Shape::Null {
                 return;
             }
-            let Some(name) = self.checked_name(&name) else {
+            let Some(name) = self.checked_name(&name).map(Cow::into_owned) else {
                 return;
             };
+            if names.contains(&name) {
+                return self.notes.add(Note::FieldDuplicate);
+            }
             let before = self.json.len();
             if before > start + 1 {
                 self.json.push(',');
@@ -394,6 +398,7 @@ impl<'w> FieldWriter<'w> {
                 self.json.truncate(before);
                 result = Err(note);
             }
+            names.insert(name);
         });
         self.json.push('}');
         result
