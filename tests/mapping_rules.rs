@@ -4,8 +4,8 @@ mod mapping_support;
 
 use event_forwarder::{
     api::{
-        Coerce, Dots, EventSelector, MappingSpec, ProjectType, RefusedNames, SkipOrForward,
-        WithoutUser,
+        Coerce, ContextGroup, Dots, EventSelector, MappingSpec, ProjectType, RefusedNames,
+        SkipOrForward, WithoutUser,
     },
     mapping::{
         Mapped, Mapper, MapperError, Note, RejectReason, SkipReason, User, check_email,
@@ -807,6 +807,14 @@ fn an_event_has_at_most_a_thousand_fields() {
     let (kept, mapped) = fields(|_| {}, &format!("{{{}}}", many.join(",")));
     assert_eq!(kept.as_object().unwrap().len(), 1_000);
     assert_eq!(mapped.notes.count(Note::FieldsTooMany), 200);
+    let attributes: Value =
+        serde_json::from_str(&format!("{{{}}}", many[..1_000].join(","))).unwrap();
+    let body = batch(&[("session_start", json!({"custom_attributes": attributes}))]);
+    let mapped = map_batch(&MappingSpec::default(), &body);
+    let event: Value = serde_json::from_str(mapped.events[0].json()).unwrap();
+    assert_eq!(event["dataFields"].as_object().unwrap().len(), 1_000);
+    // The name and version of the application, platform, version and model of the device.
+    assert_eq!(mapped.notes.count(Note::FieldsTooMany), 5);
 }
 
 #[test]
@@ -866,7 +874,90 @@ fn a_known_field_of_the_wrong_type_is_dropped_and_noted() {
         event["dataFields"],
         json!({"action": "click", "products": [{}]})
     );
-    assert_eq!(mapped.notes.count(Note::FieldWrongType), 3);
+    assert_eq!(mapped.notes.count(Note::FieldWrongType), 4);
+}
+
+#[test]
+fn what_is_no_object_where_one_is_expected_is_noted() {
+    let spec = spec(|spec| {
+        spec.events = vec![EventSelector::All];
+        spec.data_fields.context = vec![
+            ContextGroup::Application,
+            ContextGroup::Device,
+            ContextGroup::Location,
+            ContextGroup::Source,
+        ];
+    });
+    let mapped = |event_type: &str, wrong: &Value| {
+        let data = json!({"product_action": wrong, "promotion_action": wrong, "shopping_cart": wrong,
+            "new": wrong, "old": wrong, "location": wrong, "custom_attributes": wrong});
+        let mut batch: Value = serde_json::from_str(&batch(&[(event_type, data)])).unwrap();
+        for name in ["application_info", "device_info", "source_info"] {
+            batch[name] = wrong.clone();
+        }
+        map_batch(&spec, &batch.to_string())
+    };
+    for wrong in [json!("x"), json!(7), json!([1]), json!(true)] {
+        let notes = |event_type| mapped(event_type, &wrong).notes.count(Note::FieldWrongType);
+        // Three of commerce, custom_attributes, location, and three around the batch.
+        assert_eq!(notes("commerce_event"), 8, "{wrong}");
+    }
+    for nothing in [json!(null), json!(""), json!({})] {
+        for event_type in ["commerce_event", "user_identity_change"] {
+            let mapped = mapped(event_type, &nothing);
+            assert_eq!(mapped.events.len(), 1);
+            assert_eq!(mapped.notes.iter().count(), 0, "{event_type} {nothing}");
+        }
+    }
+}
+
+#[test]
+fn a_value_of_the_context_that_can_not_be_sent_is_noted() {
+    let notes = |value: &str| {
+        let data = json!({});
+        let mut batch: Value = serde_json::from_str(&batch(&[
+            ("screen_view", data.clone()),
+            ("screen_view", data),
+        ]))
+        .unwrap();
+        batch["device_info"]["device_model"] = json!("MODEL");
+        let body = batch.to_string().replace("\"MODEL\"", value);
+        let mapped = map_batch(&MappingSpec::default(), &body);
+        assert_eq!(mapped.events.len(), 2);
+        let notes: Vec<_> = mapped.notes.iter().collect();
+        (notes, mapped.events[0].json().contains("device_model"))
+    };
+    assert_eq!(notes("7"), (vec![], true));
+    assert_eq!(notes("null"), (vec![], false));
+    assert_eq!(notes("\"\""), (vec![], false));
+    // Once for each event that goes without it.
+    let long = format!("\"{}\"", "L".repeat(32_001));
+    assert_eq!(notes(&long), (vec![(Note::FieldTooLong, 2)], false));
+    assert_eq!(notes("[1]"), (vec![(Note::FieldWrongType, 2)], false));
+    assert_eq!(notes("{}"), (vec![(Note::FieldWrongType, 2)], false));
+    assert_eq!(
+        notes("\"\\ud800\""),
+        (vec![(Note::FieldUnreadable, 2)], false)
+    );
+}
+
+#[test]
+fn an_attribute_is_as_long_as_all_that_it_holds() {
+    let long: Vec<_> = (0..9).map(|_| "L".repeat(4_000)).collect();
+    let fits = &long[..7];
+    let attributes = json!({"list": long, "object": {"a": long}, "fits": fits, "ok": 1});
+    let (kept, mapped) = fields(|_| {}, &attributes.to_string());
+    assert_eq!(kept, json!({"fits": fits, "ok": 1}));
+    assert_eq!(mapped.notes.count(Note::FieldTooLong), 2);
+    // A cart may be longer: its products are values of their own.
+    let product = json!({"name": "N".repeat(4_000), "custom_attributes": {"list": long}});
+    let cart = json!({"product_action": {"action": "click", "products": vec![product; 9]}});
+    let mapped = map_batch(&everything(), &batch(&[("commerce_event", cart)]));
+    let event: Value = serde_json::from_str(mapped.events[0].json()).unwrap();
+    let products = event["dataFields"]["products"].as_array().unwrap();
+    assert_eq!(products.len(), 9);
+    assert_eq!(products[0], json!({"name": "N".repeat(4_000)}));
+    assert_eq!(mapped.notes.count(Note::FieldTooLong), 9);
 }
 
 #[test]

@@ -348,6 +348,7 @@ impl<'m> BatchMapping<'m> {
         if self.mapper.context.contains(&ContextGroup::Location)
             && let Some(location) = data.location
         {
+            writer.expect_object(location);
             writer.known(context::LOCATION, &|name| location.member(name));
         }
         writer.context(&around.context);

@@ -3,10 +3,11 @@
 use crate::api::ContextGroup;
 
 use super::{
-    fields::MAX_VALUE_BYTES,
+    fields::{EMPTY_TEXT, MAX_VALUE_BYTES},
     identity,
     mparticle::Batch,
-    raw::{Raw, push_text},
+    notes::Note,
+    raw::{Raw, Shape, push_text},
     table::{Field, FieldType},
 };
 
@@ -54,6 +55,7 @@ pub fn context_fields(group: ContextGroup) -> Vec<&'static str> {
 pub struct Context {
     json: String,
     fields: Vec<ContextField>,
+    notes: Vec<Note>,
 }
 
 /// A field of a [`Context`]: where its name and its value end in the text.
@@ -77,11 +79,12 @@ impl Context {
                 ContextGroup::Locale => context.members(batch.device_info, LOCALE),
                 ContextGroup::Source => {
                     context.members(batch.source_info, SOURCE);
-                    context.add("mpid", identity::mpid(batch).as_deref());
-                    context.add(
-                        "environment",
-                        batch.environment.and_then(Raw::scalar).as_deref(),
-                    );
+                    if let Some(mpid) = batch.mpid.filter(|mpid| !identity::is_no_mpid(*mpid)) {
+                        context.value("mpid", mpid);
+                    }
+                    if let Some(environment) = batch.environment {
+                        context.value("environment", environment);
+                    }
                 }
             }
         }
@@ -103,20 +106,35 @@ impl Context {
         })
     }
 
+    /// What was left out of each event for what its value is.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
     fn members(&mut self, from: Option<Raw<'_>>, names: &[&str]) {
-        if let Some(from) = from {
-            from.each_member(|name, value| {
-                if names.contains(&&*name) {
-                    self.add(&name, value.scalar().as_deref());
-                }
-            });
+        let Some(from) = from else { return };
+        if from.shape() != Shape::Object && from.json() != EMPTY_TEXT {
+            self.notes.push(Note::FieldWrongType);
+        }
+        from.each_member(|name, value| {
+            if names.contains(&&*name) {
+                self.value(&name, value);
+            }
+        });
+    }
+
+    fn value(&mut self, name: &str, value: Raw<'_>) {
+        match (value.scalar(), value.shape()) {
+            (Some(text), _) if text.len() > MAX_VALUE_BYTES => self.notes.push(Note::FieldTooLong),
+            (Some(text), _) => self.add(name, &text),
+            (None, Shape::Null) => {}
+            (None, Shape::Text) if value.json() == EMPTY_TEXT => {}
+            (None, Shape::Text) => self.notes.push(Note::FieldUnreadable),
+            (None, _) => self.notes.push(Note::FieldWrongType),
         }
     }
 
-    fn add(&mut self, name: &str, value: Option<&str>) {
-        let Some(value) = value.filter(|value| value.len() <= MAX_VALUE_BYTES) else {
-            return;
-        };
+    fn add(&mut self, name: &str, value: &str) {
         if !self.json.is_empty() {
             self.json.push(',');
         }

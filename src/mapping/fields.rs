@@ -36,6 +36,9 @@ pub struct FieldWriter<'w> {
 
 type Written = Result<(), Option<Note>>;
 
+/// No value where the table or the batch names a field: mParticle sends it for what is not known.
+pub const EMPTY_TEXT: &str = "\"\"";
+
 /// A value that is left out without a note: null, or nothing.
 const ABSENT: Written = Err(None);
 
@@ -62,6 +65,7 @@ impl<'w> FieldWriter<'w> {
 
     /// Writes the sender's own attributes, with their types as they came.
     pub fn attributes(&mut self, attributes: Raw<'_>) {
+        self.expect_object(attributes);
         attributes.each_member(|name, value| {
             self.attribute(&name, value);
         });
@@ -75,7 +79,7 @@ impl<'w> FieldWriter<'w> {
         let Some(name) = self.checked_name(name) else {
             return;
         };
-        self.member(&name, |writer| writer.free_value(value, MAX_DEPTH));
+        self.member(&name, |writer| writer.whole_value(value));
     }
 
     /// Writes the members that a table lists, with the types that it gives them.
@@ -87,6 +91,7 @@ impl<'w> FieldWriter<'w> {
             match field.holds {
                 FieldType::NameOnly => {}
                 FieldType::Inline(fields) => {
+                    self.expect_object(value);
                     let members = members_of(value);
                     self.known(fields, &|name| find_member(&members, name));
                 }
@@ -103,9 +108,28 @@ impl<'w> FieldWriter<'w> {
         });
     }
 
+    /// Notes a value whose members were to become fields and that has none, being no object.
+    pub fn expect_object(&mut self, value: Raw<'_>) {
+        let is_wrong = match value.shape() {
+            Shape::Object | Shape::Null => false,
+            Shape::Text => value.json() != EMPTY_TEXT,
+            _ => true,
+        };
+        if is_wrong {
+            self.notes.add(Note::FieldWrongType);
+        }
+    }
+
     /// Writes the fields that the batch gives to each of its events.
     pub fn context(&mut self, context: &Context) {
+        for note in context.notes() {
+            self.notes.add(*note);
+        }
         for (name, member) in context.members_json() {
+            if self.names.len() == MAX_FIELDS {
+                self.notes.add(Note::FieldsTooMany);
+                continue;
+            }
             let is_there = self
                 .names
                 .iter()
@@ -180,7 +204,8 @@ impl<'w> FieldWriter<'w> {
             }),
             FieldType::TextList => self.list(value, is_list, Self::text),
             FieldType::Attributes => match value.shape() {
-                Shape::Object => self.free_value(value, MAX_DEPTH),
+                Shape::Object => self.whole_value(value),
+                _ if value.json() == EMPTY_TEXT => ABSENT,
                 _ => dropped(Note::FieldWrongType),
             },
             FieldType::Text => self.text(value),
@@ -301,6 +326,18 @@ impl<'w> FieldWriter<'w> {
             }
         }
         self.json.push('}');
+        Ok(())
+    }
+
+    /// Writes a value of the sender's own that is, with all that it holds, no longer than a field
+    /// may be.
+    fn whole_value(&mut self, value: Raw<'_>) -> Written {
+        let start = self.json.len();
+        self.free_value(value, MAX_DEPTH)?;
+        let is_nested = matches!(value.shape(), Shape::List | Shape::Object);
+        if is_nested && self.json.len() - start > MAX_VALUE_BYTES {
+            return dropped(Note::FieldTooLong);
+        }
         Ok(())
     }
 

@@ -152,7 +152,15 @@ fn email_key(email: &str) -> Result<UserKey, Unidentified> {
 
 /// The mParticle ID as text, never through a double. Zero means none.
 pub fn mpid<'a>(batch: &Batch<'a>) -> Option<Cow<'a, str>> {
-    batch.mpid.and_then(Raw::scalar).filter(|mpid| mpid != "0")
+    batch
+        .mpid
+        .filter(|mpid| !is_no_mpid(*mpid))
+        .and_then(Raw::scalar)
+}
+
+/// Whether a batch's `mpid` stands for none.
+pub fn is_no_mpid(mpid: Raw<'_>) -> bool {
+    mpid.scalar().is_some_and(|mpid| mpid == "0")
 }
 
 fn device_id<'a>(batch: &Batch<'a>) -> Option<Cow<'a, str>> {
