@@ -184,6 +184,29 @@ fn nonsense_is_rejected_event_by_event_and_says_what_is_wrong() {
     }
 }
 
+/// Iterable: a userID-based project knows its users by the userId alone; the others by either key.
+#[test]
+fn a_rule_can_not_name_a_user_by_a_key_that_the_project_does_not_have() {
+    let body = batch(&[("screen_view", json!({}))]);
+    let mapped = |project, program| {
+        let mapper = Mapper::new(&with_rule(program), project, None).unwrap();
+        mapper.map(&body, None).unwrap()
+    };
+    let by_email = "del(.userId) | .email = \"bob@example.com\"";
+    let by_id = "del(.email) | .userId = \"bob\"";
+    let refused = mapped(ProjectType::UserId, by_email).rejected;
+    assert_eq!(refused[0].reason, RejectReason::InvalidEmail);
+    let detail = &refused[0].detail;
+    assert!(
+        detail.contains("$.events[0]") && detail.contains("UserId project"),
+        "{detail}"
+    );
+    assert_eq!(mapped(ProjectType::UserId, by_id).events.len(), 1);
+    for project in [ProjectType::Email, ProjectType::Hybrid] {
+        assert_eq!(mapped(project, by_email).events.len(), 1);
+    }
+}
+
 #[test]
 fn fields_of_a_rule_keep_to_iterables_schema() {
     let event = event(".dataFields = {\"_a\": 1, \"1\": 2, \"b,c\": 3, \"d.e\": 4, f: nan}");

@@ -384,7 +384,8 @@ impl<'m> BatchMapping<'m> {
             let error = RunError::Failed("its output can't be read".to_owned());
             return Err(at.run_error(&error));
         };
-        let output = Transformed::read(output).map_err(|error| at.output_error(&error))?;
+        let project = self.mapper.identification.project();
+        let output = Transformed::read(output, project).map_err(|error| at.output_error(&error))?;
         let user = match (output.user, draft.user) {
             (Some(user), _) => user,
             (None, Err(error)) => return Err(at.unidentified(&error)),

@@ -83,6 +83,11 @@ impl Identification {
         }
     }
 
+    /// The type of the project, by which its users have their key.
+    pub const fn project(&self) -> ProjectType {
+        self.project
+    }
+
     /// The user of a batch.
     pub fn user(
         &self,

@@ -64,7 +64,9 @@ impl Place<'_> {
     /// Rejects it since the user's rules made nonsense of it.
     pub fn output_error(self, error: &OutputError) -> Stop {
         let reason = match error {
-            OutputError::InvalidEmail(_) => RejectReason::InvalidEmail,
+            OutputError::InvalidEmail(_) | OutputError::EmailInUserIdProject => {
+                RejectReason::InvalidEmail
+            }
             OutputError::InvalidUserId(_) => RejectReason::InvalidUserId,
             _ => RejectReason::TransformOutput,
         };

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use crate::api::ProjectType;
+
 use super::{
     identity::{InvalidKey, UserKey, check_email, check_user_id},
     name,
@@ -51,6 +53,9 @@ pub enum OutputError {
     /// Both keys.
     #[error("its output has both email and userId; Iterable takes one of them")]
     TwoUsers,
+    /// An email where users have none as their key.
+    #[error("its output has an email, by which a UserId project knows nobody; give a userId")]
+    EmailInUserIdProject,
     /// An email that Iterable would refuse.
     #[error("its output's email: {0}")]
     InvalidEmail(InvalidKey),
@@ -64,10 +69,10 @@ const fn wrong<T>(member: &'static str, expected: &'static str) -> Result<T, Out
 }
 
 impl<'o> Transformed<'o> {
-    /// Reads a program's output.
-    pub fn read(output: Raw<'o>) -> Result<Self, OutputError> {
+    /// Reads a program's output, for a project of that type.
+    pub fn read(output: Raw<'o>, project: ProjectType) -> Result<Self, OutputError> {
         let shape = match output.shape() {
-            Shape::Object => return Self::read_object(output),
+            Shape::Object => return Self::read_object(output, project),
             Shape::List => "a list",
             Shape::Text => "text",
             Shape::Number => "a number",
@@ -77,7 +82,7 @@ impl<'o> Transformed<'o> {
         Err(OutputError::NotAnObject(shape))
     }
 
-    fn read_object(output: Raw<'o>) -> Result<Self, OutputError> {
+    fn read_object(output: Raw<'o>, project: ProjectType) -> Result<Self, OutputError> {
         let (mut event_name, mut email, mut user_id, mut id, mut created_at) =
             (None, None, None, None, None);
         let (mut data_fields, mut more, mut unknown, mut bad_more) =
@@ -118,7 +123,7 @@ impl<'o> Transformed<'o> {
         Ok(Self {
             event_name,
             is_name_cut,
-            user: read_user(email, user_id)?,
+            user: read_user(email, user_id, project)?,
             id: read_id(id)?,
             created_at: read_time(created_at)?,
             data_fields,
@@ -143,9 +148,11 @@ fn read_name(value: Option<Raw<'_>>) -> Result<(Arc<str>, bool), OutputError> {
 fn read_user(
     email: Option<Raw<'_>>,
     user_id: Option<Raw<'_>>,
+    project: ProjectType,
 ) -> Result<Option<UserKey>, OutputError> {
     match (email, user_id) {
         (Some(_), Some(_)) => Err(OutputError::TwoUsers),
+        (Some(_), None) if project == ProjectType::UserId => Err(OutputError::EmailInUserIdProject),
         (Some(email), None) => {
             let Some(email) = email.text() else {
                 return wrong("email", "a text");
