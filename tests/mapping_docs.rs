@@ -3,7 +3,9 @@
 
 use event_forwarder::{
     api::{ContextGroup, EventSelector, MappingSpec},
-    mapping::{Field, FieldType, Kind, Note, RejectReason, SkipReason, context_fields},
+    mapping::{
+        Field, FieldType, INTERNAL_MEMBERS, Kind, Note, RejectReason, SkipReason, context_fields,
+    },
 };
 
 const PATH: &str = "docs/mapping.md";
@@ -73,6 +75,11 @@ fn events() -> String {
 }
 
 fn fields(fields: &[Field], within: &str) -> String {
+    let left_out: Vec<_> = fields
+        .iter()
+        .filter(|field| matches!(field.holds, FieldType::LeftOut))
+        .map(|field| format!("`{}`", field.from))
+        .collect();
     let fields = fields.iter().filter_map(|field| {
         let from = format!("{within}{}", field.from);
         let name = if from == field.to {
@@ -81,7 +88,7 @@ fn fields(fields: &[Field], within: &str) -> String {
             format!("`{from}` → `{}`", field.to)
         };
         let holds = match field.holds {
-            FieldType::NameOnly => return None,
+            FieldType::NameOnly | FieldType::LeftOut => return None,
             FieldType::Inline(inner) => return Some(self::fields(inner, &format!("{from}."))),
             FieldType::Text => "text".to_owned(),
             FieldType::Integer => "long".to_owned(),
@@ -93,7 +100,12 @@ fn fields(fields: &[Field], within: &str) -> String {
         };
         Some(format!("{name} {holds}"))
     });
-    fields.collect::<Vec<_>>().join(", ")
+    let fields = fields.collect::<Vec<_>>().join(", ");
+    if left_out.is_empty() {
+        fields
+    } else {
+        format!("{fields}; left out: {}", left_out.join(", "))
+    }
 }
 
 fn context() -> String {
@@ -190,6 +202,13 @@ fn noted() -> String {
         };
         (note.as_str(), meaning)
     }))
+}
+
+#[test]
+fn the_members_that_never_become_fields_are_documented() {
+    let text = std::fs::read_to_string(PATH).unwrap();
+    let names = INTERNAL_MEMBERS.map(|name| format!("`{name}`"));
+    assert!(text.contains(&names.join(", ")), "{}", names.join(", "));
 }
 
 #[test]

@@ -10,9 +10,9 @@ mod mapping_support;
 
 use event_forwarder::{
     api::{Coerce, ContextGroup, Dates, EventSelector, MappingSpec},
-    mapping::{RejectReason, SkipReason},
+    mapping::{Note, RejectReason, SkipReason},
 };
-use mapping_support::{batch, everything, map_batch, map_one, spec};
+use mapping_support::{batch, everything, map_batch, map_one, sample, spec};
 use serde_json::{Value, json};
 
 /// Events without context, so that an expectation shows the event's own fields only.
@@ -474,6 +474,77 @@ fn a_type_that_was_never_seen_is_kept_with_all_its_members() {
     let mapped = map_batch(&MappingSpec::default(), &batch(&[("hologram_view", data)]));
     assert_eq!(mapped.skipped[0].reason, SkipReason::NotSelected);
     assert_eq!(mapped.skipped[0].event_type, "hologram_view");
+}
+
+/// schema: types may get further members. They are kept by their own names and types, but never in
+/// the place of what is known.
+#[test]
+fn a_member_that_was_never_seen_is_kept() {
+    let mut replayed: Value = serde_json::from_str(&sample("22")).unwrap();
+    let data = &mut replayed["events"][0]["data"];
+    data["future_field"] = json!({"a": 1});
+    data["future.flag"] = json!(true);
+    data["future_nothing"] = json!(null);
+    data["platform"] = json!("not the device's");
+    let mapped = map_batch(&MappingSpec::default(), &replayed.to_string());
+    let event: Value = serde_json::from_str(mapped.events[0].json()).unwrap();
+    assert_eq!(
+        event["dataFields"],
+        json!({"screen_name": "Replayed", "session_uuid": "A1A1A1A1-0000-4000-8000-00000000000A",
+               "application_name": "Sample Shop", "application_version": "4.2.0",
+               "platform": "iOS", "os_version": "18.1", "device_model": "iPhone15,2",
+               "future_field": {"a": 1}, "future_flag": true})
+    );
+    assert_eq!(mapped.notes.count(Note::FieldDuplicate), 1);
+    assert_eq!(mapped.notes.count(Note::FieldRenamed), 1);
+}
+
+/// schema: `pre_attribution` is one of the types, with no members of its own; the common ones are
+/// what it has.
+#[test]
+fn a_pre_attribution_event_carries_what_it_has() {
+    let event = own(
+        "pre_attribution",
+        json!({"session_id": -2271440000000000817i64, "session_uuid": "S-1", "event_id": 5,
+               "custom_attributes": {"network": "organic"}, "event_num": 1, "device_current_state": {}}),
+    );
+    assert_eq!(event["eventName"], "Pre Attribution");
+    assert_eq!(event["createdAt"], 1_764_057_600);
+    assert_eq!(event["email"], "ada@example.com");
+    assert_eq!(event["dataFields"], json!({"network": "organic"}));
+}
+
+/// JSON reference: `schema_version` says by which form a batch was made; 2 is today's. Nothing of what
+/// an event becomes hangs on it: identities as an object or as a list, ids as numbers or as text.
+#[test]
+fn a_batch_of_the_first_schema_version_reads_like_one_of_the_second() {
+    let body = batch(&[
+        (
+            "screen_view",
+            json!({"screen_name": "Home", "event_id": -109840007014118971i64}),
+        ),
+        (
+            "breadcrumb",
+            json!({"source_message_id": null, "event_id": 7, "label": "x"}),
+        ),
+    ]);
+    let second: Value = serde_json::from_str(&body).unwrap();
+    let mut first = second.clone();
+    first["schema_version"] = json!(1);
+    first["mpid"] = json!("-7636538281262557123");
+    first["user_identities"] = json!({"customer_id": "cust-1001", "email": "ada@example.com"});
+    first["events"][0]["data"]["event_id"] = json!("-109840007014118971");
+    first["events"][0]["data"]["timestamp_unixtime_ms"] = json!("1764057600000");
+    first["events"][1]["data"]["event_id"] = json!("7");
+    let events = |batch: &Value| {
+        let mapped = map_batch(&everything(), &batch.to_string());
+        let events = mapped.events.iter().map(|event| event.json().to_owned());
+        events.collect::<Vec<_>>()
+    };
+    assert_eq!(events(&first).len(), 2);
+    assert_eq!(events(&first), events(&second));
+    first.as_object_mut().unwrap().remove("schema_version");
+    assert_eq!(events(&first), events(&second));
 }
 
 #[test]

@@ -328,20 +328,16 @@ impl<'m> BatchMapping<'m> {
         })
     }
 
-    /// The sender's attributes come first: of two fields with one name, the first stays.
+    /// The sender's attributes come first, and members that are not known last: of two fields with one
+    /// name, the first stays.
     fn data_fields(&mut self, json: &mut String, draft: &Draft<'_>, around: &Surroundings<'_, '_>) {
         let data = draft.data;
         let mut writer = FieldWriter::new(json, self.mapper.fields, &mut self.mapped.notes);
         if let Some(attributes) = data.custom_attributes {
             writer.attributes(attributes);
         }
-        if draft.kind == Kind::Unknown {
-            for (name, value) in &data.own {
-                writer.attribute(name, *value);
-            }
-        } else {
-            writer.known(draft.kind.fields(), &|name| data.own(name));
-        }
+        let fields = draft.kind.fields();
+        writer.known(fields, &|name| data.own(name));
         if self.mapper.context.contains(&ContextGroup::Session) {
             writer.known(context::SESSION, &|_| data.session_uuid);
         }
@@ -355,6 +351,7 @@ impl<'m> BatchMapping<'m> {
         if let (Some(field), Some(millis)) = (&self.mapper.milliseconds_field, draft.time.millis) {
             writer.integer(field, millis);
         }
+        writer.unknown(fields, &data.own);
         writer.end();
     }
 

@@ -13,6 +13,7 @@ use super::{
     coerce,
     context::Context,
     field_rules::{FieldRules, checked_name},
+    mparticle::Members,
     notes::{Note, Notes},
     raw::{Raw, Shape, push_text},
     table::{Field, FieldType},
@@ -89,13 +90,22 @@ impl<'w> FieldWriter<'w> {
                 continue;
             };
             match field.holds {
-                FieldType::NameOnly => {}
+                FieldType::NameOnly | FieldType::LeftOut => {}
                 FieldType::Inline(fields) => {
                     self.expect_object(value);
                     let members = members_of(value);
                     self.known(fields, &|name| find_member(&members, name));
                 }
                 holds => self.member(field.to, |writer| writer.typed_value(holds, value)),
+            }
+        }
+    }
+
+    /// Writes the members that a table does not have, as attributes.
+    pub fn unknown(&mut self, fields: &[Field], members: &Members<'_>) {
+        for (name, value) in members {
+            if !fields.iter().any(|field| field.from == name) {
+                self.attribute(name, *value);
             }
         }
     }
@@ -220,7 +230,7 @@ impl<'w> FieldWriter<'w> {
                 _ => dropped(Note::FieldWrongType),
             },
             // Written by `known`, and not nested in others.
-            FieldType::Inline(_) | FieldType::NameOnly => ABSENT,
+            FieldType::Inline(_) | FieldType::NameOnly | FieldType::LeftOut => ABSENT,
         }
     }
 
@@ -442,7 +452,7 @@ impl<'w> FieldWriter<'w> {
     }
 }
 
-fn members_of(value: Raw<'_>) -> super::mparticle::Members<'_> {
+fn members_of(value: Raw<'_>) -> Members<'_> {
     let mut members = Vec::with_capacity(16);
     value.each_member(|name, value| members.push((name, value)));
     members

@@ -198,8 +198,7 @@ impl Kind {
         }
     }
 
-    /// The members that become fields. A kind that is not known has no table: all its members
-    /// do.
+    /// The known members. A kind that is not known has none.
     pub const fn fields(self) -> &'static [Field] {
         match self {
             Self::SessionEnd => table::SESSION_END,

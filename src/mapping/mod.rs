@@ -38,6 +38,7 @@ pub use body::{BodyError, excerpt};
 pub use context::context_fields;
 pub use identity::{User, check_email, check_user_id};
 pub use kind::Kind;
+pub use mparticle::INTERNAL_MEMBERS;
 pub use name::{TemplateError, placeholders};
 pub use notes::{Note, Notes};
 pub use outcome::{

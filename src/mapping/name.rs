@@ -175,7 +175,10 @@ fn collect_names(fields: &[Field], names: &mut Vec<String>) {
         let name = format!("{{{}}}", field.to);
         match field.holds {
             FieldType::Inline(inner) => collect_names(inner, names),
-            FieldType::Objects(_) | FieldType::Attributes | FieldType::TextList => {}
+            FieldType::Objects(_)
+            | FieldType::Attributes
+            | FieldType::TextList
+            | FieldType::LeftOut => {}
             _ if names.contains(&name) => {}
             _ => names.push(name),
         }
@@ -189,7 +192,10 @@ fn path_of(name: &str, fields: &[Field]) -> Option<Vec<String>> {
             path.insert(0, field.from.to_owned());
             Some(path)
         }
-        FieldType::Objects(_) | FieldType::Attributes | FieldType::TextList => None,
+        FieldType::Objects(_)
+        | FieldType::Attributes
+        | FieldType::TextList
+        | FieldType::LeftOut => None,
         _ => (field.to == name).then(|| vec![field.from.to_owned()]),
     })
 }

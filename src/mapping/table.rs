@@ -1,9 +1,12 @@
-//! Which members of an event become fields, under what name and of which type.
+//! Which members of an event become fields, under what name and of which type, and which known ones
+//! do not. Members that are not known are kept as attributes are.
 //!
 //! Members: mParticle's events API schema and JSON reference. The mapping runs on this table,
 //! and `docs/mapping.md` is checked against it.
 
-use FieldType::{Attributes, Boolean, Decimal, Inline, Integer, NameOnly, Objects, Text, TextList};
+use FieldType::{
+    Attributes, Boolean, Decimal, Inline, Integer, LeftOut, NameOnly, Objects, Text, TextList,
+};
 
 /// What a member holds, and so how it is written. mParticle sends numbers and booleans as text
 /// now and then; Iterable fixes a field's type by its first value. So each known field has one.
@@ -27,9 +30,12 @@ pub enum FieldType {
     Attributes,
     /// Usable in an event's name only.
     NameOnly,
+    /// Known, and of no use to a marketer: the address of a device, a file, what another member
+    /// says as well.
+    LeftOut,
 }
 
-/// A member of mParticle's data that becomes a field of Iterable's.
+/// A known member of mParticle's data.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
     /// Its name at mParticle.
@@ -76,6 +82,7 @@ const PROMOTION: &[Field] = &[
 
 pub const COMMERCE: &[Field] = &[
     field("event_name", NameOnly),
+    field("custom_event_type", LeftOut),
     field("currency_code", Text),
     field("screen_name", Text),
     field("is_non_interactive", Boolean),
@@ -123,7 +130,7 @@ pub const CUSTOM: &[Field] = &[
 
 pub const SESSION_END: &[Field] = &[field("session_duration_ms", Integer)];
 
-pub const SCREEN_VIEW: &[Field] = &[field("screen_name", Text)];
+pub const SCREEN_VIEW: &[Field] = &[field("screen_name", Text), field("activity_type", LeftOut)];
 
 pub const APPLICATION_STATE_TRANSITION: &[Field] = &[
     field("application_transition_type", Text),
@@ -131,9 +138,13 @@ pub const APPLICATION_STATE_TRANSITION: &[Field] = &[
     field("is_upgrade", Boolean),
     field("successfully_closed", Boolean),
     field("launch_referral", Text),
+    field("push_notification_payload", Text),
 ];
 
-pub const PUSH_REGISTRATION: &[Field] = &[field("register", Boolean)];
+pub const PUSH_REGISTRATION: &[Field] = &[
+    field("register", Boolean),
+    field("registration_token", LeftOut),
+];
 
 pub const PUSH_MESSAGE: &[Field] = &[
     field("push_message_type", Text),
@@ -143,6 +154,7 @@ pub const PUSH_MESSAGE: &[Field] = &[
     field("action_identifier", Text),
     field("push_message_behavior", Text),
     field("push_notification_payload", Text),
+    field("push_message_token", LeftOut),
 ];
 
 pub const PUSH_REACTION: &[Field] = &[field("push_notification_payload", Text)];
@@ -157,6 +169,10 @@ pub const CRASH_REPORT: &[Field] = &[
     field("exception_handled", Boolean),
     field("topmost_context", Text),
     field("session_number", Integer),
+    field("pl_crash_report_file_base64", LeftOut),
+    field("ios_image_base_address", LeftOut),
+    field("ios_image_size", LeftOut),
+    field("breadcrumbs", LeftOut),
 ];
 
 pub const NETWORK_PERFORMANCE: &[Field] = &[
@@ -166,6 +182,7 @@ pub const NETWORK_PERFORMANCE: &[Field] = &[
     field("bytes_in", Integer),
     field("bytes_out", Integer),
     field("response_code", Integer),
+    field("data", LeftOut),
 ];
 
 pub const BREADCRUMB: &[Field] = &[field("label", Text), field("session_number", Integer)];
