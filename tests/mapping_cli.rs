@@ -82,6 +82,66 @@ fn a_request_holds_at_most_a_thousand_events() {
     assert_eq!(sizes, [1_000, 1]);
 }
 
+/// As a drain does: it keeps to the manifest's limits, posts one event of the same id and content
+/// once, and never puts two events of one id into one request.
+#[test]
+fn requests_are_put_together_as_a_drain_does_it() {
+    let directory = directory("requests");
+    let manifest = |limits: &str| {
+        let path = forwarder(&directory, "mapping: {dataFields: {context: []}}");
+        let text = fs::read_to_string(&path).unwrap();
+        let limited = text.replace("iterable: {", &format!("iterable: {{{limits}, "));
+        fs::write(&path, limited).unwrap();
+        path
+    };
+    let view = |id: u32, name: &str| {
+        let id = format!("A1A1A1A1-0000-4000-8000-{id:012}");
+        (
+            "screen_view",
+            json!({"source_message_id": id, "screen_name": name}),
+        )
+    };
+    let events = [
+        view(1, "A"),
+        view(1, "A"),
+        view(2, "B"),
+        view(3, "C"),
+        view(3, "D"),
+    ];
+    fs::write(directory.join("one.json"), batch(&events[..3])).unwrap();
+    fs::write(directory.join("two.json"), batch(&events[3..])).unwrap();
+    let (one, two) = (directory.join("one.json"), directory.join("two.json"));
+    let requests = |limits: &str| -> Vec<Vec<String>> {
+        let forwarder = manifest(limits);
+        let (one, two) = (one.to_str().unwrap(), two.to_str().unwrap());
+        let output = map(&["-o", "json", "--forwarder", &forwarder, one, two], "");
+        let names = |request: &Value| {
+            let events = request["events"].as_array().unwrap().iter();
+            let name = |event: &Value| {
+                event["dataFields"]["screen_name"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            };
+            events.map(name).collect()
+        };
+        lines(&output).iter().map(names).collect()
+    };
+    assert_eq!(
+        requests("maxEventsPerRequest: 1000"),
+        [vec!["A", "B", "C"], vec!["D"]]
+    );
+    assert_eq!(
+        requests("maxEventsPerRequest: 2"),
+        [vec!["A", "B"], vec!["C"], vec!["D"]]
+    );
+    let long = batch(&[view(1, &"A".repeat(6_000)), view(2, &"B".repeat(6_000))]);
+    fs::write(&two, long).unwrap();
+    fs::write(&one, batch(&[])).unwrap();
+    assert_eq!(requests("maxBytesPerRequest: 10000").len(), 2);
+    assert_eq!(requests("maxBytesPerRequest: 20000").len(), 1);
+}
+
 #[test]
 fn events_shows_what_became_of_each_event_in_order() {
     let body = batch(&[

@@ -12,9 +12,10 @@ use std::{
 };
 
 use crate::{
-    api::{EventForwarder, MappingSpec, ProjectType},
+    api::{EventForwarder, EventForwarderSpec, MappingSpec, ProjectType},
     cli::{BatchArgs, MapArgs, MapOutput},
-    mapping::{Mapped, Mapper, MapperError},
+    drain::batch::RequestLimits,
+    mapping::{MAX_BYTES, MAX_EVENTS, Mapped, Mapper, MapperError},
 };
 
 use input::Body;
@@ -40,14 +41,12 @@ enum MapError {
 }
 
 /// What a forwarder does to events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Rules {
-    /// Its mapping.
-    pub mapping: MappingSpec,
-    /// The type of its Iterable project.
-    pub project: ProjectType,
-    /// The text of its jq program, where the mapping refers to a ConfigMap for it.
-    pub transform: Option<String>,
+    mapping: MappingSpec,
+    project: ProjectType,
+    limits: RequestLimits,
+    transform: Option<String>,
 }
 
 /// Maps what the arguments name, prints it on standard output and totals on standard error.
@@ -100,7 +99,7 @@ fn map(rules: &Rules, batches: &BatchArgs) -> Result<Totals, MapError> {
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
     match output {
-        MapOutput::Json => show::json(&mut out, &results)?,
+        MapOutput::Json => show::json(&mut out, rules.limits, &results)?,
         MapOutput::Events => show::events(&mut out, &results)?,
         MapOutput::Table => show::table(&mut out, &results)?,
     }
@@ -113,8 +112,13 @@ impl Rules {
         let transform = args.transform.as_deref().map(read).transpose()?;
         let Some(path) = &args.forwarder else {
             return Ok(Self {
+                mapping: MappingSpec::default(),
+                project: ProjectType::default(),
+                limits: RequestLimits {
+                    events: MAX_EVENTS,
+                    bytes: MAX_BYTES,
+                },
                 transform,
-                ..Self::default()
             });
         };
         let forwarder: EventForwarder =
@@ -122,11 +126,22 @@ impl Rules {
                 path: path.display().to_string(),
                 error: error.to_string(),
             })?;
-        Ok(Self {
-            mapping: forwarder.spec.mapping,
-            project: forwarder.spec.iterable.project_type,
+        Ok(Self::new(forwarder.spec, transform))
+    }
+
+    /// The rules of a forwarder. `transform`: the text of its jq program, where the mapping refers
+    /// to a ConfigMap for it.
+    pub fn new(spec: EventForwarderSpec, transform: Option<String>) -> Self {
+        let size = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
+        Self {
+            mapping: spec.mapping,
+            project: spec.iterable.project_type,
+            limits: RequestLimits {
+                events: size(spec.iterable.max_events_per_request),
+                bytes: size(spec.iterable.max_bytes_per_request),
+            },
             transform,
-        })
+        }
     }
 }
 

@@ -1,24 +1,47 @@
 //! The three forms in which `map` shows its result.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Instant,
+};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::mapping::{Mapped, MappedEvent, Source, User, requests};
+use crate::{
+    drain::{
+        ack::{Admission, Ledger},
+        batch::{Batcher, Owner, RequestLimits},
+    },
+    mapping::{Mapped, MappedEvent, Source, User},
+};
 
 use super::MapResult;
 
-/// Request bodies, one a line.
-pub fn json(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Result<()> {
-    let events = results
+/// Request bodies, one a line: those that a run would post that received each body as a message.
+pub fn json(
+    out: &mut impl Write,
+    limits: RequestLimits,
+    results: &[(String, MapResult)],
+) -> io::Result<()> {
+    let mut ledger = Ledger::<(), ()>::new(false);
+    let mut batcher = Batcher::new(limits);
+    let now = Instant::now();
+    let mapped = results
         .iter()
         .filter_map(|(_, result)| result.as_ref().ok());
-    let events = events
-        .flat_map(|mapped| &mapped.events)
-        .map(MappedEvent::json);
-    for request in requests(events) {
-        writeln!(out, "{request}")?;
+    for (index, mapped) in mapped.enumerate() {
+        let count = mapped.events.len();
+        if let Admission::New(ticket) = ledger.admit(&index.to_string(), None, count, ()) {
+            for event in &mapped.events {
+                let source = event.source();
+                batcher.push(event.clone(), Owner { ticket, source }, now);
+            }
+        }
+    }
+    while let Some(request) = batcher.take_any() {
+        out.write_all(&request.encode())?;
+        writeln!(out)?;
     }
     Ok(())
 }

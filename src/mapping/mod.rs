@@ -44,7 +44,7 @@ pub use notes::{Note, Notes};
 pub use outcome::{
     EventType, Mapped, MappedEvent, RejectReason, Rejected, SkipReason, Skipped, Source,
 };
-pub use request::{MAX_BYTES, MAX_EVENT_BYTES, MAX_EVENTS, requests};
+pub use request::{MAX_BYTES, MAX_EVENT_BYTES, MAX_EVENTS};
 pub use table::{Field, FieldType};
 pub use transform::{Exhausted, FUEL, TransformError};
 

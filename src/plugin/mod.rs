@@ -182,11 +182,7 @@ async fn rules(cluster: &Cluster, name: &str) -> Result<Rules, PluginError> {
             found.and_then(|config_map| config_map.data?.remove(&reference.key))
         }
     };
-    Ok(Rules {
-        mapping: spec.mapping,
-        project: spec.iterable.project_type,
-        transform,
-    })
+    Ok(Rules::new(spec, transform))
 }
 
 /// Prints a text, in colour on a terminal alone.
