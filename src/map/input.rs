@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::de::IgnoredAny;
+
 use super::MapError;
 
 /// One message body and where it came from.
@@ -20,11 +22,11 @@ pub struct Body {
 pub fn bodies(paths: &[PathBuf]) -> Result<Vec<Body>, MapError> {
     let mut bodies = Vec::new();
     if paths.is_empty() {
-        bodies.push(standard_input()?);
+        add_standard_input(&mut bodies)?;
     }
     for path in paths {
         if path.as_os_str() == "-" {
-            bodies.push(standard_input()?);
+            add_standard_input(&mut bodies)?;
         } else if path.is_dir() {
             for file in files_in(path)? {
                 add_file(&file, &mut bodies)?;
@@ -36,7 +38,9 @@ pub fn bodies(paths: &[PathBuf]) -> Result<Vec<Body>, MapError> {
     Ok(bodies)
 }
 
-fn standard_input() -> Result<Body, MapError> {
+/// Standard input has no name that tells lines from one body: what is no one JSON value, but starts with
+/// a line that is, is taken to be lines.
+fn add_standard_input(bodies: &mut Vec<Body>) -> Result<(), MapError> {
     let mut bytes = Vec::new();
     io::stdin()
         .lock()
@@ -45,10 +49,12 @@ fn standard_input() -> Result<Body, MapError> {
             path: "standard input".to_owned(),
             error,
         })?;
-    Ok(Body {
-        name: "-".to_owned(),
-        text: text(bytes),
-    })
+    let text = text(bytes);
+    let is_json = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
+    let first_line = text.lines().find(|line| !line.trim().is_empty());
+    let is_lines = !is_json(&text) && first_line.is_some_and(is_json);
+    add_text("-".to_owned(), text, is_lines, bodies);
+    Ok(())
 }
 
 fn files_in(directory: &Path) -> Result<Vec<PathBuf>, MapError> {
@@ -77,9 +83,14 @@ fn add_file(path: &Path, bodies: &mut Vec<Body>) -> Result<(), MapError> {
     let is_lines = path
         .extension()
         .is_some_and(|extension| extension == "jsonl" || extension == "ndjson");
+    add_text(name, text, is_lines, bodies);
+    Ok(())
+}
+
+/// Adds one body, or one for each line that is not blank.
+fn add_text(name: String, text: String, is_lines: bool, bodies: &mut Vec<Body>) {
     if !is_lines {
-        bodies.push(Body { name, text });
-        return Ok(());
+        return bodies.push(Body { name, text });
     }
     let lines = (1..)
         .zip(text.lines())
@@ -88,7 +99,6 @@ fn add_file(path: &Path, bodies: &mut Vec<Body>) -> Result<(), MapError> {
         name: format!("{name}:{number}"),
         text: line.to_owned(),
     }));
-    Ok(())
 }
 
 /// SQS hands bodies out as text; bytes that are none become replacement characters.
