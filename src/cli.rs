@@ -191,8 +191,8 @@ pub struct DlqFilter {
 /// was, and 2 if the command can't be carried out.
 #[derive(clap::Args, Debug, Clone)]
 pub struct MapArgs {
-    /// The EventForwarder whose mapping is used, as a manifest in YAML or JSON. Left out: the
-    /// defaults.
+    /// The EventForwarder whose mapping is used, as a manifest in YAML or JSON; a field that
+    /// does not exist is refused. Left out: the defaults.
     #[arg(long, value_name = "FILE")]
     pub forwarder: Option<PathBuf>,
     /// The jq program, where the forwarder refers to a ConfigMap for it.
@@ -215,7 +215,7 @@ pub struct BatchArgs {
     pub output: Option<MapOutput>,
     /// Files with mParticle batches, or directories of them; "-" or nothing for standard input.
     /// A file holds one message body, which may be several JSON values; in files named .jsonl
-    /// and .ndjson each line is a body.
+    /// and .ndjson each line is a body, and on standard input too where it holds JSON lines.
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 }

@@ -247,6 +247,47 @@ fn the_mapping_of_a_manifest_is_used() {
 }
 
 #[test]
+fn a_field_that_the_definition_does_not_have_is_refused_with_its_path() {
+    let directory = directory("slips");
+    for (mapping, path) in [
+        ("mapping: {event: [CustomEvent]}", "spec.mapping.event;"),
+        (
+            "mapping: {dataFields: {contexts: []}}",
+            "spec.mapping.dataFields.contexts;",
+        ),
+        ("maping: {}", "spec.maping;"),
+        (
+            "job: {tolerations: [{key: a, efect: b}]}",
+            "spec.job.tolerations[0].efect;",
+        ),
+    ] {
+        let forwarder = forwarder(&directory, mapping);
+        let output = map(&["--forwarder", &forwarder], &batch(&[]));
+        assert_eq!(output.status.code(), Some(2), "{mapping}");
+        let error = text(&output.stderr);
+        assert!(
+            error.contains(&format!("there is no field {path}")),
+            "{error}"
+        );
+        assert!(error.contains("forwarder.yaml"), "{error}");
+    }
+    let free = "job: {podLabels: {a: b}, podAnnotations: {c: d}, nodeSelector: {e: f}}";
+    let forwarder = forwarder(&directory, free);
+    let output = map(&["--forwarder", &forwarder], &batch(&[]));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for example in fs::read_dir("examples/mapping").unwrap() {
+        let path = example.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
+            let output = map(&["--forwarder", path.to_str().unwrap()], &batch(&[]));
+            assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        }
+    }
+}
+
+#[test]
 fn a_transform_of_a_config_map_is_given_as_a_file() {
     let directory = directory("transform");
     let forwarder = forwarder(
@@ -314,6 +355,37 @@ fn files_directories_and_lines_are_read() {
             ("c.jsonl:4", "D")
         ]
     );
+}
+
+#[test]
+fn lines_on_standard_input_are_bodies_of_their_own() {
+    let one = |name: &str| batch(&[("screen_view", json!({"screen_name": name}))]);
+    let read = |input: &str| -> Vec<(String, String)> {
+        let output = map(&["-o", "events"], input);
+        let line = |line: &Value| {
+            let what = line["event"]["dataFields"]["screen_name"].as_str();
+            let what = what.or(line["reason"].as_str()).unwrap().to_owned();
+            (line["source"]["file"].as_str().unwrap().to_owned(), what)
+        };
+        lines(&output).iter().map(line).collect()
+    };
+    let found = |list: &[(&str, &str)]| -> Vec<_> {
+        let owned = |(name, what): &(&str, &str)| ((*name).to_owned(), (*what).to_owned());
+        list.iter().map(owned).collect()
+    };
+    assert_eq!(
+        read(&format!("{}\n\nbroken\n{}\n", one("A"), one("B"))),
+        found(&[("-:1", "A"), ("-:3", "NotJson"), ("-:4", "B")])
+    );
+    // One value stays one body, on however many lines it stands, also when it is cut.
+    let pretty: Value = serde_json::from_str(&one("A")).unwrap();
+    let pretty = serde_json::to_string_pretty(&pretty).unwrap();
+    assert_eq!(read(&pretty), found(&[("-", "A")]));
+    assert_eq!(
+        read(&pretty[..pretty.len() - 9]),
+        found(&[("-", "TruncatedJson")])
+    );
+    assert_eq!(read(&one("A")), found(&[("-", "A")]));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The `map` command: shows what batches become, through the code that a drain uses.
 
 mod input;
+mod manifest;
 mod show;
 mod totals;
 
@@ -12,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    api::{EventForwarder, EventForwarderSpec, MappingSpec, ProjectType},
+    api::{EventForwarderSpec, MappingSpec, ProjectType},
     cli::{BatchArgs, MapArgs, MapOutput},
     drain::batch::RequestLimits,
     mapping::{MAX_BYTES, MAX_EVENTS, Mapped, Mapper, MapperError},
@@ -121,12 +122,7 @@ impl Rules {
                 transform,
             });
         };
-        let forwarder: EventForwarder =
-            serde_saphyr::from_str(&read(path)?).map_err(|error| MapError::Forwarder {
-                path: path.display().to_string(),
-                error: error.to_string(),
-            })?;
-        Ok(Self::new(forwarder.spec, transform))
+        Ok(Self::new(manifest::forwarder(path)?.spec, transform))
     }
 
     /// The rules of a forwarder. `transform`: the text of its jq program, where the mapping refers

@@ -1,0 +1,59 @@
+//! The forwarder of a manifest, read as strictly as `kubectl apply` reads it.
+
+use std::path::Path;
+
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+use crate::api::EventForwarder;
+
+use super::{MapError, read};
+
+/// Reads a manifest. A field that the definition does not have is refused: it is a slip, and
+/// without it the batches would be mapped by the defaults.
+pub fn forwarder(path: &Path) -> Result<EventForwarder, MapError> {
+    let text = read(path)?;
+    let failed = |error: String| MapError::Forwarder {
+        path: path.display().to_string(),
+        error,
+    };
+    let forwarder = serde_saphyr::from_str(&text).map_err(|error| failed(error.to_string()))?;
+    let manifest: Value =
+        serde_saphyr::from_str(&text).map_err(|error| failed(error.to_string()))?;
+    match unknown_field(&manifest["spec"], &spec_schema(), "spec") {
+        None => Ok(forwarder),
+        Some(field) => Err(failed(format!(
+            "there is no field {field}; kubectl explain eventforwarder.spec --recursive lists all"
+        ))),
+    }
+}
+
+/// The schema of the definition's `spec`.
+fn spec_schema() -> Value {
+    let versions = EventForwarder::crd().spec.versions;
+    let schema = versions
+        .into_iter()
+        .find_map(|version| version.schema?.open_api_v3_schema)
+        .and_then(|schema| schema.properties?.remove("spec"));
+    serde_json::to_value(schema).unwrap_or_default()
+}
+
+/// The path of the first member that a schema does not list. Where it lists none, all are taken.
+fn unknown_field(value: &Value, schema: &Value, path: &str) -> Option<String> {
+    match value {
+        Value::Object(members) => {
+            let known = schema.get("properties").and_then(Value::as_object)?;
+            members.iter().find_map(|(name, value)| {
+                let path = format!("{path}.{name}");
+                match known.get(name) {
+                    None => Some(path),
+                    Some(schema) => unknown_field(value, schema, &path),
+                }
+            })
+        }
+        Value::Array(elements) => elements.iter().enumerate().find_map(|(index, value)| {
+            unknown_field(value, &schema["items"], &format!("{path}[{index}]"))
+        }),
+        _ => None,
+    }
+}
