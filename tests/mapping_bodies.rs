@@ -4,7 +4,7 @@ mod mapping_support;
 
 use event_forwarder::{
     api::{MappingSpec, ProjectType, SkipOrReject},
-    mapping::{BodyError, Mapped, Mapper, RejectReason, SkipReason, Source, excerpt},
+    mapping::{BodyError, Mapped, Mapper, RejectReason, Rejected, SkipReason, Source, excerpt},
 };
 use mapping_support::{batch, everything, map_batch, sample, spec};
 use serde_json::json;
@@ -236,22 +236,79 @@ fn an_excerpt_holds_only_those_events_and_maps_to_the_same_ids() {
             .iter()
             .map(|index: &usize| all.events[*index].source())
             .collect();
-        let body = excerpt(&list, &sources).unwrap();
+        let body = excerpt(&list, &sources).unwrap().body;
         let expected: Vec<_> = kept.iter().map(|index| ids(&all)[*index].clone()).collect();
         assert_eq!(ids(&outcome(&body).unwrap()), expected);
     }
     let broken = "[null,{\"events\":[7,{\"event_type\":\"screen_view\",\"data\":null}]}]";
     let rejected = outcome(broken).unwrap().rejected;
     let sources: Vec<_> = rejected.iter().map(|rejected| rejected.source).collect();
-    let again = outcome(&excerpt(broken, &sources).unwrap())
+    let again = outcome(&excerpt(broken, &sources).unwrap().body)
         .unwrap()
         .rejected;
-    let reasons = |list: &[event_forwarder::mapping::Rejected]| {
+    let reasons = |list: &[Rejected]| {
         list.iter()
             .map(|rejected| rejected.reason)
             .collect::<Vec<_>>()
     };
     assert_eq!(reasons(&rejected), reasons(&again));
+}
+
+/// A hundred of each kind stand by themselves, the next stands for all that follow; none is lost on
+/// the way to the dead-letter queue and back.
+#[test]
+fn a_batch_of_malformed_entries_is_kept_in_few_and_counted_in_full() {
+    let good = |id: u32| format!("{{\"event_type\":\"first_run\",\"data\":{{\"event_id\":{id}}}}}");
+    let mut entries: Vec<String> = Vec::new();
+    for id in 0..300 {
+        entries.push("0".to_owned());
+        entries.push("{}".to_owned());
+        entries.push("null".to_owned());
+        if id % 100 == 0 {
+            entries.push(good(id));
+        }
+    }
+    let body = format!(
+        "{{\"user_identities\":{{\"email\":\"a@b.com\"}},\"events\":[{}]}}",
+        entries.join(",")
+    );
+    let mapped = outcome(&body).unwrap();
+    let events: Vec<_> = mapped
+        .events
+        .iter()
+        .map(|event| event.source().event)
+        .collect();
+    assert_eq!(events, [3, 304, 605]);
+    for (reason, all) in [
+        (RejectReason::EventNotAnObject, 600),
+        (RejectReason::NoEventType, 300),
+    ] {
+        let of_it = |mapped: &Mapped| {
+            let rejected = mapped.rejected.iter();
+            let of_it = rejected.filter(|rejected| rejected.reason == reason);
+            of_it.cloned().collect::<Vec<_>>()
+        };
+        let counts =
+            |rejected: &[Rejected]| rejected.iter().map(|one| one.count).collect::<Vec<_>>();
+        let rejected = of_it(&mapped);
+        let expected = [vec![1; 100], vec![all - 100]].concat();
+        assert_eq!(counts(&rejected), expected, "{reason:?}");
+        let last = &rejected[100].detail;
+        assert!(last.contains(&format!("{} more", all - 101)), "{last}");
+        let sources: Vec<_> = rejected.iter().map(|rejected| rejected.source).collect();
+        let letter = excerpt(&body, &sources).unwrap();
+        assert_eq!(letter.events, all as usize);
+        let again = outcome(&letter.body).unwrap();
+        assert_eq!(counts(&again.rejected), expected);
+        assert_eq!(counts(&of_it(&again)), expected);
+        // Without the one that stands for them, they are not in it.
+        let letter = excerpt(&body, &sources[..100]).unwrap();
+        assert_eq!(letter.events, 100);
+    }
+    let sources: Vec<_> = mapped.events.iter().map(|event| event.source()).collect();
+    let letter = excerpt(&body, &sources).unwrap();
+    assert_eq!(letter.events, 3);
+    assert_eq!(ids(&outcome(&letter.body).unwrap()), ids(&mapped));
 }
 
 /// Each sample is read, or refused with the reason that its description gives.

@@ -283,7 +283,7 @@ proptest! {
             return Ok(());
         }
         let sources: Vec<_> = kept.iter().map(|(source, _)| *source).collect();
-        let again = mapper().map(&excerpt(&body, &sources).unwrap(), None).unwrap();
+        let again = mapper().map(&excerpt(&body, &sources).unwrap().body, None).unwrap();
         prop_assert_eq!(ids(&again), kept.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
     }
 

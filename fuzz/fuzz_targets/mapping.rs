@@ -94,7 +94,7 @@ fuzz_target!(|bytes: &[u8]| {
                 .map(|event| event.id().to_owned())
                 .collect()
         };
-        match mapper.map(&again, sent_at) {
+        match mapper.map(&again.body, sent_at) {
             Ok(again) => assert_eq!(ids(&again), ids(&mapped)),
             // What is no batch stands alone now.
             Err(error) => assert!(mapped.events.is_empty(), "{error}"),

@@ -64,14 +64,15 @@ pub fn write(
     by_reason
         .into_iter()
         .map(|(reason, (sources, detail))| {
+            let excerpt = excerpt(original.body, &sources)?;
             let outgoing = Outgoing {
-                body: excerpt(original.body, &sources)?,
+                body: excerpt.body,
                 attributes: [
                     (REASON, reason.to_owned()),
                     (DETAIL, sendable(detail)),
                     (RUN, original.run.to_owned()),
                     (MESSAGE_ID, original.id.to_owned()),
-                    (EVENTS, sources.len().to_string()),
+                    (EVENTS, excerpt.events.to_string()),
                 ]
                 .map(|(name, value)| (name.to_owned(), Attribute::text(value)))
                 .into(),

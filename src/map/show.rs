@@ -94,6 +94,9 @@ struct Line<'r> {
     source: LineSource<'r>,
     event_type: &'r str,
     outcome: Outcome,
+    /// How many malformed entries it stands for, if more than itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,6 +134,7 @@ fn lines<'r>(results: &'r [(String, MapResult)]) -> impl Iterator<Item = Line<'r
             source: LineSource { file, place: None },
             event_type: "",
             outcome: Outcome::Rejected,
+            count: None,
             reason: Some(error.reason()),
             detail: Some(error.to_string()),
             event: None,
@@ -148,6 +152,7 @@ fn lines_of<'r>(file: &'r str, mapped: &'r Mapped) -> Vec<Line<'r>> {
         },
         event_type,
         outcome,
+        count: None,
         reason: None,
         detail: None,
         event: None,
@@ -165,6 +170,7 @@ fn lines_of<'r>(file: &'r str, mapped: &'r Mapped) -> Vec<Line<'r>> {
     let rejected = mapped.rejected.iter().map(|rejected| Line {
         reason: Some(rejected.reason.as_str()),
         detail: Some(rejected.detail.clone()),
+        count: Some(rejected.count).filter(|count| *count > 1),
         ..line(rejected.source, &rejected.event_type, Outcome::Rejected)
     });
     let mut lines: Vec<_> = forwarded.chain(skipped).chain(rejected).collect();

@@ -29,7 +29,8 @@ impl Totals {
             count(&mut self.skipped, skipped.reason.as_str(), 1);
         }
         for rejected in &mapped.rejected {
-            count(&mut self.rejected, rejected.reason.as_str(), 1);
+            let times = u64::from(rejected.count);
+            count(&mut self.rejected, rejected.reason.as_str(), times);
         }
         for (note, times) in mapped.notes.iter() {
             count(&mut self.noted, note.as_str(), times);

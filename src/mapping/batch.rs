@@ -104,13 +104,13 @@ impl<'m> BatchMapping<'m> {
             return;
         }
         let around = self.surroundings(batch);
-        for (index, event) in (0..).zip(events) {
+        for entry in events {
             let source = Source {
                 batch: self.index,
-                event: index,
+                event: entry.position,
             };
-            let event_type = event_type_of(event);
-            match self.event(source, &event_type, event, &around) {
+            let event_type = event_type_of(&entry.event);
+            match self.event(source, &event_type, &entry.event, &around) {
                 Ok(event) => self.mapped.events.push(event),
                 Err(Stop::Skip(reason)) => {
                     self.mapped.skipped.push(Skipped {
@@ -119,9 +119,14 @@ impl<'m> BatchMapping<'m> {
                         reason,
                     });
                 }
-                Err(Stop::Reject(reason, detail)) => {
+                Err(Stop::Reject(reason, mut detail)) => {
+                    if entry.count > 1 {
+                        let more = entry.count - 1;
+                        detail.push_str(&format!("; so it is with {more} more after it"));
+                    }
                     self.mapped.rejected.push(Rejected {
                         source,
+                        count: entry.count,
                         event_type,
                         reason,
                         detail,
@@ -140,6 +145,7 @@ impl<'m> BatchMapping<'m> {
         let event_type = Cow::Borrowed("");
         self.mapped.rejected.push(Rejected {
             source,
+            count: 1,
             event_type,
             reason,
             detail,
@@ -159,6 +165,7 @@ impl<'m> BatchMapping<'m> {
             }
             SkipOrReject::Reject => self.mapped.rejected.push(Rejected {
                 source,
+                count: 1,
                 event_type,
                 reason: RejectReason::AliasRequest,
                 detail: format!(

@@ -6,6 +6,7 @@
 
 use std::{
     borrow::Cow,
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
 };
 
@@ -18,6 +19,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::error::Category;
 
 use super::{
+    mparticle::{MAX_MALFORMED, Malformed, MalformedCounts},
     outcome::Source,
     raw::{Raw, Shape, push_text},
 };
@@ -327,9 +329,19 @@ fn from_base64(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// A part of a body, fit to be mapped by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excerpt {
+    /// The body.
+    pub body: String,
+    /// How many events it holds.
+    pub events: usize,
+}
+
 /// A body that holds only those events of `body`, with their batch's envelope: what goes to the
-/// dead-letter queue. Mapping it gives the same ids.
-pub fn excerpt(body: &str, sources: &[Source]) -> Result<String, BodyError> {
+/// dead-letter queue. Mapping it gives the same ids. A source that stands for several malformed
+/// entries brings them all.
+pub fn excerpt(body: &str, sources: &[Source]) -> Result<Excerpt, BodyError> {
     let mut by_batch = BTreeMap::<usize, BTreeSet<usize>>::new();
     for source in sources {
         by_batch
@@ -337,23 +349,30 @@ pub fn excerpt(body: &str, sources: &[Source]) -> Result<String, BodyError> {
             .or_default()
             .insert(source.event as usize);
     }
-    let mut kept = Vec::new();
+    let (mut kept, mut count) = (Vec::new(), 0);
     for (index, document) in documents(body)?.iter().enumerate() {
         if let (Some(events), Some(batch)) = (by_batch.get(&index), Raw::parse(&document.text)) {
-            kept.push(excerpt_of_batch(batch, events));
+            let (batch, events) = excerpt_of_batch(batch, events);
+            kept.push(batch);
+            count += events;
         }
     }
-    Ok(match kept.as_slice() {
+    let body = match kept.as_slice() {
         [batch] if batch.starts_with('{') => kept.remove(0),
         _ => format!("[{}]", kept.join(",")),
-    })
+    };
+    let events = count;
+    Ok(Excerpt { body, events })
 }
 
-fn excerpt_of_batch(batch: Raw<'_>, kept: &BTreeSet<usize>) -> String {
+/// A batch with only those of its events, and how many they are.
+fn excerpt_of_batch(batch: Raw<'_>, kept: &BTreeSet<usize>) -> (String, usize) {
     if batch.shape() != Shape::Object {
-        return batch.json().to_owned();
+        return (batch.json().to_owned(), 1);
     }
     let mut text = String::from("{");
+    // What is no list of events counts as one, as it does when it is rejected.
+    let mut count = 1;
     batch.each_member(|name, value| {
         if text.len() > 1 {
             text.push(',');
@@ -362,17 +381,16 @@ fn excerpt_of_batch(batch: Raw<'_>, kept: &BTreeSet<usize>) -> String {
         text.push(':');
         if name == "events" && value.shape() == Shape::List {
             text.push('[');
-            let mut index = 0;
-            let mut is_first = true;
+            count = 0;
+            let mut is_kept = KeptEntries::new(kept);
             value.each_element(|event| {
-                if kept.contains(&index) {
-                    if !is_first {
+                if is_kept.next(event) {
+                    if count > 0 {
                         text.push(',');
                     }
-                    is_first = false;
+                    count += 1;
                     text.push_str(event.json());
                 }
-                index += 1;
             });
             text.push(']');
         } else {
@@ -380,5 +398,40 @@ fn excerpt_of_batch(batch: Raw<'_>, kept: &BTreeSet<usize>) -> String {
         }
     });
     text.push('}');
-    text
+    (text, count)
+}
+
+/// Tells of each entry of `events`, in their order, whether it is kept.
+struct KeptEntries<'k> {
+    kept: &'k BTreeSet<usize>,
+    position: usize,
+    counts: MalformedCounts,
+    /// Of each kind of malformed entry, whether the one that stands for the rest is kept.
+    rest: [bool; 2],
+}
+
+impl<'k> KeptEntries<'k> {
+    fn new(kept: &'k BTreeSet<usize>) -> Self {
+        Self {
+            kept,
+            position: 0,
+            counts: MalformedCounts::default(),
+            rest: [false; 2],
+        }
+    }
+
+    fn next(&mut self, entry: Raw<'_>) -> bool {
+        let mut is_kept = self.kept.contains(&self.position);
+        self.position += 1;
+        let entry = serde_json::from_str(entry.json()).unwrap_or_default();
+        if let Some(kind) = Malformed::of(&entry) {
+            let rest = &mut self.rest[kind as usize];
+            match self.counts.next(kind).cmp(&MAX_MALFORMED) {
+                Ordering::Less => {}
+                Ordering::Equal => *rest = is_kept,
+                Ordering::Greater => is_kept = *rest,
+            }
+        }
+        is_kept
+    }
 }

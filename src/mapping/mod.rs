@@ -34,7 +34,7 @@ use crate::api::{
     SkipOrReject, WithoutUser,
 };
 
-pub use body::{BodyError, excerpt};
+pub use body::{BodyError, Excerpt, excerpt};
 pub use context::context_fields;
 pub use identity::{User, check_email, check_user_id};
 pub use kind::Kind;

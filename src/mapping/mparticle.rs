@@ -19,8 +19,8 @@ use super::{
 /// One batch: events of one user on one device, and what surrounds them.
 #[derive(Debug, Default)]
 pub struct Batch<'a> {
-    /// The events.
-    pub events: Lenient<Vec<Lenient<Event<'a>>>>,
+    /// The entries of `events`.
+    pub events: Lenient<Vec<Entry<'a>>>,
     /// `production`, `development` or `unknown`.
     pub environment: Option<Raw<'a>>,
     /// The mParticle ID, a signed 64-bit integer.
@@ -87,7 +87,59 @@ impl Batch<'_> {
     }
 }
 
-/// An entry of `events`.
+/// How many malformed entries of one kind a batch may have for each to be told by itself. All
+/// that follow are kept with the next one: a body can hold half a million of them.
+pub const MAX_MALFORMED: usize = 100;
+
+/// An entry of `events`, or, past [`MAX_MALFORMED`], a malformed one and all later ones of its
+/// kind.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// Its position, counted from 0.
+    pub position: u32,
+    /// How many entries it stands for.
+    pub count: u32,
+    /// What stands there.
+    pub event: Lenient<Event<'a>>,
+}
+
+/// What makes an entry of `events` no event, whatever a forwarder's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// It is no object.
+    NotAnObject,
+    /// It has no type.
+    NoEventType,
+}
+
+impl Malformed {
+    /// What is wrong with an entry, if anything is.
+    pub fn of(entry: &Lenient<Event<'_>>) -> Option<Self> {
+        match entry {
+            Lenient::Found(event) => event
+                .event_type
+                .and_then(Raw::scalar)
+                .is_none()
+                .then_some(Self::NoEventType),
+            Lenient::Missing | Lenient::Malformed => Some(Self::NotAnObject),
+        }
+    }
+}
+
+/// Tells the malformed entries of a batch apart, in their order.
+#[derive(Debug, Default)]
+pub struct MalformedCounts([usize; 2]);
+
+impl MalformedCounts {
+    /// Counts one more of a kind. Gives how many there were before.
+    pub fn next(&mut self, kind: Malformed) -> usize {
+        let count = &mut self.0[kind as usize];
+        *count += 1;
+        *count - 1
+    }
+}
+
+/// An event.
 #[derive(Debug, Default)]
 pub struct Event<'a> {
     /// `event_type`.
@@ -229,13 +281,35 @@ impl<'de> Visitor<'de> for BatchVisitor {
     }
 }
 
-impl<'de> FromParts<'de> for Vec<Lenient<Event<'de>>> {
+impl<'de> FromParts<'de> for Vec<Entry<'de>> {
     fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Option<Self>, A::Error> {
-        let mut events = Vec::new();
+        let mut entries: Self = Vec::new();
+        let mut counts = MalformedCounts::default();
+        // Where the entries stand that all further ones of their kind are kept with.
+        let mut last = [None; 2];
+        let mut position = 0;
         while let Some(event) = seq.next_element()? {
-            events.push(event);
+            let kind = Malformed::of(&event);
+            let before = kind.map_or(0, |kind| counts.next(kind));
+            match kind.and_then(|kind| last[kind as usize]) {
+                Some(index) if before > MAX_MALFORMED => {
+                    let entry: &mut Entry<'_> = &mut entries[index];
+                    entry.count += 1;
+                }
+                _ => {
+                    if let Some(kind) = kind {
+                        last[kind as usize] = Some(entries.len());
+                    }
+                    entries.push(Entry {
+                        position,
+                        count: 1,
+                        event,
+                    });
+                }
+            }
+            position += 1;
         }
-        Ok(Some(events))
+        Ok(Some(entries))
     }
 }
 

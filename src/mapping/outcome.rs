@@ -8,7 +8,8 @@ use super::{
     raw::{Raw, Shape, push_text},
 };
 
-/// What a body was mapped to. Every event of it stands in exactly one of the three lists.
+/// What a body was mapped to. Every event of it stands in exactly one of the three lists, once, but for
+/// malformed entries past the hundredth of a batch, which stand there as one with their count.
 #[derive(Debug, Default)]
 pub struct Mapped {
     /// To be sent, in the body's order.
@@ -89,11 +90,13 @@ impl SkipReason {
     }
 }
 
-/// An event that can't be sent.
+/// An event that can't be sent, or a malformed entry of `events` with all later ones of its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     /// Where it stands.
     pub source: Source,
+    /// How many entries it stands for.
+    pub count: u32,
     /// Its type.
     pub event_type: EventType,
     /// What is wrong.
