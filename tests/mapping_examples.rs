@@ -92,7 +92,8 @@ fn anonymous_visitors() {
 #[test]
 fn no_personal_data() {
     let attributes = json!({"contact": "Bob@Example.com", "phone": "+44 20 7946 0000", "sku": "SKU-1", "count": 7,
-                            "list": ["x"], "day": "2025-11-25"});
+                            "list": ["x", "bob@example.com"], "day": "2025-11-25",
+                            "form": {"steps": [{"answer": "bob@example.com", "step": 2}]}});
     let body = batch(&[
         (
             "screen_view",
@@ -102,6 +103,11 @@ fn no_personal_data() {
             "application_state_transition",
             json!({"application_transition_type": "application_foreground",
             "launch_referral": "https://example.com/a?email=bob@example.com"}),
+        ),
+        (
+            "commerce_event",
+            json!({"product_action": {"action": "click", "products": [
+                {"id": "SKU-1", "custom_attributes": {"gift_for": "bob@example.com", "size": "42"}}]}}),
         ),
     ]);
     let mapped = example("no-personal-data").map(&body, None).unwrap();
@@ -117,7 +123,7 @@ fn no_personal_data() {
             &fields["sku"],
             &fields["count"],
             &fields["day"],
-            &fields["list"]
+            &fields["list"],
         ),
         (
             &json!("SKU-1"),
@@ -126,7 +132,15 @@ fn no_personal_data() {
             &json!(["x"])
         )
     );
-    assert!(!events[1].to_string().contains("bob@example.com"));
+    assert_eq!(fields["form"], json!({"steps": [{"step": 2}]}));
+    let product = &events[2]["dataFields"]["products"][0];
+    assert_eq!(
+        product,
+        &json!({"id": "SKU-1", "custom_attributes": {"size": "42"}})
+    );
+    for event in &events {
+        assert!(!event.to_string().contains("bob@example.com"), "{event}");
+    }
     let test_account = body.replace("ada@example.com", "robot@test.example.com");
     let dropped = example("no-personal-data")
         .map(&test_account, None)
@@ -137,7 +151,7 @@ fn no_personal_data() {
             .iter()
             .all(|skipped| skipped.reason == SkipReason::DroppedByTransform)
     );
-    assert_eq!(dropped.skipped.len(), 2);
+    assert_eq!(dropped.skipped.len(), 3);
 }
 
 #[test]
