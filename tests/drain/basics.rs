@@ -4,10 +4,11 @@ use event_forwarder::drain::report::Outcome;
 use event_forwarder_test_support::{iterable::Fault, sqs::Kind};
 use serde_json::json;
 
-use crate::world::{Setting, World, batch, batches};
+use crate::world::{HAPPENED, Setting, World, batch, batches};
 
 on_each_server!(
     a_run_empties_a_queue,
+    an_event_arrives_with_its_own_time,
     an_empty_queue_ends_a_run_at_once,
     a_message_that_cannot_be_read_stays_for_the_redrive_policy,
     a_refused_key_ends_the_run_and_gives_everything_back,
@@ -41,6 +42,16 @@ async fn a_run_empties_a_queue(kind: Kind) {
         "{} requests to SQS",
         report.requests.sqs
     );
+}
+
+async fn an_event_arrives_with_its_own_time(kind: Kind) {
+    let world = World::new(Setting::on(kind)).await;
+    world.queue.send(&batches(1, 1)).await.unwrap();
+    let report = world.drain().await;
+    assert_eq!(report.events.forwarded, 1);
+    let events = world.iterable.handle.events();
+    let seconds = HAPPENED.div_euclid(1_000);
+    assert_eq!(events[0].event["createdAt"], seconds);
 }
 
 async fn an_empty_queue_ends_a_run_at_once(kind: Kind) {

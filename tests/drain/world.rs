@@ -3,7 +3,10 @@
 use std::{
     future::Future,
     num::NonZeroU32,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -164,6 +167,12 @@ fn merge(target: &mut Value, other: Value) {
     }
 }
 
+/// When the events of [`batch`] happened, in milliseconds: an hour before the test, since an event
+/// of a fixed day becomes one of a broken clock when a year has passed. The same for the whole of a
+/// test, so that a batch made twice has the same events.
+pub static HAPPENED: LazyLock<i64> =
+    LazyLock::new(|| jiff::Timestamp::now().as_millisecond() - 3_600_000);
+
 /// The body of a batch of one user with custom events of these names and fields.
 pub fn batch<'a>(user: &str, events: impl IntoIterator<Item = (&'a str, Value)>) -> String {
     let events: Vec<_> = events
@@ -174,7 +183,7 @@ pub fn batch<'a>(user: &str, events: impl IntoIterator<Item = (&'a str, Value)>)
                 "data": {
                     "event_name": name,
                     "custom_event_type": "other",
-                    "timestamp_unixtime_ms": 1_764_057_600_000_i64,
+                    "timestamp_unixtime_ms": *HAPPENED,
                     "custom_attributes": fields,
                 },
             })
