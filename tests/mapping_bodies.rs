@@ -311,6 +311,47 @@ fn a_batch_of_malformed_entries_is_kept_in_few_and_counted_in_full() {
     assert_eq!(ids(&outcome(&letter.body).unwrap()), ids(&mapped));
 }
 
+#[test]
+fn a_list_of_no_batches_is_kept_in_few_and_counted_in_full() {
+    let mut values = vec!["0"; 150];
+    values.extend(["{}"; 150]);
+    let one = plain();
+    values.push(&one);
+    values.extend(["{\"events\":[],\"events\":[]}"; 10]);
+    let body = format!("[{}]", values.join(","));
+    let mapped = outcome(&body).unwrap();
+    assert_eq!(mapped.events.len(), 2);
+    assert!(
+        mapped
+            .rejected
+            .iter()
+            .all(|one| one.reason == RejectReason::NotABatch)
+    );
+    let counts = |mapped: &Mapped| {
+        mapped
+            .rejected
+            .iter()
+            .map(|one| one.count)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(counts(&mapped), [vec![1; 100], vec![210]].concat());
+    let detail = &mapped.rejected[100].detail;
+    assert!(
+        detail.contains("$[100]") && detail.contains("209 more"),
+        "{detail}"
+    );
+    let sources: Vec<_> = mapped.rejected.iter().map(|one| one.source).collect();
+    let letter = excerpt(&body, &sources).unwrap();
+    assert_eq!(letter.events, 310);
+    assert_eq!(counts(&outcome(&letter.body).unwrap()), counts(&mapped));
+    let rest = excerpt(&body, &sources[100..]).unwrap();
+    assert_eq!(rest.events, 210);
+    let of_events: Vec<_> = mapped.events.iter().map(|event| event.source()).collect();
+    let letter = excerpt(&body, &of_events).unwrap();
+    assert_eq!(letter.events, 2);
+    assert_eq!(ids(&outcome(&letter.body).unwrap()), ids(&mapped));
+}
+
 /// Each sample is read, or refused with the reason that its description gives.
 #[test]
 fn every_sample_has_the_outcome_that_its_description_proposes() {

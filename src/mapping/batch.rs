@@ -96,7 +96,7 @@ impl<'m> BatchMapping<'m> {
             Lenient::Missing => return,
             Lenient::Malformed => {
                 let detail = format!("at {}.events: not a list of events", self.path);
-                return self.reject_batch(RejectReason::EventsNotAList, detail);
+                return self.reject_batch(RejectReason::EventsNotAList, 1, detail);
             }
             Lenient::Found(events) => events,
         };
@@ -119,33 +119,37 @@ impl<'m> BatchMapping<'m> {
                         reason,
                     });
                 }
-                Err(Stop::Reject(reason, mut detail)) => {
-                    if entry.count > 1 {
-                        let more = entry.count - 1;
-                        detail.push_str(&format!("; so it is with {more} more after it"));
-                    }
-                    self.mapped.rejected.push(Rejected {
-                        source,
-                        count: entry.count,
-                        event_type,
-                        reason,
-                        detail,
-                    });
+                Err(Stop::Reject(reason, detail)) => {
+                    self.reject(source, event_type, reason, entry.count, detail);
                 }
             }
         }
     }
 
-    /// Rejects the batch as one.
-    pub fn reject_batch(&mut self, reason: RejectReason, detail: String) {
+    /// Rejects the batch as one. `count`: how many values it stands for.
+    pub fn reject_batch(&mut self, reason: RejectReason, count: u32, detail: String) {
         let source = Source {
             batch: self.index,
             event: 0,
         };
-        let event_type = Cow::Borrowed("");
+        self.reject(source, Cow::Borrowed(""), reason, count, detail);
+    }
+
+    fn reject(
+        &mut self,
+        source: Source,
+        event_type: EventType,
+        reason: RejectReason,
+        count: u32,
+        mut detail: String,
+    ) {
+        if count > 1 {
+            let more = count - 1;
+            detail.push_str(&format!("; so it is with {more} more after it"));
+        }
         self.mapped.rejected.push(Rejected {
             source,
-            count: 1,
+            count,
             event_type,
             reason,
             detail,
@@ -161,18 +165,19 @@ impl<'m> BatchMapping<'m> {
         match self.mapper.alias_requests {
             SkipOrReject::Skip => {
                 let reason = SkipReason::AliasRequest;
-                self.mapped.skipped.push(Skipped { source, event_type, reason });
+                self.mapped.skipped.push(Skipped {
+                    source,
+                    event_type,
+                    reason,
+                });
             }
-            SkipOrReject::Reject => self.mapped.rejected.push(Rejected {
-                source,
-                count: 1,
-                event_type,
-                reason: RejectReason::AliasRequest,
-                detail: format!(
+            SkipOrReject::Reject => {
+                let detail = format!(
                     "at {}: a request to merge two profiles, which spec.mapping.aliasRequests rejects",
                     self.path
-                ),
-            }),
+                );
+                self.reject(source, event_type, RejectReason::AliasRequest, 1, detail);
+            }
         }
     }
 

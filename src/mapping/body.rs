@@ -19,7 +19,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::error::Category;
 
 use super::{
-    mparticle::{MAX_MALFORMED, Malformed, MalformedCounts},
+    mparticle::{Batch, MAX_MALFORMED, Malformed, MalformedCounts},
     outcome::Source,
     raw::{Raw, Shape, push_text},
 };
@@ -34,6 +34,9 @@ pub struct Document<'b> {
     pub path: String,
     /// Its text, well-formed JSON.
     pub text: Cow<'b, str>,
+    /// Further values that are no batches either and are kept with this one: how many, and
+    /// their texts, each with a comma before it.
+    pub more: (u32, String),
 }
 
 impl Document<'_> {
@@ -158,18 +161,46 @@ impl BodyError {
     }
 }
 
-/// The values in a body that should be batches, in order.
+/// The values in a body that should be batches, in order. Past the first [`MAX_MALFORMED`], those
+/// that are none are kept with the first of them: a body can hold half a million.
 pub fn documents(body: &str) -> Result<Vec<Document<'_>>, BodyError> {
-    let mut documents = Vec::new();
+    let mut documents = Documents::default();
     unwrap(Cow::Borrowed(body), "$", 0, &mut documents)?;
-    Ok(documents)
+    Ok(documents.list)
+}
+
+#[derive(Default)]
+struct Documents<'b> {
+    list: Vec<Document<'b>>,
+    /// Where the one stands that others are kept with.
+    rest: Option<usize>,
+}
+
+impl<'b> Documents<'b> {
+    fn push(&mut self, path: String, text: Cow<'b, str>) {
+        if self.list.len() >= MAX_MALFORMED && !Batch::is_one(&text) {
+            if let Some(rest) = self.rest {
+                let (count, texts) = &mut self.list[rest].more;
+                *count += 1;
+                texts.push(',');
+                texts.push_str(&text);
+                return;
+            }
+            self.rest = Some(self.list.len());
+        }
+        self.list.push(Document {
+            path,
+            text,
+            more: (0, String::new()),
+        });
+    }
 }
 
 fn unwrap<'b>(
     text: Cow<'b, str>,
     path: &str,
     wrappers: u8,
-    documents: &mut Vec<Document<'b>>,
+    documents: &mut Documents<'b>,
 ) -> Result<(), BodyError> {
     let path = path.to_owned();
     if wrappers > MAX_WRAPPERS {
@@ -199,7 +230,7 @@ fn values<'t, 'b>(
     text: &'t str,
     path: &str,
     wrappers: u8,
-    documents: &mut Vec<Document<'b>>,
+    documents: &mut Documents<'b>,
     keep: impl Fn(&'t str) -> Cow<'b, str>,
 ) -> Result<(), BodyError> {
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Raw<'t>>();
@@ -224,10 +255,7 @@ fn values<'t, 'b>(
                 }
                 for (index, element) in elements.into_iter().enumerate() {
                     let path = format!("{path}[{index}]");
-                    documents.push(Document {
-                        path,
-                        text: keep(element.json()),
-                    });
+                    documents.push(path, keep(element.json()));
                 }
             }
             Shape::Text => {
@@ -239,10 +267,7 @@ fn values<'t, 'b>(
                     let path = format!("{path}.{member}");
                     unwrap(Cow::Owned(inner), &path, wrappers + 1, documents)?;
                 }
-                None => documents.push(Document {
-                    path,
-                    text: keep(value.json()),
-                }),
+                None => documents.push(path, keep(value.json())),
             },
         }
     }
@@ -349,16 +374,18 @@ pub fn excerpt(body: &str, sources: &[Source]) -> Result<Excerpt, BodyError> {
             .or_default()
             .insert(source.event as usize);
     }
-    let (mut kept, mut count) = (Vec::new(), 0);
+    let (mut kept, mut count, mut is_alone) = (Vec::new(), 0, true);
     for (index, document) in documents(body)?.iter().enumerate() {
         if let (Some(events), Some(batch)) = (by_batch.get(&index), Raw::parse(&document.text)) {
+            let (more, texts) = &document.more;
             let (batch, events) = excerpt_of_batch(batch, events);
-            kept.push(batch);
-            count += events;
+            kept.push(batch + texts);
+            is_alone &= *more == 0;
+            count += events + *more as usize;
         }
     }
     let body = match kept.as_slice() {
-        [batch] if batch.starts_with('{') => kept.remove(0),
+        [batch] if batch.starts_with('{') && is_alone => kept.remove(0),
         _ => format!("[{}]", kept.join(",")),
     };
     let events = count;

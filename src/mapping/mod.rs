@@ -159,7 +159,7 @@ impl Mapper {
         let mut mapped = Mapped::default();
         // Nearly every body is one batch as it came. Anything else is taken apart first.
         if let Ok(batch) = serde_json::from_str::<Batch<'_>>(body)
-            && (batch.recognised || batch.is_alias_request())
+            && batch.is_known()
         {
             BatchMapping::new(self, 0, "$", body, sent_at, &mut mapped).run(&batch);
             return Ok(mapped);
@@ -169,7 +169,7 @@ impl Mapper {
         for (index, document) in documents.iter().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             let batch = match serde_json::from_str::<Batch<'_>>(&document.text) {
-                Ok(batch) if batch.recognised || batch.is_alias_request() => Ok(batch),
+                Ok(batch) if batch.is_known() => Ok(batch),
                 Ok(_) => Err(document.not_a_batch()),
                 Err(error) if error.is_data() && !document.text.starts_with('{') => {
                     Err(document.not_a_batch())
@@ -187,7 +187,10 @@ impl Mapper {
             match batch {
                 Ok(batch) => mapping.run(&batch),
                 Err(error) if is_alone => return Err(error),
-                Err(error) => mapping.reject_batch(RejectReason::NotABatch, error.to_string()),
+                Err(error) => {
+                    let count = 1 + document.more.0;
+                    mapping.reject_batch(RejectReason::NotABatch, count, error.to_string());
+                }
             }
         }
         Ok(mapped)

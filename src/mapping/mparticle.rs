@@ -44,6 +44,16 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// Whether a text is a batch, or a request for an alias.
+    pub fn is_one(text: &str) -> bool {
+        serde_json::from_str::<Batch<'_>>(text).is_ok_and(|batch| batch.is_known())
+    }
+
+    /// Whether what was read is a batch, or a request for an alias.
+    pub fn is_known(&self) -> bool {
+        self.recognised || self.is_alias_request()
+    }
+
     /// Whether this is a request to merge two profiles (the Apple SDK's alias tests show it).
     pub fn is_alias_request(&self) -> bool {
         self.request_type

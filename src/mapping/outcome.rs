@@ -9,7 +9,7 @@ use super::{
 };
 
 /// What a body was mapped to. Every event of it stands in exactly one of the three lists, once, but for
-/// malformed entries past the hundredth of a batch, which stand there as one with their count.
+/// what is malformed past the hundredth of a batch or a body, which stands there as one with its count.
 #[derive(Debug, Default)]
 pub struct Mapped {
     /// To be sent, in the body's order.
@@ -25,7 +25,8 @@ pub struct Mapped {
 /// Where in a body an event stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source {
-    /// The batch, counted from 0 over all that the body holds.
+    /// The batch, counted from 0 over all that the body holds; what is kept with another is not
+    /// counted.
     pub batch: u32,
     /// The event in its batch, counted from 0; 0 as well for what is no batch.
     pub event: u32,
@@ -90,7 +91,8 @@ impl SkipReason {
     }
 }
 
-/// An event that can't be sent, or a malformed entry of `events` with all later ones of its kind.
+/// An event that can't be sent, or a malformed entry of `events`, or value that is no batch, with all later
+/// ones of its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     /// Where it stands.
