@@ -30,6 +30,9 @@ pub enum Command {
     /// Show what mParticle batches become, without network, cluster or key.
     Map(MapArgs),
     /// List, show, redrive or purge the dead letters of one EventForwarder.
+    ///
+    /// Where not all of them could be seen, the command does its work on the others, says so, and
+    /// ends with exit code 1.
     Dlq(DlqArgs),
     /// Print a script by which a shell completes this program's commands.
     Completion {

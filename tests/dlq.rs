@@ -1,17 +1,26 @@
 //! Dead letters listed, shown, redriven and purged, on SQS servers that others wrote.
 
+#[macro_use]
+#[path = "drain/each.rs"]
+mod each;
 #[path = "drain/world.rs"]
 #[allow(dead_code, reason = "other test files use the rest")]
 mod world;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use event_forwarder::{
     cli::DlqFilter,
-    dlq::{self, DlqError, place::Place, walk::Walk},
+    dlq::{
+        self, DlqError,
+        place::Place,
+        walk::{HIDDEN, Sight, Walk},
+    },
+    sqs::{Attribute, Outgoing},
 };
-use event_forwarder_test_support::sqs::Kind;
+use event_forwarder_test_support::sqs::{Attributes, Kind};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::world::{Setting, World, batch, batches};
 
@@ -58,7 +67,22 @@ async fn listed(place: &Place) -> Vec<Value> {
     serde_json::from_slice(&out).unwrap()
 }
 
-async fn lists_redrives_and_purges(kind: Kind) {
+on_each_server!(
+    dead_letters_are_listed_redriven_and_purged,
+    what_is_held_stays_hidden_for_as_long_as_the_walk_takes,
+    letters_that_show_up_again_do_not_end_a_walk,
+    letters_that_another_command_holds_are_told_of,
+);
+on_each_server!(
+    groups_move_on_as_their_letters_are_settled,
+    fauxqs lacks "receives of several messages of a group"
+);
+on_each_server!(
+    what_a_fifo_queue_does_not_show_is_told,
+    fauxqs lacks "receives of several messages of a group"
+);
+
+async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
     let (world, place) = with_dead_letters(kind).await;
     for _ in 0..2 {
         let reasons = listed(&place).await;
@@ -134,24 +158,11 @@ async fn lists_redrives_and_purges(kind: Kind) {
 }
 
 #[tokio::test]
-async fn dead_letters_of_fauxqs_are_listed_redriven_and_purged() {
-    lists_redrives_and_purges(Kind::Fauxqs).await;
-}
-
-#[tokio::test]
-async fn dead_letters_of_elasticmq_are_listed_redriven_and_purged() {
-    lists_redrives_and_purges(Kind::ElasticMq).await;
-}
-
-#[tokio::test]
-async fn dead_letters_of_moto_are_listed_redriven_and_purged() {
-    lists_redrives_and_purges(Kind::Moto).await;
-}
-
-#[tokio::test]
 async fn letters_that_somebody_looks_at_still_count() {
     let (_world, place) = with_dead_letters(Kind::Fauxqs).await;
-    let mut walk = Walk::new(place.dead_letters.clone());
+    let mut walk = Walk::begin(place.dead_letters.clone(), HIDDEN)
+        .await
+        .unwrap();
     let seen = walk.next().await.unwrap().unwrap();
     assert!(!seen.is_empty());
     let depth = place.queue.depth().await.unwrap();
@@ -218,11 +229,207 @@ async fn a_message_that_sqs_moved_is_told_from_one_that_a_run_put_there() {
         .await
         .unwrap();
     let message = place.dead_letters.clone();
-    let outgoing = event_forwarder::sqs::Outgoing {
+    let outgoing = Outgoing {
         body: "no batch".to_owned(),
-        attributes: std::collections::BTreeMap::new(),
+        attributes: BTreeMap::new(),
         fifo: None,
     };
     message.send(vec![outgoing]).await.unwrap();
     assert_eq!(listed(&place).await[0]["reason"], json!("MovedBySqs"));
+}
+
+async fn what_is_held_stays_hidden_for_as_long_as_the_walk_takes(kind: Kind) {
+    let (world, place) = with_dead_letters(kind).await;
+    let hidden = Duration::from_secs(20);
+    let mut walk = Walk::begin(place.dead_letters.clone(), hidden)
+        .await
+        .unwrap();
+    let first = walk.next().await.unwrap().unwrap();
+    assert!(first.len() <= 10);
+    sleep(hidden * 11 / 20).await;
+    walk.next().await.unwrap().unwrap();
+    // By now the first ones would be seen again.
+    sleep(hidden / 2).await;
+    let receipts = place
+        .dead_letters
+        .receive(10, Duration::from_secs(1), Some(HIDDEN))
+        .await
+        .unwrap();
+    assert!(
+        receipts
+            .iter()
+            .all(|again| first.iter().all(|letter| letter.message.id != again.id)),
+        "{receipts:?}"
+    );
+    walk.end().await.unwrap();
+    let depth = world.queue.dlq_depth().await.unwrap();
+    assert_eq!(depth.in_flight, receipts.len() as u64, "given back");
+}
+
+async fn letters_that_show_up_again_do_not_end_a_walk(kind: Kind) {
+    let (_world, place) = with_dead_letters(kind).await;
+    let mut walk = Walk::begin(place.dead_letters.clone(), HIDDEN)
+        .await
+        .unwrap();
+    let first = walk.next().await.unwrap().unwrap();
+    let receipts: Vec<_> = first
+        .iter()
+        .map(|letter| letter.message.receipt.clone())
+        .collect();
+    place
+        .dead_letters
+        .extend(&receipts, Duration::ZERO)
+        .await
+        .unwrap();
+    let mut seen = first.len();
+    while let Some(found) = walk.next().await.unwrap() {
+        seen += found.len();
+    }
+    assert_eq!(seen, 17);
+    assert!(walk.end().await.unwrap().is_whole());
+}
+
+async fn letters_that_another_command_holds_are_told_of(kind: Kind) {
+    let (_world, place) = with_dead_letters(kind).await;
+    let mut other = Walk::begin(place.dead_letters.clone(), HIDDEN)
+        .await
+        .unwrap();
+    let mut held = 0;
+    while held < 10 {
+        held += other.next().await.unwrap().unwrap().len() as u64;
+    }
+    let short = Sight {
+        seen: 17 - held,
+        total: 17,
+        is_fifo: false,
+    };
+    let all = DlqFilter::default();
+    let mut out = Vec::new();
+    for error in [
+        dlq::list(&place, &all, true, &mut out).await.unwrap_err(),
+        dlq::redrive(&place, &by_reason("UserForgotten"), true, &mut Vec::new())
+            .await
+            .unwrap_err(),
+        dlq::purge(&place, &by_reason("Other"), &mut Vec::new())
+            .await
+            .unwrap_err(),
+    ] {
+        assert!(
+            matches!(&error, DlqError::Unseen(sight) if *sight == short),
+            "{error}"
+        );
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("only {} of about 17 dead letters", short.seen)),
+            "{error}"
+        );
+    }
+    let reasons: Vec<Value> = serde_json::from_slice(&out).unwrap();
+    let letters: u64 = reasons
+        .iter()
+        .map(|reason| reason["letters"].as_u64().unwrap())
+        .sum();
+    assert_eq!(letters, short.seen, "what was seen is listed all the same");
+    let (_, is_all) = dlq::reasons(&place, Duration::from_secs(60)).await.unwrap();
+    assert!(!is_all);
+
+    other.end().await.unwrap();
+    dlq::list(&place, &all, true, &mut Vec::new())
+        .await
+        .unwrap();
+}
+
+/// A FIFO dead-letter queue with letters of these groups and reasons, in this order.
+async fn in_groups<'a>(
+    kind: Kind,
+    letters: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> (World, Place) {
+    let world = World::new(Setting {
+        queue: Attributes {
+            fifo: true,
+            ..Attributes::default()
+        },
+        ..Setting::on(kind)
+    })
+    .await;
+    let place = Place::of(&world.spec.queue, world.plan("test-key").credentials)
+        .await
+        .unwrap();
+    let letters: Vec<_> = letters
+        .into_iter()
+        .enumerate()
+        .map(|(n, (group, reason))| Outgoing {
+            body: n.to_string(),
+            attributes: BTreeMap::from([(
+                "EventForwarderReason".to_owned(),
+                Attribute::text(reason),
+            )]),
+            fifo: Some((group.to_owned(), n.to_string())),
+        })
+        .collect();
+    for batch in letters.chunks(10) {
+        let results = place.dead_letters.send(batch.to_vec()).await.unwrap();
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+    (world, place)
+}
+
+/// Of each group: letters of reason `Mended`, with `between` others among the first of them.
+fn mended(count: usize, between: usize) -> impl Iterator<Item = (&'static str, &'static str)> {
+    ["one", "two"].into_iter().flat_map(move |group| {
+        (0..count).map(move |n| {
+            let is_other = n % 3 == 1 && n / 3 < between;
+            (group, if is_other { "Other" } else { "Mended" })
+        })
+    })
+}
+
+async fn groups_move_on_as_their_letters_are_settled(kind: Kind) {
+    let (world, place) = in_groups(kind, mended(40, 3)).await;
+    let mut out = Vec::new();
+    dlq::redrive(&place, &by_reason("Mended"), false, &mut out)
+        .await
+        .unwrap();
+    let said = String::from_utf8(out).unwrap();
+    assert!(said.starts_with("74 dead letters sent"), "{said}");
+    assert_eq!(world.queue.depth().await.unwrap().visible, 74);
+    assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 6);
+
+    dlq::purge(&place, &DlqFilter::default(), &mut Vec::new())
+        .await
+        .unwrap();
+    let depth = world.queue.dlq_depth().await.unwrap();
+    assert_eq!((depth.visible, depth.in_flight), (0, 0));
+}
+
+async fn what_a_fifo_queue_does_not_show_is_told(kind: Kind) {
+    let letters = (0..25).map(|n| ("one", if n < 20 { "Other" } else { "Mended" }));
+    let (world, place) = in_groups(kind, letters).await;
+    let mended = by_reason("Mended");
+    for error in [
+        dlq::list(&place, &DlqFilter::default(), true, &mut Vec::new())
+            .await
+            .unwrap_err(),
+        dlq::redrive(&place, &mended, false, &mut Vec::new())
+            .await
+            .unwrap_err(),
+        dlq::purge(&place, &mended, &mut Vec::new())
+            .await
+            .unwrap_err(),
+    ] {
+        let short = Sight {
+            seen: 10,
+            total: 25,
+            is_fifo: true,
+        };
+        assert!(
+            matches!(&error, DlqError::Unseen(sight) if *sight == short),
+            "{error}"
+        );
+        assert!(error.to_string().contains("FIFO"), "{error}");
+    }
+    assert_eq!(world.queue.depth().await.unwrap().visible, 0);
+    let depth = world.queue.dlq_depth().await.unwrap();
+    assert_eq!((depth.visible, depth.in_flight), (25, 0));
 }

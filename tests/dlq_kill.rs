@@ -60,10 +60,17 @@ impl Dlq {
     }
 
     fn says(&self, args: &[&str]) -> String {
+        let (said, error) = self.tries(args);
+        assert_eq!(error, "", "{args:?}");
+        said
+    }
+
+    /// What it says, and why it did not do all: nothing if it did.
+    fn tries(&self, args: &[&str]) -> (String, String) {
         let output = self.command(args).output().unwrap();
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{args:?}: {error}");
-        String::from_utf8(output.stdout).unwrap()
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.success(), error.is_empty(), "{error}");
+        (String::from_utf8(output.stdout).unwrap(), error)
     }
 }
 
@@ -131,12 +138,14 @@ async fn nothing_is_lost(kind: Kind) {
     let deadline = Instant::now() + Duration::from_secs(180);
     let mut again = 0;
     loop {
-        let said = dlq.says(&SELECTED);
+        let (said, error) = dlq.tries(&SELECTED);
         again += said.split(' ').next().unwrap().parse::<usize>().unwrap();
         let left = world.queue.dlq_depth().await.unwrap();
         if (left.visible as usize, left.in_flight) == (FORGOTTEN, 0) {
+            assert_eq!(error, "");
             break;
         }
+        assert!(error.contains("could be seen: another command"), "{error}");
         assert!(
             Instant::now() < deadline,
             "what a killed command hides comes back: {left:?}"

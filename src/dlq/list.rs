@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt::Write};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::walk::Found;
-use crate::{api::Duration, sqs::Depth};
+use super::walk::{Found, Sight};
+use crate::api::Duration;
 
 /// How much of a sample's body a list shows, in characters.
 const SAMPLE: usize = 60;
@@ -80,13 +80,13 @@ impl Summary {
         Value::from(reasons).to_string()
     }
 
-    /// For people: by reason, and how many of the queue's letters could be seen.
-    pub fn to_table(&self, now: Timestamp, depth: Depth) -> String {
+    /// For people: by reason. `sight` tells what it means that there are none.
+    pub fn to_table(&self, now: Timestamp, sight: Sight) -> String {
         if self.0.is_empty() {
-            let hidden = depth.in_flight;
-            return match hidden {
-                0 => "no dead letters".to_owned(),
-                _ => format!("no dead letters to see; {hidden} are held by another command"),
+            return match sight.seen {
+                0 if sight.is_whole() => "no dead letters".to_owned(),
+                0 => "no dead letters to see".to_owned(),
+                seen => format!("none of the {seen} dead letters that were seen is selected"),
             };
         }
         let age = |at: Option<Timestamp>| {

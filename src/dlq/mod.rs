@@ -1,7 +1,8 @@
 //! Dead letters: lists, shows, redrives and purges those of one forwarder.
 //!
-//! SQS has no way to look at a queue: [`walk`] receives each letter once, hidden from others for
-//! a while, and gives back what it leaves. [`place`] finds the queues.
+//! SQS has no way to look at a queue: [`walk`] receives each letter, keeps it hidden from others
+//! meanwhile, and gives back what it leaves. Where it has not seen all, the command does what it can
+//! and fails with [`DlqError::Unseen`]. [`place`] finds the queues.
 
 pub mod place;
 pub mod walk;
@@ -19,13 +20,13 @@ use jiff::Timestamp;
 use self::{
     list::Summary,
     place::{Place, PlaceError},
-    walk::{Found, Walk},
+    walk::{Found, HIDDEN, Sight, Walk},
 };
 use crate::{
     api::{ReasonCount, reason_counts},
     cli::{DlqAction, DlqArgs, DlqFilter},
     drain::letter::redriven,
-    sqs::{EntryError, Error as QueueError, MAX_MESSAGE_BYTES, QueueClient},
+    sqs::{EntryError, Error as QueueError, MAX_MESSAGE_BYTES},
 };
 
 /// Why a command on dead letters failed.
@@ -39,9 +40,12 @@ pub enum DlqError {
     Queue(#[from] QueueError),
     /// There is no such letter.
     #[error(
-        "no dead letter {0} among those that could be seen: `list` shows them, and one that another command holds comes back within two minutes"
+        "no dead letter {0} among those that could be seen: `list` says how many these are, and one that another command holds comes back after it"
     )]
     NoSuchLetter(String),
+    /// Some letters could not be seen; what could be done with the others is done.
+    #[error("only {} of about {} dead letters could be seen: {}", .0.seen, .0.total, hindrance(*.0))]
+    Unseen(Sight),
     /// Some letters could not be sent or deleted.
     #[error(
         "{count} dead letters were left where they are, the first because of {first}; give the command again"
@@ -86,20 +90,19 @@ pub async fn act(place: &Place, action: DlqAction) -> Result<(), DlqError> {
 pub async fn reasons(place: &Place, limit: Duration) -> Result<(Vec<ReasonCount>, bool), DlqError> {
     let started = Instant::now();
     let mut by_reason = BTreeMap::new();
-    let mut walk = Walk::new(place.dead_letters.clone());
-    let mut is_all = true;
+    let mut walk = Walk::begin(place.dead_letters.clone(), HIDDEN).await?;
+    let mut is_cut = false;
     while let Some(found) = walk.next().await? {
         for letter in &found {
             *by_reason.entry(letter.label.reason.clone()).or_default() += 1;
         }
-        walk.leave(found);
         if started.elapsed() > limit {
-            is_all = false;
+            is_cut = true;
             break;
         }
     }
-    walk.give_back().await;
-    Ok((reason_counts(&by_reason), is_all))
+    let sight = walk.end().await?;
+    Ok((reason_counts(&by_reason), !is_cut && sight.is_whole()))
 }
 
 /// Counts the letters that `which` selects, by reason.
@@ -110,41 +113,38 @@ pub async fn list(
     out: &mut impl Write,
 ) -> Result<(), DlqError> {
     let mut summary = Summary::default();
-    let mut walk = Walk::new(place.dead_letters.clone());
+    let mut walk = Walk::begin(place.dead_letters.clone(), HIDDEN).await?;
     while let Some(found) = walk.next().await? {
         for letter in &found {
             if selects(which, letter) {
                 summary.add(letter);
             }
         }
-        walk.leave(found);
     }
-    walk.give_back().await;
-    let depth = place.dead_letters.settings().await?.depth;
+    let sight = walk.end().await?;
     let text = if json {
         summary.to_json()
     } else {
-        summary.to_table(Timestamp::now(), depth)
+        summary.to_table(Timestamp::now(), sight)
     };
     writeln!(out, "{text}")?;
-    Ok(())
+    whole(sight)
 }
 
 /// Prints one letter.
 pub async fn show(place: &Place, id: &str, out: &mut impl Write) -> Result<(), DlqError> {
-    let mut walk = Walk::new(place.dead_letters.clone());
+    let mut walk = Walk::begin(place.dead_letters.clone(), HIDDEN).await?;
     let mut text = None;
     while let Some(found) = walk.next().await? {
         text = found
             .iter()
             .find(|letter| letter.message.id == id)
             .map(list::in_full);
-        walk.leave(found);
         if text.is_some() {
             break;
         }
     }
-    walk.give_back().await;
+    walk.end().await?;
     let text = text.ok_or_else(|| DlqError::NoSuchLetter(id.to_owned()))?;
     writeln!(out, "{text}")?;
     Ok(())
@@ -159,16 +159,13 @@ pub async fn redrive(
     out: &mut impl Write,
 ) -> Result<(), DlqError> {
     let is_fifo = place.queue.url().ends_with(".fifo");
-    let mut walk = Walk::new(place.dead_letters.clone());
+    let mut walk = Walk::begin(place.dead_letters.clone(), HIDDEN).await?;
     let mut sent = Summary::default();
     let mut left = Left::default();
     while let Some(found) = walk.next().await? {
-        let (chosen, others): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|letter| selects(which, letter));
-        walk.leave(others);
+        let chosen = chosen(which, found);
         if dry_run {
             chosen.iter().for_each(|letter| sent.add(letter));
-            walk.leave(chosen);
             continue;
         }
         for batch in by_size(chosen) {
@@ -177,13 +174,13 @@ pub async fn redrive(
                 .map(|letter| redriven(&letter.message, is_fifo))
                 .collect();
             let results = place.queue.send(outgoing).await?;
-            let (arrived, kept) = left.split(batch, results);
-            walk.leave(kept);
+            let arrived = left.without(batch, results);
             arrived.iter().for_each(|letter| sent.add(letter));
-            delete(&place.dead_letters, arrived, &mut left).await?;
+            let results = walk.delete(&arrived).await?;
+            left.without(arrived, results);
         }
     }
-    walk.give_back().await;
+    let sight = walk.end().await?;
     let verb = if dry_run { "would be sent" } else { "sent" };
     writeln!(
         out,
@@ -194,43 +191,46 @@ pub async fn redrive(
     for (reason, count) in sent.counts() {
         writeln!(out, "  {reason}: {count}")?;
     }
-    left.into_result()
+    left.into_result()?;
+    whole(sight)
 }
 
 /// Deletes the selected letters.
 pub async fn purge(place: &Place, which: &DlqFilter, out: &mut impl Write) -> Result<(), DlqError> {
-    let mut walk = Walk::new(place.dead_letters.clone());
+    let mut walk = Walk::begin(place.dead_letters.clone(), HIDDEN).await?;
     let mut purged = 0;
     let mut left = Left::default();
     while let Some(found) = walk.next().await? {
-        let (chosen, others): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|letter| selects(which, letter));
-        walk.leave(others);
-        purged += delete(&place.dead_letters, chosen, &mut left).await?;
+        let chosen = chosen(which, found);
+        let results = walk.delete(&chosen).await?;
+        purged += left.without(chosen, results).len();
     }
-    walk.give_back().await;
+    let sight = walk.end().await?;
     writeln!(
         out,
         "{purged} dead letters deleted from {}",
         place.dead_letters.url()
     )?;
-    left.into_result()
+    left.into_result()?;
+    whole(sight)
 }
 
-async fn delete(
-    queue: &QueueClient,
-    letters: Vec<Found>,
-    left: &mut Left,
-) -> Result<usize, DlqError> {
-    if letters.is_empty() {
-        return Ok(0);
+/// An error if letters were missed.
+fn whole(sight: Sight) -> Result<(), DlqError> {
+    if sight.is_whole() {
+        Ok(())
+    } else {
+        Err(DlqError::Unseen(sight))
     }
-    let handles: Vec<_> = letters
-        .iter()
-        .map(|letter| letter.message.receipt.clone())
-        .collect();
-    let results = queue.delete(&handles).await?;
-    Ok(left.split(letters, results).0.len())
+}
+
+/// Why letters may have been missed, and what to do.
+fn hindrance(sight: Sight) -> &'static str {
+    if sight.is_fifo {
+        "a FIFO queue shows at most the first ten letters of a message group until some of these are gone. Redrive or purge the first ones, whatever their reason, or wait for another command that holds them, and give the command again"
+    } else {
+        "another command holds the others, or has just ended. Give the command again in a few minutes"
+    }
 }
 
 /// What could not be done, one by one.
@@ -241,24 +241,19 @@ struct Left {
 }
 
 impl Left {
-    /// Those that went well, and the others.
-    fn split(
-        &mut self,
-        letters: Vec<Found>,
-        results: Vec<Result<(), EntryError>>,
-    ) -> (Vec<Found>, Vec<Found>) {
-        let (mut well, mut badly) = (Vec::new(), Vec::new());
+    /// Those that went well.
+    fn without(&mut self, letters: Vec<Found>, results: Vec<Result<(), EntryError>>) -> Vec<Found> {
+        let mut well = Vec::new();
         for (letter, result) in letters.into_iter().zip(results) {
             match result {
                 Ok(()) => well.push(letter),
                 Err(error) => {
                     self.count += 1;
                     self.first.get_or_insert(error);
-                    badly.push(letter);
                 }
             }
         }
-        (well, badly)
+        well
     }
 
     fn into_result(self) -> Result<(), DlqError> {
@@ -270,6 +265,13 @@ impl Left {
             None => Ok(()),
         }
     }
+}
+
+fn chosen(which: &DlqFilter, found: Vec<Found>) -> Vec<Found> {
+    found
+        .into_iter()
+        .filter(|letter| selects(which, letter))
+        .collect()
 }
 
 fn selects(which: &DlqFilter, letter: &Found) -> bool {

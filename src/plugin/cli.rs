@@ -64,6 +64,9 @@ pub enum PluginCommand {
         batches: BatchArgs,
     },
     /// List, show, redrive or purge the forwarder's dead letters.
+    ///
+    /// Where not all of them could be seen, the command does its work on the others, says so, and
+    /// ends with exit code 1.
     Dlq {
         /// The forwarder.
         #[arg(add = forwarders())]

@@ -181,9 +181,8 @@ fn dead_letters(queue: &QueueDepth, letters: &Letters) -> Vec<String> {
                     "none can be seen now: another command holds them, or they were just sent back"
                         .to_owned(),
                 );
-            }
-            if !is_all {
-                lines.push("perhaps more: the look at them was cut short".to_owned());
+            } else if !is_all {
+                lines.push("perhaps more: a short look could not see them all".to_owned());
             }
         }
         Letters::Unread(why) => {

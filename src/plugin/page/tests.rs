@@ -167,7 +167,7 @@ fn dead_letters_are_told_by_reason_or_why_not() {
         ),
         (
             Letters::ByReason(vec![reason("NoUser", 1)], false),
-            "1 NoUser\n              perhaps more: the look at them was cut short\n",
+            "1 NoUser\n              perhaps more: a short look could not see them all\n",
         ),
         (
             Letters::ByReason(Vec::new(), true),
