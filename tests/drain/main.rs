@@ -14,6 +14,7 @@ mod process;
 mod proxies;
 #[allow(dead_code, reason = "other test files use the rest")]
 mod proxy;
+mod rejected;
 mod stopping;
 mod tap;
 mod tls;
