@@ -7,11 +7,14 @@ use event_forwarder_test_support::{
     sqs::Kind,
 };
 use futures::{StreamExt, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{Setting, World, batch};
 
-on_each_server!(every_answer_has_its_consequence);
+on_each_server!(
+    every_answer_has_its_consequence,
+    every_list_of_user_ids_has_its_consequence,
+);
 
 /// What becomes of the three messages, and how the run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,29 @@ fn code(code: &str) -> String {
 fn listed(name: &str) -> String {
     json!({"successCount": 2, "failCount": 1, "failedUpdates": {name: ["Eve@Example.com"]}})
         .to_string()
+}
+
+/// Lists of userIds with Eve in them, the reason that the report has for each, and what follows.
+fn lists_of_user_ids() -> Vec<(Value, &'static str, Consequence)> {
+    let in_updates = |name: &str| json!({"failedUpdates": {name: ["eve"]}});
+    let doubled = json!({
+        "failedUpdates": {"forgottenUserIds": ["eve"]}, "invalidUserIds": ["eve"],
+    });
+    vec![
+        (in_updates("invalidUserIds"), "InvalidUserId", DeadLetter),
+        (in_updates("notFoundUserIds"), "UserNotFound", Stays),
+        (in_updates("forgottenUserIds"), "UserForgotten", DeadLetter),
+        (in_updates("conflictUserIds"), "UserConflict", DeadLetter),
+        (
+            in_updates("invalidDataUserIds"),
+            "InvalidUserData",
+            DeadLetter,
+        ),
+        (in_updates("failedUserIds"), "RefusedByIterable", DeadLetter),
+        (doubled, "UserForgotten", DeadLetter),
+        // Beside failedUpdates the list means users that aren't found.
+        (json!({"invalidUserIds": ["eve"]}), "UserNotFound", Stays),
+    ]
 }
 
 /// Answers to the first request alone: what is sent again is taken.
@@ -148,12 +174,14 @@ fn answers_to_all() -> Vec<(u16, String, Consequence)> {
     ]
 }
 
-async fn consequence(kind: Kind, fault: Fault) -> Consequence {
-    let world = World::new(Setting::on(kind)).await;
+/// What follows from an answer, and the first reason in the report. `eve` is how her batch names
+/// her.
+async fn consequence(setting: Setting, eve: &str, fault: Fault) -> (Consequence, Option<String>) {
+    let world = World::new(setting).await;
     let bodies = [
         batch("ada@example.com", [("Viewed", json!({"n": 1}))]),
         batch("bob@example.com", [("Viewed", json!({"n": 2}))]),
-        batch("eve@example.com", [("Culprit", json!({"n": 3}))]),
+        batch(eve, [("Culprit", json!({"n": 3}))]),
     ];
     world.queue.send(&bodies).await.unwrap();
     world.iterable.handle.add_fault(fault);
@@ -161,13 +189,15 @@ async fn consequence(kind: Kind, fault: Fault) -> Consequence {
     let depth = world.queue.depth().await.unwrap();
     let dead = world.queue.dlq_depth().await.unwrap().visible;
     let (deleted, left) = (report.messages.deleted, depth.visible + depth.in_flight);
-    match (report.outcome, deleted, left, dead) {
+    let reason = report.reasons.first().map(|one| one.reason.clone());
+    let consequence = match (report.outcome, deleted, left, dead) {
         (Outcome::Drained, 3, 0, 0) => AllTaken,
         (Outcome::Drained, 3, 0, 1) => DeadLetter,
         (Outcome::Drained, 2, 1, 0) => Stays,
         (outcome, 0, 3, 0) if depth.in_flight == 0 => Ends(outcome),
         _ => panic!("{report:?} {depth:?} {dead}"),
-    }
+    };
+    (consequence, reason)
 }
 
 async fn every_answer_has_its_consequence(kind: Kind) {
@@ -199,12 +229,43 @@ async fn every_answer_has_its_consequence(kind: Kind) {
     .map(|fault| (0, "no answer".to_owned(), AllTaken, fault.times(1)));
     let found: Vec<_> = stream::iter(once.chain(to_eve).chain(to_all).chain(broken))
         .map(async |(status, body, expected, fault)| {
-            (status, body, expected, consequence(kind, fault).await)
+            let (found, _) = consequence(Setting::on(kind), "eve@example.com", fault).await;
+            (status, body, expected, found)
         })
         .buffer_unordered(8)
         .collect()
         .await;
     for (status, body, expected, found) in found {
         assert_eq!(found, expected, "{status} {body}");
+    }
+}
+
+async fn every_list_of_user_ids_has_its_consequence(kind: Kind) {
+    // In a hybrid project a user has a userId alone if the batch has no address.
+    let projects = [("UserId", "eve@example.com"), ("Hybrid", "eve")];
+    let cases = projects.into_iter().flat_map(|(project, eve)| {
+        lists_of_user_ids()
+            .into_iter()
+            .map(move |(lists, reason, expected)| (project, eve, lists, reason, expected))
+    });
+    let found: Vec<_> = stream::iter(cases)
+        .map(async |(project, eve, lists, reason, expected)| {
+            let mut body = json!({"successCount": 2, "failCount": 1});
+            body.as_object_mut()
+                .unwrap()
+                .extend(lists.as_object().unwrap().clone());
+            let setting = Setting {
+                project: json!({"projectType": project}),
+                ..Setting::on(kind)
+            };
+            let fault = Fault::answer(200, body.to_string()).times(1);
+            let found = consequence(setting, eve, fault).await;
+            (project, lists, (expected, Some(reason.to_owned())), found)
+        })
+        .buffer_unordered(8)
+        .collect()
+        .await;
+    for (project, lists, expected, found) in found {
+        assert_eq!(found, expected, "{project} {lists}");
     }
 }

@@ -173,7 +173,8 @@ fn merge(target: &mut Value, other: Value) {
 pub static HAPPENED: LazyLock<i64> =
     LazyLock::new(|| jiff::Timestamp::now().as_millisecond() - 3_600_000);
 
-/// The body of a batch of one user with custom events of these names and fields.
+/// The body of a batch of one user with custom events of these names and fields: of a user with an
+/// address and a userId, which is what stands before the @, or of one with a userId alone.
 pub fn batch<'a>(user: &str, events: impl IntoIterator<Item = (&'a str, Value)>) -> String {
     let events: Vec<_> = events
         .into_iter()
@@ -189,13 +190,15 @@ pub fn batch<'a>(user: &str, events: impl IntoIterator<Item = (&'a str, Value)>)
             })
         })
         .collect();
+    let user_id = json!({"identity_type": "customer_id", "identity": user.split('@').next()});
+    let email = user
+        .contains('@')
+        .then(|| json!({"identity_type": "email", "identity": user}));
+    let identities: Vec<_> = email.into_iter().chain([user_id]).collect();
     json!({
         "schema_version": 2,
         "environment": "production",
-        "user_identities": [
-            {"identity_type": "email", "identity": user},
-            {"identity_type": "customer_id", "identity": user.split('@').next()},
-        ],
+        "user_identities": identities,
         "events": events,
     })
     .to_string()
