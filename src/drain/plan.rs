@@ -79,10 +79,10 @@ impl Plan {
                 None => Credentials::Ambient,
             },
             run: std::env::var("HOSTNAME").unwrap_or_else(|_| "local".to_owned()),
-            // Only the pods of an indexed Job are several.
-            pods: std::env::var_os("JOB_COMPLETION_INDEX")
-                .and_then(|_| NonZeroU32::new(forwarder.spec.drain.parallelism))
-                .unwrap_or(NonZeroU32::MIN),
+            pods: pods(
+                std::env::var_os("JOB_COMPLETION_INDEX").is_some(),
+                forwarder.spec.drain.parallelism,
+            ),
             spec: forwarder.spec,
         })
     }
@@ -128,6 +128,13 @@ impl Plan {
     }
 }
 
+/// Among how many pods a run is shared: only those of an indexed Job are several.
+fn pods(is_indexed: bool, parallelism: u32) -> NonZeroU32 {
+    NonZeroU32::new(parallelism)
+        .filter(|_| is_indexed)
+        .unwrap_or(NonZeroU32::MIN)
+}
+
 fn read_forwarder(path: &Path) -> Result<EventForwarder, PlanError> {
     serde_saphyr::from_str(&read(path)?).map_err(|error| PlanError::NoForwarder {
         path: path.to_owned(),
@@ -144,4 +151,61 @@ fn read(path: &Path) -> Result<String, PlanError> {
 
 fn size(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::sqs::Depth;
+
+    /// The bounds of one of so many pods, on a queue with 100 messages.
+    fn bounds(pods: NonZeroU32) -> Config {
+        let spec = json!({
+            "schedule": "@hourly",
+            "queue": {"url": "https://sqs.us-east-1.amazonaws.com/123456789012/events"},
+            "iterable": {"apiKeySecretRef": {"name": "iterable"}, "requestsPerSecond": 10},
+        });
+        let plan = Plan {
+            spec: serde_json::from_value(spec).unwrap(),
+            key: ApiKey::new("key").unwrap(),
+            transform: None,
+            credentials: Credentials::Ambient,
+            run: "test".to_owned(),
+            pods,
+        };
+        let queue = QueueSettings {
+            visibility_timeout: Duration::from_secs(30),
+            max_message_bytes: 1 << 20,
+            fifo: false,
+            redrive: None,
+            depth: Depth {
+                visible: 100,
+                ..Depth::default()
+            },
+        };
+        plan.bounds(&queue, None)
+    }
+
+    #[test]
+    fn only_the_pods_of_an_indexed_job_are_several() {
+        for (is_indexed, parallelism, expected) in
+            [(true, 3, 3), (false, 3, 1), (true, 1, 1), (true, 0, 1)]
+        {
+            assert_eq!(pods(is_indexed, parallelism).get(), expected);
+        }
+    }
+
+    #[test]
+    fn a_pod_takes_its_share_of_the_rate_and_of_the_queue() {
+        for (count, milliseconds, waiting) in [(1, 100, 100), (3, 300, 34), (20, 2_000, 5)] {
+            let bounds = bounds(NonZeroU32::new(count).unwrap());
+            assert_eq!(
+                bounds.pace.post_interval,
+                Duration::from_millis(milliseconds)
+            );
+            assert_eq!(bounds.waiting, waiting);
+        }
+    }
 }

@@ -1,22 +1,27 @@
 //! Users that Iterable doesn't know, and pods that share a queue.
 
-use std::num::NonZeroU32;
+use std::{collections::BTreeSet, num::NonZeroU32};
 
 use event_forwarder::drain::{self, report::Outcome};
 use event_forwarder_test_support::{
-    iterable::{KnownUsers, Options},
+    iterable::{Fault, KnownUsers, Options, ProjectType},
     sqs::Kind,
 };
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::world::{Setting, World, batch};
+use crate::{
+    process::Pod,
+    world::{Setting, World, batch, batches},
+};
 
 on_each_server!(
     the_message_of_an_unknown_user_stays_by_default,
     an_unknown_user_is_made_where_the_forwarder_wants_it,
     the_event_of_an_unknown_user_is_dead_lettered_where_the_forwarder_wants_it,
+    unknown_users_are_retried_and_made_by_their_user_id,
     several_pods_share_a_queue_and_the_rate,
+    the_processes_of_an_indexed_job_share_a_queue_and_the_rate,
 );
 
 async fn with_a_stranger(kind: Kind, unknown_users: &str) -> World {
@@ -76,6 +81,44 @@ async fn the_event_of_an_unknown_user_is_dead_lettered_where_the_forwarder_wants
     assert_eq!(world.dead_letters().await.len(), 1);
 }
 
+async fn unknown_users_are_retried_and_made_by_their_user_id(kind: Kind) {
+    for (project_type, name) in [
+        (ProjectType::UserId, "UserId"),
+        (ProjectType::Hybrid, "Hybrid"),
+    ] {
+        for unknown_users in ["Retry", "Create"] {
+            let world = World::new(Setting {
+                iterable: Options {
+                    project_type,
+                    known_users: KnownUsers::Listed(vec!["ada".to_owned()]),
+                    ..Options::default()
+                },
+                project: json!({"projectType": name, "unknownUsers": unknown_users}),
+                ..Setting::on(kind)
+            })
+            .await;
+            let bodies = ["ada", "new"].map(|user| batch(user, [("Viewed", json!({"n": 1}))]));
+            world.queue.send(&bodies).await.unwrap();
+            let report = world.drain().await;
+            let messages = &report.messages;
+            assert_eq!(
+                (report.outcome, messages.deleted, messages.released),
+                (Outcome::Drained, 1, 1),
+                "{name} {unknown_users}: {report:?}"
+            );
+            let not_found = report
+                .reasons
+                .iter()
+                .find(|one| one.reason == "UserNotFound");
+            assert_eq!(not_found.map(|one| one.count), Some(1), "{report:?}");
+            let is_made = world.iterable.handle.users().contains(&"new".to_owned());
+            assert_eq!(is_made, unknown_users == "Create", "{name}");
+            let left = world.queue.depth().await.unwrap();
+            assert_eq!(left.visible + left.in_flight, 1, "{name} {unknown_users}");
+        }
+    }
+}
+
 async fn several_pods_share_a_queue_and_the_rate(kind: Kind) {
     let count = if kind == Kind::Moto { 120 } else { 600 };
     let world = World::new(Setting {
@@ -83,11 +126,7 @@ async fn several_pods_share_a_queue_and_the_rate(kind: Kind) {
         ..Setting::on(kind)
     })
     .await;
-    world
-        .queue
-        .send(&crate::world::batches(count, 2))
-        .await
-        .unwrap();
+    world.queue.send(&batches(count, 2)).await.unwrap();
     let pods = NonZeroU32::new(3).unwrap();
     let runs = (0..pods.get()).map(|_| {
         let mut plan = world.plan("test-key");
@@ -120,4 +159,50 @@ async fn several_pods_share_a_queue_and_the_rate(kind: Kind) {
         "what a pod has received it sends once"
     );
     assert_eq!(summary.requests.by_status.get("429"), None);
+}
+
+async fn the_processes_of_an_indexed_job_share_a_queue_and_the_rate(kind: Kind) {
+    const MESSAGES: usize = 200;
+    // So many requests that two processes with the whole rate each would be over Iterable's.
+    let world = World::new(Setting {
+        drain: json!({"parallelism": 2}),
+        project: json!({"maxEventsPerRequest": 4}),
+        ..Setting::on(kind)
+    })
+    .await;
+    world.queue.send(&batches(MESSAGES, 1)).await.unwrap();
+    // Each begins with one request, so that two mean that both have begun.
+    let gate = world.iterable.handle.gate("both");
+    world
+        .iterable
+        .handle
+        .add_fault(Fault::hold("both").times(2));
+    let runs = ["0", "1"].map(async |index| {
+        let pod = Pod::new("indexed");
+        let environment = [("JOB_COMPLETION_INDEX", index.to_owned())];
+        let child = pod.all_files(&world).start_with(environment);
+        pod.end(child).await
+    });
+    let (ended, ()) = tokio::join!(join_all(runs), async {
+        gate.until_held(2).await;
+        gate.open();
+    });
+    for (code, report) in ended {
+        assert_eq!((code, report.outcome), (Some(0), Outcome::Drained));
+        assert!(report.messages.deleted > 0, "{report:?}");
+    }
+    let events = world.iterable.handle.events();
+    let ids: BTreeSet<_> = events.iter().map(|event| &event.id).collect();
+    let numbers: BTreeSet<_> = events
+        .iter()
+        .map(|event| event.event["dataFields"]["n"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        (events.len(), ids.len(), numbers.len()),
+        (MESSAGES, MESSAGES, MESSAGES)
+    );
+    let depth = world.queue.depth().await.unwrap();
+    assert_eq!((depth.visible, depth.in_flight), (0, 0));
+    let requests = world.iterable.handle.summary().requests;
+    assert_eq!(requests.by_status.get("429"), None, "{requests:?}");
 }
