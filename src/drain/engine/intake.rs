@@ -104,6 +104,11 @@ impl Intake {
         u64::try_from(self.waiting).unwrap_or(0)
     }
 
+    #[cfg(test)]
+    pub(super) const fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     /// A message of so many bytes is held no longer.
     pub(super) const fn freed(&mut self, bytes: usize) {
         self.held_bytes = self.held_bytes.saturating_sub(bytes);

@@ -69,6 +69,8 @@ struct World {
     receives: usize,
     posts: usize,
     most_posting: usize,
+    /// The most bytes that the engine knew itself to hold.
+    most_held: usize,
     /// How often, of a hundred, a request to Iterable or to SQS fails.
     sink_faults: u32,
     queue_faults: u32,
@@ -96,6 +98,7 @@ impl World {
             receives: 0,
             posts: 0,
             most_posting: 0,
+            most_held: 0,
             sink_faults: 0,
             queue_faults: 0,
             post_time: Duration::from_millis(100),
@@ -109,10 +112,15 @@ impl World {
 
     /// Puts a message with so many events of this name onto the queue.
     fn send(&mut self, name: &str, events: usize, group: Option<&str>) {
+        self.send_with(name, events, group, "");
+    }
+
+    /// As [`Self::send`], with this text in each event.
+    fn send_with(&mut self, name: &str, events: usize, group: Option<&str>, text: &str) {
         let id = self.handles as usize;
         self.handles += 1;
         let events: Vec<_> = (0..events)
-            .map(|event| (name, json!({"n": id * 100 + event})))
+            .map(|event| (name, json!({"n": id * 100 + event, "text": text})))
             .collect();
         let message = Message {
             id,
@@ -445,6 +453,9 @@ impl World {
                 .filter(|(_, done)| matches!(done, Done::Posted { .. }))
                 .count();
             self.most_posting = self.most_posting.max(posting);
+            let held = engine.ledger.iter_mut().map(|(_, held)| held.bytes).sum();
+            assert_eq!(engine.intake.held_bytes(), held, "each byte counts once");
+            self.most_held = self.most_held.max(held);
             if kill_after.is_some_and(|limit| actions >= limit) {
                 return None;
             }
@@ -909,4 +920,42 @@ proptest! {
         let tally = engine.tally();
         prop_assert_eq!(tally.messages.received, tally.messages.deleted + tally.messages.released);
     }
+}
+
+/// The most bytes that a run holds of so many messages of a mebibyte. Each is held with its events,
+/// so twice.
+fn most_held_of_mebibytes(messages: usize, max_bytes: usize) -> usize {
+    let mut world = World::new(31);
+    // A value may have 32,000 bytes at most.
+    let text = "x".repeat(26_000);
+    (0..messages).for_each(|_| world.send_with("Viewed", 40, None, &text));
+    let bytes = world.queue.values().map(|message| message.body.len());
+    assert!(bytes.min().unwrap() > 1_000_000);
+    let config = Config {
+        max_bytes,
+        max_message_bytes: 1 << 20,
+        request: RequestLimits {
+            events: 1_000,
+            bytes: 4_000_000,
+        },
+        ..config()
+    };
+    let (outcome, tally) = world.run(config, None).unwrap();
+    assert_eq!(outcome, Outcome::Drained);
+    assert_eq!(tally.messages.deleted, messages as u64);
+    world.most_held
+}
+
+#[test]
+fn no_more_bytes_are_held_than_the_forwarder_allows() {
+    let max_bytes = 32 << 20;
+    let held = most_held_of_mebibytes(60, max_bytes);
+    assert!(held <= max_bytes, "{held}");
+    assert!(held > max_bytes / 2, "the room is used: {held}");
+}
+
+#[test]
+fn where_ten_messages_are_more_than_is_allowed_nothing_is_held_beside_them() {
+    let held = most_held_of_mebibytes(20, 4 << 20);
+    assert!(held <= 10 * 2_200_000, "{held}");
 }
