@@ -152,3 +152,42 @@ fn sendable(text: &str) -> String {
         .take(MAX_DETAIL)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            ack::{Admission, Ledger},
+            blame::Cause,
+        },
+        *,
+    };
+
+    #[test]
+    fn a_letter_counts_all_events_that_one_refusal_stands_for() {
+        let body = format!("{{\"events\":[{}]}}", vec!["0"; 300].join(","));
+        let refused: Vec<_> = (0..101)
+            .map(|event| Refused {
+                source: Source { batch: 0, event },
+                cause: Cause {
+                    reason: "EventNotAnObject".to_owned(),
+                    detail: String::new(),
+                },
+            })
+            .collect();
+        let mut ledger = Ledger::<(), ()>::new(false);
+        let Admission::New(ticket) = ledger.admit("m-1", None, 101, ()) else {
+            panic!("a new message")
+        };
+        let original = Original {
+            run: "run",
+            id: "m-1",
+            body: &body,
+            fifo_group: None,
+        };
+        let letters = write(&original, ticket, &refused).expect("the body is readable");
+        let outgoing = &letters[0].outgoing;
+        assert_eq!(outgoing.body, body);
+        assert_eq!(outgoing.attributes[EVENTS].value, "300");
+    }
+}
