@@ -287,12 +287,12 @@ const HEAVY: [&str; 10] = [
     "(\"x\" * 5e5) as $t | reduce range(5000) as $_ (.; select($t[1:2] == \"x\"))",
     "(\"x\" * 5e5) as $t | reduce range(5000) as $_ (.; select($t | startswith($t)))",
     "(\" \" * 5e5) as $t | reduce range(5000) as $_ (.; select(($t | trim) == \"\"))",
-    "(\"x\" * 4e5) as $t | (\"x\" * 2e5) as $by | reduce range(5000) as $_ (.; select($t / $by != []))",
+    "(\"x\" * 4e5) as $t | (\"x\" * 2e5) as $by | reduce range(1000) as $_ (.; select($t / $by != []))",
     "(\"x\" * 4e5) as $t | (\"x\" * 1e5 + \"y\") as $part | select($t | indices($part) == [])",
     "(\"1\" * 4e5 | fromjson) as $n | reduce range(5000) as $_ (.; select($n + 1 > 0))",
     "(\"x\" * 5e5) as $name | reduce range(5000) as $_ (.; select(.[$name] == null))",
     "(\"x\" * 5e5) as $name | reduce range(5000) as $_ (.; select({($name): 1} != null))",
-    "([range(1000) | {key: tostring, value: 0}] | from_entries) as $a | ($a + {z: 0}) as $b \
+    "([range(200) | {key: tostring, value: 0}] | from_entries) as $a | ($a + {z: 0}) as $b \
      | reduce range(5000) as $_ (.; select($a != $b))",
 ];
 
