@@ -108,10 +108,7 @@ impl fmt::Display for Refusal {
 impl Answer {
     /// Reads an answer: by its status first, since an error's body may be HTML, empty, or say
     /// `Success`.
-    pub fn read(status: u16, retry_after: Option<&str>, body: &[u8]) -> Self {
-        let retry_after = retry_after
-            .and_then(|text| text.trim().parse().ok())
-            .map(Duration::from_secs);
+    pub fn read(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
         match status {
             200..=299 => Counts::read(body).map_or(
                 Self::Trouble {

@@ -6,15 +6,18 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use reqwest::{
     StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+    header::{
+        CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    },
     redirect::Policy,
 };
 use rustls::crypto::{CryptoProvider, ring};
 use serde::Serialize;
 
-use super::{Answer, ApiKey, Trouble, compression::Gzip};
+use super::{Answer, ApiKey, Trouble, compression::Gzip, retry_after::retry_after};
 use crate::{
     api::IterableSpec,
     trust::{TrustError, authorities},
@@ -129,9 +132,7 @@ impl Client {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
         match self.post(url, body, encoding).await {
-            Ok((status, retry_after, body)) => {
-                Answer::read(status.as_u16(), retry_after.as_deref(), &body)
-            }
+            Ok((status, retry_after, body)) => Answer::read(status.as_u16(), retry_after, &body),
             Err(error) => Answer::Trouble {
                 kind: trouble(&error),
                 retry_after: None,
@@ -154,18 +155,16 @@ impl Client {
         url: &str,
         body: Vec<u8>,
         encoding: Option<&'static str>,
-    ) -> Result<(StatusCode, Option<String>, Vec<u8>), reqwest::Error> {
+    ) -> Result<(StatusCode, Option<Duration>, Vec<u8>), reqwest::Error> {
         let mut request = self.http.post(url).body(body);
         if let Some(encoding) = encoding {
             request = request.header(CONTENT_ENCODING, encoding);
         }
         let mut response = request.send().await?;
         let status = response.status();
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
+        let header = |name: HeaderName| response.headers().get(name)?.to_str().ok();
+        let retry_after =
+            header(RETRY_AFTER).and_then(|text| retry_after(text, header(DATE), Timestamp::now()));
         let mut read = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             if read.len() + chunk.len() > MAX_ANSWER_BYTES {

@@ -5,6 +5,7 @@ mod client;
 mod compression;
 mod key;
 mod listed;
+mod retry_after;
 
 pub use answer::{Answer, Counts, Refusal, Trouble};
 pub use client::{Client, ClientError, NewUser};
