@@ -120,7 +120,9 @@ pub struct RequestLimits {
 /// Gathers events into requests of the largest size allowed.
 #[derive(Debug)]
 pub struct Batcher {
+    allowed: RequestLimits,
     limits: RequestLimits,
+    taken: RequestLimits,
     forming: Group,
     bytes: usize,
     ids: HashMap<String, usize>,
@@ -132,7 +134,12 @@ impl Batcher {
     /// An empty batcher.
     pub fn new(limits: RequestLimits) -> Self {
         Self {
+            allowed: limits,
             limits,
+            taken: RequestLimits {
+                events: 1,
+                bytes: 1,
+            },
             forming: Group::default(),
             bytes: 0,
             ids: HashMap::new(),
@@ -201,10 +208,24 @@ impl Batcher {
         self.full.len() + usize::from(!self.forming.items.is_empty())
     }
 
-    /// Makes later requests no larger than half of one that was too large.
-    pub fn shrink(&mut self, events: usize, bytes: usize) {
-        self.limits.events = self.limits.events.min(events.div_ceil(2)).max(1);
-        self.limits.bytes = self.limits.bytes.min(bytes.div_ceil(2)).max(1);
+    /// Iterable took a request as large as this.
+    pub fn confirm(&mut self, group: &Group) {
+        self.taken.events = self.taken.events.max(group.items.len());
+        self.taken.bytes = self.taken.bytes.max(group.bytes());
+    }
+
+    /// A request was too large. Later ones are no larger than half of it, or than the largest
+    /// that was taken. If it was one event alone, that is the culprit, and tells nothing about
+    /// requests of others: they may be as large as allowed again.
+    pub fn shrink(&mut self, group: &Group) {
+        if group.items.len() == 1 {
+            self.limits = self.allowed;
+            return;
+        }
+        let events = group.items.len().div_ceil(2).max(self.taken.events);
+        let bytes = group.bytes().div_ceil(2).max(self.taken.bytes);
+        self.limits.events = self.limits.events.min(events);
+        self.limits.bytes = self.limits.bytes.min(bytes);
     }
 
     fn close(&mut self) {

@@ -86,6 +86,7 @@ impl Engine {
         let judgement = match answer {
             Answer::Counted(counts) => {
                 self.pace.succeeded(took);
+                self.batcher.confirm(&group);
                 blame::judge_counts(group, &counts)
             }
             Answer::Refused(refusal) => {
@@ -94,7 +95,7 @@ impl Engine {
             }
             Answer::TooLarge => {
                 self.pace.answered();
-                self.batcher.shrink(group.items.len(), group.bytes());
+                self.batcher.shrink(&group);
                 blame::judge_too_large(group)
             }
             Answer::KeyRefused(refusal) => {

@@ -71,6 +71,10 @@ struct World {
     most_posting: usize,
     /// The most bytes that the engine knew itself to hold.
     most_held: usize,
+    /// The number of events of each post that was taken.
+    sizes: Vec<usize>,
+    /// The most events that Iterable takes in a request.
+    most_events: usize,
     /// How often, of a hundred, a request to Iterable or to SQS fails.
     sink_faults: u32,
     queue_faults: u32,
@@ -99,6 +103,8 @@ impl World {
             posts: 0,
             most_posting: 0,
             most_held: 0,
+            sizes: Vec::new(),
+            most_events: usize::MAX,
             sink_faults: 0,
             queue_faults: 0,
             post_time: Duration::from_millis(100),
@@ -374,12 +380,18 @@ impl World {
             }
             return trouble;
         }
+        if group.items.len() > self.most_events {
+            return Answer::TooLarge;
+        }
         let is = |name: &str| {
             group
                 .items
                 .iter()
                 .any(|item| item.event.event_name() == name)
         };
+        if is("Huge") {
+            return Answer::TooLarge;
+        }
         if is("Poison") {
             return Answer::read(
                 400,
@@ -398,6 +410,7 @@ impl World {
             })
             .collect();
         self.store(group);
+        self.sizes.push(group.items.len());
         let body = json!({
             "successCount": group.items.len() - listed.len(),
             "failCount": listed.len(),
@@ -418,7 +431,7 @@ impl World {
 
     fn store(&mut self, group: &Group) {
         for item in &group.items {
-            if item.event.event_name() == "Poison" || self.is_stranger(item) {
+            if ["Poison", "Huge"].contains(&item.event.event_name()) || self.is_stranger(item) {
                 continue;
             }
             let event: Value = serde_json::from_str(item.event.json()).unwrap();
@@ -730,6 +743,38 @@ fn rejected_events_are_dead_lettered_alone_and_their_message_deleted() {
         (51, 1)
     );
     assert_eq!(world.dead_numbers(), BTreeSet::from([5_000, 5_001]));
+}
+
+#[test]
+fn an_event_that_is_too_large_leaves_the_size_of_later_requests_alone() {
+    for others_with_it in [0, 59] {
+        let mut world = World::new(17);
+        (0..others_with_it).for_each(|_| world.send("Viewed", 1, None));
+        world.send("Huge", 1, None);
+        (0..2_000).for_each(|_| world.send("Viewed", 3, None));
+        let config = Config {
+            request: RequestLimits {
+                events: 100,
+                bytes: 10_000_000,
+            },
+            ..config()
+        };
+        let (outcome, tally) = world.run(config, None).unwrap();
+        assert_eq!(outcome, Outcome::Drained);
+        assert_eq!(tally.reasons["EventTooLarge"], 1);
+        let full = world.sizes.iter().filter(|size| **size == 100).count();
+        assert!(full > 50, "{:?}", world.sizes);
+    }
+}
+
+#[test]
+fn requests_keep_to_a_size_that_iterable_takes() {
+    let mut world = world(18, 2_000);
+    world.most_events = 40;
+    let (outcome, tally) = world.run(config(), None).unwrap();
+    assert_eq!(outcome, Outcome::Drained);
+    assert_eq!(tally.events.forwarded, 6_000);
+    assert!(world.posts < 6_000 / 20, "{} posts", world.posts);
 }
 
 #[test]
