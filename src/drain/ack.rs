@@ -176,6 +176,14 @@ impl<M, R> Ledger<M, R> {
         self.past.forget_left(message_id(id));
     }
 
+    /// Says how many events a held message turned out to have, which was admitted with one.
+    pub fn expect(&mut self, ticket: Ticket, events: usize) {
+        if let Some(entry) = self.held.get_mut(&ticket) {
+            entry.open = events;
+            self.advance(ticket);
+        }
+    }
+
     /// Settles one event of a held message.
     pub fn settle(&mut self, ticket: Ticket, verdict: Verdict<R>) {
         let Some(entry) = self.held.get_mut(&ticket) else {

@@ -149,12 +149,7 @@ async fn start(plan: &Plan, now: Instant) -> Result<(Hands, Engine), StartError>
     )?;
     let iterable = Client::new(&spec.iterable, &plan.key)?;
     let queue = QueueClient::connect(&spec.queue, plan.credentials.clone()).await?;
-    let payloads = Payloads::connect(
-        &spec.queue,
-        plan.credentials.clone(),
-        spec.drain.max_bytes_in_flight / 4,
-    )
-    .await?;
+    let payloads = Payloads::connect(&spec.queue, plan.credentials.clone()).await?;
     let settings = queue.settings().await?;
     let dead_letters = queue.dead_letter_queue_of(&settings);
     let dead_letter_bytes = dead_letters.as_ref().map(|_| settings.max_message_bytes);

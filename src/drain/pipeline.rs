@@ -7,21 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::join_all;
+use jiff::Timestamp;
 use tokio::{select, task::JoinSet, time};
 use tracing::{Instrument, Span, debug_span};
 
 use super::{
     blame::Cause,
-    engine::{Action, Done, Engine, Parcel},
+    engine::{Action, Content, Done, Engine, Opened, Parcel, Unread},
     progress::Progress,
     report::Outcome,
     tally::Tally,
 };
 use crate::{
     iterable::Client,
-    mapping::Mapper,
-    sqs::{self, Message, Payloads, QueueClient},
+    mapping::{Mapped, Mapper},
+    sqs::{self, Message, PayloadError, Payloads, QueueClient},
 };
 
 /// How long a receive waits for a message. A second makes SQS ask all its hosts, so that an empty
@@ -86,6 +86,7 @@ pub async fn run(
 fn span(action: &Action) -> Span {
     match action {
         Action::Receive(asked) => debug_span!("receive", otel.kind = "client", asked),
+        Action::Read(_, limit) => debug_span!("read", otel.kind = "client", limit),
         Action::Post(group) => {
             debug_span!("post", otel.kind = "client", bytes = group.bytes())
         }
@@ -112,15 +113,19 @@ impl Hands {
         match action {
             Action::Receive(asked) => {
                 let result = self.queue.receive(asked, WAIT, self.visibility).await;
-                let result = match result {
-                    Ok(messages) => {
-                        Ok(join_all(messages.into_iter().map(|message| self.open(message))).await)
-                    }
-                    Err(error) => Err(error),
-                };
+                let open = |message| self.open(message);
+                let result = result.map(|messages| messages.into_iter().map(open).collect());
                 Done::Received {
                     began,
                     asked,
+                    result,
+                }
+            }
+            Action::Read(unread, limit) => {
+                let result = self.read(&unread, limit).await;
+                Done::Read {
+                    unread,
+                    limit,
                     result,
                 }
             }
@@ -179,46 +184,46 @@ impl Hands {
         }
     }
 
-    /// Reads and maps a message's body, here so that it runs on all threads.
-    async fn open(&self, mut message: Message) -> Parcel {
-        let payload = sqs::pointer(&message);
-        let read = match &payload {
-            Some(pointer) => self
-                .payloads
-                .read(pointer)
-                .await
-                .map(|body| message.body = body),
-            None => Ok(()),
+    /// Maps a message's body, here so that it runs on all threads.
+    fn open(&self, message: Message) -> Parcel {
+        let content = match sqs::pointer(&message) {
+            Some(pointer) => Content::Elsewhere(pointer),
+            None => Content::Here(self.map(&message.id, &message.body, message.sent_at)),
         };
-        let mapped = match read {
-            Ok(()) => self
-                .mapper
-                .map(&message.body, message.sent_at)
-                .map_err(|error| Cause {
-                    reason: error.reason().to_owned(),
-                    detail: error.to_string(),
-                }),
-            Err(error) => Err(Cause {
-                reason: error.reason().to_owned(),
-                detail: error.to_string(),
-            }),
-        };
-        if let Err(Cause { reason, detail }) = &mapped {
-            tracing::warn!(
-                message = message.id,
-                reason,
-                detail,
-                "a message can't be read and stays in the queue"
-            );
-        }
         Parcel {
             id: message.id,
             handle: message.receipt,
             body: message.body,
             sent_at: message.sent_at,
             group: message.group,
-            payload,
-            mapped,
+            content,
         }
+    }
+
+    /// Reads and maps a message's payload.
+    async fn read(&self, unread: &Unread, limit: usize) -> Result<Opened, PayloadError> {
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        let read = self.payloads.read(&unread.pointer, limit).await;
+        let body = read.inspect_err(|error| {
+            tracing::warn!(message = unread.id, %error, "a payload was not read");
+        })?;
+        let mapped = self.map(&unread.id, &body, unread.sent_at);
+        Ok(Opened { body, mapped })
+    }
+
+    fn map(&self, id: &str, body: &str, sent_at: Option<Timestamp>) -> Result<Mapped, Cause> {
+        self.mapper.map(body, sent_at).map_err(|error| {
+            let (reason, detail) = (error.reason(), error.to_string());
+            tracing::warn!(
+                message = id,
+                reason,
+                detail,
+                "a message can't be read and stays in the queue"
+            );
+            Cause {
+                reason: reason.to_owned(),
+                detail,
+            }
+        })
     }
 }

@@ -94,6 +94,7 @@ impl Plan {
         let grace = Duration::from_secs(
             u64::try_from(spec.job.termination_grace_period_seconds).unwrap_or(0),
         );
+        let max_bytes = usize::try_from(spec.drain.max_bytes_in_flight).unwrap_or(usize::MAX);
         Config {
             pace: Limits {
                 post_interval: Duration::from_secs(1) * pods.get() / rate,
@@ -108,7 +109,8 @@ impl Plan {
                 events: size(spec.iterable.max_events_per_request),
                 bytes: size(spec.iterable.max_bytes_per_request),
             },
-            max_bytes: usize::try_from(spec.drain.max_bytes_in_flight).unwrap_or(usize::MAX),
+            max_bytes,
+            max_payload_bytes: spec.queue.large_payloads.as_ref().map(|_| max_bytes / 4),
             max_messages: spec.drain.max_messages.unwrap_or(u64::MAX),
             visibility: spec
                 .drain

@@ -17,6 +17,9 @@ const CLASSES: [&str; 2] = [
     "com.amazon.sqs.javamessaging.MessageS3Pointer",
 ];
 
+/// The attributes in which it writes a payload's size, today's and an older one.
+const SIZES: [&str; 2] = ["ExtendedPayloadSize", "SQSLargePayloadSize"];
+
 /// How long the read of a payload may take.
 const READ_LIMIT: Duration = Duration::from_secs(30);
 
@@ -29,6 +32,9 @@ pub struct Pointer {
     /// The object's key.
     #[serde(rename = "s3Key")]
     pub key: String,
+    /// The object's size in bytes, if the sender told it.
+    #[serde(skip)]
+    pub bytes: Option<u64>,
 }
 
 /// Why a payload can't be read: where it lies and what to do next.
@@ -92,7 +98,11 @@ pub fn pointer(message: &Message) -> Option<Pointer> {
         return None;
     }
     let (class, pointer): (String, Pointer) = serde_json::from_str(&message.body).ok()?;
-    CLASSES.contains(&class.as_str()).then_some(pointer)
+    let size = SIZES.iter().find_map(|name| message.attributes.get(*name));
+    CLASSES.contains(&class.as_str()).then(|| Pointer {
+        bytes: size.and_then(|size| size.value.parse().ok()),
+        ..pointer
+    })
 }
 
 /// Reads and deletes payloads.
@@ -100,22 +110,13 @@ pub fn pointer(message: &Message) -> Option<Pointer> {
 pub struct Payloads {
     /// None if no bucket is listed.
     source: Option<(Client, LargePayloads)>,
-    max_bytes: u64,
 }
 
 impl Payloads {
-    /// A client for the buckets that the forwarder lists. Payloads of more than `max_bytes` are
-    /// not read. Makes no request yet.
-    pub async fn connect(
-        spec: &QueueSpec,
-        credentials: Credentials,
-        max_bytes: u64,
-    ) -> Result<Self, Error> {
+    /// A client for the buckets that the forwarder lists. Makes no request yet.
+    pub async fn connect(spec: &QueueSpec, credentials: Credentials) -> Result<Self, Error> {
         let Some(large) = &spec.large_payloads else {
-            return Ok(Self {
-                source: None,
-                max_bytes,
-            });
+            return Ok(Self { source: None });
         };
         let config = Connector::new()?.config(spec, credentials).await?;
         let mut builder = Builder::from(&config);
@@ -123,13 +124,12 @@ impl Payloads {
         let client = Client::from_conf(builder.force_path_style(large.endpoint.is_some()).build());
         Ok(Self {
             source: Some((client, large.clone())),
-            max_bytes,
         })
     }
 
-    /// The payload as text.
-    pub async fn read(&self, pointer: &Pointer) -> Result<String, PayloadError> {
-        let Pointer { bucket, key } = pointer.clone();
+    /// The payload as text, unless it has more than `max_bytes`.
+    pub async fn read(&self, pointer: &Pointer, max_bytes: u64) -> Result<String, PayloadError> {
+        let Pointer { bucket, key, .. } = pointer.clone();
         let listed = self
             .source
             .as_ref()
@@ -157,7 +157,7 @@ impl Payloads {
                 .content_length()
                 .and_then(|bytes| u64::try_from(bytes).ok())
                 .unwrap_or(u64::MAX);
-            if bytes > self.max_bytes {
+            if bytes > max_bytes {
                 return Err(PayloadError::TooLarge {
                     bucket: bucket.clone(),
                     key: key.clone(),
@@ -209,6 +209,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::sqs::Attribute;
 
     fn message(body: &str) -> Message {
         Message {
@@ -228,6 +229,16 @@ mod tests {
         for class in CLASSES {
             let found = pointer(&message(&format!(r#" ["{class}", {own}]"#))).unwrap();
             assert_eq!((found.bucket.as_str(), found.key.as_str()), ("b", "p/k"));
+            assert_eq!(found.bytes, None);
+        }
+        for name in SIZES {
+            let mut sized = message(&format!(r#"["{}", {own}]"#, CLASSES[0]));
+            let size = Attribute {
+                kind: "Number".to_owned(),
+                value: "300000".to_owned(),
+            };
+            sized.attributes.insert(name.to_owned(), size);
+            assert_eq!(pointer(&sized).unwrap().bytes, Some(300_000));
         }
         for body in [
             format!(r#"["java.lang.Object", {own}]"#),

@@ -12,6 +12,7 @@ use crate::world::{Setting, World, batch, batches, server};
 
 on_each_server!(
     pointers_into_listed_buckets_are_followed_and_their_objects_deleted_with_the_message,
+    ten_payloads_that_are_together_larger_than_the_bound_are_all_sent,
     without_listed_buckets_a_pointer_stays_in_the_queue,
     messages_of_a_mebibyte_pass_within_the_bounds_of_memory,
 );
@@ -106,6 +107,39 @@ async fn pointers_into_listed_buckets_are_followed_and_their_objects_deleted_wit
         .await
         .unwrap();
     assert_eq!(left.key_count, Some(0));
+}
+
+async fn ten_payloads_that_are_together_larger_than_the_bound_are_all_sent(kind: Kind) {
+    let mut world = World::new(Setting {
+        drain: json!({"maxBytesInFlight": 4_194_304}),
+        ..Setting::on(kind)
+    })
+    .await;
+    let bucket = format!("many-{kind}");
+    let client = s3(&bucket).await;
+    world.spec.queue.large_payloads = serde_json::from_value(
+        json!({"buckets": [bucket], "endpoint": server(Kind::Moto).await.endpoint()}),
+    )
+    .unwrap();
+    let long = "x".repeat(30_000);
+    for user in 0..10 {
+        let events = (0..30).map(|n| ("Viewed", json!({"n": n, "text": long})));
+        let body = batch(&format!("user{user}@example.com"), events).into_bytes();
+        assert!(body.len() > 900_000);
+        let put = client.put_object().bucket(&bucket).key(user.to_string());
+        put.body(body.into()).send().await.unwrap();
+    }
+    let pointers: Vec<_> = (0..10)
+        .map(|user| pointer(CLASS, &bucket, &user.to_string()))
+        .collect();
+    world.queue.send(&pointers).await.unwrap();
+    let report = world.drain().await;
+    assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
+    assert_eq!(
+        (report.messages.deleted, report.events.forwarded),
+        (10, 300),
+        "{report:?}"
+    );
 }
 
 async fn without_listed_buckets_a_pointer_stays_in_the_queue(kind: Kind) {

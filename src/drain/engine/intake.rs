@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::{Action, Config, Engine, Receipt, Refused};
+use super::{Action, Config, Engine, Receipt, Refused, Unread};
 use crate::{
     api::RejectedEvents,
     drain::{
@@ -40,10 +40,17 @@ pub struct Parcel {
     pub sent_at: Option<Timestamp>,
     /// Its group.
     pub group: Option<String>,
-    /// Where its body came from, if not from the message itself.
-    pub payload: Option<Pointer>,
-    /// The events in it, or why it can't be read.
-    pub mapped: Result<Mapped, Cause>,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// What is in a message.
+#[derive(Debug)]
+pub enum Content {
+    /// Events, or why it can't be read.
+    Here(Result<Mapped, Cause>),
+    /// A pointer to a payload that is still to be read.
+    Elsewhere(Pointer),
 }
 
 /// A message that the run holds.
@@ -75,7 +82,7 @@ pub struct Intake {
     short: u32,
     failures: u32,
     not_before: Option<Instant>,
-    held_bytes: usize,
+    pub(super) held_bytes: usize,
     largest: usize,
     until_settled: bool,
 }
@@ -152,11 +159,14 @@ impl Engine {
         let settled = self.ledger.is_empty() && self.deletions.is_empty() && self.deleting == 0;
         let ahead = self.batcher.full_requests() + self.again.len();
         let within = self.pace.requests_within(self.config.visibility);
-        let bytes = intake.held_bytes + intake.reserve(&self.config) * (intake.under_way + 1);
+        let bytes = intake.held_bytes
+            + intake.reserve(&self.config) * (intake.under_way + 1)
+            + self.largest_room();
         intake.received + intake.asked < self.config.max_messages
             && (!intake.until_settled || settled)
             && (intake.under_way == 0
                 || (!self.config.fifo && intake.waiting > (intake.under_way * MAX_ENTRIES) as i64))
+            && !self.reading.is_waiting()
             && ahead < AHEAD
             && ahead + self.posting < within
             && (bytes <= self.config.max_bytes || (intake.under_way == 0 && self.ledger.is_empty()))
@@ -243,20 +253,24 @@ impl Engine {
         }
         let receipt = Receipt::new(parcel.handle, began, self.config.visibility);
         self.extend_by(receipt.extend_at());
-        let mapped = parcel.mapped;
+        let payload = match &parcel.content {
+            Content::Here(_) => None,
+            Content::Elsewhere(pointer) => Some(pointer.clone()),
+        };
+        let (events, events_bytes) = match &parcel.content {
+            Content::Here(mapped) => (event_count(mapped), mapped.as_ref().map_or(0, event_bytes)),
+            Content::Elsewhere(_) => (1, 0),
+        };
+        let bytes = parcel.body.len() + events_bytes;
         let held = Held {
-            bytes: parcel.body.len() + mapped.iter().map(event_bytes).sum::<usize>(),
             id: parcel.id.clone(),
             receipt,
-            payload: parcel.payload,
+            payload,
             body: parcel.body,
             group: parcel.group.clone(),
+            bytes,
             awaits_user: false,
         };
-        let bytes = held.bytes;
-        let events = mapped
-            .as_ref()
-            .map_or(1, |mapped| mapped.events.len() + mapped.rejected.len());
         match self
             .ledger
             .admit(&parcel.id, parcel.group.as_deref(), events, held)
@@ -264,7 +278,18 @@ impl Engine {
             Admission::New(ticket) => {
                 self.intake.held_bytes += bytes;
                 self.intake.largest = self.intake.largest.max(bytes);
-                return self.distribute(ticket, mapped, now);
+                return match parcel.content {
+                    Content::Here(mapped) => self.arrived(ticket, mapped, now),
+                    Content::Elsewhere(_) if self.is_stopping() => {
+                        self.ledger.settle(ticket, Verdict::Left);
+                    }
+                    Content::Elsewhere(pointer) => self.reading.wanted(Unread {
+                        ticket,
+                        id: parcel.id,
+                        pointer,
+                        sent_at: parcel.sent_at,
+                    }),
+                };
             }
             Admission::Held(ticket, newer) => {
                 if let Some(held) = self.ledger.get_mut(ticket) {
@@ -278,7 +303,12 @@ impl Engine {
     }
 
     /// Sends the events of a new message on their ways.
-    fn distribute(&mut self, ticket: Ticket, mapped: Result<Mapped, Cause>, now: Instant) {
+    pub(super) fn distribute(
+        &mut self,
+        ticket: Ticket,
+        mapped: Result<Mapped, Cause>,
+        now: Instant,
+    ) {
         let mapped = match mapped {
             Ok(mapped) => mapped,
             Err(cause) => {
@@ -345,6 +375,14 @@ impl Engine {
     }
 }
 
-fn event_bytes(mapped: &Mapped) -> usize {
+/// The number of events that are to be settled: one for a message that can't be read.
+pub(super) fn event_count(mapped: &Result<Mapped, Cause>) -> usize {
+    mapped
+        .as_ref()
+        .map_or(1, |mapped| mapped.events.len() + mapped.rejected.len())
+}
+
+/// The memory that the events of a message take, in bytes.
+pub(super) fn event_bytes(mapped: &Mapped) -> usize {
     mapped.events.iter().map(|event| event.json().len()).sum()
 }

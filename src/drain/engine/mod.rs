@@ -4,6 +4,7 @@
 mod hold;
 mod intake;
 mod outflow;
+mod reading;
 mod settling;
 mod strangers;
 
@@ -17,10 +18,11 @@ use std::{
 
 pub use self::{
     hold::Receipt,
-    intake::{Held, Parcel},
+    intake::{Content, Held, Parcel},
+    reading::{Opened, Unread},
     settling::{Deletion, Leaving},
 };
-use self::{settling::Letters, strangers::Strangers};
+use self::{reading::Reading, settling::Letters, strangers::Strangers};
 use super::{
     ack::Ledger,
     batch::{Batcher, Group, RequestLimits},
@@ -46,6 +48,8 @@ pub struct Config {
     pub request: RequestLimits,
     /// The most bytes of messages and events that are held.
     pub max_bytes: usize,
+    /// The largest payload that is read, in bytes; none if no payloads are.
+    pub max_payload_bytes: Option<usize>,
     /// The most messages that are received.
     pub max_messages: u64,
     /// How long a received message stays invisible.
@@ -77,6 +81,8 @@ pub struct Config {
 pub enum Action {
     /// Receive up to so many messages.
     Receive(usize),
+    /// Read a message's payload, if it has no more than so many bytes.
+    Read(Unread, usize),
     /// Post a request.
     Post(Group),
     /// Delete messages, ten at most.
@@ -104,6 +110,15 @@ pub enum Done {
         asked: usize,
         /// The messages.
         result: Result<Vec<Parcel>, Error>,
+    },
+    /// A payload of at most `limit` bytes was read, or not.
+    Read {
+        /// Whose.
+        unread: Unread,
+        /// The most bytes that were to be read.
+        limit: usize,
+        /// The payload and what is in it.
+        result: Result<Opened, PayloadError>,
     },
     /// A post that began at `began`.
     Posted {
@@ -184,6 +199,7 @@ pub struct Engine {
     ledger: Ledger<Held, Refused>,
     pace: Pace,
     intake: intake::Intake,
+    reading: Reading,
     batcher: Batcher,
     again: VecDeque<Group>,
     deletions: VecDeque<Deletion>,
@@ -222,6 +238,7 @@ impl Engine {
             ledger: Ledger::new(config.fifo),
             pace: Pace::new(config.pace, now),
             intake: intake::Intake::new(&config),
+            reading: Reading::default(),
             batcher: Batcher::new(config.request),
             again: VecDeque::new(),
             deletions: VecDeque::new(),
@@ -251,6 +268,11 @@ impl Engine {
                 asked,
                 result,
             } => self.received(began, asked, result, now),
+            Done::Read {
+                unread,
+                limit,
+                result,
+            } => self.read(unread, limit, result, now),
             Done::Posted {
                 began,
                 group,
@@ -284,6 +306,7 @@ impl Engine {
         let mut actions = Vec::new();
         self.extend(now, &mut actions);
         self.receive(now, &mut actions);
+        self.read_payloads(&mut actions);
         self.post(now, &mut actions);
         self.create_users(now, &mut actions);
         self.decide(now);

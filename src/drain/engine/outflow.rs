@@ -58,7 +58,8 @@ impl Engine {
         let Some(since) = self.batcher.forming_since() else {
             return false;
         };
-        let nothing_comes = self.intake.under_way() == 0 && !self.may_receive(now);
+        let nothing_comes =
+            self.intake.under_way() == 0 && self.reading.under_way() == 0 && !self.may_receive(now);
         if nothing_comes || now >= since + self.linger() {
             return true;
         }
@@ -226,6 +227,7 @@ impl Engine {
 
     /// Leaves in the queue whatever isn't under way.
     pub(super) fn leave_unsent(&mut self) {
+        self.leave_unread();
         while let Some(group) = self.again.pop_front().or_else(|| self.batcher.take_any()) {
             self.leave(group);
         }

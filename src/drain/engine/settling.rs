@@ -147,6 +147,7 @@ impl Engine {
             || !self.again.is_empty()
             || self.batcher.requests() > 0
             || self.intake.under_way() > 0
+            || self.reading.under_way() > 0
             || self.letters.is_busy();
         if !more_comes {
             return true;
@@ -346,7 +347,7 @@ impl Deletion {
 }
 
 impl Letters {
-    fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         !self.open.is_empty()
     }
 }

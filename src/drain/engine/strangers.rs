@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Action, Engine, Parcel};
+use super::{Action, Content, Engine, Parcel};
 use crate::{
     api::UnknownUsers,
     drain::report::Outcome,
@@ -75,9 +75,9 @@ impl Engine {
     }
 
     /// Whether a message that was left may be sent again: all its users that this run has made
-    /// are known by now.
+    /// are known by now. One whose payload lies elsewhere waits for the next run.
     pub(super) fn may_send_again(&self, parcel: &Parcel, now: Instant) -> bool {
-        let Ok(mapped) = &parcel.mapped else {
+        let Content::Here(Ok(mapped)) = &parcel.content else {
             return false;
         };
         let mut made = mapped

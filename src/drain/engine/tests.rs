@@ -29,6 +29,7 @@ fn config() -> Config {
             bytes: 100_000,
         },
         max_bytes: 1 << 20,
+        max_payload_bytes: None,
         max_messages: u64::MAX,
         visibility: VISIBILITY,
         max_message_bytes: 1 << 18,
@@ -52,6 +53,8 @@ struct Message {
     handle: String,
     visible_at: Instant,
     receives: u32,
+    /// Whether the body lies elsewhere, and what the message tells of its size.
+    payload: Option<Option<u64>>,
 }
 
 /// A queue and a project.
@@ -79,6 +82,11 @@ struct World {
     sink_faults: u32,
     queue_faults: u32,
     post_time: Duration,
+    /// How long a payload takes to be read; the sizes of those that were read and not sent yet,
+    /// by the field `n` of their event; and the most that these came to.
+    read_time: Duration,
+    loaded: HashMap<u64, usize>,
+    most_loaded: usize,
     sink_down: bool,
     /// How many entries of the next delete fail, and whether the request is at fault.
     failing_deletes: usize,
@@ -108,6 +116,9 @@ impl World {
             sink_faults: 0,
             queue_faults: 0,
             post_time: Duration::from_millis(100),
+            read_time: Duration::from_millis(50),
+            loaded: HashMap::new(),
+            most_loaded: 0,
             sink_down: false,
             failing_deletes: 0,
             sender_fault: false,
@@ -135,8 +146,20 @@ impl World {
             handle: String::new(),
             visible_at: self.now,
             receives: 0,
+            payload: None,
         };
         self.queue.insert(id, message);
+    }
+
+    /// Puts a message onto the queue whose one event lies elsewhere and has about so many bytes.
+    fn send_payload(&mut self, bytes: usize, told: Option<u64>, group: Option<&str>) {
+        self.send("Viewed", 1, group);
+        if let Some(mut last) = self.queue.last_entry() {
+            let message = last.get_mut();
+            let fields = json!({"n": message.id * 100, "text": "x".repeat(bytes)});
+            message.body = batch("ada@example.com", &[("Viewed", fields)]);
+            message.payload = Some(told);
+        }
     }
 
     fn hits(&mut self, percent: u32) -> bool {
@@ -201,17 +224,26 @@ impl World {
                 } else {
                     quick
                 };
-                let parcels = messages.into_iter().map(|message| Parcel {
-                    mapped: mapper().map(&message.body, None).map_err(|error| Cause {
-                        reason: error.reason().to_owned(),
-                        detail: String::new(),
-                    }),
-                    id: message.id.to_string(),
-                    handle: message.handle,
-                    body: message.body,
-                    sent_at: None,
-                    group: message.group,
-                    payload: None,
+                let parcels = messages.into_iter().map(|message| {
+                    let (content, body) = match message.payload {
+                        Some(bytes) => {
+                            let pointer = Pointer {
+                                bucket: "payloads".to_owned(),
+                                key: message.id.to_string(),
+                                bytes,
+                            };
+                            (Content::Elsewhere(pointer), "a pointer".to_owned())
+                        }
+                        None => (Content::Here(mapped(&message.body)), message.body),
+                    };
+                    Parcel {
+                        id: message.id.to_string(),
+                        handle: message.handle,
+                        body,
+                        sent_at: None,
+                        group: message.group,
+                        content,
+                    }
                 });
                 (
                     took,
@@ -219,6 +251,30 @@ impl World {
                         began,
                         asked,
                         result: Ok(parcels.collect()),
+                    },
+                )
+            }
+            Action::Read(unread, limit) => {
+                let id: usize = unread.pointer.key.parse().unwrap();
+                let body = self.queue[&id].body.clone();
+                let result = if body.len() > limit {
+                    Err(PayloadError::TooLarge {
+                        bucket: unread.pointer.bucket.clone(),
+                        key: unread.pointer.key.clone(),
+                        bytes: body.len() as u64,
+                    })
+                } else {
+                    self.loaded.insert(id as u64 * 100, body.len());
+                    self.most_loaded = self.most_loaded.max(self.loaded.values().sum());
+                    let mapped = mapped(&body);
+                    Ok(Opened { body, mapped })
+                };
+                (
+                    self.read_time,
+                    Done::Read {
+                        unread,
+                        limit,
+                        result,
                     },
                 )
             }
@@ -437,6 +493,7 @@ impl World {
             let event: Value = serde_json::from_str(item.event.json()).unwrap();
             let n = event["dataFields"]["n"].as_u64().unwrap();
             self.stored.insert(item.event.id().to_owned(), n);
+            self.loaded.remove(&n);
             self.order.retain(|earlier| *earlier != n);
             self.order.push(n);
         }
@@ -512,6 +569,13 @@ impl World {
             })
             .collect()
     }
+}
+
+fn mapped(body: &str) -> Result<crate::mapping::Mapped, Cause> {
+    mapper().map(body, None).map_err(|error| Cause {
+        reason: error.reason().to_owned(),
+        detail: String::new(),
+    })
 }
 
 fn world(seed: u64, messages: usize) -> World {
@@ -593,6 +657,66 @@ fn a_slow_sink_causes_no_second_receive() {
     );
 }
 
+fn with_payloads(fifo: bool) -> Config {
+    Config {
+        max_bytes: 8 << 20,
+        max_payload_bytes: Some(2 << 20),
+        max_message_bytes: 1 << 16,
+        request: RequestLimits {
+            events: 100,
+            bytes: 4_000_000,
+        },
+        fifo,
+        ..config()
+    }
+}
+
+#[test]
+fn payloads_are_read_as_there_is_room_for_them() {
+    for (seed, told, fifo) in [
+        (19, None, false),
+        (20, Some(1_000_100), false),
+        // Less than there is: the size that the object has counts.
+        (21, Some(10), false),
+        (22, None, true),
+    ] {
+        let mut world = World::new(seed);
+        for index in 0..24 {
+            world.send_payload(1_000_000, told, Some("one"));
+            (0..index % 3).for_each(|_| world.send("Viewed", 1, Some("one")));
+        }
+        let config = with_payloads(fifo);
+        let most = config.max_bytes;
+        let (outcome, tally) = world.run(config, None).unwrap();
+        assert_eq!(outcome, Outcome::Drained);
+        assert_eq!((tally.messages.deleted, tally.messages.duplicate), (48, 0));
+        assert!(world.queue.is_empty());
+        assert!(world.most_loaded <= most, "{} bytes", world.most_loaded);
+        assert!(world.order.is_sorted() || !fifo, "{:?}", world.order);
+    }
+}
+
+#[test]
+fn messages_are_kept_invisible_while_payloads_are_read() {
+    let mut world = World::new(23);
+    world.read_time = 2 * VISIBILITY;
+    (0..8).for_each(|_| world.send_payload(1_000_000, None, None));
+    (0..2).for_each(|_| world.send("Viewed", 1, None));
+    let (outcome, tally) = world.run(with_payloads(false), None).unwrap();
+    assert_eq!(outcome, Outcome::Drained);
+    assert_eq!((tally.messages.received, tally.messages.deleted), (10, 10));
+    assert_eq!(tally.reasons.get("HandleExpired"), None);
+}
+
+#[test]
+fn a_payload_that_is_larger_than_any_that_is_read_stays() {
+    let mut world = World::new(24);
+    world.send_payload(3 << 20, Some(10), None);
+    let (_, tally) = world.run(with_payloads(false), None).unwrap();
+    assert_eq!((tally.messages.deleted, tally.messages.released), (0, 1));
+    assert_eq!(tally.reasons["PayloadTooLarge"], 1);
+}
+
 #[test]
 fn a_message_past_its_timeout_is_deleted_only_when_it_comes_again_and_sent_once() {
     let mut world = world(14, 10);
@@ -623,13 +747,10 @@ fn a_message_that_comes_twice_is_deleted_by_its_newest_handle_and_sent_once() {
         body: String::new(),
         sent_at: None,
         group: None,
-        payload: None,
-        mapped: Ok(mapper()
-            .map(
-                &batch("ada@example.com", &[("Viewed", json!({"n": 1}))]),
-                None,
-            )
-            .unwrap()),
+        content: Content::Here(mapped(&batch(
+            "ada@example.com",
+            &[("Viewed", json!({"n": 1}))],
+        ))),
     };
     engine.done(
         Done::Received {
