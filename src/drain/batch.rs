@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    ops::RangeInclusive,
     time::Instant,
 };
 
@@ -89,22 +90,23 @@ impl Group {
 
     /// Splits off the events at these positions (ascending): those, and the rest.
     pub fn split(self, positions: &[usize]) -> [Self; 2] {
-        let guesses = self.guesses + 1;
-        let mut halves = [
-            Self {
-                guesses,
-                ..Self::default()
-            },
-            Self {
-                guesses,
-                ..Self::default()
-            },
-        ];
+        self.parts(|index| usize::from(positions.binary_search(&index).is_err()))
+    }
+
+    /// The events before a range of positions, those in it, and those after it.
+    pub fn cut(self, range: &RangeInclusive<usize>) -> [Self; 3] {
+        self.parts(|index| usize::from(index >= *range.start()) + usize::from(index > *range.end()))
+    }
+
+    fn parts<const N: usize>(self, part_of: impl Fn(usize) -> usize) -> [Self; N] {
+        let mut parts = std::array::from_fn(|_| Self {
+            guesses: self.guesses + 1,
+            ..Self::default()
+        });
         for (index, item) in self.items.into_iter().enumerate() {
-            let side = usize::from(positions.binary_search(&index).is_err());
-            halves[side].items.push(item);
+            parts[part_of(index)].items.push(item);
         }
-        halves
+        parts
     }
 }
 

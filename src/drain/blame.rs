@@ -41,6 +41,15 @@ pub struct Cause {
     pub detail: String,
 }
 
+/// Whether events have to be sent in the order in which they came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// They have to: each may be of one group of a FIFO queue.
+    Kept,
+    /// They need not.
+    Free,
+}
+
 /// What an answer means.
 #[derive(Debug, Default)]
 pub struct Judgement {
@@ -241,8 +250,14 @@ impl Index {
     }
 }
 
-/// Judges a request that was refused as a whole for what stands in it.
-pub fn judge_refusal(group: Group, refusal: &Refusal, conflicts: TypeConflicts) -> Judgement {
+/// Judges a request that was refused as a whole for what stands in it. With [`Order::Kept`],
+/// no event is sent again before one that stood before it.
+pub fn judge_refusal(
+    group: Group,
+    refusal: &Refusal,
+    conflicts: TypeConflicts,
+    order: Order,
+) -> Judgement {
     let drop = conflicts == TypeConflicts::DropField && is_type_conflict(refusal);
     let suspects = if group.guesses < MAX_GUESSES {
         suspects(&group, refusal)
@@ -253,15 +268,9 @@ pub fn judge_refusal(group: Group, refusal: &Refusal, conflicts: TypeConflicts) 
         return drop_fields(group, refusal, &suspects);
     }
     if group.items.len() > 1 {
-        let guess = !suspects.is_empty() && suspects.len() <= group.items.len() / 2;
-        let again = if guess {
-            group.split(&suspects)
-        } else {
-            group.halves()
-        };
         return Judgement {
             found: Vec::new(),
-            again: again.into(),
+            again: follow(group, &suspects, order),
         };
     }
     if drop {
@@ -276,6 +285,21 @@ pub fn judge_refusal(group: Group, refusal: &Refusal, conflicts: TypeConflicts) 
             .collect(),
         again: Vec::new(),
     }
+}
+
+/// The parts in which a refused request is sent again: the suspects by themselves, unless they
+/// are most of it.
+fn follow(group: Group, suspects: &[usize], order: Order) -> Vec<Group> {
+    let half = group.items.len() / 2;
+    let parts: Vec<_> = match (suspects, order) {
+        ([first, .., last] | [first @ last], Order::Kept) if last - first < half => {
+            group.cut(&(*first..=*last)).into()
+        }
+        ([_, ..], Order::Free) if suspects.len() <= half => group.split(suspects).into(),
+        _ => group.halves().into(),
+    };
+    let is_full = |part: &Group| !part.items.is_empty();
+    parts.into_iter().filter(is_full).collect()
 }
 
 /// Judges a request that was too large: nobody is to blame, unless an event was alone.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aws_sdk_sqs::types::MessageSystemAttributeName;
 use event_forwarder::drain::report::Outcome;
 use event_forwarder_test_support::{
-    iterable::{Fault, KnownUsers, Options},
+    iterable::{Fault, KnownUsers, Match, Options},
     sqs::{Attributes, Kind},
 };
 use serde_json::json;
@@ -14,6 +14,7 @@ use crate::world::{Setting, World, batch};
 
 on_each_server!(
     a_fifo_queue_keeps_its_order,
+    a_refusal_that_names_an_event_changes_no_order,
     a_dead_letter_of_a_fifo_queue_carries_its_group,
     a_message_that_stays_holds_up_its_own_group_only,
 );
@@ -54,6 +55,45 @@ async fn a_fifo_queue_keeps_its_order(kind: Kind) {
         .collect();
     assert!(order.is_sorted(), "{order:?}");
     assert!(events.iter().all(|event| event.writes == 1));
+}
+
+async fn a_refusal_that_names_an_event_changes_no_order(kind: Kind) {
+    let world = World::new(Setting {
+        queue: Attributes {
+            fifo: true,
+            ..Attributes::default()
+        },
+        ..Setting::on(kind)
+    })
+    .await;
+    let bodies: Vec<_> = (0..10)
+        .map(|n| {
+            let name = if n == 6 { "Culprit" } else { "Viewed" };
+            batch("ada@example.com", [(name, json!({"n": n}))])
+        })
+        .collect();
+    world.queue.send(&bodies).await.unwrap();
+    // The hint is right for the whole request, and misleads for its parts.
+    let refusal = json!({
+        "code": "BadJsonBody", "msg": "said",
+        "params": {"obj.events[6].createdAt": "Number value expected"},
+    });
+    world
+        .iterable
+        .handle
+        .add_fault(Fault::answer(400, refusal.to_string()).when(Match::event_name("Culprit")));
+    let report = world.drain().await;
+    assert_eq!(
+        (report.messages.deleted, report.messages.dead_lettered),
+        (10, 1),
+        "{report:?}"
+    );
+    let events = world.iterable.handle.events();
+    let order: Vec<_> = events
+        .iter()
+        .map(|event| event.event["dataFields"]["n"].as_i64().unwrap())
+        .collect();
+    assert_eq!(order, [0, 1, 2, 3, 4, 5, 7, 8, 9]);
 }
 
 async fn a_dead_letter_of_a_fifo_queue_carries_its_group(kind: Kind) {

@@ -43,7 +43,7 @@ fn find_out(
         let (status, body) = answer(&group);
         let judgement = match Answer::read(status, None, body.to_string().as_bytes()) {
             Answer::Counted(counts) => judge_counts(group, &counts),
-            Answer::Refused(refusal) => judge_refusal(group, &refusal, conflicts),
+            Answer::Refused(refusal) => judge_refusal(group, &refusal, conflicts, Order::Free),
             Answer::TooLarge => judge_too_large(group),
             other => panic!("{other:?}"),
         };
@@ -256,6 +256,34 @@ fn a_named_place_is_tried_first_and_may_be_one_too_high() {
         let outcome = find_out(many(1_000), TypeConflicts::RejectEvent, answer);
         assert_eq!(outcome.refused(), [(700, "BadJsonBody")]);
         assert!(outcome.requests <= 5, "{} requests", outcome.requests);
+    }
+}
+
+#[test]
+fn a_named_place_is_tried_by_itself_in_its_order_where_that_counts() {
+    let refusal = |place: usize| {
+        let place = format!("obj.events[{place}].createdAt");
+        let body = json!({"code": "BadJsonBody", "params": {place: "Number value expected"}});
+        match Answer::read(400, None, body.to_string().as_bytes()) {
+            Answer::Refused(refusal) => refusal,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (place, parts) in [
+        (0, vec![1, 7]),
+        (3, vec![2, 2, 4]),
+        (7, vec![6, 2]),
+        (9, vec![4, 4]),
+    ] {
+        let judgement = judge_refusal(
+            many(8),
+            &refusal(place),
+            TypeConflicts::RejectEvent,
+            Order::Kept,
+        );
+        let again: Vec<_> = judgement.again.iter().map(numbers).collect();
+        assert_eq!(again.concat(), (0..8).collect::<Vec<_>>());
+        assert_eq!(again.iter().map(Vec::len).collect::<Vec<_>>(), parts);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     drain::{
         ack::Verdict,
         batch::Group,
-        blame::{self, Cause, Finding, Judgement},
+        blame::{self, Cause, Finding, Judgement, Order},
         pace::Failure,
         report::Outcome,
     },
@@ -92,7 +92,12 @@ impl Engine {
             }
             Answer::Refused(refusal) => {
                 self.pace.answered();
-                blame::judge_refusal(group, &refusal, self.config.type_conflicts)
+                let order = if self.config.fifo {
+                    Order::Kept
+                } else {
+                    Order::Free
+                };
+                blame::judge_refusal(group, &refusal, self.config.type_conflicts, order)
             }
             Answer::TooLarge => {
                 self.pace.answered();
