@@ -74,6 +74,7 @@ pub struct Pace {
     failing_since: Option<Instant>,
     last_failure: Option<Instant>,
     blocked_until: Option<Instant>,
+    asked_until: Option<Instant>,
     post_time: Duration,
 }
 
@@ -107,6 +108,7 @@ impl Pace {
             failing_since: None,
             last_failure: None,
             blocked_until: None,
+            asked_until: None,
             post_time: Duration::ZERO,
         }
     }
@@ -145,6 +147,11 @@ impl Pace {
     /// Until when no post may start, if Iterable asked for that or a back-off runs.
     pub fn blocked_until(&self, now: Instant) -> Option<Instant> {
         self.blocked_until.filter(|until| *until > now)
+    }
+
+    /// Until when Iterable itself asked for quiet, if that time has not come.
+    pub fn asked_until(&self, now: Instant) -> Option<Instant> {
+        self.asked_until.filter(|until| *until > now)
     }
 
     /// Iterable has answered, though it took nothing: it is not down.
@@ -202,6 +209,7 @@ impl Pace {
         let wait = bound
             .mul_f64(dice.clamp(0.0, 1.0))
             .max(retry_after.unwrap_or_default());
+        self.asked_until = self.asked_until.max(retry_after.map(|asked| now + asked));
         let until = now + wait;
         self.blocked_until = Some(
             self.blocked_until

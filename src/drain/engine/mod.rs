@@ -403,9 +403,15 @@ impl Engine {
         if matches!(self.phase, Phase::Stopping(_)) {
             return;
         }
-        // A run that was to end by its deadline has ended by it, whatever else comes.
+        // What a run was to end by is what it has ended by when its time is up; but a queue of
+        // which messages are still held is not drained.
         let outcome = match self.phase {
-            Phase::Finishing(earlier) if outcome == Outcome::Deadline => earlier,
+            Phase::Finishing(earlier)
+                if outcome == Outcome::Deadline
+                    && (earlier != Outcome::Drained || self.is_settled()) =>
+            {
+                earlier
+            }
             _ => outcome,
         };
         self.phase = Phase::Stopping(outcome);

@@ -32,13 +32,15 @@ impl Engine {
         while !(self.config.fifo && self.posting > 0) && self.has_request(now) {
             match self.pace.permit_post(now, self.posting) {
                 Err(None) => return,
-                Err(Some(at)) if at >= self.stop_at => {
-                    self.tally
-                        .notice("Iterable asks for a longer wait than the run has time");
-                    self.stop(Outcome::SinkDown, now);
-                    return;
+                Err(Some(at)) => {
+                    let asked = self.pace.asked_until(now);
+                    if asked.is_some_and(|until| until >= self.stop_at) {
+                        self.tally
+                            .notice("Iterable asks for a longer wait than the run has time");
+                        self.stop(Outcome::SinkDown, now);
+                    }
+                    return self.wake_by(at);
                 }
-                Err(Some(at)) => return self.wake_by(at),
                 Ok(()) => {
                     if let Some(group) = self.next_request() {
                         self.posting += 1;
