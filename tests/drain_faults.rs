@@ -135,6 +135,16 @@ async fn a_black_holed_queue_is_an_error_within_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gap_at_the_start_of_a_run_does_not_end_it() {
+    let (world, sqs, _iterable) = behind_proxies().await;
+    world.queue.send(&batches(20, 1)).await.unwrap();
+    sqs.forecast(vec![Weather::Reset(0); 2]);
+    let report = world.drain().await;
+    assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
+    assert_eq!(report.messages.deleted, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_black_holed_sink_ends_the_run_and_gives_everything_back() {
     let (world, _sqs, iterable) = behind_proxies().await;
     world.queue.send(&batches(50, 1)).await.unwrap();

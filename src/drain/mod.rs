@@ -14,6 +14,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod progress;
 pub mod report;
+pub mod retry;
 pub mod tally;
 #[cfg(test)]
 mod testing;
@@ -22,11 +23,13 @@ use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
     path::Path,
+    pin::pin,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
+use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{
     Instrument,
@@ -38,6 +41,7 @@ use self::{
     pipeline::Hands,
     plan::{Plan, PlanError},
     report::{Outcome, RunReport},
+    retry::back_off,
     tally::Tally,
 };
 use crate::{
@@ -45,7 +49,7 @@ use crate::{
     cli::DrainArgs,
     iterable::{Client, ClientError},
     mapping::{Mapper, MapperError},
-    sqs::{Error as QueueError, Payloads, QueueClient},
+    sqs::{Error as QueueError, Payloads, QueueClient, QueueSettings},
 };
 
 /// Why a run did not begin.
@@ -59,6 +63,8 @@ enum StartError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Queue(#[from] QueueError),
+    #[error("the run was told to stop before it began")]
+    Stopped,
 }
 
 impl StartError {
@@ -66,6 +72,7 @@ impl StartError {
         match self {
             Self::Plan(_) | Self::Mapper(_) | Self::Client(_) => Outcome::BadConfiguration,
             Self::Queue(error) => Outcome::of_queue(error),
+            Self::Stopped => Outcome::Interrupted,
         }
     }
 }
@@ -127,7 +134,14 @@ async fn reported(
 pub async fn drain(plan: Plan, stop: impl Future<Output = ()>) -> RunReport {
     let began = Timestamp::now();
     let started = Instant::now();
-    let (hands, engine) = match start(&plan, started).await {
+    let mut stop = pin!(stop);
+    let start = async {
+        select! {
+            started = start(&plan, started) => started,
+            () = &mut stop => Err(StartError::Stopped),
+        }
+    };
+    let (hands, engine) = match start.await {
         Ok(started) => started,
         Err(error) => return not_begun(began, &error),
     };
@@ -150,7 +164,7 @@ async fn start(plan: &Plan, now: Instant) -> Result<(Hands, Engine), StartError>
     let iterable = Client::new(&spec.iterable, &plan.key)?;
     let queue = QueueClient::connect(&spec.queue, plan.credentials.clone()).await?;
     let payloads = Payloads::connect(&spec.queue, plan.credentials.clone()).await?;
-    let settings = queue.settings().await?;
+    let settings = settings(&queue).await?;
     let dead_letters = queue.dead_letter_queue_of(&settings);
     let dead_letter_bytes = dead_letters.as_ref().map(|_| settings.max_message_bytes);
     let engine = Engine::new(
@@ -167,6 +181,25 @@ async fn start(plan: &Plan, now: Instant) -> Result<(Hands, Engine), StartError>
         visibility: spec.drain.visibility_timeout.map(|timeout| timeout.get()),
     };
     Ok((hands, engine))
+}
+
+/// For how long the queue's settings are asked for again where the queue does not answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The queue's settings. A short gap of the queue does not end the run.
+async fn settings(queue: &QueueClient) -> Result<QueueSettings, QueueError> {
+    let began = Instant::now();
+    let mut failures = 0;
+    loop {
+        match queue.settings().await {
+            Err(error) if error.is_transient() && began.elapsed() < PATIENCE => {
+                failures += 1;
+                tracing::warn!(%error, "the queue's settings are asked for again");
+                sleep(back_off(failures, fastrand::f64())).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 fn not_begun(began: Timestamp, error: &StartError) -> RunReport {

@@ -12,6 +12,7 @@ use crate::{
         batch::Owner,
         blame::Cause,
         report::Outcome,
+        retry::{MAX_FAILURES, back_off},
     },
     mapping::Mapped,
     sqs::{Error, MAX_ENTRIES, Pointer},
@@ -23,9 +24,6 @@ const AHEAD: usize = 4;
 /// How many receives in a row may bring less than they asked for, once the queue's backlog is
 /// done. Then the run keeps up with what comes in, and ends.
 const SHORT_RECEIVES: u32 = 10;
-
-/// How often a receive may fail in a row before the run ends.
-const MAX_FAILURES: u32 = 5;
 
 /// A received message with what the mapping made of its body.
 #[derive(Debug)]
@@ -81,6 +79,7 @@ pub struct Intake {
     waiting: i64,
     short: u32,
     failures: u32,
+    last_failure: Option<Instant>,
     not_before: Option<Instant>,
     pub(super) held_bytes: usize,
     largest: usize,
@@ -96,6 +95,7 @@ impl Intake {
             waiting: config.waiting,
             short: 0,
             failures: 0,
+            last_failure: None,
             not_before: None,
             held_bytes: 0,
             largest: 0,
@@ -192,20 +192,24 @@ impl Engine {
                     self.admit(parcel, began, now);
                 }
             }
-            Err(error) => self.receive_failed(&error, now),
+            Err(error) => self.receive_failed(&error, began, now),
         }
     }
 
-    fn receive_failed(&mut self, error: &Error, now: Instant) {
-        self.intake.failures += 1;
-        if error.is_transient() && self.intake.failures < MAX_FAILURES {
-            let wait = std::time::Duration::from_millis(250 << self.intake.failures);
-            self.intake.not_before = Some(now + wait.mul_f64(self.dice.f64()));
-            self.tally.reason(error.reason());
-            return;
+    fn receive_failed(&mut self, error: &Error, began: Instant, now: Instant) {
+        self.tally.reason(error.reason());
+        // Receives that were under way together fail for one cause.
+        let known = self.intake.last_failure.is_some_and(|last| began <= last);
+        if !known {
+            self.intake.failures += 1;
+            self.intake.last_failure = Some(now);
+            let wait = back_off(self.intake.failures, self.dice.f64());
+            self.intake.not_before = Some(now + wait);
         }
-        self.tally.notice(error.to_string());
-        self.finish(Outcome::of_queue(error));
+        if !error.is_transient() || self.intake.failures >= MAX_FAILURES {
+            self.tally.notice(error.to_string());
+            self.finish(Outcome::of_queue(error));
+        }
     }
 
     /// Learns from a receive how much is left.
