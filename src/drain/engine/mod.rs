@@ -194,6 +194,7 @@ pub struct Engine {
     stop_at: Instant,
     give_up_at: Instant,
     gave_up: bool,
+    is_over: bool,
     dice: fastrand::Rng,
     tally: Tally,
     ledger: Ledger<Held, Refused>,
@@ -215,9 +216,13 @@ pub struct Engine {
     posting: usize,
     unclear: u32,
     deleting: usize,
+    deleting_messages: usize,
     others: usize,
     wake: Option<Instant>,
 }
+
+/// How long a run that has given up still waits for the answers to what it gave back.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// How long a run waits to fill a request or a delete, at most.
 const LINGER: Duration = Duration::from_secs(2);
@@ -233,6 +238,7 @@ impl Engine {
             stop_at: end - margin / 4,
             give_up_at: end,
             gave_up: false,
+            is_over: false,
             dice: fastrand::Rng::with_seed(seed),
             tally: Tally::default(),
             ledger: Ledger::new(config.fifo),
@@ -254,6 +260,7 @@ impl Engine {
             posting: 0,
             unclear: 0,
             deleting: 0,
+            deleting_messages: 0,
             others: 0,
             wake: None,
             config,
@@ -294,7 +301,9 @@ impl Engine {
                 }
             }
             Done::CreatedUsers { users, answer } => self.created_users(users, answer, now),
-            Done::SentDeadLetters { letters, result } => self.sent_dead_letters(letters, result),
+            Done::SentDeadLetters { letters, result } => {
+                self.sent_dead_letters(letters, result, now)
+            }
         }
         self.decide(now);
     }
@@ -310,7 +319,7 @@ impl Engine {
         self.post(now, &mut actions);
         self.create_users(now, &mut actions);
         self.decide(now);
-        self.send_dead_letters(&mut actions);
+        self.send_dead_letters(now, &mut actions);
         self.delete(now, &mut actions);
         self.delete_payloads(&mut actions);
         self.give_back(now, &mut actions);
@@ -333,6 +342,9 @@ impl Engine {
         let (Phase::Finishing(outcome) | Phase::Stopping(outcome)) = self.phase else {
             return None;
         };
+        if self.is_over {
+            return Some(outcome);
+        }
         let idle = self.others == 0 && self.deletions.is_empty() && self.deleting == 0;
         let told = self.give_back.is_empty()
             && self.payloads.is_empty()
@@ -379,6 +391,10 @@ impl Engine {
                 self.give_back.push(held.receipt.handle);
             }
         }
+        if now >= self.give_up_at + LAST_WORD && !self.is_over {
+            self.is_over = true;
+            self.lose_rest();
+        }
         if matches!(self.phase, Phase::Running | Phase::Finishing(_)) {
             let next = if self.phase == Phase::Running {
                 self.finish_at
@@ -388,6 +404,8 @@ impl Engine {
             self.wake_by(next);
         } else if !self.gave_up {
             self.wake_by(self.give_up_at);
+        } else if !self.is_over {
+            self.wake_by(self.give_up_at + LAST_WORD);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{
         ack::{Decision, Settled, Ticket},
         letter::{self, Letter, Original},
         report::{DEAD_LETTER_QUEUE_DENIED, Outcome},
+        retry::back_off,
     },
     sqs::{EntryError, Error, MAX_ENTRIES, MAX_MESSAGE_BYTES, Pointer},
 };
@@ -44,6 +45,7 @@ pub struct Leaving {
 #[derive(Debug, Default)]
 pub struct Letters {
     waiting: VecDeque<Letter>,
+    not_before: Option<Instant>,
     open: HashMap<Ticket, (usize, bool)>,
 }
 
@@ -118,6 +120,7 @@ impl Engine {
                 self.deletions.push_front(one);
             }
             self.deleting += 1;
+            self.deleting_messages += batch.len();
             self.deletions_since = (!self.deletions.is_empty()).then_some(now);
             actions.push(Action::Delete(batch));
         }
@@ -172,6 +175,14 @@ impl Engine {
         }
     }
 
+    /// Counts the messages of which it is not known whether they were deleted.
+    pub(super) fn lose_rest(&mut self) {
+        for _ in 0..self.deletions.len() + self.deleting_messages {
+            self.lose("DeleteFailed");
+        }
+        self.deletions.clear();
+    }
+
     /// A settled message that can't be deleted: it will come again.
     fn lose(&mut self, reason: &str) {
         self.tally.messages.released += 1;
@@ -185,6 +196,7 @@ impl Engine {
         now: Instant,
     ) {
         self.deleting -= 1;
+        self.deleting_messages -= deletions.len();
         let results = match result {
             Ok(results) => results,
             Err(error) if error.is_transient() => {
@@ -265,7 +277,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn send_dead_letters(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn send_dead_letters(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let Some(at) = self.letters.not_before.filter(|at| *at > now) {
+            if !self.letters.waiting.is_empty() {
+                self.wake_by(at);
+            }
+            return;
+        }
         while !self.letters.waiting.is_empty() {
             let mut batch: Vec<Letter> = Vec::new();
             let mut bytes = 0;
@@ -285,6 +303,7 @@ impl Engine {
         &mut self,
         letters: Vec<Letter>,
         result: Result<Vec<Result<(), EntryError>>, Error>,
+        now: Instant,
     ) {
         self.others -= 1;
         let results = match result {
@@ -314,7 +333,9 @@ impl Engine {
                 }
                 _ => {
                     letter.tries += 1;
-                    if letter.tries < MAX_TRIES {
+                    if letter.tries < MAX_TRIES && !self.gave_up {
+                        let wait = back_off(letter.tries, self.dice.f64());
+                        self.letters.not_before = self.letters.not_before.max(Some(now + wait));
                         self.letters.waiting.push_back(letter);
                     } else {
                         self.tally.reason("DeadLetterNotSent");

@@ -110,14 +110,12 @@ impl Engine {
         }
         let count = strangers.wanted.len().min(MAX_PER_REQUEST);
         strangers.is_asking = true;
-        self.others += 1;
         actions.push(Action::CreateUsers(
             strangers.wanted.drain(..count).collect(),
         ));
     }
 
     pub(super) fn created_users(&mut self, users: Vec<NewUser>, answer: Answer, now: Instant) {
-        self.others -= 1;
         self.strangers.is_asking = false;
         self.strangers.not_before = Some(now + INTERVAL);
         let wait = match answer {

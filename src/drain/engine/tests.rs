@@ -88,6 +88,14 @@ struct World {
     loaded: HashMap<u64, usize>,
     most_loaded: usize,
     sink_down: bool,
+    /// How long it takes to make users, and to send dead letters.
+    slow_time: Duration,
+    /// What Iterable asks for in place of an answer.
+    quiet: Option<Duration>,
+    /// Until when SQS answers no receive.
+    no_receives_until: Option<Instant>,
+    /// Until when the dead-letter queue throttles.
+    no_letters_until: Option<Instant>,
     /// How many entries of the next delete fail, and whether the request is at fault.
     failing_deletes: usize,
     sender_fault: bool,
@@ -120,6 +128,10 @@ impl World {
             loaded: HashMap::new(),
             most_loaded: 0,
             sink_down: false,
+            slow_time: Duration::from_millis(10),
+            quiet: None,
+            no_receives_until: None,
+            no_letters_until: None,
             failing_deletes: 0,
             sender_fault: false,
             deletes: Vec::new(),
@@ -208,6 +220,18 @@ impl World {
         match action {
             Action::Receive(asked) => {
                 self.receives += 1;
+                let gap = self.no_receives_until.is_some_and(|until| began < until);
+                if gap {
+                    let result = Err(failed("Receive"));
+                    return (
+                        quick,
+                        Done::Received {
+                            began,
+                            asked,
+                            result,
+                        },
+                    );
+                }
                 if fault {
                     return (
                         Duration::from_secs(6),
@@ -386,12 +410,13 @@ impl World {
                     .extend(users.iter().cloned().map(|user| (user, self.now)));
                 let body = json!({"successCount": users.len(), "failCount": 0}).to_string();
                 let answer = Answer::read(200, None, body.as_bytes());
-                (quick, Done::CreatedUsers { users, answer })
+                (self.slow_time, Done::CreatedUsers { users, answer })
             }
             Action::SendDeadLetters(letters) => {
-                if fault {
+                let throttled = self.no_letters_until.is_some_and(|until| began < until);
+                if fault || throttled {
                     return (
-                        quick,
+                        self.slow_time,
                         Done::SentDeadLetters {
                             letters,
                             result: Err(failed("Send")),
@@ -412,7 +437,7 @@ impl World {
                     results.push(Ok(()));
                 }
                 (
-                    quick,
+                    self.slow_time,
                     Done::SentDeadLetters {
                         letters,
                         result: Ok(results),
@@ -427,6 +452,11 @@ impl World {
             kind: crate::iterable::Trouble::Status(503),
             retry_after: None,
         };
+        if self.quiet.is_some() {
+            return Answer::SlowDown {
+                retry_after: self.quiet,
+            };
+        }
         if self.sink_down {
             return trouble;
         }
@@ -553,6 +583,40 @@ impl World {
         }
     }
 
+    /// A run that is told to stop at `stop_at`, unless it has ended before.
+    fn run_until(&mut self, mut config: Config, stop_at: Instant) -> (Outcome, Tally, bool) {
+        config.waiting = self.queue.len() as i64;
+        let mut engine = Engine::new(config, self.now, 1);
+        let mut under_way: Vec<(Instant, Done)> = Vec::new();
+        let mut stopped = false;
+        loop {
+            if !stopped && self.now >= stop_at {
+                stopped = true;
+                engine.interrupt(self.now);
+            }
+            for action in engine.actions(self.now) {
+                assert!(!stopped || !matches!(action, Action::Receive(_) | Action::Post(_)));
+                let (took, done) = self.perform(action, false);
+                under_way.push((self.now + took, done));
+            }
+            if let Some(outcome) = engine.ended() {
+                return (outcome, engine.tally().clone(), stopped);
+            }
+            under_way.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+            let next = under_way.last().map(|(at, _)| *at);
+            let stop = (!stopped).then_some(stop_at);
+            let wake = [engine.wake_at(), stop].into_iter().flatten().min();
+            if let Some(wake) = wake
+                && next.is_none_or(|at| wake < at)
+            {
+                self.now = wake;
+            } else if let Some((at, done)) = under_way.pop() {
+                self.now = self.now.max(at);
+                engine.done(done, self.now);
+            }
+        }
+    }
+
     fn later(&mut self, by: Duration) {
         self.now += by;
     }
@@ -655,6 +719,73 @@ fn a_slow_sink_causes_no_second_receive() {
         (tally.messages.received, tally.messages.duplicate),
         (300, 0)
     );
+}
+
+#[test]
+fn receives_that_fail_together_count_once_and_a_gap_of_seconds_ends_no_run() {
+    let now = Instant::now();
+    let backlog = Config {
+        waiting: 100_000,
+        max_bytes: 1 << 30,
+        ..config()
+    };
+    let mut engine = Engine::new(backlog, now, 25);
+    (0..4).for_each(|_| engine.pace.succeeded(Duration::from_millis(10)));
+    let receives = engine.actions(now).len();
+    assert_eq!(receives, 8);
+    for _ in 0..receives {
+        let result = Err(Error::Throttled {
+            action: "ReceiveMessage",
+            queue: "queue".to_owned(),
+            code: "RequestThrottled".to_owned(),
+        });
+        engine.done(
+            Done::Received {
+                began: now,
+                asked: 10,
+                result,
+            },
+            now + Duration::from_millis(50),
+        );
+    }
+    assert!(engine.is_running());
+    for seed in 0..20 {
+        let mut world = world(seed, 500);
+        world.no_receives_until = Some(world.now + Duration::from_secs(6));
+        let (outcome, tally) = world.run(config(), None).unwrap();
+        assert_eq!(outcome, Outcome::Drained, "seed {seed}");
+        assert_eq!(tally.messages.deleted, 500);
+    }
+}
+
+#[test]
+fn a_run_that_is_still_at_work_at_its_deadline_has_ended_by_it() {
+    for seed in 0..20 {
+        // At one request in a second, the last permit lies behind the end.
+        let mut world = world(seed, 2_000);
+        let config = Config {
+            pace: Limits {
+                post_interval: Duration::from_secs(1),
+                ..config().pace
+            },
+            max_duration: Duration::from_millis(10_000 + 97 * seed),
+            ..config()
+        };
+        let (outcome, tally) = world.run(config, None).unwrap();
+        assert_eq!(outcome, Outcome::Deadline, "seed {seed}: {tally:?}");
+        assert_eq!(tally.notice, None);
+    }
+}
+
+#[test]
+fn a_run_of_which_iterable_asks_for_a_longer_wait_than_it_has_time_ends() {
+    let mut world = world(26, 100);
+    world.quiet = Some(Duration::from_secs(24 * 3600));
+    let started = world.now;
+    let (outcome, tally) = world.run(config(), None).unwrap();
+    assert_eq!(outcome, Outcome::SinkDown);
+    assert!(tally.notice.unwrap().contains("longer wait"));
+    assert!(world.now < started + Duration::from_secs(10));
 }
 
 fn with_payloads(fifo: bool) -> Config {
@@ -867,6 +998,18 @@ fn rejected_events_are_dead_lettered_alone_and_their_message_deleted() {
 }
 
 #[test]
+fn a_dead_letter_queue_that_throttles_for_seconds_gets_its_letters() {
+    let mut world = World::new(27);
+    (0..10).for_each(|_| world.send("Poison", 1, None));
+    world.no_letters_until = Some(world.now + Duration::from_secs(5));
+    let (_, tally) = world.run(config(), None).unwrap();
+    assert_eq!(
+        (tally.messages.deleted, tally.messages.dead_lettered),
+        (10, 10)
+    );
+}
+
+#[test]
 fn an_event_that_is_too_large_leaves_the_size_of_later_requests_alone() {
     for others_with_it in [0, 59] {
         let mut world = World::new(17);
@@ -1047,44 +1190,41 @@ proptest! {
     #[test]
     fn an_interrupted_run_ends_in_order(seed in any::<u64>(), messages in 1usize..300, after in 0u64..4_000) {
         let mut world = world(seed, messages);
-        let mut config = config();
-        config.waiting = messages as i64;
-        let started = world.now;
-        let mut engine = Engine::new(config, world.now, seed);
-        let mut under_way: Vec<(Instant, Done)> = Vec::new();
-        let stop_at = started + Duration::from_millis(after);
-        let mut stopped = false;
-        let outcome = loop {
-            if !stopped && world.now >= stop_at {
-                stopped = true;
-                engine.interrupt(world.now);
-            }
-            for action in engine.actions(world.now) {
-                prop_assert!(!stopped || !matches!(action, Action::Receive(_) | Action::Post(_)));
-                let (took, done) = world.perform(action, false);
-                under_way.push((world.now + took, done));
-            }
-            if let Some(outcome) = engine.ended() {
-                break outcome;
-            }
-            under_way.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-            let next = under_way.last().map(|(at, _)| *at);
-            let stop = (!stopped).then_some(stop_at);
-            let wake = [engine.wake_at(), stop].into_iter().flatten().min();
-            if let Some(wake) = wake && next.is_none_or(|at| wake < at) {
-                world.now = wake;
-            } else if let Some((at, done)) = under_way.pop() {
-                world.now = world.now.max(at);
-                engine.done(done, world.now);
-            }
-        };
+        let stop_at = world.now + Duration::from_millis(after);
+        let (outcome, tally, stopped) = world.run_until(config(), stop_at);
         prop_assert!(outcome == Outcome::Interrupted || (outcome == Outcome::Drained && !stopped));
         if stopped {
-            prop_assert!(world.now <= stop_at.max(started) + Duration::from_secs(5));
+            prop_assert!(world.now <= stop_at + Duration::from_secs(5));
         }
         prop_assert!(world.queue.values().all(|message| message.visible_at <= world.now));
-        let tally = engine.tally();
         prop_assert_eq!(tally.messages.received, tally.messages.deleted + tally.messages.released);
+    }
+
+    /// Such a run ends within its grace period whatever fails, and however slowly.
+    #[test]
+    fn an_interrupted_run_ends_in_time_whatever_fails(
+        seed in any::<u64>(),
+        sink_faults in 0u32..50,
+        queue_faults in 0u32..100,
+        slow_seconds in 0u64..60,
+        after in 0u64..20_000,
+    ) {
+        let mut world = World::new(seed);
+        for index in 0..200 {
+            let name = ["Viewed", "Poison", "Stranger"][index % 3];
+            world.send(name, 2, None);
+        }
+        (world.sink_faults, world.queue_faults) = (sink_faults, queue_faults);
+        world.slow_time = Duration::from_secs(slow_seconds);
+        let config = Config {
+            unknown_users: UnknownUsers::Create,
+            ..config()
+        };
+        let stop_at = world.now + Duration::from_millis(after);
+        let (_, _, stopped) = world.run_until(config.clone(), stop_at);
+        if stopped {
+            prop_assert!(world.now <= stop_at + config.grace + LAST_WORD);
+        }
     }
 }
 
