@@ -63,6 +63,11 @@ enum StartError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Queue(#[from] QueueError),
+    #[error(
+        "queue {0} has a visibility timeout of 0, so that each message would be sent again and again: \
+         set the queue's VisibilityTimeout, 30 seconds for example, or spec.drain.visibilityTimeout"
+    )]
+    NoVisibility(String),
     #[error("the run was told to stop before it began")]
     Stopped,
 }
@@ -70,7 +75,9 @@ enum StartError {
 impl StartError {
     const fn outcome(&self) -> Outcome {
         match self {
-            Self::Plan(_) | Self::Mapper(_) | Self::Client(_) => Outcome::BadConfiguration,
+            Self::Plan(_) | Self::Mapper(_) | Self::Client(_) | Self::NoVisibility(_) => {
+                Outcome::BadConfiguration
+            }
             Self::Queue(error) => Outcome::of_queue(error),
             Self::Stopped => Outcome::Interrupted,
         }
@@ -165,6 +172,9 @@ async fn start(plan: &Plan, now: Instant) -> Result<(Hands, Engine), StartError>
     let queue = QueueClient::connect(&spec.queue, plan.credentials.clone()).await?;
     let payloads = Payloads::connect(&spec.queue, plan.credentials.clone()).await?;
     let settings = settings(&queue).await?;
+    if spec.drain.visibility_timeout.is_none() && settings.visibility_timeout.is_zero() {
+        return Err(StartError::NoVisibility(queue.url().to_owned()));
+    }
     let dead_letters = queue.dead_letter_queue_of(&settings);
     let dead_letter_bytes = dead_letters.as_ref().map(|_| settings.max_message_bytes);
     let engine = Engine::new(

@@ -17,6 +17,7 @@ use crate::{
 on_each_server!(
     a_slow_sink_causes_no_second_receive,
     a_timeout_of_the_forwarders_own_takes_the_queues_place,
+    a_queue_that_hides_nothing_is_refused_unless_the_forwarder_has_a_timeout,
     what_a_run_leaves_comes_back_at_the_end_of_its_timeout_and_not_at_once,
 );
 
@@ -73,6 +74,31 @@ async fn a_slow_sink_causes_no_second_receive(kind: Kind) {
             "by a full timeout"
         );
     }
+}
+
+async fn a_queue_that_hides_nothing_is_refused_unless_the_forwarder_has_a_timeout(kind: Kind) {
+    let mut world = World::new(Setting {
+        queue: Attributes {
+            visibility_timeout: Duration::ZERO,
+            ..Attributes::default()
+        },
+        ..Setting::on(kind)
+    })
+    .await;
+    world.queue.send(&batches(3, 1)).await.unwrap();
+    let report = world.drain().await;
+    assert_eq!(report.outcome, Outcome::BadConfiguration, "{report:?}");
+    let message = report.message.unwrap();
+    assert!(
+        message.contains("spec.drain.visibilityTimeout"),
+        "{message}"
+    );
+    assert_eq!(world.iterable.handle.requests().len(), 0);
+
+    world.spec.drain.visibility_timeout = serde_json::from_value(json!("10s")).unwrap();
+    let report = world.drain().await;
+    assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
+    assert_eq!(report.messages.deleted, 3);
 }
 
 async fn a_timeout_of_the_forwarders_own_takes_the_queues_place(kind: Kind) {

@@ -115,7 +115,6 @@ impl Engine {
                 Vec::new()
             }
         };
-        let mut next = None;
         for (index, receipt) in receipts.iter().enumerate() {
             let Some(held) = receipt
                 .ticket
@@ -134,12 +133,12 @@ impl Engine {
                         Some(began + visibility / 3).filter(|at| *at + visibility < end);
                 }
                 // In other hands, or past its time: no further beat.
-                Some(Err(_)) => {}
-                None => held.receipt.extend_at = Some(began + visibility / 6),
+                Some(Err(error)) if error.is_expired() || error.sender_fault => {}
+                Some(Err(_)) | None => held.receipt.extend_at = Some(began + visibility / 6),
             }
-            next = next.or(held.receipt.extend_at);
+            let next = held.receipt.extend_at;
+            self.extend_by(next);
         }
-        self.extend_by(next);
     }
 
     /// Gives back what the run is done with, and keeps what it left once already from coming
