@@ -151,7 +151,8 @@ pub struct Totals {
     pub rejected: u64,
 }
 
-/// What became of a run's SQS messages.
+/// What became of a run's SQS messages. Each receive of a message counts once: `received` is the
+/// sum of `deleted`, `released` and `duplicate`.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MessageCounts {
@@ -161,7 +162,7 @@ pub struct MessageCounts {
     pub deleted: u64,
     /// Given back to the queue, or left to come back by themselves.
     pub released: u64,
-    /// Messages with events that were put into the dead-letter queue.
+    /// Messages with events that were put into the dead-letter queue; most are among the deleted.
     pub dead_lettered: u64,
     /// Received again within the run, and not sent twice.
     pub duplicate: u64,

@@ -67,6 +67,8 @@ pub enum Admission<M> {
     Held(Ticket, M),
     /// All its events were settled before: only the delete is missing.
     Settled(Settled<M>),
+    /// As [`Admission::Settled`], and the delete of the copy before it was given up.
+    Lost(Settled<M>),
     /// It was left in the queue by this run.
     Left(M),
 }
@@ -139,9 +141,13 @@ impl<M, R> Ledger<M, R> {
         if let Some(ticket) = self.by_id.get(&id) {
             return Admission::Held(*ticket, message);
         }
-        match self.past.settled(id) {
-            Some(true) => return Admission::Settled(Settled(message)),
-            Some(false) => return Admission::Left(message),
+        match self.past.fate(id) {
+            Some(Fate::Settled) => return Admission::Settled(Settled(message)),
+            Some(Fate::Lost) => {
+                self.past.remember(id, Fate::Settled);
+                return Admission::Lost(Settled(message));
+            }
+            Some(Fate::Left) => return Admission::Left(message),
             None => {}
         }
         let ticket = Ticket(self.next);
@@ -169,6 +175,11 @@ impl<M, R> Ledger<M, R> {
         );
         self.advance(ticket);
         Admission::New(ticket)
+    }
+
+    /// Notes that a settled message could not be deleted, and will come again.
+    pub fn lost(&mut self, id: &str) {
+        self.past.remember(message_id(id), Fate::Lost);
     }
 
     /// Forgets that a message was left, so that it is new when it comes again.
@@ -221,7 +232,7 @@ impl<M, R> Ledger<M, R> {
         self.held
             .drain()
             .map(|(_, entry)| {
-                past.remember(entry.id, false);
+                past.remember(entry.id, Fate::Left);
                 entry.message
             })
             .collect()
@@ -302,7 +313,8 @@ impl<M, R> Ledger<M, R> {
         }
         let entry = self.held.remove(&ticket)?;
         self.by_id.remove(&entry.id);
-        self.past.remember(entry.id, !leave);
+        let fate = if leave { Fate::Left } else { Fate::Settled };
+        self.past.remember(entry.id, fate);
         self.decisions.push(if leave {
             Decision::Leave(entry.message)
         } else {
@@ -312,32 +324,43 @@ impl<M, R> Ledger<M, R> {
     }
 }
 
-/// The messages that the run is done with, and whether each was deleted: the newest
+/// What the run has made of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It stayed in the queue.
+    Left,
+    /// It is deleted, or about to be.
+    Settled,
+    /// It was to be deleted, which failed.
+    Lost,
+}
+
+/// The messages that the run is done with, and what became of each: the newest
 /// [`REMEMBERED`], and up to as many before them.
 #[derive(Debug, Default)]
 struct Past {
-    newer: HashMap<MessageId, bool>,
-    older: HashMap<MessageId, bool>,
+    newer: HashMap<MessageId, Fate>,
+    older: HashMap<MessageId, Fate>,
 }
 
 impl Past {
-    fn settled(&self, id: MessageId) -> Option<bool> {
+    fn fate(&self, id: MessageId) -> Option<Fate> {
         self.newer.get(&id).or_else(|| self.older.get(&id)).copied()
     }
 
     fn forget_left(&mut self, id: MessageId) {
         for part in [&mut self.newer, &mut self.older] {
-            if part.get(&id) == Some(&false) {
+            if part.get(&id) == Some(&Fate::Left) {
                 part.remove(&id);
             }
         }
     }
 
-    fn remember(&mut self, id: MessageId, settled: bool) {
+    fn remember(&mut self, id: MessageId, fate: Fate) {
         if self.newer.len() >= REMEMBERED {
             self.older = std::mem::take(&mut self.newer);
         }
-        self.newer.insert(id, settled);
+        self.newer.insert(id, fate);
     }
 }
 

@@ -118,12 +118,31 @@ fn on_a_fifo_queue_those_behind_a_left_message_are_left_too() {
 }
 
 #[test]
+fn a_message_that_could_not_be_deleted_is_to_be_deleted_once_more() {
+    let mut ledger: Ledger<&str, ()> = Ledger::new(false);
+    ledger.admit("id", None, 0, "1");
+    assert!(matches!(
+        ledger.admit("id", None, 1, "2"),
+        Admission::Settled(_)
+    ));
+    ledger.lost("id");
+    assert!(matches!(
+        ledger.admit("id", None, 1, "3"),
+        Admission::Lost(_)
+    ));
+    assert!(matches!(
+        ledger.admit("id", None, 1, "4"),
+        Admission::Settled(_)
+    ));
+}
+
+#[test]
 fn only_the_newest_are_remembered() {
     let mut past = Past::default();
     let some = REMEMBERED as u128;
-    (0..=2 * some).for_each(|id| past.remember(id.to_be_bytes(), true));
-    let known = [some - 1, some, 2 * some].map(|id| past.settled(id.to_be_bytes()));
-    assert_eq!(known, [None, Some(true), Some(true)]);
+    (0..=2 * some).for_each(|id| past.remember(id.to_be_bytes(), Fate::Settled));
+    let known = [some - 1, some, 2 * some].map(|id| past.fate(id.to_be_bytes()));
+    assert_eq!(known, [None, Some(Fate::Settled), Some(Fate::Settled)]);
 }
 
 /// Something that happens to a ledger: a message comes with so many events, an event of the
@@ -190,6 +209,7 @@ proptest! {
                             let _ = settled;
                             prop_assert!(known.values().any(|one| one.id == id && one.decided && !one.left));
                         }
+                        Admission::Lost(_) => prop_assert!(false, "no delete has failed"),
                         Admission::Left(_) => {
                             prop_assert!(known.values().any(|one| one.id == id && one.decided));
                         }

@@ -300,7 +300,8 @@ impl Engine {
                     held.receipt = newer.receipt;
                 }
             }
-            Admission::Settled(settled) => self.delete_later(settled, now),
+            Admission::Settled(settled) => self.delete_copy(settled, now),
+            Admission::Lost(settled) => return self.delete_later(settled, now),
             Admission::Left(held) => self.park.push(held.receipt.handle),
         }
         self.tally.messages.duplicate += 1;

@@ -28,6 +28,8 @@ const MAX_DELETING: usize = 8;
 pub struct Deletion {
     /// The message.
     pub settled: Settled<Leaving>,
+    /// Whether it is not a further copy of a message, which counts as a duplicate already.
+    counts: bool,
     tries: u32,
     not_before: Option<Instant>,
 }
@@ -35,6 +37,8 @@ pub struct Deletion {
 /// What is kept of a settled message.
 #[derive(Debug)]
 pub struct Leaving {
+    /// The id that SQS gave it.
+    id: String,
     /// Its receipt.
     pub receipt: Receipt,
     /// What is deleted after it.
@@ -79,16 +83,21 @@ impl Engine {
     }
 
     pub(super) fn delete_later(&mut self, settled: Settled<Held>, now: Instant) {
-        let settled = settled.map(|held| Leaving {
-            receipt: held.receipt,
-            payload: held.payload,
-        });
-        self.deletions.push_back(Deletion {
-            settled,
-            tries: 0,
-            not_before: None,
-        });
+        self.deletions.push_back(Deletion::new(settled, true));
         self.deletions_since.get_or_insert(now);
+    }
+
+    /// Deletes a settled message that came again: by its newest handle if its delete still waits.
+    pub(super) fn delete_copy(&mut self, settled: Settled<Held>, now: Instant) {
+        let copy = Deletion::new(settled, false);
+        let id = &copy.settled.message().id;
+        let mut waiting = self.deletions.iter_mut();
+        if let Some(first) = waiting.find(|one| one.settled.message().id == *id) {
+            first.settled = copy.settled;
+        } else {
+            self.deletions.push_back(copy);
+            self.deletions_since.get_or_insert(now);
+        }
     }
 
     /// Deletes in tens; fewer only when nothing more is about to be settled.
@@ -120,7 +129,7 @@ impl Engine {
                 self.deletions.push_front(one);
             }
             self.deleting += 1;
-            self.deleting_messages += batch.len();
+            self.deleting_messages += batch.iter().filter(|one| one.counts).count();
             self.deletions_since = (!self.deletions.is_empty()).then_some(now);
             actions.push(Action::Delete(batch));
         }
@@ -167,26 +176,30 @@ impl Engine {
     }
 
     fn drop_expired(&mut self, now: Instant) {
-        let before = self.deletions.len();
-        self.deletions
-            .retain(|one| !one.settled.message().receipt.is_expired(now));
-        for _ in self.deletions.len()..before {
-            self.lose("HandleExpired");
+        let (expired, good) = std::mem::take(&mut self.deletions)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|one| one.settled.message().receipt.is_expired(now));
+        self.deletions = good;
+        for one in &expired {
+            self.lose(one, "HandleExpired");
         }
     }
 
     /// Counts the messages of which it is not known whether they were deleted.
     pub(super) fn lose_rest(&mut self) {
-        for _ in 0..self.deletions.len() + self.deleting_messages {
-            self.lose("DeleteFailed");
+        for one in std::mem::take(&mut self.deletions) {
+            self.lose(&one, "DeleteFailed");
         }
-        self.deletions.clear();
+        self.tally.messages.released += self.deleting_messages as u64;
     }
 
     /// A settled message that can't be deleted: it will come again.
-    fn lose(&mut self, reason: &str) {
-        self.tally.messages.released += 1;
+    fn lose(&mut self, deletion: &Deletion, reason: &str) {
         self.tally.reason(reason);
+        if deletion.counts {
+            self.tally.messages.released += 1;
+            self.ledger.lost(&deletion.settled.message().id);
+        }
     }
 
     pub(super) fn deleted(
@@ -196,7 +209,7 @@ impl Engine {
         now: Instant,
     ) {
         self.deleting -= 1;
-        self.deleting_messages -= deletions.len();
+        self.deleting_messages -= deletions.iter().filter(|one| one.counts).count();
         let results = match result {
             Ok(results) => results,
             Err(error) if error.is_transient() => {
@@ -205,7 +218,9 @@ impl Engine {
             }
             Err(error) => {
                 self.tally.notice(error.to_string());
-                deletions.iter().for_each(|_| self.lose("DeleteFailed"));
+                for one in &deletions {
+                    self.lose(one, "DeleteFailed");
+                }
                 self.stop(Outcome::of_queue(&error), now);
                 return;
             }
@@ -213,15 +228,15 @@ impl Engine {
         for (index, mut deletion) in deletions.into_iter().enumerate() {
             match results.get(index) {
                 Some(Ok(())) => {
-                    self.tally.messages.deleted += 1;
+                    self.tally.messages.deleted += u64::from(deletion.counts);
                     self.payloads
                         .extend(deletion.settled.message().payload.clone());
                 }
-                Some(Err(error)) if error.is_expired() => self.lose("HandleExpired"),
+                Some(Err(error)) if error.is_expired() => self.lose(&deletion, "HandleExpired"),
                 Some(Err(error)) if error.sender_fault => {
                     self.tally
                         .notice(format!("a message could not be deleted: {error}"));
-                    self.lose("DeleteFailed");
+                    self.lose(&deletion, "DeleteFailed");
                 }
                 _ => {
                     deletion.tries += 1;
@@ -232,7 +247,7 @@ impl Engine {
                         self.deletions.push_back(deletion);
                         self.deletions_since.get_or_insert(now);
                     } else {
-                        self.lose("DeleteFailed");
+                        self.lose(&deletion, "DeleteFailed");
                     }
                 }
             }
@@ -362,6 +377,20 @@ impl Engine {
 }
 
 impl Deletion {
+    fn new(settled: Settled<Held>, counts: bool) -> Self {
+        let settled = settled.map(|held| Leaving {
+            id: held.id,
+            receipt: held.receipt,
+            payload: held.payload,
+        });
+        Self {
+            settled,
+            counts,
+            tries: 0,
+            not_before: None,
+        }
+    }
+
     fn is_ready(&self, now: Instant) -> bool {
         self.not_before.is_none_or(|at| at <= now)
     }
