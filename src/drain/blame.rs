@@ -57,6 +57,8 @@ pub struct Judgement {
     pub found: Vec<(Item, Finding)>,
     /// What has to be sent again, in order.
     pub again: Vec<Group>,
+    /// How many fields were left out of what is sent again.
+    pub fields_dropped: u64,
 }
 
 impl Cause {
@@ -132,7 +134,7 @@ fn judge_one(group: Group, counts: &Counts, listed: Option<ListReason>) -> Judge
         .collect();
     Judgement {
         found,
-        again: Vec::new(),
+        ..Judgement::default()
     }
 }
 
@@ -178,8 +180,8 @@ fn halve(group: Group) -> Judgement {
         .filter(|part| !part.items.is_empty())
         .collect();
     Judgement {
-        found: Vec::new(),
         again,
+        ..Judgement::default()
     }
 }
 
@@ -269,8 +271,8 @@ pub fn judge_refusal(
     }
     if group.items.len() > 1 {
         return Judgement {
-            found: Vec::new(),
             again: follow(group, &suspects, order),
+            ..Judgement::default()
         };
     }
     if drop {
@@ -283,7 +285,7 @@ pub fn judge_refusal(
             .into_iter()
             .map(|item| (item, finding.clone()))
             .collect(),
-        again: Vec::new(),
+        ..Judgement::default()
     }
 }
 
@@ -306,8 +308,8 @@ fn follow(group: Group, suspects: &[usize], order: Order) -> Vec<Group> {
 pub fn judge_too_large(group: Group) -> Judgement {
     if group.items.len() > 1 {
         return Judgement {
-            found: Vec::new(),
             again: group.halves().into(),
+            ..Judgement::default()
         };
     }
     let cause = Cause::new(
@@ -320,7 +322,7 @@ pub fn judge_too_large(group: Group) -> Judgement {
             .into_iter()
             .map(|item| (item, Finding::Refused(cause.clone())))
             .collect(),
-        again: Vec::new(),
+        ..Judgement::default()
     }
 }
 
@@ -333,7 +335,7 @@ fn settle(group: Group, reasons: impl Iterator<Item = Option<ListReason>>) -> Ju
         .collect();
     Judgement {
         found,
-        again: Vec::new(),
+        ..Judgement::default()
     }
 }
 
@@ -455,6 +457,7 @@ fn drop_fields(group: Group, refusal: &Refusal, suspects: &[usize]) -> Judgement
                 if let Some(event) = item.event.without_field(field) {
                     item.event = event;
                     dropped = true;
+                    judgement.fields_dropped += 1;
                 }
             }
         }

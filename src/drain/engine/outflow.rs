@@ -23,6 +23,10 @@ const MAX_ATTEMPTS: u32 = 4;
 /// then it is not Iterable that answers.
 const MAX_UNCLEAR: u32 = 10;
 
+/// The reason that a run counts for each field that it left out of an event, as the field is of
+/// another type than the one that Iterable first saw.
+const FIELD_TYPE_CONFLICT: &str = "FieldTypeConflict";
+
 impl Engine {
     pub(super) fn post(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if self.is_stopping() {
@@ -148,8 +152,8 @@ impl Engine {
     /// The same request again, later.
     fn later(&self, group: Group) -> Judgement {
         Judgement {
-            found: Vec::new(),
             again: vec![group],
+            ..Judgement::default()
         }
     }
 
@@ -161,8 +165,8 @@ impl Engine {
         }
         if group.items.len() > 1 {
             return Judgement {
-                found: Vec::new(),
                 again: group.halves().into(),
+                ..Judgement::default()
             };
         }
         let cause = Cause {
@@ -176,11 +180,14 @@ impl Engine {
             .collect();
         Judgement {
             found,
-            again: Vec::new(),
+            ..Judgement::default()
         }
     }
 
     fn apply(&mut self, judgement: Judgement) {
+        for _ in 0..judgement.fields_dropped {
+            self.tally.reason(FIELD_TYPE_CONFLICT);
+        }
         for (item, finding) in judgement.found {
             for owner in item.owners() {
                 match &finding {

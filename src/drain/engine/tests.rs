@@ -497,6 +497,18 @@ impl World {
                 .iter()
                 .any(|item| item.event.event_name() == name)
         };
+        if is("Typed")
+            && group
+                .items
+                .iter()
+                .any(|item| item.event.json().contains("\"n\""))
+        {
+            return Answer::read(
+                400,
+                None,
+                br#"{"code":"RequestFieldsTypesMismatched","msg":"no","params":{"validationErrors":{"n":{}}}}"#,
+            );
+        }
         if is("Huge") {
             return Answer::TooLarge;
         }
@@ -543,7 +555,9 @@ impl World {
                 continue;
             }
             let event: Value = serde_json::from_str(item.event.json()).unwrap();
-            let n = event["dataFields"]["n"].as_u64().unwrap();
+            let Some(n) = event["dataFields"]["n"].as_u64() else {
+                continue;
+            };
             self.stored.insert(item.event.id().to_owned(), n);
             self.loaded.remove(&n);
             self.order.retain(|earlier| *earlier != n);
@@ -1057,6 +1071,19 @@ fn a_dead_letter_queue_that_throttles_for_seconds_gets_its_letters() {
         (tally.messages.deleted, tally.messages.dead_lettered),
         (10, 10)
     );
+}
+
+#[test]
+fn fields_that_are_dropped_for_their_type_are_counted() {
+    let mut world = World::new(30);
+    (0..3).for_each(|_| world.send("Typed", 2, None));
+    let config = Config {
+        type_conflicts: TypeConflicts::DropField,
+        ..config()
+    };
+    let (_, tally) = world.run(config, None).unwrap();
+    assert_eq!((tally.messages.deleted, tally.events.forwarded), (3, 6));
+    assert_eq!(tally.reasons["FieldTypeConflict"], 6);
 }
 
 #[test]
