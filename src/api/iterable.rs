@@ -49,7 +49,8 @@ pub struct IterableSpec {
     pub max_events_per_request: u32,
 
     /// The largest request body before compression, in bytes. An event that is larger by itself is
-    /// sent alone. Default 4000000. Example: 1000000.
+    /// sent alone, unless it has more than 32000000: then it counts as rejected. Default 4000000.
+    /// Example: 1000000.
     #[serde(default = "default_max_bytes_per_request")]
     #[schemars(range(min = 10_000, max = 32_000_000))]
     pub max_bytes_per_request: u32,
@@ -64,7 +65,7 @@ pub struct IterableSpec {
 
     /// What happens to an event with a field whose type differs from the one that Iterable first
     /// saw. RejectEvent: the event is rejected, see `drain.rejected`. DropField: it is sent without
-    /// the field. Default RejectEvent. Example: DropField.
+    /// the field, which the run counts as FieldTypeConflict. Default RejectEvent. Example: DropField.
     #[serde(default)]
     pub type_conflicts: TypeConflicts,
 

@@ -8,5 +8,52 @@ pub const MAX_EVENTS: usize = 1_000;
 /// The most bytes of one request's body.
 pub const MAX_BYTES: usize = 4_000_000;
 
-/// The most bytes that one event may have to fit into a request.
-pub const MAX_EVENT_BYTES: usize = MAX_BYTES - "{\"events\":[]}".len();
+/// The most bytes that one event may have: as many as the largest request that a forwarder may
+/// be set to holds. One that is larger than the request it is set to is sent alone, since only
+/// Iterable knows whether it is too large.
+pub const MAX_EVENT_BYTES: usize = 32_000_000 - "{\"events\":[]}".len();
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+    use crate::{
+        api::{EventSelector, MappingSpec, ProjectType},
+        mapping::{MappedEvent, Mapper},
+    };
+
+    #[test]
+    fn an_event_larger_than_the_usual_request_is_kept() {
+        let spec = MappingSpec {
+            events: vec![EventSelector::All],
+            ..MappingSpec::default()
+        };
+        let mapper = Mapper::new(&spec, ProjectType::Email, None).unwrap();
+        let fields: Map<String, Value> = (0..200)
+            .map(|field| (format!("field{field}"), json!("x".repeat(30_000))))
+            .collect();
+        let event = |fields: &Map<String, Value>| {
+            json!({
+                "event_type": "custom_event",
+                "data": {
+                    "event_name": "Viewed",
+                    "custom_event_type": "other",
+                    "timestamp_unixtime_ms": 1_764_057_600_000_i64,
+                    "custom_attributes": fields,
+                },
+            })
+        };
+        let body = json!({
+            "schema_version": 2,
+            "environment": "production",
+            "user_identities": [{"identity_type": "email", "identity": "ada@example.com"}],
+            "events": [event(&Map::new()), event(&fields), event(&Map::new())],
+        });
+        let mapped = mapper.map(&body.to_string(), None).unwrap();
+        assert!(mapped.rejected.is_empty(), "{:?}", mapped.rejected);
+        let is_larger = |event: &MappedEvent| event.json().len() > MAX_BYTES;
+        let sizes: Vec<_> = mapped.events.iter().map(is_larger).collect();
+        assert_eq!(sizes, [false, true, false]);
+    }
+}
