@@ -45,7 +45,7 @@ use self::{
     tally::Tally,
 };
 use crate::{
-    api::RequestCounts,
+    api::{RejectedEvents, RequestCounts},
     cli::DrainArgs,
     iterable::{Client, ClientError},
     mapping::{Mapper, MapperError},
@@ -176,7 +176,12 @@ async fn start(plan: &Plan, now: Instant) -> Result<(Hands, Engine), StartError>
         return Err(StartError::NoVisibility(queue.url().to_owned()));
     }
     let dead_letters = queue.dead_letter_queue_of(&settings);
-    let dead_letter_bytes = dead_letters.as_ref().map(|_| settings.max_message_bytes);
+    let dead_letter_bytes = match &dead_letters {
+        Some(queue) if spec.drain.rejected == RejectedEvents::DeadLetter => {
+            Some(dead_letter_bytes(queue, &settings).await)
+        }
+        _ => None,
+    };
     let engine = Engine::new(
         plan.bounds(&settings, dead_letter_bytes),
         now,
@@ -211,6 +216,22 @@ async fn settings(queue: &QueueClient) -> Result<QueueSettings, QueueError> {
         }
     }
 }
+
+/// The largest message of a dead-letter queue. Where it can't be read, as the right to send there
+/// is enough for all else, it is that of the queue, at most what each queue takes by default.
+async fn dead_letter_bytes(dead_letters: &QueueClient, queue: &QueueSettings) -> usize {
+    match dead_letters.settings().await {
+        Ok(settings) => settings.max_message_bytes,
+        Err(error) => {
+            tracing::warn!(%error, "the size limit of the dead-letter queue is not known");
+            queue.max_message_bytes.min(DEFAULT_MESSAGE_BYTES)
+        }
+    }
+}
+
+/// The size limit of a queue that nobody has raised, in bytes: that of SQS before 2025, which
+/// some tools still set.
+const DEFAULT_MESSAGE_BYTES: usize = 262_144;
 
 fn not_begun(began: Timestamp, error: &StartError) -> RunReport {
     let tally = Tally {

@@ -4,6 +4,7 @@ use aws_sdk_s3::{
     Client,
     config::{BehaviorVersion, Builder, Credentials, Region},
 };
+use aws_sdk_sqs::types::QueueAttributeName;
 use event_forwarder::drain::report::Outcome;
 use event_forwarder_test_support::sqs::Kind;
 use serde_json::json;
@@ -140,6 +141,40 @@ async fn ten_payloads_that_are_together_larger_than_the_bound_are_all_sent(kind:
         (10, 300),
         "{report:?}"
     );
+}
+
+/// Not on ElasticMQ, which knows no such limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_too_large_for_the_dead_letter_queue_is_not_sent() {
+    let world = World::new(Setting::default()).await;
+    let set = world.sqs.client().set_queue_attributes();
+    set.queue_url(&world.queue.dlq_url)
+        .attributes(QueueAttributeName::MaximumMessageSize, "2048")
+        .send()
+        .await
+        .unwrap();
+    world.iterable.handle.disallow_event_name("Secret");
+    let text = "x".repeat(3_000);
+    world
+        .queue
+        .send(&[
+            batch("ada@example.com", [("Secret", json!({"text": text}))]),
+            batch("bob@example.com", [("Secret", json!({"n": 1}))]),
+        ])
+        .await
+        .unwrap();
+    let report = world.drain().await;
+    assert_eq!(
+        (report.messages.dead_lettered, report.messages.released),
+        (1, 1),
+        "{report:?}"
+    );
+    let reasons: Vec<_> = report
+        .reasons
+        .iter()
+        .map(|reason| reason.reason.as_str())
+        .collect();
+    assert!(reasons.contains(&"DeadLetterTooLarge"), "{reasons:?}");
 }
 
 async fn without_listed_buckets_a_pointer_stays_in_the_queue(kind: Kind) {
