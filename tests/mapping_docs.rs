@@ -190,6 +190,9 @@ fn noted() -> String {
         let meaning = match note {
             Note::MissingTime => "no readable time: the batch's or the queue's was taken",
             Note::AbsurdTime => "an absurd time: the batch's or the queue's was taken",
+            Note::OlderThanADay => {
+                "it happened more than 24 hours before the queue received it: mParticle says that Iterable takes none so old, Iterable does not say so"
+            }
             Note::NameCut => "the event's name was cut to 256 characters",
             Note::FieldRenamed => "a field got a name that Iterable takes",
             Note::FieldNameRefused => "a field was dropped for its name",

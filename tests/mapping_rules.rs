@@ -553,6 +553,11 @@ fn created_at_is_whole_seconds_of_the_events_own_time_or_of_the_next_best_clock(
         (
             json!(batch_time - 30 * 86_400_000),
             Some(1_761_465_660),
+            Some(Note::OlderThanADay),
+        ),
+        (
+            json!(batch_time - 86_400_000 + 20_000),
+            Some(1_763_971_280),
             None,
         ),
     ] {

@@ -13,15 +13,16 @@ pub struct DrainSpec {
     #[serde(default = "default_max_duration")]
     pub max_duration: Duration,
 
-    /// How many messages each pod of a run receives at most; the rest waits for the next run. Left
-    /// out: no such limit. Example: 10000.
+    /// How many messages a run receives at most; the rest waits for the next run. Of several pods
+    /// each takes an equal share, rounded up. Left out: no such limit. Example: 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_messages: Option<u64>,
 
-    /// What happens to rejected events: those that the mapping can't read, or that Iterable will
-    /// never take. DeadLetter: just those events go to the dead-letter queue, with the reason, and
-    /// the message is deleted. Leave: the message stays for the queue's own redrive policy. Drop:
+    /// What happens to rejected events: those that the mapping can't send, or that Iterable will
+    /// never take. A message of which nothing can be read is no matter of this: it stays in the
+    /// queue, whose own redrive policy moves it to the dead-letter queue. DeadLetter: just the
+    /// rejected events go to the dead-letter queue, with the reason, and the message is deleted. Leave: the message stays for the queue's own redrive policy. Drop:
     /// they are discarded, and counted. Without a dead-letter queue, or without the right to send
     /// to it, DeadLetter acts as Leave. Default DeadLetter. Example: Leave.
     #[serde(default)]

@@ -9,7 +9,8 @@ use super::{DATA_KEY, DATA_KEY_TOLD, OBJECT_NAME, OBJECT_NAME_TOLD, shape};
 pub struct MappingSpec {
     /// The events that are forwarded; all others are skipped and counted as NotSelected. Default
     /// [SessionStart, SessionEnd, ScreenView, Commerce, ApplicationStateTransition, FirstRun,
-    /// Uninstall], which is what mParticle's own Iterable connection does not take. Further values:
+    /// Uninstall], which is what people do that mParticle's own Iterable connection does not take.
+    /// Further values:
     /// CustomEvent, Media (custom events of the type media), Purchase (Commerce is every commerce
     /// event but a purchase), PushRegistration, PushMessage, PushReaction, OptOut, CrashReport,
     /// NetworkPerformance, Breadcrumb, Profile, UserAttributeChange, UserIdentityChange,

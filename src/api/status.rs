@@ -104,7 +104,7 @@ pub struct RunStatus {
     /// Requests made.
     #[serde(default)]
     pub requests: RequestCounts,
-    /// Why events were skipped or rejected and messages left, the most frequent first.
+    /// Why events were skipped, changed or rejected and messages left, the most frequent first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub reasons: Vec<ReasonCount>,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::{ack::Ticket, engine::Refused};
 use crate::{
     mapping::{BodyError, Source, excerpt},
@@ -13,12 +15,16 @@ const DETAIL: &str = "EventForwarderDetail";
 const RUN: &str = "EventForwarderRun";
 const MESSAGE_ID: &str = "EventForwarderMessageId";
 const EVENTS: &str = "EventForwarderEvents";
+const SENT_AT: &str = "EventForwarderSentAt";
 
 /// What all attributes of a run's own begin with.
 const PREFIX: &str = "EventForwarder";
 
 /// The reason of a message that SQS itself moved, having been received too often.
 pub const MOVED_BY_SQS: &str = "MovedBySqs";
+
+/// The most attributes that SQS takes on a message.
+const MAX_ATTRIBUTES: usize = 10;
 
 /// How long a detail may be, in characters.
 const MAX_DETAIL: usize = 500;
@@ -43,6 +49,8 @@ pub struct Original<'a> {
     pub id: &'a str,
     /// The body.
     pub body: &'a str,
+    /// When it was sent first.
+    pub sent_at: Option<Timestamp>,
     /// Its group, on a FIFO queue.
     pub fifo_group: Option<&'a str>,
 }
@@ -74,8 +82,10 @@ pub fn write(
                     (MESSAGE_ID, original.id.to_owned()),
                     (EVENTS, excerpt.events.to_string()),
                 ]
+                .into_iter()
+                .chain(sent_at_attribute(original.sent_at))
                 .map(|(name, value)| (name.to_owned(), Attribute::text(value)))
-                .into(),
+                .collect(),
                 fifo: original
                     .fifo_group
                     .map(|group| (group.to_owned(), format!("{}-{reason}", original.id))),
@@ -123,7 +133,19 @@ impl Label {
     }
 }
 
-/// The message to send to the queue again, without the label.
+/// When a message was sent first: what was put back from a dead-letter queue keeps that time, so that
+/// an event without a readable time of its own keeps the one that it was given.
+pub fn first_sent_at(message: &Message) -> Option<Timestamp> {
+    let kept = message.attributes.get(SENT_AT);
+    kept.and_then(|attribute| attribute.value.parse().ok())
+        .or(message.sent_at)
+}
+
+fn sent_at_attribute(sent_at: Option<Timestamp>) -> Option<(&'static str, String)> {
+    sent_at.map(|at| (SENT_AT, at.to_string()))
+}
+
+/// The message to send to the queue again: without the label, but for when it was sent first.
 pub fn redriven(message: &Message, is_fifo: bool) -> Outgoing {
     Outgoing {
         body: message.body.clone(),
@@ -132,6 +154,11 @@ pub fn redriven(message: &Message, is_fifo: bool) -> Outgoing {
             .iter()
             .filter(|(name, _)| !name.starts_with(PREFIX))
             .map(|(name, attribute)| (name.clone(), attribute.clone()))
+            .chain(
+                sent_at_attribute(first_sent_at(message))
+                    .map(|(name, value)| (name.to_owned(), Attribute::text(value))),
+            )
+            .take(MAX_ATTRIBUTES)
             .collect(),
         fifo: is_fifo.then(|| {
             let group = message
@@ -183,11 +210,59 @@ mod tests {
             run: "run",
             id: "m-1",
             body: &body,
+            sent_at: None,
             fifo_group: None,
         };
         let letters = write(&original, ticket, &refused).expect("the body is readable");
         let outgoing = &letters[0].outgoing;
         assert_eq!(outgoing.body, body);
         assert_eq!(outgoing.attributes[EVENTS].value, "300");
+    }
+
+    #[test]
+    fn a_message_keeps_the_time_at_which_it_was_sent_first_through_letters_and_redrives() {
+        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        let first = at("2026-01-01T00:00:00.25Z");
+        let message = |outgoing: Outgoing, sent_at| Message {
+            id: "m-2".to_owned(),
+            receipt: String::new(),
+            body: outgoing.body,
+            receive_count: Some(1),
+            sent_at,
+            group: None,
+            attributes: outgoing.attributes,
+        };
+        let refused = Refused {
+            source: Source::default(),
+            cause: Cause {
+                reason: "InvalidEmail".to_owned(),
+                detail: String::new(),
+            },
+        };
+        let mut ledger = Ledger::<(), ()>::new(false);
+        let Admission::New(ticket) = ledger.admit("m-1", None, 1, ()) else {
+            panic!("a new message")
+        };
+        let original = Original {
+            run: "run",
+            id: "m-1",
+            body: "{\"events\":[{}]}",
+            sent_at: first,
+            fifo_group: None,
+        };
+        let letters = write(&original, ticket, &[refused]).unwrap();
+        let letter = message(letters[0].outgoing.clone(), at("2026-01-02T00:00:00Z"));
+        let again = message(redriven(&letter, false), at("2026-01-03T00:00:00Z"));
+        assert_eq!(first_sent_at(&again), first);
+        assert_eq!(again.attributes.len(), 1, "the label is gone");
+
+        // SQS itself leaves a message that it moves as it was sent.
+        let moved = Outgoing {
+            body: String::new(),
+            attributes: BTreeMap::new(),
+            fifo: None,
+        };
+        let again = message(redriven(&message(moved, first), false), None);
+        assert_eq!(first_sent_at(&again), first);
     }
 }

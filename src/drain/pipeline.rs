@@ -14,6 +14,7 @@ use tracing::{Instrument, Span, debug_span};
 use super::{
     blame::Cause,
     engine::{Action, Content, Done, Engine, Opened, Parcel, Unread},
+    letter::first_sent_at,
     progress::Progress,
     report::Outcome,
     tally::Tally,
@@ -186,15 +187,16 @@ impl Hands {
 
     /// Maps a message's body, here so that it runs on all threads.
     fn open(&self, message: Message) -> Parcel {
+        let sent_at = first_sent_at(&message);
         let content = match sqs::pointer(&message) {
             Some(pointer) => Content::Elsewhere(pointer),
-            None => Content::Here(self.map(&message.id, &message.body, message.sent_at)),
+            None => Content::Here(self.map(&message.id, &message.body, sent_at)),
         };
         Parcel {
             id: message.id,
             handle: message.receipt,
             body: message.body,
-            sent_at: message.sent_at,
+            sent_at,
             group: message.group,
             content,
         }

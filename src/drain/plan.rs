@@ -20,6 +20,10 @@ use crate::{
 /// would not make a run faster than Iterable's rate.
 const MAX_RECEIVES: usize = 8;
 
+/// The time between two requests that make users known, by one of all pods: Iterable takes five
+/// in a second.
+const USERS_INTERVAL: Duration = Duration::from_millis(250);
+
 /// What is kept of the grace period for the report and the container's end.
 const GRACE_MARGIN: Duration = Duration::from_secs(5);
 
@@ -111,7 +115,10 @@ impl Plan {
             },
             max_bytes,
             max_payload_bytes: spec.queue.large_payloads.as_ref().map(|_| max_bytes / 4),
-            max_messages: spec.drain.max_messages.unwrap_or(u64::MAX),
+            max_messages: spec
+                .drain
+                .max_messages
+                .map_or(u64::MAX, |max| max.div_ceil(pods.get().into())),
             visibility: spec
                 .drain
                 .visibility_timeout
@@ -124,6 +131,7 @@ impl Plan {
             rejected: spec.drain.rejected,
             dead_letter_bytes,
             unknown_users: spec.iterable.unknown_users,
+            users_interval: USERS_INTERVAL * pods.get(),
             type_conflicts: spec.iterable.type_conflicts,
             run: self.run.clone(),
         }
@@ -168,6 +176,7 @@ mod tests {
             "schedule": "@hourly",
             "queue": {"url": "https://sqs.us-east-1.amazonaws.com/123456789012/events"},
             "iterable": {"apiKeySecretRef": {"name": "iterable"}, "requestsPerSecond": 10},
+            "drain": {"maxMessages": 10},
         });
         let plan = Plan {
             spec: serde_json::from_value(spec).unwrap(),
@@ -201,13 +210,16 @@ mod tests {
 
     #[test]
     fn a_pod_takes_its_share_of_the_rate_and_of_the_queue() {
-        for (count, milliseconds, waiting) in [(1, 100, 100), (3, 300, 34), (20, 2_000, 5)] {
+        for (count, milliseconds, waiting, messages) in
+            [(1, 100, 100, 10), (3, 300, 34, 4), (20, 2_000, 5, 1)]
+        {
             let bounds = bounds(NonZeroU32::new(count).unwrap());
             assert_eq!(
                 bounds.pace.post_interval,
                 Duration::from_millis(milliseconds)
             );
-            assert_eq!(bounds.waiting, waiting);
+            assert_eq!((bounds.waiting, bounds.max_messages), (waiting, messages));
+            assert!(bounds.users_interval >= Duration::from_millis(200) * count);
         }
     }
 }

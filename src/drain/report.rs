@@ -32,7 +32,7 @@ pub struct RunReport {
     pub events: EventCounts,
     /// Requests made.
     pub requests: RequestCounts,
-    /// Why events were skipped or rejected and messages left, the most frequent first.
+    /// Why events were skipped, changed or rejected and messages left, the most frequent first.
     pub reasons: Vec<ReasonCount>,
     /// Bytes of request bodies sent to Iterable.
     pub bytes_sent: u64,

@@ -14,7 +14,7 @@ pub struct Tally {
     pub messages: MessageCounts,
     /// What became of their events.
     pub events: EventCounts,
-    /// Why events were skipped or rejected, and messages left.
+    /// Why events were skipped, changed or rejected, and messages left.
     pub reasons: BTreeMap<String, u64>,
     /// When the oldest message received was sent.
     pub oldest: Option<Timestamp>,
@@ -25,9 +25,14 @@ pub struct Tally {
 impl Tally {
     /// Counts one occurrence of a reason.
     pub fn reason(&mut self, reason: &str) {
+        self.reasons(reason, 1);
+    }
+
+    /// Counts so many occurrences of a reason.
+    pub fn reasons(&mut self, reason: &str, times: u64) {
         match self.reasons.get_mut(reason) {
-            Some(count) => *count += 1,
-            None => drop(self.reasons.insert(reason.to_owned(), 1)),
+            Some(count) => *count += times,
+            None => drop(self.reasons.insert(reason.to_owned(), times)),
         }
     }
 

@@ -9,6 +9,9 @@ pub enum Note {
     MissingTime,
     /// The event's time was absurd: the batch's or the queue's was taken.
     AbsurdTime,
+    /// The event happened more than 24 hours before the queue received it. mParticle says that
+    /// Iterable takes none so old ("Iterable", docs.mparticle.com); Iterable itself does not say so.
+    OlderThanADay,
     /// The event's name was cut to 256 characters.
     NameCut,
     /// A field's name was changed to one that Iterable takes.
@@ -32,9 +35,10 @@ pub enum Note {
 
 impl Note {
     /// Every one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::MissingTime,
         Self::AbsurdTime,
+        Self::OlderThanADay,
         Self::NameCut,
         Self::FieldRenamed,
         Self::FieldNameRefused,
@@ -51,6 +55,7 @@ impl Note {
         match self {
             Self::MissingTime => "MissingTime",
             Self::AbsurdTime => "AbsurdTime",
+            Self::OlderThanADay => "OlderThanADay",
             Self::NameCut => "NameCut",
             Self::FieldRenamed => "FieldRenamed",
             Self::FieldNameRefused => "FieldNameRefused",

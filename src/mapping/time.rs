@@ -15,7 +15,7 @@ const EARLIEST: i64 = 1_262_304_000_000;
 pub struct EventTime {
     /// Milliseconds since 1970.
     pub millis: Option<i64>,
-    /// Set if it is not the event's own time.
+    /// Set if it is not the event's own time, or long before the queue received it.
     pub note: Option<Note>,
 }
 
@@ -51,9 +51,12 @@ impl Clocks {
     pub fn event_time(&self, own: Option<Raw<'_>>) -> EventTime {
         let own = own.and_then(millis);
         if let Some(own) = own.filter(|own| self.is_plausible(*own)) {
+            let is_old = self
+                .sent_at
+                .is_some_and(|sent_at| own < sent_at.saturating_sub(DAY));
             return EventTime {
                 millis: Some(own),
-                note: None,
+                note: is_old.then_some(Note::OlderThanADay),
             };
         }
         let note = if own.is_some() {

@@ -9,6 +9,7 @@ use crate::world::{HAPPENED, Setting, World, batch, batches};
 on_each_server!(
     a_run_empties_a_queue,
     an_event_arrives_with_its_own_time,
+    what_was_changed_in_an_event_is_counted,
     an_empty_queue_ends_a_run_at_once,
     a_message_that_cannot_be_read_stays_for_the_redrive_policy,
     a_refused_key_ends_the_run_and_gives_everything_back,
@@ -38,7 +39,7 @@ async fn a_run_empties_a_queue(kind: Kind) {
     assert_eq!((depth.visible, depth.in_flight), (0, 0));
     let tens = count.div_ceil(10) as u64;
     assert!(
-        report.requests.sqs <= 2 * tens + 3,
+        report.requests.sqs <= 2 * tens + 4,
         "{} requests to SQS",
         report.requests.sqs
     );
@@ -52,6 +53,23 @@ async fn an_event_arrives_with_its_own_time(kind: Kind) {
     let events = world.iterable.handle.events();
     let seconds = HAPPENED.div_euclid(1_000);
     assert_eq!(events[0].event["createdAt"], seconds);
+}
+
+async fn what_was_changed_in_an_event_is_counted(kind: Kind) {
+    let world = World::new(Setting::on(kind)).await;
+    let fields = |n: u32| json!({"n": n, "_renamed": 1, "long": "x".repeat(33_000)});
+    let events = [("Viewed", fields(1)), ("Viewed", fields(2))];
+    let body = batch("ada@example.com", events);
+    world.queue.send(&[body]).await.unwrap();
+    let report = world.drain().await;
+    assert_eq!(report.events.forwarded, 2);
+    let mut counted: Vec<_> = report
+        .reasons
+        .iter()
+        .map(|counted| (counted.reason.as_str(), counted.count))
+        .collect();
+    counted.sort_unstable();
+    assert_eq!(counted, [("FieldRenamed", 2), ("FieldTooLong", 2)]);
 }
 
 async fn an_empty_queue_ends_a_run_at_once(kind: Kind) {

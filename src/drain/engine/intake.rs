@@ -62,6 +62,8 @@ pub struct Held {
     pub payload: Option<Pointer>,
     /// The body, for dead letters.
     pub body: String,
+    /// When it was sent first.
+    pub sent_at: Option<Timestamp>,
     /// Its group.
     pub group: Option<String>,
     /// The memory that it and its events take, in bytes.
@@ -82,7 +84,6 @@ pub struct Intake {
     last_failure: Option<Instant>,
     not_before: Option<Instant>,
     pub(super) held_bytes: usize,
-    largest: usize,
     until_settled: bool,
 }
 
@@ -98,7 +99,6 @@ impl Intake {
             last_failure: None,
             not_before: None,
             held_bytes: 0,
-            largest: 0,
             until_settled: false,
         }
     }
@@ -120,17 +120,23 @@ impl Intake {
     pub(super) const fn freed(&mut self, bytes: usize) {
         self.held_bytes = self.held_bytes.saturating_sub(bytes);
     }
+}
 
-    /// The memory to set aside for a receive under way: by the largest message so far, with
-    /// room to grow, and by the queue's own limit before any was seen.
-    fn reserve(&self, config: &Config) -> usize {
-        let limit = config.max_message_bytes * 2;
-        let each = if self.largest == 0 {
-            limit
-        } else {
-            (self.largest * 2).min(limit)
-        };
-        each * MAX_ENTRIES
+impl Config {
+    /// The memory that a message of the queue's largest size takes, with the events made of it.
+    const fn largest_message(&self) -> usize {
+        self.max_message_bytes * 2
+    }
+
+    /// How many messages a receive asks for: ten, unless so many may be more than may be held.
+    fn entries(&self) -> usize {
+        (self.max_bytes / self.largest_message().max(1)).clamp(1, MAX_ENTRIES)
+    }
+
+    /// The memory to set aside for a receive under way. However small messages have been so far,
+    /// the next may be the largest.
+    fn reserve(&self) -> usize {
+        self.largest_message() * self.entries()
     }
 }
 
@@ -138,9 +144,8 @@ impl Engine {
     pub(super) fn receive(&mut self, now: Instant, actions: &mut Vec<Action>) {
         while self.may_receive(now) {
             let left = self.config.max_messages - self.intake.received - self.intake.asked;
-            let max = usize::try_from(left)
-                .unwrap_or(MAX_ENTRIES)
-                .min(MAX_ENTRIES);
+            let entries = self.config.entries();
+            let max = usize::try_from(left).unwrap_or(entries).min(entries);
             self.intake.under_way += 1;
             self.intake.asked += max as u64;
             actions.push(Action::Receive(max));
@@ -160,7 +165,7 @@ impl Engine {
         let ahead = self.batcher.full_requests() + self.again.len();
         let within = self.pace.requests_within(self.config.visibility);
         let bytes = intake.held_bytes
-            + intake.reserve(&self.config) * (intake.under_way + 1)
+            + self.config.reserve() * (intake.under_way + 1)
             + self.largest_room();
         intake.received + intake.asked < self.config.max_messages
             && (!intake.until_settled || settled)
@@ -187,7 +192,7 @@ impl Engine {
         match result {
             Ok(parcels) => {
                 self.intake.failures = 0;
-                self.note_depth(&parcels);
+                self.note_depth(&parcels, asked);
                 for parcel in parcels {
                     self.admit(parcel, began, now);
                 }
@@ -213,7 +218,7 @@ impl Engine {
     }
 
     /// Learns from a receive how much is left.
-    fn note_depth(&mut self, parcels: &[Parcel]) {
+    fn note_depth(&mut self, parcels: &[Parcel], asked: usize) {
         let count = parcels.len();
         let intake = &mut self.intake;
         intake.received += count as u64;
@@ -233,10 +238,10 @@ impl Engine {
             && parcels
                 .windows(2)
                 .all(|pair| pair[0].group == pair[1].group);
-        if count == MAX_ENTRIES {
+        if count == asked {
             intake.short = 0;
             if intake.waiting < 0 {
-                // The estimate was too low: where ten more came, others may be.
+                // The estimate was too low: where all that was asked for came, others may be.
                 intake.waiting = ((intake.under_way + 2) * MAX_ENTRIES) as i64;
             }
         } else if intake.waiting <= 0 {
@@ -267,6 +272,7 @@ impl Engine {
         };
         let bytes = parcel.body.len() + events_bytes;
         let held = Held {
+            sent_at: parcel.sent_at,
             id: parcel.id.clone(),
             receipt,
             payload,
@@ -281,7 +287,6 @@ impl Engine {
         {
             Admission::New(ticket) => {
                 self.intake.held_bytes += bytes;
-                self.intake.largest = self.intake.largest.max(bytes);
                 return match parcel.content {
                     Content::Here(mapped) => self.arrived(ticket, mapped, now),
                     Content::Elsewhere(_) if self.is_stopping() => {
@@ -324,6 +329,9 @@ impl Engine {
                 return;
             }
         };
+        for (note, times) in mapped.notes.iter() {
+            self.tally.reasons(note.as_str(), times);
+        }
         for skipped in &mapped.skipped {
             self.tally.events.skipped += 1;
             self.tally.reason(skipped.reason.as_str());
@@ -339,6 +347,7 @@ impl Engine {
                     source: rejected.source,
                 },
                 cause,
+                rejected.count,
             );
         }
         for event in mapped.events {
@@ -354,10 +363,10 @@ impl Engine {
         }
     }
 
-    /// Settles a rejected event as the user wants it.
-    pub(super) fn reject(&mut self, owner: Owner, cause: Cause) {
-        self.tally.events.rejected += 1;
-        self.tally.reason(&cause.reason);
+    /// Settles a rejected event, or one that stands for so many, as the user wants it.
+    pub(super) fn reject(&mut self, owner: Owner, cause: Cause, count: u32) {
+        self.tally.events.rejected += u64::from(count);
+        self.tally.reasons(&cause.reason, u64::from(count));
         let verdict = match self.config.rejected {
             RejectedEvents::DeadLetter => {
                 if self.config.dead_letter_bytes.is_some() {

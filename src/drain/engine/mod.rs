@@ -70,6 +70,8 @@ pub struct Config {
     pub dead_letter_bytes: Option<usize>,
     /// What happens to events of unknown users.
     pub unknown_users: UnknownUsers,
+    /// The time between two requests that make users known.
+    pub users_interval: Duration,
     /// What happens to fields of another type.
     pub type_conflicts: TypeConflicts,
     /// The run's name, for dead letters.

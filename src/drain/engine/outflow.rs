@@ -211,9 +211,10 @@ impl Engine {
                                 reason: "UserNotFound".to_owned(),
                                 detail,
                             },
+                            1,
                         );
                     }
-                    Finding::Refused(cause) => self.reject(owner, cause.clone()),
+                    Finding::Refused(cause) => self.reject(owner, cause.clone(), 1),
                     Finding::Unclear(cause) => {
                         self.unclear += 1;
                         self.tally.reason(&cause.reason);

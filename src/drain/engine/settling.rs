@@ -262,6 +262,7 @@ impl Engine {
             run: &self.config.run,
             id: &held.id,
             body: &held.body,
+            sent_at: held.sent_at,
             fifo_group: self
                 .config
                 .fifo

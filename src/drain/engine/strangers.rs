@@ -24,9 +24,6 @@ const VISIBLE_AFTER: Duration = Duration::from_secs(60);
 const MAX_PER_REQUEST: usize = 1_000;
 const MAX_USERS: usize = 50_000;
 
-/// The time between two requests: Iterable takes five in a second.
-const INTERVAL: Duration = Duration::from_millis(250);
-
 /// How often a request is tried.
 const MAX_TRIES: u32 = 4;
 
@@ -117,7 +114,7 @@ impl Engine {
 
     pub(super) fn created_users(&mut self, users: Vec<NewUser>, answer: Answer, now: Instant) {
         self.strangers.is_asking = false;
-        self.strangers.not_before = Some(now + INTERVAL);
+        self.strangers.not_before = Some(now + self.config.users_interval);
         let wait = match answer {
             // Those that were refused are found out when their events are sent again.
             Answer::Counted(_) => {
@@ -153,7 +150,7 @@ impl Engine {
             }
         };
         self.strangers.tries += 1;
-        self.strangers.not_before = Some(now + wait.max(INTERVAL));
+        self.strangers.not_before = Some(now + wait.max(self.config.users_interval));
         if self.strangers.tries < MAX_TRIES {
             users
                 .into_iter()
