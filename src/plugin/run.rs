@@ -54,9 +54,13 @@ pub async fn run(cluster: &Cluster, args: &RunArgs) -> Result<ExitCode, PluginEr
     let mut is_taken_up = false;
     loop {
         let forwarder = cluster.forwarder(&args.name).await?;
+        let refusal = refusal(&forwarder);
         let status = forwarder.status.unwrap_or_default();
         match progress(&status, &request, &job) {
-            Progress::Asked => says.now("waits for the controller"),
+            Progress::Asked => match refusal {
+                Some(why) => return Err(PluginError::Hindered(why)),
+                None => says.now("waits for the controller"),
+            },
             Progress::UnderWay(text) => {
                 if !is_taken_up {
                     is_taken_up = true;
@@ -155,6 +159,13 @@ fn hindrance(forwarder: &EventForwarder, now: Timestamp) -> Option<String> {
                 )
         })
         .map(|one| format!("{}: {}", one.reason, one.message))
+}
+
+/// What the controller says of a request that the API server refuses.
+fn refusal(forwarder: &EventForwarder) -> Option<String> {
+    condition(forwarder, "Scheduled")
+        .filter(|scheduled| scheduled.reason == "RunRefused")
+        .map(|scheduled| format!("{}: {}", scheduled.reason, scheduled.message))
 }
 
 /// 0 for a run that did its work, else the exit code of its container.

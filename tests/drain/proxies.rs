@@ -48,9 +48,15 @@ impl Tinyproxy {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        while TcpStream::connect(address).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let listens = async {
+            while TcpStream::connect(address).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let within = Duration::from_secs(30);
+        tokio::time::timeout(within, listens)
+            .await
+            .expect("tinyproxy listens");
         Self {
             process,
             address,

@@ -22,7 +22,7 @@ on_each_server!(
 );
 
 async fn a_slow_sink_causes_no_second_receive(kind: Kind) {
-    let timeout = Duration::from_secs(3);
+    let timeout = Duration::from_secs(6);
     let mut world = World::new(Setting {
         queue: Attributes {
             visibility_timeout: timeout,
@@ -70,7 +70,7 @@ async fn a_slow_sink_causes_no_second_receive(kind: Kind) {
         let entries = beat["Entries"].as_array().unwrap();
         assert_eq!(entries.len(), 10, "all that are held, in one request");
         assert!(
-            entries.iter().all(|entry| entry["VisibilityTimeout"] == 3),
+            entries.iter().all(|entry| entry["VisibilityTimeout"] == 6),
             "by a full timeout"
         );
     }

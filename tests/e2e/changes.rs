@@ -8,6 +8,7 @@ use k8s_openapi::api::{
 use serde_json::json;
 
 use crate::{
+    plugin::forwarder,
     tracking::{ended, held_run, start},
     world::{API_KEY, SYSTEM, Shared, World, condition, eventually, gone, kubectl, sample},
 };
@@ -310,15 +311,9 @@ pub async fn what_a_quota_forbids_is_told_until_it_is_allowed(shared: &Shared) {
 
     world.quota(json!({"count/jobs.batch": "0"})).await;
     told("CronJobInPlace").await;
-    kubectl(&[
-        "annotate",
-        "ef",
-        "mparticle",
-        "eventforwarder.io/run-now=1",
-        "--namespace",
-        &world.namespace,
-    ])
-    .await;
+    let asked = forwarder(&world, &["run", "mparticle"]).await;
+    assert_ne!(asked.code, 0, "{asked:?}");
+    assert!(asked.error.contains("RunRefused"), "{asked:?}");
     let message = told("RunRefused").await;
     assert!(message.contains("exceeded quota: quota"), "{message}");
     // The rest of the status goes on.
@@ -340,6 +335,7 @@ pub async fn what_a_quota_forbids_is_told_until_it_is_allowed(shared: &Shared) {
             |status| status.totals.runs == 1,
         )
         .await;
-    assert_eq!(status.last_run_request.as_deref(), Some("1"));
+    let request = status.last_run_request.as_deref().expect("a request");
+    assert!(request.ends_with("by kubectl forwarder"), "{request}");
     assert_eq!(condition(&status, "Scheduled").1, "CronJobInPlace");
 }

@@ -34,9 +34,9 @@ static NAMES: LazyLock<PathBuf> = LazyLock::new(|| {
 /// What a command of the plugin printed and ended with.
 #[derive(Debug)]
 pub struct Told {
-    out: String,
-    error: String,
-    code: i32,
+    pub out: String,
+    pub error: String,
+    pub code: i32,
 }
 
 /// Runs kubectl with the plugin on its PATH, and with these variables set.
