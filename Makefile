@@ -16,6 +16,7 @@ test: ## Run all tests: unit, property, integration, then end to end on a real c
 lint: ## Check format, lints, dependencies and scripts
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --test e2e --locked -- -D warnings
 	cargo deny --locked check bans licenses sources
 	shellcheck -x .ci/run demo/up demo/down tests/run tests/cluster/cluster tests/cluster/selftest tests/cluster/programs/kubernetes/pin tests/skew tests/sqs/setup deploy/build-image deploy/generate
 

@@ -1,19 +1,26 @@
 //! What the operator may do, as Kubernetes judges it.
 
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use axum::{Router, body::Bytes, extract::State, routing::post};
 use event_forwarder::api::EventForwarder;
 use k8s_openapi::api::{
     authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
-    rbac::v1::ClusterRoleBinding,
+    rbac::v1::{ClusterRoleBinding, PolicyRule, Role},
 };
 use kube::{
     Api, ResourceExt,
-    api::{ListParams, PostParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use crate::{
     tracking::{ended, start},
-    world::{SYSTEM, Shared, World, condition, eventually, kubectl, sample},
+    world::{API_KEY, AWS_SECRET, SYSTEM, Shared, World, condition, eventually, kubectl, sample},
 };
 
 const BATCH: &str = "01-session-and-screens-list-identities.json";
@@ -24,8 +31,10 @@ pub async fn with_roles_alone_the_operator_serves_its_namespaces_and_no_other(sh
     served.queue.send(&[sample(BATCH)]).await.expect("sending");
     let namespaces = json!([served.namespace]);
     let watched = format!("watchNamespaces={namespaces}");
+    let collector = Collector::start(shared).await;
+    let tracing = format!("tracing.endpoint=http://{}", collector.address);
     shared
-        .install_with(&["--set-json", &watched])
+        .install_with(&["--set-json", &watched, "--set", &tracing])
         .await
         .expect("the operator");
     other.apply("mparticle", json!({})).await;
@@ -82,7 +91,89 @@ pub async fn with_roles_alone_the_operator_serves_its_namespaces_and_no_other(sh
             world.namespace
         );
     }
+    a_right_that_is_taken_away_is_told_until_it_is_given(&served).await;
     shared.uninstall().await;
+
+    let traces = collector.posted();
+    for part in ["reconcile", "event-forwarder", &served.namespace] {
+        assert!(traces.contains(part), "{part} is in no trace");
+    }
+    for secret in [API_KEY, AWS_SECRET] {
+        assert!(!traces.contains(secret), "{secret} was sent");
+    }
+}
+
+async fn a_right_that_is_taken_away_is_told_until_it_is_given(world: &World) {
+    let roles = world.api::<Role>();
+    let role = roles.get("event-forwarder").await.expect("the Role");
+    let rules = |role: &Role| role.rules.clone().unwrap_or_default();
+    let is_for_secrets = |rule: &PolicyRule| {
+        let resources = rule.resources.as_ref();
+        resources.is_some_and(|resources| resources.iter().any(|it| it == "secrets"))
+    };
+    let mut others = rules(&role);
+    others.retain(|rule| !is_for_secrets(rule));
+    let give = async |rules: &[PolicyRule]| {
+        let patch = Patch::Merge(json!({"rules": rules}));
+        roles
+            .patch("event-forwarder", &PatchParams::default(), &patch)
+            .await
+            .expect("the Role");
+        let touched = format!("rules={}", rules.len());
+        let namespace = world.namespace.as_str();
+        kubectl(&[
+            "label",
+            "ef",
+            "mparticle",
+            &touched,
+            "--overwrite",
+            "--namespace",
+            namespace,
+        ])
+        .await;
+    };
+    give(&others).await;
+    let status = world
+        .status_until("mparticle", "the missing right is told", |status| {
+            condition(status, "Ready").1 == "ReconcileFailed"
+        })
+        .await;
+    let message = condition(&status, "Ready").2;
+    assert!(message.contains("secrets"), "{message}");
+    assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained");
+    give(&rules(&role)).await;
+    world
+        .status_until("mparticle", "it is ready again", |status| {
+            condition(status, "Ready").0 == "True"
+        })
+        .await;
+}
+
+/// Takes what is sent by OTLP.
+struct Collector {
+    address: SocketAddr,
+    posted: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Collector {
+    async fn start(shared: &Shared) -> Self {
+        let listener = TcpListener::bind((shared.host, 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let posted = Arc::<Mutex<Vec<u8>>>::default();
+        let take = async |State(posted): State<Arc<Mutex<Vec<u8>>>>, body: Bytes| {
+            posted.lock().expect("the posts").extend(body);
+        };
+        let routes = Router::new()
+            .route("/v1/traces", post(take))
+            .with_state(Arc::clone(&posted));
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        Self { address, posted }
+    }
+
+    /// All that was sent: in protobuf, which has texts as they are.
+    fn posted(&self) -> String {
+        String::from_utf8_lossy(&self.posted.lock().expect("the posts")).into_owned()
+    }
 }
 
 /// Whether the operator has a right, by the API server's own word.
