@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use super::operator::Replica;
 use crate::world::{World, gone};
 
+const APPLIED: &str = "eventforwarder.io/applied";
 const RUN_NOW: &str = "eventforwarder.io/run-now";
 const INSTANCE: &str = "app.kubernetes.io/instance";
 /// How long the world may take after a fault: the longest pause after failures that the outage
@@ -289,9 +290,12 @@ impl Snapshot {
                     .iter()
                     .map(|owner| (&owner.kind, &owner.name, owner.controller))
                     .collect();
+                // It stands for all else, the place among it.
+                let mut annotations = cronjob.annotations().clone();
+                annotations.remove(APPLIED);
                 let essence = json!({
                     "labels": cronjob.labels(),
-                    "annotations": cronjob.annotations(),
+                    "annotations": annotations,
                     "owners": owners,
                     "spec": cronjob.spec,
                 });

@@ -1,9 +1,10 @@
 //! Dead letters listed, shown, redriven and purged, on SQS servers that others wrote.
 
 #[macro_use]
-#[path = "drain/each.rs"]
+#[path = "../drain/each.rs"]
 mod each;
-#[path = "drain/world.rs"]
+mod kill;
+#[path = "../drain/world.rs"]
 #[allow(dead_code, reason = "other test files use the rest")]
 mod world;
 

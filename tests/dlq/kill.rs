@@ -1,10 +1,5 @@
 //! Dead letters by hand, with the program itself: a redrive that is killed half-way and given again
-//! loses nothing. `cargo test --test dlq_kill`; it waits the two minutes for which a killed command
-//! hides what it has looked at.
-
-#[path = "drain/world.rs"]
-#[allow(dead_code, reason = "other test files use the rest")]
-mod world;
+//! loses nothing. It waits the two minutes for which a killed command hides what it has looked at.
 
 use std::{
     collections::BTreeSet,
