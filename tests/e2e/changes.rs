@@ -232,17 +232,6 @@ pub async fn what_is_taken_out_of_the_job_leaves_the_cronjob(shared: &Shared) {
     );
     // Values that the API server does not store are no reason to apply it again and again.
     for round in 0..3 {
-        let touched = format!("round={round}");
-        kubectl(&[
-            "label",
-            "ef",
-            "mparticle",
-            &touched,
-            "--overwrite",
-            "--namespace",
-            &world.namespace,
-        ])
-        .await;
         let seen = format!("visible after round {round}");
         world.queue.send(&[sample(BATCH)]).await.expect("sending");
         world

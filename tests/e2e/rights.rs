@@ -113,26 +113,18 @@ async fn a_right_that_is_taken_away_is_told_until_it_is_given(world: &World) {
     };
     let mut others = rules(&role);
     others.retain(|rule| !is_for_secrets(rule));
-    let give = async |rules: &[PolicyRule]| {
+    let give = async |rules: &[PolicyRule], schedule: &str| {
         let patch = Patch::Merge(json!({"rules": rules}));
         roles
             .patch("event-forwarder", &PatchParams::default(), &patch)
             .await
             .expect("the Role");
-        let touched = format!("rules={}", rules.len());
-        let namespace = world.namespace.as_str();
-        kubectl(&[
-            "label",
-            "ef",
-            "mparticle",
-            &touched,
-            "--overwrite",
-            "--namespace",
-            namespace,
-        ])
-        .await;
+        // What was done by other rights is not done again until something changes.
+        world
+            .apply("mparticle", json!({"schedule": schedule}))
+            .await;
     };
-    give(&others).await;
+    give(&others, "0 0 2 2 *").await;
     let status = world
         .status_until("mparticle", "the missing right is told", |status| {
             condition(status, "Ready").1 == "ReconcileFailed"
@@ -141,7 +133,7 @@ async fn a_right_that_is_taken_away_is_told_until_it_is_given(world: &World) {
     let message = condition(&status, "Ready").2;
     assert!(message.contains("secrets"), "{message}");
     assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained");
-    give(&rules(&role)).await;
+    give(&rules(&role), "0 0 3 3 *").await;
     world
         .status_until("mparticle", "it is ready again", |status| {
             condition(status, "Ready").0 == "True"
