@@ -73,6 +73,15 @@ async fn pod_of(world: &World, job: &str) -> Pod {
     pods.items.into_iter().next().expect("a pod of the Job")
 }
 
+/// Waits until a pod's run has its SIGTERM, which comes a while after what asks for it.
+async fn told_to_stop(world: &World, pod: &Pod) {
+    let logs = ["logs", &pod.name_any(), "--namespace", &world.namespace];
+    eventually("the run is told to stop", async || {
+        kubectl(&logs).await.contains("told to stop")
+    })
+    .await;
+}
+
 /// Every event is at Iterable, or in a message that a further run brings there.
 async fn nothing_was_lost(world: &World, name: &str) {
     world.iterable.handle.clear_faults();
@@ -106,6 +115,7 @@ pub async fn an_evicted_run_is_interrupted_and_its_report_is_kept(shared: &Share
             conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "FailureTarget"))
         })
         .await;
+    told_to_stop(&world, &pod).await;
     gate.open();
     let status = ended(&world, "mparticle", "now").await;
     let run = status.last_run.as_ref().expect("a run");
@@ -126,8 +136,10 @@ pub async fn an_evicted_run_is_interrupted_and_its_report_is_kept(shared: &Share
 pub async fn a_run_whose_job_is_deleted_is_followed_to_its_report(shared: &Shared) {
     let world = World::new(shared, "job-deleted").await;
     let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    let pod = pod_of(&world, "now").await;
     kubectl(&["delete", "job", "now", "--namespace", &world.namespace]).await;
     gone(&world.api::<Job>(), "now").await;
+    told_to_stop(&world, &pod).await;
     gate.open();
     let status = ended(&world, "mparticle", "now").await;
     let run = status.last_run.as_ref().expect("a run");
