@@ -84,6 +84,7 @@ pub struct Intake {
     last_failure: Option<Instant>,
     not_before: Option<Instant>,
     pub(super) held_bytes: usize,
+    largest: usize,
     until_settled: bool,
 }
 
@@ -99,6 +100,7 @@ impl Intake {
             last_failure: None,
             not_before: None,
             held_bytes: 0,
+            largest: 0,
             until_settled: false,
         }
     }
@@ -122,6 +124,21 @@ impl Intake {
     }
 }
 
+impl Intake {
+    /// The memory to set aside for a receive under way: by the largest message so far, with room to
+    /// grow, and by the queue's own limit before any was seen. By that limit alone, a queue of small
+    /// messages would be received one by one.
+    fn reserve(&self, config: &Config) -> usize {
+        let limit = config.largest_message();
+        let each = if self.largest == 0 {
+            limit
+        } else {
+            (self.largest * 2).min(limit)
+        };
+        each * config.entries()
+    }
+}
+
 impl Config {
     /// The memory that a message of the queue's largest size takes, with the events made of it.
     const fn largest_message(&self) -> usize {
@@ -131,12 +148,6 @@ impl Config {
     /// How many messages a receive asks for: ten, unless so many may be more than may be held.
     fn entries(&self) -> usize {
         (self.max_bytes / self.largest_message().max(1)).clamp(1, MAX_ENTRIES)
-    }
-
-    /// The memory to set aside for a receive under way. However small messages have been so far,
-    /// the next may be the largest.
-    fn reserve(&self) -> usize {
-        self.largest_message() * self.entries()
     }
 }
 
@@ -165,7 +176,7 @@ impl Engine {
         let ahead = self.batcher.full_requests() + self.again.len();
         let within = self.pace.requests_within(self.config.visibility);
         let bytes = intake.held_bytes
-            + self.config.reserve() * (intake.under_way + 1)
+            + intake.reserve(&self.config) * (intake.under_way + 1)
             + self.largest_room();
         intake.received + intake.asked < self.config.max_messages
             && (!intake.until_settled || settled)
@@ -287,6 +298,7 @@ impl Engine {
         {
             Admission::New(ticket) => {
                 self.intake.held_bytes += bytes;
+                self.intake.largest = self.intake.largest.max(bytes);
                 return match parcel.content {
                     Content::Here(mapped) => self.arrived(ticket, mapped, now),
                     Content::Elsewhere(_) if self.is_stopping() => {
