@@ -287,14 +287,7 @@ pub async fn what_a_quota_forbids_is_told_until_it_is_allowed(shared: &Shared) {
         .quota(json!({"count/cronjobs.batch": "0", "count/jobs.batch": "0"}))
         .await;
     world.apply("mparticle", json!({})).await;
-    let told = async |reason: &str| {
-        let status = world
-            .status_until("mparticle", reason, |status| {
-                condition(status, "Scheduled").1 == reason
-            })
-            .await;
-        condition(&status, "Scheduled").2.to_owned()
-    };
+    let told = async |reason| world.scheduled_until("mparticle", reason).await;
     let message = told("CronJobForbidden").await;
     assert!(message.contains("exceeded quota: quota"), "{message}");
 

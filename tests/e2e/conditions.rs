@@ -210,14 +210,7 @@ pub async fn rules_in_a_config_map_are_checked_before_any_run(shared: &Shared) {
     };
     let spec = json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules"}}}});
     world.apply("mparticle", spec).await;
-    let told = async |reason: &str| {
-        let status = world
-            .status_until("mparticle", reason, |status| {
-                condition(status, "Scheduled").1 == reason
-            })
-            .await;
-        condition(&status, "Scheduled").2.to_owned()
-    };
+    let told = async |reason| world.scheduled_until("mparticle", reason).await;
     let message = told("TransformMissing").await;
     assert!(message.contains("ConfigMap rules"), "{message}");
     rules(".dataFields.tier = ").await;

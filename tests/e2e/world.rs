@@ -330,6 +330,13 @@ impl World {
         forwarder.status.unwrap_or_default()
     }
 
+    /// Waits until the condition Scheduled has this reason; its message.
+    pub async fn scheduled_until(&self, name: &str, reason: &str) -> String {
+        let met = |status: &EventForwarderStatus| condition(status, "Scheduled").1 == reason;
+        let status = self.status_until(name, reason, met).await;
+        condition(&status, "Scheduled").2.to_owned()
+    }
+
     /// Waits until the object satisfies `met`.
     pub async fn until<K>(&self, name: &str, what: &str, met: impl Fn(&K) -> bool) -> K
     where

@@ -122,9 +122,7 @@ impl Intake {
     pub(super) const fn freed(&mut self, bytes: usize) {
         self.held_bytes = self.held_bytes.saturating_sub(bytes);
     }
-}
 
-impl Intake {
     /// The memory to set aside for a receive under way: by the largest message so far, with room to
     /// grow, and by the queue's own limit before any was seen. By that limit alone, a queue of small
     /// messages would be received one by one.
