@@ -169,8 +169,10 @@ impl World {
                             queue.delete(&done).await.unwrap();
                         }
                     };
-                    let (received, ()) =
-                        tokio::join!(queue.receive(10, Duration::from_secs(1), None), delete);
+                    let (received, ()) = tokio::join!(
+                        queue.receive(10, Duration::from_secs(1), None, None),
+                        delete
+                    );
                     let received = received.unwrap();
                     if received.is_empty() {
                         return messages;

@@ -29,9 +29,9 @@ pub struct DrainSpec {
     pub rejected: RejectedEvents,
 
     /// How many bytes of messages and events each pod of a run holds at most, roughly half of the
-    /// memory that it takes. Where messages are suddenly far larger than all before, those of the
-    /// receives under way may come on top. Default 67108864, 64 MiB. Example: 134217728, with a memory limit of
-    /// 512Mi in `job.resources`.
+    /// memory that it takes. An answer of SQS for which there is no room waits on its connection.
+    /// Default 67108864, 64 MiB. Example: 134217728, with a memory limit of 512Mi in
+    /// `job.resources`.
     #[serde(default = "default_max_bytes_in_flight")]
     #[schemars(range(min = 4_194_304, max = 4_294_967_296u64))]
     pub max_bytes_in_flight: u64,

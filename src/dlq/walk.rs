@@ -132,7 +132,7 @@ impl Walk {
             self.renew().await;
             let received = self
                 .queue
-                .receive(MAX_ENTRIES, WAIT, Some(self.hidden))
+                .receive(MAX_ENTRIES, WAIT, Some(self.hidden), None)
                 .await?;
             let mut is_quiet = true;
             let mut new = Vec::new();
@@ -238,11 +238,12 @@ impl Walk {
     }
 
     async fn hide(&self, receipts: &[String], timeout: Duration) {
-        let failed = stream::iter(receipts.chunks(MAX_ENTRIES))
+        let results: Vec<_> = stream::iter(receipts.chunks(MAX_ENTRIES))
             .map(|receipts| self.queue.extend(receipts, timeout))
             .buffer_unordered(CALLS)
-            .filter_map(async |result| result.err());
-        if let Some(error) = Box::pin(failed).next().await {
+            .collect()
+            .await;
+        if let Some(error) = results.into_iter().find_map(Result::err) {
             tracing::warn!(%error, "dead letters come back when the time has passed for which they were hidden last");
         }
     }

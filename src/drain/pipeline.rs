@@ -1,6 +1,7 @@
 //! Does what [`Engine`] says, each action in a task of its own, and tells it what came of it.
 
 use std::{
+    collections::HashMap,
     future::Future,
     pin::pin,
     sync::Arc,
@@ -8,7 +9,12 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::{select, task::JoinSet, time};
+use tokio::{
+    select,
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time,
+};
 use tracing::{Instrument, Span, debug_span};
 
 use super::{
@@ -22,7 +28,7 @@ use super::{
 use crate::{
     iterable::Client,
     mapping::{Mapped, Mapper},
-    sqs::{self, Message, PayloadError, Payloads, QueueClient},
+    sqs::{self, Larger, Message, PayloadError, Payloads, QueueClient, Room},
 };
 
 /// How long a receive waits for a message. A second makes SQS ask all its hosts, so that an empty
@@ -55,11 +61,18 @@ pub async fn run(
     let mut stop = pin!(stop);
     let mut stopped = false;
     let mut tasks = JoinSet::new();
+    let (ask, mut asked) = mpsc::unbounded_channel();
+    let mut waiting: HashMap<u64, oneshot::Sender<()>> = HashMap::new();
     let progress = Progress::on_terminal();
     loop {
+        for receive in engine.answers_to_read() {
+            // Where the receive has failed in the meantime, that is told by itself.
+            let _ = waiting.remove(&receive).map(|read| read.send(()));
+        }
         for action in engine.actions(Instant::now()) {
             let span = span(&action);
-            tasks.spawn(hands.clone().perform(action).instrument(span));
+            let task = hands.clone().perform(action, ask.clone());
+            tasks.spawn(task.instrument(span));
         }
         progress.show(engine.tally(), engine.waiting());
         if let Some(outcome) = engine.ended() {
@@ -74,6 +87,10 @@ pub async fn run(
                     Err(error) => tracing::error!(%error, "a task was cancelled"),
                 },
             },
+            Some(Larger { receive, bytes, read }) = asked.recv() => {
+                waiting.insert(receive, read);
+                engine.done(Done::Answered { receive, bytes }, Instant::now());
+            }
             () = time::sleep_until(wake.unwrap_or_else(time::Instant::now)), if wake.is_some() => {}
             () = &mut stop, if !stopped => {
                 stopped = true;
@@ -86,7 +103,9 @@ pub async fn run(
 /// What a trace shows of an action; none of those that only keep or give back messages.
 fn span(action: &Action) -> Span {
     match action {
-        Action::Receive(asked) => debug_span!("receive", otel.kind = "client", asked),
+        Action::Receive { max, .. } => {
+            debug_span!("receive", otel.kind = "client", asked = max)
+        }
         Action::Read(_, limit) => debug_span!("read", otel.kind = "client", limit),
         Action::Post(group) => {
             debug_span!("post", otel.kind = "client", bytes = group.bytes())
@@ -109,16 +128,26 @@ fn span(action: &Action) -> Span {
 }
 
 impl Hands {
-    async fn perform(self, action: Action) -> Done {
+    async fn perform(self, action: Action, ask: mpsc::UnboundedSender<Larger>) -> Done {
         let began = Instant::now();
         match action {
-            Action::Receive(asked) => {
-                let result = self.queue.receive(asked, WAIT, self.visibility).await;
+            Action::Receive {
+                receive,
+                max,
+                bytes,
+            } => {
+                let room = Room {
+                    receive,
+                    bytes,
+                    ask,
+                };
+                let received = self.queue.receive(max, WAIT, self.visibility, Some(room));
                 let open = |message| self.open(message);
+                let result = received.await;
                 let result = result.map(|messages| messages.into_iter().map(open).collect());
                 Done::Received {
+                    receive,
                     began,
-                    asked,
                     result,
                 }
             }

@@ -9,6 +9,7 @@ mod error;
 mod message;
 mod payload;
 mod queue;
+mod room;
 mod settings;
 
 pub use connect::{Connector, endpoint, region_of};
@@ -17,6 +18,7 @@ pub use error::{EntryError, Error};
 pub use message::{Attribute, Message, Outgoing};
 pub use payload::{PayloadError, Payloads, Pointer, pointer};
 pub use queue::{QueueAccess, QueueClient};
+pub use room::{Larger, Room};
 pub use settings::{Depth, QueueSettings, Redrive};
 
 /// The most entries that one request to SQS takes or returns.

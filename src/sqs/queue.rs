@@ -9,6 +9,7 @@ use std::{
 use super::{
     Credentials, Depth, EntryError, Error, Message, Outgoing, QueueSettings,
     connect::{CALL_LIMIT, Connector},
+    room::{Room, WithRoom},
     settings::url_of_arn,
 };
 use crate::api::QueueSpec;
@@ -151,17 +152,37 @@ impl QueueClient {
 
     /// Receives up to `max` messages (ten at most), waiting up to `wait` for the first. With a
     /// wait of a second or more every host of SQS is asked, so that nothing means empty.
-    /// `visibility` replaces the queue's own timeout for these messages.
+    /// `visibility` replaces the queue's own timeout for these messages. Where there is a `room`,
+    /// an answer that is too large for it waits for more.
     pub async fn receive(
         &self,
         max: usize,
         wait: Duration,
         visibility: Option<Duration>,
+        room: Option<Room>,
     ) -> Result<Vec<Message>, Error> {
         self.count();
-        let limit = TimeoutConfig::builder()
-            .operation_attempt_timeout(wait + CALL_LIMIT)
-            .build();
+        let limit = wait + CALL_LIMIT;
+        let config = ConfigBuilder::default();
+        let config = match (room, self.client.config().http_client()) {
+            (Some(room), Some(inner)) => config
+                .timeout_config(
+                    TimeoutConfig::builder()
+                        .disable_operation_attempt_timeout()
+                        .build(),
+                )
+                .http_client(WithRoom {
+                    inner,
+                    room,
+                    head_limit: limit,
+                    body_limit: CALL_LIMIT,
+                }),
+            _ => config.timeout_config(
+                TimeoutConfig::builder()
+                    .operation_attempt_timeout(limit)
+                    .build(),
+            ),
+        };
         let answer = self
             .client
             .receive_message()
@@ -172,7 +193,7 @@ impl QueueClient {
             .message_system_attribute_names(MessageSystemAttributeName::All)
             .message_attribute_names("All")
             .customize()
-            .config_override(ConfigBuilder::default().timeout_config(limit))
+            .config_override(config)
             .send()
             .await
             .map_err(|error| Error::from_sdk("ReceiveMessage", &self.url, error))?;

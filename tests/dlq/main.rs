@@ -253,7 +253,7 @@ async fn what_is_held_stays_hidden_for_as_long_as_the_walk_takes(kind: Kind) {
     sleep(hidden / 2).await;
     let receipts = place
         .dead_letters
-        .receive(10, Duration::from_secs(1), Some(HIDDEN))
+        .receive(10, Duration::from_secs(1), Some(HIDDEN), None)
         .await
         .unwrap();
     assert!(

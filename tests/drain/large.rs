@@ -1,13 +1,19 @@
 //! Payloads in S3, as SQS's extended client leaves them.
 
+use std::time::Duration;
+
 use aws_sdk_s3::{
     Client,
     config::{BehaviorVersion, Builder, Credentials, Region},
 };
 use aws_sdk_sqs::types::QueueAttributeName;
-use event_forwarder::drain::report::Outcome;
+use event_forwarder::{
+    drain::report::Outcome,
+    sqs::{Larger, QueueClient, Room},
+};
 use event_forwarder_test_support::sqs::Kind;
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use crate::world::{Setting, World, batch, batches, server};
 
@@ -16,6 +22,7 @@ on_each_server!(
     ten_payloads_that_are_together_larger_than_the_bound_are_all_sent,
     without_listed_buckets_a_pointer_stays_in_the_queue,
     messages_of_a_mebibyte_pass_within_the_bounds_of_memory,
+    an_answer_that_is_larger_than_there_is_room_for_waits_to_be_read,
 );
 
 /// A new bucket of moto, whatever serves SQS: ElasticMQ has none.
@@ -203,7 +210,7 @@ async fn messages_of_a_mebibyte_pass_within_the_bounds_of_memory(kind: Kind) {
     let long = "x".repeat(30_000);
     let bodies: Vec<_> = (0..40)
         .map(|user| {
-            let events = (0..34).map(|n| ("Viewed", json!({"n": n, "text": long})));
+            let events = (0..34).map(|n| ("Viewed", json!({"n": n.to_string(), "text": long})));
             batch(&format!("user{user}@example.com"), events)
         })
         .collect();
@@ -212,13 +219,50 @@ async fn messages_of_a_mebibyte_pass_within_the_bounds_of_memory(kind: Kind) {
             .iter()
             .all(|body| body.len() > 1_000_000 && body.len() <= 1_048_576)
     );
+    // The run gets used to small ones first.
+    world.queue.send(&batches(200, 1)).await.unwrap();
     world.queue.send(&bodies).await.unwrap();
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
     assert_eq!(
         (report.messages.deleted, report.events.forwarded),
-        (40, 40 * 34)
+        (240, 200 + 40 * 34)
     );
     let requests = world.iterable.handle.requests();
     assert!(requests.iter().all(|request| request.bytes <= 4_000_000));
+}
+
+async fn an_answer_that_is_larger_than_there_is_room_for_waits_to_be_read(kind: Kind) {
+    let world = World::new(Setting::on(kind)).await;
+    let text = "x".repeat(20_000);
+    world.queue.send(&vec![text.clone(); 4]).await.unwrap();
+    let queue = QueueClient::connect(&world.spec.queue, world.plan("test-key").credentials)
+        .await
+        .unwrap();
+    let (ask, mut asked) = mpsc::unbounded_channel();
+    let room = |receive, bytes| Room {
+        receive,
+        bytes,
+        ask: ask.clone(),
+    };
+    let receive = |room| queue.receive(2, Duration::from_secs(1), None, Some(room));
+
+    let (received, ()) = tokio::join!(receive(room(7, 1_000)), async {
+        let Larger {
+            receive,
+            bytes,
+            read,
+        } = asked.recv().await.unwrap();
+        assert_eq!(receive, 7);
+        assert!(bytes.is_none_or(|bytes| bytes > 40_000), "{bytes:?}");
+        read.send(()).unwrap();
+    });
+    let received = received.unwrap();
+    assert_eq!(received.len(), 2);
+    assert!(received.iter().all(|message| message.body == text));
+
+    let (received, ()) = tokio::join!(receive(room(8, 1_000)), async {
+        drop(asked.recv().await.unwrap());
+    });
+    received.unwrap_err();
 }

@@ -76,7 +76,8 @@ async fn a_deadline_ends_a_run_with_nothing_held(kind: Kind) {
     let depth = world.queue.depth().await.unwrap();
     assert_eq!(
         (depth.visible, depth.in_flight),
-        (200 - report.messages.deleted, 0)
+        (200 - report.messages.deleted, 0),
+        "{report:?}"
     );
 }
 

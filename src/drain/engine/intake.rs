@@ -1,6 +1,6 @@
 //! Receives: how many, and what a received message is to the run.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use jiff::Timestamp;
 
@@ -24,6 +24,10 @@ const AHEAD: usize = 4;
 /// How many receives in a row may bring less than they asked for, once the queue's backlog is
 /// done. Then the run keeps up with what comes in, and ends.
 const SHORT_RECEIVES: u32 = 10;
+
+/// What is expected of a message in an answer of SQS besides its body, in bytes: the receipt
+/// handle, the attributes, and what JSON adds to the body's text.
+const ENVELOPE: usize = 4 << 10;
 
 /// A received message with what the mapping made of its body.
 #[derive(Debug)]
@@ -75,8 +79,8 @@ pub struct Held {
 /// What the run knows of the queue's depth and of its own appetite.
 #[derive(Debug)]
 pub struct Intake {
-    under_way: usize,
-    asked: u64,
+    receives: u64,
+    under_way: BTreeMap<u64, Receive>,
     received: u64,
     waiting: i64,
     short: u32,
@@ -84,15 +88,60 @@ pub struct Intake {
     last_failure: Option<Instant>,
     not_before: Option<Instant>,
     pub(super) held_bytes: usize,
-    largest: usize,
+    sizes: Sizes,
     until_settled: bool,
+}
+
+/// A receive under way.
+#[derive(Debug)]
+struct Receive {
+    asked: usize,
+    answer: AnswerBody,
+}
+
+/// How far the body of an answer has come, with the memory that it takes with its events.
+#[derive(Clone, Copy, Debug)]
+enum AnswerBody {
+    /// It is read once it comes, if it needs no more than this.
+    Expected(usize),
+    /// It needs more, and is not read until there is room for this.
+    Waiting(usize),
+    /// It is read.
+    Reading(usize),
+}
+
+/// How large messages have been so far.
+#[derive(Debug, Default)]
+struct Sizes {
+    messages: usize,
+    bodies: usize,
+    events: usize,
+}
+
+impl Sizes {
+    const fn add(&mut self, body: usize, events: usize) {
+        self.messages += 1;
+        self.bodies += body;
+        self.events += events;
+    }
+
+    /// The mean size of a body in bytes; none before the first.
+    fn body(&self) -> Option<usize> {
+        self.bodies.checked_div(self.messages)
+    }
+
+    /// The memory that bodies of so many bytes take, with the events made of them.
+    fn room(&self, bytes: usize) -> usize {
+        let growth = self.events.div_ceil(self.bodies.max(1)).max(1);
+        bytes.saturating_mul(1 + growth)
+    }
 }
 
 impl Intake {
     pub(super) fn new(config: &Config) -> Self {
         Self {
-            under_way: 0,
-            asked: 0,
+            receives: 0,
+            under_way: BTreeMap::new(),
             received: 0,
             waiting: config.waiting,
             short: 0,
@@ -100,13 +149,13 @@ impl Intake {
             last_failure: None,
             not_before: None,
             held_bytes: 0,
-            largest: 0,
+            sizes: Sizes::default(),
             until_settled: false,
         }
     }
 
-    pub(super) const fn under_way(&self) -> usize {
-        self.under_way
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way.len()
     }
 
     pub(super) fn waiting(&self) -> u64 {
@@ -123,41 +172,67 @@ impl Intake {
         self.held_bytes = self.held_bytes.saturating_sub(bytes);
     }
 
-    /// The memory to set aside for a receive under way: by the largest message so far, with room to
-    /// grow, and by the queue's own limit before any was seen. By that limit alone, a queue of small
-    /// messages would be received one by one.
-    fn reserve(&self, config: &Config) -> usize {
-        let limit = config.largest_message();
-        let each = if self.largest == 0 {
-            limit
-        } else {
-            (self.largest * 2).min(limit)
-        };
-        each * config.entries()
+    /// Whether messages are on their way that nothing has to be settled for.
+    pub(super) fn is_coming(&self) -> bool {
+        let mut answers = self.under_way.values().map(|receive| receive.answer);
+        answers.any(|answer| !matches!(answer, AnswerBody::Waiting(_)))
+    }
+
+    fn is_answer_waiting(&self) -> bool {
+        let mut answers = self.under_way.values().map(|receive| receive.answer);
+        answers.any(|answer| matches!(answer, AnswerBody::Waiting(_)))
+    }
+
+    fn asked(&self) -> u64 {
+        let asked = self.under_way.values().map(|receive| receive.asked as u64);
+        asked.sum()
+    }
+
+    /// The memory set aside for answers.
+    fn reserved(&self) -> usize {
+        let answers = self.under_way.values().map(|receive| receive.answer);
+        answers
+            .map(|answer| match answer {
+                AnswerBody::Expected(room) | AnswerBody::Reading(room) => room,
+                AnswerBody::Waiting(_) => 0,
+            })
+            .sum()
+    }
+
+    /// How large the answer to a receive may become without being asked about: by the messages
+    /// so far, with room to grow, and before the first by what the queue allows.
+    fn expected(&self, config: &Config) -> usize {
+        let most = config.max_message_bytes;
+        let each = self.sizes.body().map_or(most, |body| (body * 2).min(most));
+        (each + ENVELOPE) * config.entries()
     }
 }
 
 impl Config {
-    /// The memory that a message of the queue's largest size takes, with the events made of it.
-    const fn largest_message(&self) -> usize {
-        self.max_message_bytes * 2
-    }
-
     /// How many messages a receive asks for: ten, unless so many may be more than may be held.
     fn entries(&self) -> usize {
-        (self.max_bytes / self.largest_message().max(1)).clamp(1, MAX_ENTRIES)
+        let largest = self.max_message_bytes * 2;
+        (self.max_bytes / largest.max(1)).clamp(1, MAX_ENTRIES)
     }
 }
 
 impl Engine {
     pub(super) fn receive(&mut self, now: Instant, actions: &mut Vec<Action>) {
         while self.may_receive(now) {
-            let left = self.config.max_messages - self.intake.received - self.intake.asked;
+            let left = self.config.max_messages - self.intake.received - self.intake.asked();
             let entries = self.config.entries();
             let max = usize::try_from(left).unwrap_or(entries).min(entries);
-            self.intake.under_way += 1;
-            self.intake.asked += max as u64;
-            actions.push(Action::Receive(max));
+            let bytes = self.intake.expected(&self.config);
+            let receive = self.intake.receives;
+            self.intake.receives += 1;
+            let answer = AnswerBody::Expected(self.intake.sizes.room(bytes));
+            let under_way = Receive { asked: max, answer };
+            self.intake.under_way.insert(receive, under_way);
+            actions.push(Action::Receive {
+                receive,
+                max,
+                bytes,
+            });
         }
     }
 
@@ -170,38 +245,71 @@ impl Engine {
             return false;
         }
         let intake = &self.intake;
+        let under_way = intake.under_way();
         let settled = self.ledger.is_empty() && self.deletions.is_empty() && self.deleting == 0;
         let ahead = self.batcher.full_requests() + self.again.len();
         let within = self.pace.requests_within(self.config.visibility);
         let bytes = intake.held_bytes
-            + intake.reserve(&self.config) * (intake.under_way + 1)
+            + intake.reserved()
+            + intake.sizes.room(intake.expected(&self.config))
             + self.largest_room();
-        intake.received + intake.asked < self.config.max_messages
+        intake.received + intake.asked() < self.config.max_messages
             && (!intake.until_settled || settled)
-            && (intake.under_way == 0
-                || (!self.config.fifo && intake.waiting > (intake.under_way * MAX_ENTRIES) as i64))
+            && (under_way == 0
+                || (!self.config.fifo && intake.waiting > (under_way * MAX_ENTRIES) as i64))
+            && !intake.is_answer_waiting()
             && !self.reading.is_waiting()
             && ahead < AHEAD
             && ahead + self.posting < within
-            && (bytes <= self.config.max_bytes || (intake.under_way == 0 && self.ledger.is_empty()))
-            && self
-                .pace
-                .may_receive(now, intake.under_way, self.ledger.len())
+            && (bytes <= self.config.max_bytes || (under_way == 0 && self.ledger.is_empty()))
+            && self.pace.may_receive(now, under_way, self.ledger.len())
+    }
+
+    /// An answer of so many bytes has begun to come, and is larger than was expected.
+    pub(super) fn answered(&mut self, receive: u64, bytes: Option<u64>) {
+        let Some(under_way) = self.intake.under_way.get_mut(&receive) else {
+            return;
+        };
+        let most = (self.config.max_message_bytes + ENVELOPE) * under_way.asked;
+        let told = bytes.and_then(|bytes| usize::try_from(bytes).ok());
+        under_way.answer = AnswerBody::Waiting(self.intake.sizes.room(told.unwrap_or(most)));
+    }
+
+    /// The receives whose answers, larger than was expected, may be read now: in their order, as
+    /// far as there is room. One that is larger than all the room there is goes alone. Call it
+    /// before [`Engine::actions`], as it uses room up.
+    pub fn answers_to_read(&mut self) -> Vec<u64> {
+        let mut taken =
+            self.intake.held_bytes + self.intake.reserved() + self.reading.reserved_bytes();
+        let mut is_alone = self.ledger.is_empty() && !self.intake.is_coming();
+        let mut to_read = Vec::new();
+        for (receive, under_way) in &mut self.intake.under_way {
+            let AnswerBody::Waiting(room) = under_way.answer else {
+                continue;
+            };
+            taken += room;
+            if taken > self.config.max_bytes && !is_alone {
+                break;
+            }
+            is_alone = false;
+            under_way.answer = AnswerBody::Reading(room);
+            to_read.push(*receive);
+        }
+        to_read
     }
 
     pub(super) fn received(
         &mut self,
+        receive: u64,
         began: Instant,
-        asked: usize,
         result: Result<Vec<Parcel>, Error>,
         now: Instant,
     ) {
-        self.intake.under_way -= 1;
-        self.intake.asked -= asked as u64;
+        let under_way = self.intake.under_way.remove(&receive);
         match result {
             Ok(parcels) => {
                 self.intake.failures = 0;
-                self.note_depth(&parcels, asked);
+                self.note_depth(&parcels, under_way.map_or(0, |receive| receive.asked));
                 for parcel in parcels {
                     self.admit(parcel, began, now);
                 }
@@ -238,7 +346,7 @@ impl Engine {
             if self.config.fifo && !settled {
                 // What is held keeps the rest of its groups from coming.
                 intake.until_settled = true;
-            } else if intake.under_way == 0 {
+            } else if intake.under_way() == 0 {
                 self.finish(Outcome::Drained);
             }
             return;
@@ -251,7 +359,7 @@ impl Engine {
             intake.short = 0;
             if intake.waiting < 0 {
                 // The estimate was too low: where all that was asked for came, others may be.
-                intake.waiting = ((intake.under_way + 2) * MAX_ENTRIES) as i64;
+                intake.waiting = ((intake.under_way() + 2) * MAX_ENTRIES) as i64;
             }
         } else if intake.waiting <= 0 {
             intake.short += 1;
@@ -265,6 +373,11 @@ impl Engine {
 
     fn admit(&mut self, parcel: Parcel, began: Instant, now: Instant) {
         self.tally.messages.received += 1;
+        if self.gave_up {
+            self.tally.messages.released += 1;
+            self.give_back.push(parcel.handle);
+            return;
+        }
         self.tally.sent_at(parcel.sent_at);
         if self.may_send_again(&parcel, now) {
             self.ledger.forget_left(&parcel.id);
@@ -280,6 +393,7 @@ impl Engine {
             Content::Elsewhere(_) => (1, 0),
         };
         let bytes = parcel.body.len() + events_bytes;
+        self.intake.sizes.add(parcel.body.len(), events_bytes);
         let held = Held {
             sent_at: parcel.sent_at,
             id: parcel.id.clone(),
@@ -296,7 +410,6 @@ impl Engine {
         {
             Admission::New(ticket) => {
                 self.intake.held_bytes += bytes;
-                self.intake.largest = self.intake.largest.max(bytes);
                 return match parcel.content {
                     Content::Here(mapped) => self.arrived(ticket, mapped, now),
                     Content::Elsewhere(_) if self.is_stopping() => {

@@ -81,8 +81,15 @@ pub struct Config {
 /// Something to do.
 #[derive(Debug)]
 pub enum Action {
-    /// Receive up to so many messages.
-    Receive(usize),
+    /// Receive messages.
+    Receive {
+        /// Names the receive.
+        receive: u64,
+        /// How many messages to ask for.
+        max: usize,
+        /// How large the answer may be, in bytes, to be read without asking.
+        bytes: usize,
+    },
     /// Read a message's payload, if it has no more than so many bytes.
     Read(Unread, usize),
     /// Post a request.
@@ -104,12 +111,19 @@ pub enum Action {
 /// Something that was done.
 #[derive(Debug)]
 pub enum Done {
+    /// The answer to a receive is larger than what may be read without asking.
+    Answered {
+        /// The receive.
+        receive: u64,
+        /// The answer's size in bytes, if it is told.
+        bytes: Option<u64>,
+    },
     /// A receive that began at `began`.
     Received {
+        /// The receive.
+        receive: u64,
         /// When it began.
         began: Instant,
-        /// How many messages it asked for.
-        asked: usize,
         /// The messages.
         result: Result<Vec<Parcel>, Error>,
     },
@@ -272,11 +286,12 @@ impl Engine {
     /// Takes in what was done.
     pub fn done(&mut self, done: Done, now: Instant) {
         match done {
+            Done::Answered { receive, bytes } => self.answered(receive, bytes),
             Done::Received {
+                receive,
                 began,
-                asked,
                 result,
-            } => self.received(began, asked, result, now),
+            } => self.received(receive, began, result, now),
             Done::Read {
                 unread,
                 limit,
@@ -354,7 +369,9 @@ impl Engine {
             && self.park.is_empty()
             && self.parked.is_empty();
         let made = self.strangers.is_idle() || self.gave_up;
-        (idle && told && made && (self.is_settled() || self.gave_up)).then_some(outcome)
+        // What a receive still brings is given back too.
+        let given_up = self.gave_up && self.intake.under_way() == 0;
+        (idle && told && made && (self.is_settled() || given_up)).then_some(outcome)
     }
 
     /// Whether nothing is held, and nothing under way that could change that.

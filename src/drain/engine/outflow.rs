@@ -65,7 +65,7 @@ impl Engine {
             return false;
         };
         let nothing_comes =
-            self.intake.under_way() == 0 && self.reading.under_way() == 0 && !self.may_receive(now);
+            !self.intake.is_coming() && self.reading.under_way() == 0 && !self.may_receive(now);
         if nothing_comes || now >= since + self.linger() {
             return true;
         }

@@ -62,6 +62,11 @@ impl Reading {
         self.under_way
     }
 
+    /// The memory set aside for payloads that are read.
+    pub(super) const fn reserved_bytes(&self) -> usize {
+        self.reserved
+    }
+
     /// Whether a payload waits for room.
     pub(super) fn is_waiting(&self) -> bool {
         self.line

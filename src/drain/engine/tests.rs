@@ -58,6 +58,47 @@ struct Message {
     payload: Option<Option<u64>>,
 }
 
+impl Message {
+    /// What it takes in an answer.
+    fn size(&self) -> usize {
+        if self.payload.is_some() {
+            100
+        } else {
+            self.body.len()
+        }
+    }
+}
+
+/// An answer that was read.
+fn received(receive: u64, began: Instant, messages: Vec<Message>) -> Done {
+    let parcels = messages.into_iter().map(|message| {
+        let (content, body) = match message.payload {
+            Some(bytes) => {
+                let pointer = Pointer {
+                    bucket: "payloads".to_owned(),
+                    key: message.id.to_string(),
+                    bytes,
+                };
+                (Content::Elsewhere(pointer), "a pointer".to_owned())
+            }
+            None => (Content::Here(mapped(&message.body)), message.body),
+        };
+        Parcel {
+            id: message.id.to_string(),
+            handle: message.handle,
+            body,
+            sent_at: None,
+            group: message.group,
+            content,
+        }
+    });
+    Done::Received {
+        receive,
+        began,
+        result: Ok(parcels.collect()),
+    }
+}
+
 /// A queue and a project.
 struct World {
     now: Instant,
@@ -73,8 +114,12 @@ struct World {
     receives: usize,
     posts: usize,
     most_posting: usize,
+    /// Answers that are not read yet: when the receive began, and its messages.
+    unread: HashMap<u64, (Instant, Vec<Message>)>,
     /// The most bytes that the engine knew itself to hold.
     most_held: usize,
+    /// Whether answers tell their size before they are read.
+    tells_sizes: bool,
     /// The number of events of each post that was taken.
     sizes: Vec<usize>,
     /// The most events that Iterable takes in a request.
@@ -123,7 +168,9 @@ impl World {
             receives: 0,
             posts: 0,
             most_posting: 0,
+            unread: HashMap::new(),
             most_held: 0,
+            tells_sizes: true,
             sizes: Vec::new(),
             most_events: usize::MAX,
             sink_faults: 0,
@@ -225,65 +272,38 @@ impl World {
         };
         let fault = self.hits(self.queue_faults);
         match action {
-            Action::Receive(asked) => {
+            Action::Receive {
+                receive,
+                max,
+                bytes,
+            } => {
                 self.receives += 1;
                 let gap = self.no_receives_until.is_some_and(|until| began < until);
-                if gap {
+                if gap || fault {
+                    let took = if gap { quick } else { Duration::from_secs(6) };
                     let result = Err(failed("Receive"));
                     return (
-                        quick,
+                        took,
                         Done::Received {
+                            receive,
                             began,
-                            asked,
                             result,
                         },
                     );
                 }
-                if fault {
-                    return (
-                        Duration::from_secs(6),
-                        Done::Received {
-                            began,
-                            asked,
-                            result: Err(failed("Receive")),
-                        },
-                    );
-                }
-                let messages = self.take(asked, fifo);
+                let messages = self.take(max, fifo);
                 let took = if messages.is_empty() {
                     Duration::from_secs(1)
                 } else {
                     quick
                 };
-                let parcels = messages.into_iter().map(|message| {
-                    let (content, body) = match message.payload {
-                        Some(bytes) => {
-                            let pointer = Pointer {
-                                bucket: "payloads".to_owned(),
-                                key: message.id.to_string(),
-                                bytes,
-                            };
-                            (Content::Elsewhere(pointer), "a pointer".to_owned())
-                        }
-                        None => (Content::Here(mapped(&message.body)), message.body),
-                    };
-                    Parcel {
-                        id: message.id.to_string(),
-                        handle: message.handle,
-                        body,
-                        sent_at: None,
-                        group: message.group,
-                        content,
-                    }
-                });
-                (
-                    took,
-                    Done::Received {
-                        began,
-                        asked,
-                        result: Ok(parcels.collect()),
-                    },
-                )
+                let size: usize = messages.iter().map(Message::size).sum();
+                if size > bytes {
+                    self.unread.insert(receive, (began, messages));
+                    let bytes = self.tells_sizes.then_some(size as u64);
+                    return (took, Done::Answered { receive, bytes });
+                }
+                (took, received(receive, began, messages))
             }
             Action::Read(unread, limit) => {
                 let id: usize = unread.pointer.key.parse().unwrap();
@@ -470,6 +490,17 @@ impl World {
         }
     }
 
+    /// Reads the answers for which there is room.
+    fn read_answers(&mut self, engine: &mut Engine) -> Vec<(Instant, Done)> {
+        let to_read = engine.answers_to_read().into_iter();
+        let read = to_read.map(|receive| {
+            let (began, messages) = self.unread.remove(&receive).unwrap();
+            let at = self.now + Duration::from_millis(20);
+            (at, received(receive, began, messages))
+        });
+        read.collect()
+    }
+
     fn answer(&mut self, group: &Group) -> Answer {
         let trouble = Answer::Trouble {
             kind: crate::iterable::Trouble::Status(503),
@@ -580,6 +611,7 @@ impl World {
         let mut actions = 0;
         let started = self.now;
         loop {
+            under_way.append(&mut self.read_answers(&mut engine));
             for action in engine.actions(self.now) {
                 actions += 1;
                 let (took, done) = self.perform(action, fifo);
@@ -631,8 +663,9 @@ impl World {
                 stopped = true;
                 engine.interrupt(self.now);
             }
+            under_way.append(&mut self.read_answers(&mut engine));
             for action in engine.actions(self.now) {
-                assert!(!stopped || !matches!(action, Action::Receive(_) | Action::Post(_)));
+                assert!(!stopped || !matches!(action, Action::Receive { .. } | Action::Post(_)));
                 let (took, done) = self.perform(action, false);
                 under_way.push((self.now + took, done));
             }
@@ -780,7 +813,7 @@ fn receives_that_fail_together_count_once_and_a_gap_of_seconds_ends_no_run() {
     (0..4).for_each(|_| engine.pace.succeeded(Duration::from_millis(10)));
     let receives = engine.actions(now).len();
     assert_eq!(receives, 8);
-    for _ in 0..receives {
+    for receive in 0..receives as u64 {
         let result = Err(Error::Throttled {
             action: "ReceiveMessage",
             queue: "queue".to_owned(),
@@ -788,8 +821,8 @@ fn receives_that_fail_together_count_once_and_a_gap_of_seconds_ends_no_run() {
         });
         engine.done(
             Done::Received {
+                receive,
                 began: now,
-                asked: 10,
                 result,
             },
             now + Duration::from_millis(50),
@@ -950,8 +983,8 @@ fn a_message_that_comes_twice_is_deleted_by_its_newest_handle_and_sent_once() {
     };
     engine.done(
         Done::Received {
+            receive: 0,
             began: now,
-            asked: 10,
             result: Ok(vec![parcel("older"), parcel("newer")]),
         },
         now,
@@ -1166,6 +1199,39 @@ fn a_run_ends_by_its_deadline_and_holds_nothing_past_it() {
 }
 
 #[test]
+fn what_a_receive_brings_past_the_end_is_given_back() {
+    let now = Instant::now();
+    let limit = Duration::from_secs(4);
+    let short = Config {
+        waiting: 10,
+        max_duration: limit,
+        ..config()
+    };
+    let mut engine = Engine::new(short, now, 7);
+    assert!(matches!(
+        engine.actions(now)[..],
+        [Action::Receive { receive: 0, .. }]
+    ));
+    let later = now + limit + LAST_WORD / 2;
+    assert!(engine.actions(later).is_empty());
+    assert_eq!(engine.ended(), None, "an answer may still come");
+    let mut world = World::new(7);
+    (0..10).for_each(|_| world.send("Viewed", 1, None));
+    let messages = world.take(10, false);
+    engine.done(received(0, now, messages), later);
+    let actions = engine.actions(later);
+    let [Action::GiveBack(handles, after)] = &actions[..] else {
+        panic!("{actions:?}");
+    };
+    assert_eq!((handles.len(), *after), (10, Duration::ZERO));
+    engine.done(Done::GivenBack, later);
+    assert!(engine.actions(later).is_empty());
+    assert_eq!(engine.ended(), Some(Outcome::Deadline));
+    let messages = &engine.tally().messages;
+    assert_eq!((messages.received, messages.released), (10, 10));
+}
+
+#[test]
 fn a_trickle_ends_a_run_in_order() {
     let mut world = world(10, 3);
     let config = Config {
@@ -1313,8 +1379,16 @@ proptest! {
 
 /// The most bytes that a run holds of so many messages of a mebibyte. Each is held with its events,
 /// so twice.
-fn most_held_of_mebibytes(messages: usize, max_bytes: usize) -> usize {
+/// The most bytes that are held of so many messages of a mebibyte each, after so many small ones.
+fn most_held_of_mebibytes(
+    small: usize,
+    messages: usize,
+    max_bytes: usize,
+    tells_sizes: bool,
+) -> usize {
     let mut world = World::new(31);
+    world.tells_sizes = tells_sizes;
+    (0..small).for_each(|_| world.send("Viewed", 1, None));
     // A value may have 32,000 bytes at most.
     let text = "x".repeat(26_000);
     (0..messages).for_each(|_| world.send_with("Viewed", 40, None, &text));
@@ -1331,21 +1405,26 @@ fn most_held_of_mebibytes(messages: usize, max_bytes: usize) -> usize {
     };
     let (outcome, tally) = world.run(config, None).unwrap();
     assert_eq!(outcome, Outcome::Drained);
-    assert_eq!(tally.messages.deleted, messages as u64);
+    assert_eq!(tally.messages.deleted, (small + messages) as u64);
+    assert_eq!(tally.messages.received, tally.messages.deleted, "each once");
     world.most_held
 }
 
 #[test]
 fn no_more_bytes_are_held_than_the_forwarder_allows() {
     let max_bytes = 32 << 20;
-    let held = most_held_of_mebibytes(60, max_bytes);
-    assert!(held <= max_bytes, "{held}");
-    assert!(held > max_bytes / 2, "the room is used: {held}");
+    for small in [0, 400] {
+        for tells_sizes in [true, false] {
+            let held = most_held_of_mebibytes(small, 80, max_bytes, tells_sizes);
+            assert!(held <= max_bytes, "after {small}: {held}");
+            assert!(held > max_bytes / 2, "the room is used: {held}");
+        }
+    }
 }
 
 #[test]
 fn where_ten_messages_are_more_than_is_allowed_fewer_are_asked_for() {
-    let max_bytes = 5 << 20;
-    let held = most_held_of_mebibytes(20, max_bytes);
+    let max_bytes = 8 << 20;
+    let held = most_held_of_mebibytes(200, 40, max_bytes, true);
     assert!(held <= max_bytes, "{held}");
 }
