@@ -158,7 +158,7 @@ pub async fn redrive(
     dry_run: bool,
     out: &mut impl Write,
 ) -> Result<(), DlqError> {
-    let is_fifo = place.queue.url().ends_with(".fifo");
+    let is_fifo = place.queue.is_fifo();
     let mut walk = Walk::begin(place.dead_letters.clone(), HIDDEN).await?;
     let mut sent = Summary::default();
     let mut left = Left::default();

@@ -106,11 +106,11 @@ impl Walk {
     /// A walk that begins. Each letter is hidden for `hidden` at first, and for longer the longer
     /// the walk takes. Needs `sqs:GetQueueAttributes`.
     pub async fn begin(queue: QueueClient, hidden: Duration) -> Result<Self, Error> {
-        let settings = queue.settings().await?;
+        let depth = queue.own_depth().await?;
         Ok(Self {
+            is_fifo: queue.is_fifo(),
             queue,
-            is_fifo: settings.fifo,
-            depth: count(settings.depth),
+            depth: count(depth),
             hidden,
             seen: HashSet::new(),
             held: HashMap::new(),
@@ -188,7 +188,7 @@ impl Walk {
     /// the queue was seen.
     pub async fn end(mut self) -> Result<Sight, Error> {
         self.show(|_| true).await;
-        let after = count(self.queue.settings().await?.depth);
+        let after = count(self.queue.own_depth().await?);
         let seen = self.seen.len() as u64;
         Ok(Sight::new(
             seen,
@@ -250,8 +250,7 @@ impl Walk {
 }
 
 fn count(depth: Depth) -> u64 {
-    let all = depth.visible + depth.in_flight + depth.delayed;
-    u64::try_from(all).unwrap_or(0)
+    u64::try_from(depth.messages()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -183,7 +183,7 @@ async fn start(plan: &Plan, now: Instant) -> Result<(Hands, Engine), StartError>
         _ => None,
     };
     let engine = Engine::new(
-        plan.bounds(&settings, dead_letter_bytes),
+        plan.bounds(&settings, queue.is_fifo(), dead_letter_bytes),
         now,
         RandomState::new().build_hasher().finish(),
     );

@@ -123,7 +123,10 @@ fn span(action: &Action) -> Span {
                 messages = letters.len()
             )
         }
-        Action::Extend(..) | Action::GiveBack(..) | Action::DeletePayload(_) => Span::none(),
+        Action::ReadDepth
+        | Action::Extend(..)
+        | Action::GiveBack(..)
+        | Action::DeletePayload(_) => Span::none(),
     }
 }
 
@@ -131,6 +134,12 @@ impl Hands {
     async fn perform(self, action: Action, ask: mpsc::UnboundedSender<Larger>) -> Done {
         let began = Instant::now();
         match action {
+            Action::ReadDepth => {
+                let depth = self.queue.own_depth().await.inspect_err(|error| {
+                    tracing::warn!(%error, "how many messages wait is not known");
+                });
+                Done::Depth(depth.ok().map(|depth| depth.visible))
+            }
             Action::Receive {
                 receive,
                 max,

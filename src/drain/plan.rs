@@ -92,7 +92,12 @@ impl Plan {
     }
 
     /// The bounds of the run on a queue with these settings.
-    pub fn bounds(&self, queue: &QueueSettings, dead_letter_bytes: Option<usize>) -> Config {
+    pub fn bounds(
+        &self,
+        queue: &QueueSettings,
+        fifo: bool,
+        dead_letter_bytes: Option<usize>,
+    ) -> Config {
         let Self { spec, pods, .. } = self;
         let rate = spec.iterable.requests_per_second.max(1);
         let grace = Duration::from_secs(
@@ -102,7 +107,7 @@ impl Plan {
         Config {
             pace: Limits {
                 post_interval: Duration::from_secs(1) * pods.get() / rate,
-                posts: if queue.fifo {
+                posts: if fifo {
                     1
                 } else {
                     size(spec.drain.concurrency)
@@ -124,8 +129,8 @@ impl Plan {
                 .visibility_timeout
                 .map_or(queue.visibility_timeout, |timeout| timeout.get()),
             max_message_bytes: queue.max_message_bytes.max(MAX_ENTRIES),
-            fifo: queue.fifo,
-            waiting: (queue.depth.visible + i64::from(pods.get()) - 1) / i64::from(pods.get()),
+            fifo,
+            pods: *pods,
             max_duration: spec.drain.max_duration.get(),
             grace: grace.saturating_sub(GRACE_MARGIN),
             rejected: spec.drain.rejected,
@@ -168,9 +173,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::sqs::Depth;
 
-    /// The bounds of one of so many pods, on a queue with 100 messages.
+    /// The bounds of one of so many pods.
     fn bounds(pods: NonZeroU32) -> Config {
         let spec = json!({
             "schedule": "@hourly",
@@ -189,14 +193,9 @@ mod tests {
         let queue = QueueSettings {
             visibility_timeout: Duration::from_secs(30),
             max_message_bytes: 1 << 20,
-            fifo: false,
             redrive: None,
-            depth: Depth {
-                visible: 100,
-                ..Depth::default()
-            },
         };
-        plan.bounds(&queue, None)
+        plan.bounds(&queue, false, None)
     }
 
     #[test]
@@ -210,15 +209,13 @@ mod tests {
 
     #[test]
     fn a_pod_takes_its_share_of_the_rate_and_of_the_queue() {
-        for (count, milliseconds, waiting, messages) in
-            [(1, 100, 100, 10), (3, 300, 34, 4), (20, 2_000, 5, 1)]
-        {
+        for (count, milliseconds, messages) in [(1, 100, 10), (3, 300, 4), (20, 2_000, 1)] {
             let bounds = bounds(NonZeroU32::new(count).unwrap());
             assert_eq!(
                 bounds.pace.post_interval,
                 Duration::from_millis(milliseconds)
             );
-            assert_eq!((bounds.waiting, bounds.max_messages), (waiting, messages));
+            assert_eq!(bounds.max_messages, messages);
             assert!(bounds.users_interval >= Duration::from_millis(200) * count);
         }
     }

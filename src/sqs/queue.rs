@@ -10,7 +10,7 @@ use super::{
     Credentials, Depth, EntryError, Error, Message, Outgoing, QueueSettings,
     connect::{CALL_LIMIT, Connector},
     room::{Room, WithRoom},
-    settings::url_of_arn,
+    settings::{Attributes, url_of_arn},
 };
 use crate::api::QueueSpec;
 use aws_config::SdkConfig;
@@ -84,33 +84,32 @@ impl QueueClient {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Reads the queue's attributes. Needs `sqs:GetQueueAttributes`.
+    /// Whether it is a FIFO queue, whose names all end alike.
+    pub fn is_fifo(&self) -> bool {
+        self.url.ends_with(".fifo")
+    }
+
+    /// Reads the queue's settings. Needs `sqs:GetQueueAttributes`.
     pub async fn settings(&self) -> Result<QueueSettings, Error> {
-        self.count();
-        let answer = self
-            .client
-            .get_queue_attributes()
-            .queue_url(&*self.url)
-            .attribute_names(QueueAttributeName::All)
-            .send()
-            .await
-            .map_err(|error| Error::from_sdk("GetQueueAttributes", &self.url, error))?;
-        Ok(QueueSettings::read(
-            &self.url,
-            &answer.attributes.unwrap_or_default(),
-        ))
+        let attributes = self.attributes(QueueSettings::ATTRIBUTES.to_vec()).await?;
+        Ok(QueueSettings::read(&attributes))
+    }
+
+    /// The depth of the queue alone: one request.
+    pub async fn own_depth(&self) -> Result<Depth, Error> {
+        let attributes = self.attributes(Depth::ATTRIBUTES.to_vec()).await?;
+        Ok(Depth::read(&attributes))
     }
 
     /// The depth of the queue and of its dead-letter queue: two requests. A dead-letter queue that
     /// can't be read for now makes the reading fail; one that must not be read is left out.
     pub async fn depth(&self) -> Result<Depth, Error> {
-        let settings = self.settings().await?;
-        let dead_letters = match self.dead_letter_queue_of(&settings) {
+        let names = [QueueSettings::ATTRIBUTES, Depth::ATTRIBUTES].concat();
+        let attributes = self.attributes(names).await?;
+        let dead_letters = match self.dead_letter_queue_of(&QueueSettings::read(&attributes)) {
             // A letter that somebody just looks at is hidden, and still there.
-            Some(queue) => match queue.settings().await {
-                Ok(QueueSettings { depth, .. }) => {
-                    Some(depth.visible + depth.in_flight + depth.delayed)
-                }
+            Some(queue) => match queue.own_depth().await {
+                Ok(depth) => Some(depth.messages()),
                 Err(error) if error.is_transient() => return Err(error),
                 Err(_) => None,
             },
@@ -118,8 +117,21 @@ impl QueueClient {
         };
         Ok(Depth {
             dead_letters,
-            ..settings.depth
+            ..Depth::read(&attributes)
         })
+    }
+
+    async fn attributes(&self, names: Vec<QueueAttributeName>) -> Result<Attributes, Error> {
+        self.count();
+        let answer = self
+            .client
+            .get_queue_attributes()
+            .queue_url(&*self.url)
+            .set_attribute_names(Some(names))
+            .send()
+            .await
+            .map_err(|error| Error::from_sdk("GetQueueAttributes", &self.url, error))?;
+        Ok(answer.attributes.unwrap_or_default())
     }
 
     /// The queue's dead-letter queue: the one that the forwarder names, else that of the redrive

@@ -7,6 +7,9 @@ use serde::Deserialize;
 
 use super::connect::parse;
 
+/// What SQS tells of a queue.
+pub(super) type Attributes = HashMap<QueueAttributeName, String>;
+
 /// What a queue says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueSettings {
@@ -14,12 +17,8 @@ pub struct QueueSettings {
     pub visibility_timeout: Duration,
     /// The largest message that it takes, in bytes.
     pub max_message_bytes: usize,
-    /// Whether it is a FIFO queue.
-    pub fifo: bool,
     /// What happens to a message that was received too often.
     pub redrive: Option<Redrive>,
-    /// Its depth; `dead_letters` is not filled in.
-    pub depth: Depth,
 }
 
 /// A queue's redrive policy.
@@ -48,11 +47,16 @@ pub struct Depth {
 }
 
 impl QueueSettings {
-    /// Reads the attributes of the queue at `url`; what a server leaves out is SQS's default.
-    pub(super) fn read(url: &str, attributes: &HashMap<QueueAttributeName, String>) -> Self {
-        let number =
-            |name: QueueAttributeName| attributes.get(&name).and_then(|text| text.parse().ok());
-        let depth = |name| number(name).unwrap_or_default();
+    /// The attributes that tell them.
+    pub(super) const ATTRIBUTES: [QueueAttributeName; 3] = [
+        QueueAttributeName::VisibilityTimeout,
+        QueueAttributeName::MaximumMessageSize,
+        QueueAttributeName::RedrivePolicy,
+    ];
+
+    /// Reads them from a queue's attributes; what a server leaves out is SQS's default.
+    pub(super) fn read(attributes: &Attributes) -> Self {
+        let number = |name| attributes.get(&name).and_then(|text| text.parse().ok());
         Self {
             visibility_timeout: Duration::from_secs(
                 number(QueueAttributeName::VisibilityTimeout)
@@ -62,20 +66,39 @@ impl QueueSettings {
             max_message_bytes: number(QueueAttributeName::MaximumMessageSize)
                 .and_then(|bytes: i64| usize::try_from(bytes).ok())
                 .unwrap_or(super::MAX_MESSAGE_BYTES),
-            fifo: url.ends_with(".fifo")
-                || attributes
-                    .get(&QueueAttributeName::FifoQueue)
-                    .is_some_and(|text| text == "true"),
             redrive: attributes
                 .get(&QueueAttributeName::RedrivePolicy)
                 .and_then(|text| serde_json::from_str(text).ok()),
-            depth: Depth {
-                visible: depth(QueueAttributeName::ApproximateNumberOfMessages),
-                in_flight: depth(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
-                delayed: depth(QueueAttributeName::ApproximateNumberOfMessagesDelayed),
-                dead_letters: None,
-            },
         }
+    }
+}
+
+impl Depth {
+    /// The attributes that tell it. Some servers count all messages for them.
+    pub(super) const ATTRIBUTES: [QueueAttributeName; 3] = [
+        QueueAttributeName::ApproximateNumberOfMessages,
+        QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+    ];
+
+    /// Reads it from a queue's attributes, which tell nothing of its dead letters.
+    pub(super) fn read(attributes: &Attributes) -> Self {
+        let number = |name| {
+            let text = attributes.get(&name);
+            text.and_then(|text| text.parse().ok()).unwrap_or_default()
+        };
+        let [visible, in_flight, delayed] = Self::ATTRIBUTES.map(number);
+        Self {
+            visible,
+            in_flight,
+            delayed,
+            dead_letters: None,
+        }
+    }
+
+    /// All messages of the queue, hidden ones too.
+    pub const fn messages(&self) -> i64 {
+        self.visible + self.in_flight + self.delayed
     }
 }
 
@@ -126,10 +149,9 @@ mod tests {
                 (QueueAttributeName::RedrivePolicy, policy.to_owned()),
                 (QueueAttributeName::VisibilityTimeout, "45".to_owned()),
             ]);
-            let settings = QueueSettings::read("https://h/1/q.fifo", &attributes);
+            let settings = QueueSettings::read(&attributes);
             assert_eq!(settings.redrive.unwrap().max_receive_count, 3);
             assert_eq!(settings.visibility_timeout, Duration::from_secs(45));
-            assert!(settings.fifo);
         }
     }
 }

@@ -33,7 +33,7 @@ async fn a_slow_sink_causes_no_second_receive(kind: Kind) {
     .await;
     let tap = Tap::start(&world.sqs.endpoint()).await;
     world.spec.queue.endpoint = Some(tap.url.clone());
-    world.queue.send(&batches(30, 1)).await.unwrap();
+    world.queue.send(&batches(20, 1)).await.unwrap();
     let gate = world.iterable.handle.gate("slow");
     world
         .iterable
@@ -48,10 +48,10 @@ async fn a_slow_sink_causes_no_second_receive(kind: Kind) {
     assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
     assert_eq!(
         (report.messages.deleted, report.messages.duplicate),
-        (30, 0),
+        (20, 0),
         "{report:?}"
     );
-    assert_eq!(world.iterable.handle.summary().events.writes, 30);
+    assert_eq!(world.iterable.handle.summary().events.writes, 20);
 
     let receives = tap.bodies("ReceiveMessage");
     assert!(!receives.is_empty());

@@ -77,8 +77,9 @@ pub struct Held {
 }
 
 /// What the run knows of the queue's depth and of its own appetite.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Intake {
+    asked_depth: bool,
     receives: u64,
     under_way: BTreeMap<u64, Receive>,
     received: u64,
@@ -138,22 +139,6 @@ impl Sizes {
 }
 
 impl Intake {
-    pub(super) fn new(config: &Config) -> Self {
-        Self {
-            receives: 0,
-            under_way: BTreeMap::new(),
-            received: 0,
-            waiting: config.waiting,
-            short: 0,
-            failures: 0,
-            last_failure: None,
-            not_before: None,
-            held_bytes: 0,
-            sizes: Sizes::default(),
-            until_settled: false,
-        }
-    }
-
     pub(super) fn under_way(&self) -> usize {
         self.under_way.len()
     }
@@ -331,6 +316,25 @@ impl Engine {
         if !error.is_transient() || self.intake.failures >= MAX_FAILURES {
             self.tally.notice(error.to_string());
             self.finish(Outcome::of_queue(error));
+        }
+    }
+
+    /// Has the depth read, once.
+    pub(super) fn read_depth(&mut self, actions: &mut Vec<Action>) {
+        if !std::mem::replace(&mut self.intake.asked_depth, true) {
+            self.others += 1;
+            actions.push(Action::ReadDepth);
+        }
+    }
+
+    /// Learns how much there was at the start, of which some may have been received by now.
+    pub(super) fn depth_read(&mut self, visible: Option<i64>) {
+        self.others -= 1;
+        if let Some(visible) = visible {
+            let pods = i64::from(self.config.pods.get());
+            let share = (visible + pods - 1) / pods;
+            let received = i64::try_from(self.intake.received).unwrap_or(i64::MAX);
+            self.intake.waiting = self.intake.waiting.max(share - received);
         }
     }
 

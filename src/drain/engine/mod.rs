@@ -13,6 +13,7 @@ mod tests;
 
 use std::{
     collections::VecDeque,
+    num::NonZeroU32,
     time::{Duration, Instant},
 };
 
@@ -58,8 +59,8 @@ pub struct Config {
     pub max_message_bytes: usize,
     /// Whether the queue is a FIFO queue.
     pub fifo: bool,
-    /// How many messages wait, by the queue's own estimate.
-    pub waiting: i64,
+    /// Among how many pods the queue is shared.
+    pub pods: NonZeroU32,
     /// How long the run may go on.
     pub max_duration: Duration,
     /// How long it may go on after it was told to stop.
@@ -81,6 +82,9 @@ pub struct Config {
 /// Something to do.
 #[derive(Debug)]
 pub enum Action {
+    /// Read how many messages wait. A run begins without this knowledge, as it takes SQS servers
+    /// longer than a receive.
+    ReadDepth,
     /// Receive messages.
     Receive {
         /// Names the receive.
@@ -111,6 +115,8 @@ pub enum Action {
 /// Something that was done.
 #[derive(Debug)]
 pub enum Done {
+    /// So many messages wait for all pods, by the queue's own estimate, if it is known.
+    Depth(Option<i64>),
     /// The answer to a receive is larger than what may be read without asking.
     Answered {
         /// The receive.
@@ -259,7 +265,7 @@ impl Engine {
             tally: Tally::default(),
             ledger: Ledger::new(config.fifo),
             pace: Pace::new(config.pace, now),
-            intake: intake::Intake::new(&config),
+            intake: intake::Intake::default(),
             reading: Reading::default(),
             batcher: Batcher::new(config.request),
             again: VecDeque::new(),
@@ -286,6 +292,7 @@ impl Engine {
     /// Takes in what was done.
     pub fn done(&mut self, done: Done, now: Instant) {
         match done {
+            Done::Depth(visible) => self.depth_read(visible),
             Done::Answered { receive, bytes } => self.answered(receive, bytes),
             Done::Received {
                 receive,
@@ -331,6 +338,7 @@ impl Engine {
         self.follow_the_clock(now);
         let mut actions = Vec::new();
         self.extend(now, &mut actions);
+        self.read_depth(&mut actions);
         self.receive(now, &mut actions);
         self.read_payloads(&mut actions);
         self.post(now, &mut actions);

@@ -34,7 +34,7 @@ fn config() -> Config {
         visibility: VISIBILITY,
         max_message_bytes: 1 << 18,
         fifo: false,
-        waiting: 0,
+        pods: NonZeroU32::MIN,
         max_duration: Duration::from_secs(3_000),
         grace: Duration::from_secs(20),
         rejected: RejectedEvents::DeadLetter,
@@ -272,6 +272,11 @@ impl World {
         };
         let fault = self.hits(self.queue_faults);
         match action {
+            Action::ReadDepth => {
+                let is_visible = |message: &&Message| message.visible_at <= began;
+                let visible = self.queue.values().filter(is_visible).count() as i64;
+                (quick * 3, Done::Depth((!fault).then_some(visible)))
+            }
             Action::Receive {
                 receive,
                 max,
@@ -598,12 +603,7 @@ impl World {
     }
 
     /// A run to its end, or until it is killed after so many actions.
-    fn run(&mut self, mut config: Config, kill_after: Option<usize>) -> Option<(Outcome, Tally)> {
-        config.waiting = self
-            .queue
-            .values()
-            .filter(|message| message.visible_at <= self.now)
-            .count() as i64;
+    fn run(&mut self, config: Config, kill_after: Option<usize>) -> Option<(Outcome, Tally)> {
         let fifo = config.fifo;
         let seed = (self.dice.f64() * 1e9) as u64;
         let mut engine = Engine::new(config, self.now, seed);
@@ -653,8 +653,7 @@ impl World {
     }
 
     /// A run that is told to stop at `stop_at`, unless it has ended before.
-    fn run_until(&mut self, mut config: Config, stop_at: Instant) -> (Outcome, Tally, bool) {
-        config.waiting = self.queue.len() as i64;
+    fn run_until(&mut self, config: Config, stop_at: Instant) -> (Outcome, Tally, bool) {
         let mut engine = Engine::new(config, self.now, 1);
         let mut under_way: Vec<(Instant, Done)> = Vec::new();
         let mut stopped = false;
@@ -805,13 +804,18 @@ fn a_slow_sink_causes_no_second_receive() {
 fn receives_that_fail_together_count_once_and_a_gap_of_seconds_ends_no_run() {
     let now = Instant::now();
     let backlog = Config {
-        waiting: 100_000,
         max_bytes: 1 << 30,
         ..config()
     };
     let mut engine = Engine::new(backlog, now, 25);
     (0..4).for_each(|_| engine.pace.succeeded(Duration::from_millis(10)));
-    let receives = engine.actions(now).len();
+    assert_eq!(
+        engine.actions(now).len(),
+        2,
+        "a receive, and how deep it is"
+    );
+    engine.done(Done::Depth(Some(100_000)), now);
+    let receives = 1 + engine.actions(now).len();
     assert_eq!(receives, 8);
     for receive in 0..receives as u64 {
         let result = Err(Error::Throttled {
@@ -1203,15 +1207,15 @@ fn what_a_receive_brings_past_the_end_is_given_back() {
     let now = Instant::now();
     let limit = Duration::from_secs(4);
     let short = Config {
-        waiting: 10,
         max_duration: limit,
         ..config()
     };
     let mut engine = Engine::new(short, now, 7);
     assert!(matches!(
         engine.actions(now)[..],
-        [Action::Receive { receive: 0, .. }]
+        [Action::ReadDepth, Action::Receive { receive: 0, .. }]
     ));
+    engine.done(Done::Depth(Some(10)), now);
     let later = now + limit + LAST_WORD / 2;
     assert!(engine.actions(later).is_empty());
     assert_eq!(engine.ended(), None, "an answer may still come");
