@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 /// How many of the messages that a run is done with are remembered, so that a second copy is not
 /// sent again. One that comes later is sent once more, which changes nothing in Iterable.
-const REMEMBERED: usize = 50_000;
+const REMEMBERED: usize = 28_000;
 
 /// Names a message that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
