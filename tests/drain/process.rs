@@ -7,11 +7,14 @@ use std::{
 };
 
 use event_forwarder::drain::report::{Outcome, RunReport};
-use event_forwarder_test_support::{iterable::Fault, sqs::Kind};
+use event_forwarder_test_support::{
+    iterable::{Fault, Options},
+    sqs::Kind,
+};
 use serde_json::json;
 use tokio::process::{Child, Command};
 
-use crate::world::{Setting, World, batches};
+use crate::world::{Setting, World, batch, batches};
 
 on_each_server!(
     a_run_that_drains_exits_with_0,
@@ -21,6 +24,7 @@ on_each_server!(
     credentials_that_are_missing_exit_with_22,
     a_run_told_to_stop_settles_what_is_under_way_and_gives_back_the_rest,
     a_run_told_to_stop_while_iterable_is_silent_ends_within_its_grace_period,
+    messages_of_a_mebibyte_after_small_ones_leave_a_run_within_the_memory_of_its_pod,
 );
 
 pub struct Pod {
@@ -282,4 +286,50 @@ async fn a_terminal_shows_depth_rate_and_time_left() {
         assert!(shown.contains(part), "{part} in {shown}");
     }
     std::fs::remove_dir_all(&pod.dir).unwrap();
+}
+
+async fn messages_of_a_mebibyte_after_small_ones_leave_a_run_within_the_memory_of_its_pod(
+    kind: Kind,
+) {
+    let world = World::new(Setting {
+        iterable: Options {
+            latency: Duration::from_millis(500),
+            ..Options::default()
+        },
+        ..Setting::on(kind)
+    })
+    .await;
+    let text = "x".repeat(30_000);
+    let large: Vec<_> = (0..100)
+        .map(|user| {
+            let events = (0..34).map(|n| ("Viewed", json!({"n": n.to_string(), "text": text})));
+            batch(&format!("user{user}@example.com"), events)
+        })
+        .collect();
+    world.queue.send(&batches(200, 1)).await.unwrap();
+    world.queue.send(&large).await.unwrap();
+    let pod = Pod::new("large");
+    let mut child = pod.all_files(&world).start();
+    let status = format!("/proc/{}/status", child.id().unwrap());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        peak = peak_kibibytes(&status).unwrap_or(peak);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (code, report) = pod.end(child).await;
+    assert_eq!(
+        (code, report.messages.deleted),
+        (Some(0), 300),
+        "{report:?}"
+    );
+    assert!(peak > 0);
+    // What a run's container may take unless the forwarder says otherwise.
+    assert!(peak < 256 << 10, "{peak} KiB");
+}
+
+/// The most memory that a process took so far, by its file `status`.
+fn peak_kibibytes(status: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(status).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }

@@ -29,6 +29,9 @@ const SHORT_RECEIVES: u32 = 10;
 /// handle, the attributes, and what JSON adds to the body's text.
 const ENVELOPE: usize = 4 << 10;
 
+/// Of how many messages at most the sizes are kept in mind, the older ones with less weight.
+const OF_LATE: usize = 200;
+
 /// A received message with what the mapping made of its body.
 #[derive(Debug)]
 pub struct Parcel {
@@ -111,7 +114,7 @@ enum AnswerBody {
     Reading(usize),
 }
 
-/// How large messages have been so far.
+/// How large messages have been of late.
 #[derive(Debug, Default)]
 struct Sizes {
     messages: usize,
@@ -121,6 +124,11 @@ struct Sizes {
 
 impl Sizes {
     const fn add(&mut self, body: usize, events: usize) {
+        if self.messages >= OF_LATE {
+            self.messages /= 2;
+            self.bodies /= 2;
+            self.events /= 2;
+        }
         self.messages += 1;
         self.bodies += body;
         self.events += events;
@@ -526,4 +534,19 @@ pub(super) fn event_count(mapped: &Result<Mapped, Cause>) -> usize {
 /// The memory that the events of a message take, in bytes.
 pub(super) fn event_bytes(mapped: &Mapped) -> usize {
     mapped.events.iter().map(|event| event.json().len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sizes_of_late_count() {
+        let mut sizes = Sizes::default();
+        (0..10_000).for_each(|_| sizes.add(1_000, 500));
+        assert_eq!((sizes.body(), sizes.room(1_000)), (Some(1_000), 2_000));
+        (0..2 * OF_LATE).for_each(|_| sizes.add(1_000_000, 3_000_000));
+        assert!(sizes.body().unwrap() > 500_000);
+        assert_eq!(sizes.room(1_000), 4_000);
+    }
 }
