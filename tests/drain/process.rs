@@ -312,10 +312,15 @@ async fn messages_of_a_mebibyte_after_small_ones_leave_a_run_within_the_memory_o
     let mut child = pod.all_files(&world).start();
     let status = format!("/proc/{}/status", child.id().unwrap());
     let mut peak = 0;
-    while child.try_wait().unwrap().is_none() {
-        peak = peak_kibibytes(&status).unwrap_or(peak);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let watch = async {
+        while child.try_wait().unwrap().is_none() {
+            peak = peak_kibibytes(&status).unwrap_or(peak);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), watch)
+        .await
+        .expect("a run never hangs");
     let (code, report) = pod.end(child).await;
     assert_eq!(
         (code, report.messages.deleted),
