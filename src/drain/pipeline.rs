@@ -28,7 +28,7 @@ use super::{
 use crate::{
     iterable::Client,
     mapping::{Mapped, Mapper},
-    sqs::{self, Larger, Message, PayloadError, Payloads, QueueClient, Room},
+    sqs::{self, Message, PayloadError, Payloads, QueueClient, Room, Squeeze},
 };
 
 /// How long a receive waits for a message. A second makes SQS ask all its hosts, so that an empty
@@ -61,7 +61,7 @@ pub async fn run(
     let mut stop = pin!(stop);
     let mut stopped = false;
     let mut tasks = JoinSet::new();
-    let (ask, mut asked) = mpsc::unbounded_channel();
+    let (ask, mut squeezes) = mpsc::unbounded_channel();
     let mut waiting: HashMap<u64, oneshot::Sender<()>> = HashMap::new();
     let progress = Progress::on_terminal();
     loop {
@@ -87,9 +87,15 @@ pub async fn run(
                     Err(error) => tracing::error!(%error, "a task was cancelled"),
                 },
             },
-            Some(Larger { receive, bytes, read }) = asked.recv() => {
-                waiting.insert(receive, read);
-                engine.done(Done::Answered { receive, bytes }, Instant::now());
+            Some(squeeze) = squeezes.recv() => {
+                let done = match squeeze {
+                    Squeeze::Larger { receive, bytes, read } => {
+                        waiting.insert(receive, read);
+                        Done::Answered { receive, bytes }
+                    }
+                    Squeeze::Stalled => Done::Stalled,
+                };
+                engine.done(done, Instant::now());
             }
             () = time::sleep_until(wake.unwrap_or_else(time::Instant::now)), if wake.is_some() => {}
             () = &mut stop, if !stopped => {
@@ -131,7 +137,7 @@ fn span(action: &Action) -> Span {
 }
 
 impl Hands {
-    async fn perform(self, action: Action, ask: mpsc::UnboundedSender<Larger>) -> Done {
+    async fn perform(self, action: Action, ask: mpsc::UnboundedSender<Squeeze>) -> Done {
         let began = Instant::now();
         match action {
             Action::ReadDepth => {

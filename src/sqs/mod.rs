@@ -18,7 +18,7 @@ pub use error::{EntryError, Error};
 pub use message::{Attribute, Message, Outgoing};
 pub use payload::{PayloadError, Payloads, Pointer, pointer};
 pub use queue::{QueueAccess, QueueClient};
-pub use room::{Larger, Room};
+pub use room::{Room, Squeeze};
 pub use settings::{Depth, QueueSettings, Redrive};
 
 /// The most entries that one request to SQS takes or returns.

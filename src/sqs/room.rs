@@ -1,7 +1,7 @@
 //! Room for answers: how much a receive brings is known only once it is there, so a larger
 //! answer than was expected is left on its connection until there is memory for it.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use aws_smithy_runtime_api::client::{
@@ -18,6 +18,9 @@ use tokio::{
     time::timeout,
 };
 
+/// How long an answer may take to be read before it counts as held up.
+const STALLED: Duration = Duration::from_secs(2);
+
 /// The room that there is for the answer to one receive.
 #[derive(Clone, Debug)]
 pub struct Room {
@@ -25,19 +28,25 @@ pub struct Room {
     pub receive: u64,
     /// How large the answer may be, in bytes, to be read without asking.
     pub bytes: usize,
-    /// Who is asked about larger ones.
-    pub ask: mpsc::UnboundedSender<Larger>,
+    /// Who hears of what does not fit.
+    pub ask: mpsc::UnboundedSender<Squeeze>,
 }
 
-/// An answer that is larger than there is room for, or may be, as it does not tell its size.
+/// What comes of too little room.
 #[derive(Debug)]
-pub struct Larger {
-    /// The receive, by [`Room::receive`].
-    pub receive: u64,
-    /// The answer's size in bytes, if it is told.
-    pub bytes: Option<u64>,
-    /// To be told once there is room. The receive fails when this is dropped.
-    pub read: oneshot::Sender<()>,
+pub enum Squeeze {
+    /// An answer is larger than there is room for, or may be, as it does not tell its size.
+    Larger {
+        /// The receive, by [`Room::receive`].
+        receive: u64,
+        /// The answer's size in bytes, if it is told.
+        bytes: Option<u64>,
+        /// To be told once there is room. The receive fails when this is dropped.
+        read: oneshot::Sender<()>,
+    },
+    /// An answer that is read comes no further. Over HTTP/2 all answers of a connection share one
+    /// window, which those that wait to be read can fill.
+    Stalled,
 }
 
 impl Room {
@@ -47,15 +56,32 @@ impl Room {
             return Ok(());
         }
         let (read, told) = oneshot::channel();
-        let larger = Larger {
+        self.tell(Squeeze::Larger {
             receive: self.receive,
             bytes,
             read,
-        };
-        // Nobody is left to ask once the run is over, which drops both channels.
-        let _ = self.ask.send(larger);
+        });
         told.await
             .map_err(|_| ConnectorError::user("the answer is not wanted any more".into()))
+    }
+
+    /// Reads the body of an answer.
+    async fn read(&self, body: SdkBody) -> Result<SdkBody, ConnectorError> {
+        let mut body = pin!(ByteStream::new(body).collect());
+        let read = match timeout(STALLED, &mut body).await {
+            Ok(read) => read,
+            Err(_) => {
+                self.tell(Squeeze::Stalled);
+                body.await
+            }
+        };
+        let read = read.map_err(|error| ConnectorError::io(error.into()))?;
+        Ok(SdkBody::from(read.into_bytes()))
+    }
+
+    fn tell(&self, squeeze: Squeeze) {
+        // Nobody listens once the run is over.
+        let _ = self.ask.send(squeeze);
     }
 }
 
@@ -93,10 +119,8 @@ impl HttpConnector for WithRoom<SharedHttpConnector> {
         HttpConnectorFuture::new(async move {
             let mut answer: HttpResponse = head.await.map_err(late)??;
             room.wait(answer.body().content_length()).await?;
-            let body = ByteStream::new(answer.take_body()).collect();
-            let body = timeout(body_limit, body).await.map_err(late)?;
-            let body = body.map_err(|error| ConnectorError::io(error.into()))?;
-            *answer.body_mut() = SdkBody::from(body.into_bytes());
+            let body = room.read(answer.take_body());
+            *answer.body_mut() = timeout(body_limit, body).await.map_err(late)??;
             Ok(answer)
         })
     }

@@ -9,7 +9,7 @@ use aws_sdk_s3::{
 use aws_sdk_sqs::types::QueueAttributeName;
 use event_forwarder::{
     drain::report::Outcome,
-    sqs::{Larger, QueueClient, Room},
+    sqs::{QueueClient, Room, Squeeze},
 };
 use event_forwarder_test_support::sqs::Kind;
 use serde_json::json;
@@ -239,7 +239,7 @@ async fn an_answer_that_is_larger_than_there_is_room_for_waits_to_be_read(kind: 
     let queue = QueueClient::connect(&world.spec.queue, world.plan("test-key").credentials)
         .await
         .unwrap();
-    let (ask, mut asked) = mpsc::unbounded_channel();
+    let (ask, mut squeezes) = mpsc::unbounded_channel();
     let room = |receive, bytes| Room {
         receive,
         bytes,
@@ -248,11 +248,14 @@ async fn an_answer_that_is_larger_than_there_is_room_for_waits_to_be_read(kind: 
     let receive = |room| queue.receive(2, Duration::from_secs(1), None, Some(room));
 
     let (received, ()) = tokio::join!(receive(room(7, 1_000)), async {
-        let Larger {
+        let Some(Squeeze::Larger {
             receive,
             bytes,
             read,
-        } = asked.recv().await.unwrap();
+        }) = squeezes.recv().await
+        else {
+            panic!("it asks for room");
+        };
         assert_eq!(receive, 7);
         assert!(bytes.is_none_or(|bytes| bytes > 40_000), "{bytes:?}");
         read.send(()).unwrap();
@@ -262,7 +265,7 @@ async fn an_answer_that_is_larger_than_there_is_room_for_waits_to_be_read(kind: 
     assert!(received.iter().all(|message| message.body == text));
 
     let (received, ()) = tokio::join!(receive(room(8, 1_000)), async {
-        drop(asked.recv().await.unwrap());
+        drop(squeezes.recv().await.unwrap());
     });
     received.unwrap_err();
 }

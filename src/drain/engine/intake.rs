@@ -93,6 +93,7 @@ pub struct Intake {
     not_before: Option<Instant>,
     pub(super) held_bytes: usize,
     sizes: Sizes,
+    is_stalled: bool,
     until_settled: bool,
 }
 
@@ -268,20 +269,26 @@ impl Engine {
         under_way.answer = AnswerBody::Waiting(self.intake.sizes.room(told.unwrap_or(most)));
     }
 
+    /// An answer that is read comes no further: those that wait may hold it up.
+    pub(super) const fn stalled(&mut self) {
+        self.intake.is_stalled = true;
+    }
+
     /// The receives whose answers, larger than was expected, may be read now: in their order, as
-    /// far as there is room. One that is larger than all the room there is goes alone. Call it
-    /// before [`Engine::actions`], as it uses room up.
+    /// far as there is room. One that is larger than all the room there is goes alone, and all go
+    /// where they may hold another up. Call it before [`Engine::actions`], as it uses room up.
     pub fn answers_to_read(&mut self) -> Vec<u64> {
         let mut taken =
             self.intake.held_bytes + self.intake.reserved() + self.reading.reserved_bytes();
         let mut is_alone = self.ledger.is_empty() && !self.intake.is_coming();
+        let is_stalled = std::mem::take(&mut self.intake.is_stalled);
         let mut to_read = Vec::new();
         for (receive, under_way) in &mut self.intake.under_way {
             let AnswerBody::Waiting(room) = under_way.answer else {
                 continue;
             };
             taken += room;
-            if taken > self.config.max_bytes && !is_alone {
+            if taken > self.config.max_bytes && !is_alone && !is_stalled {
                 break;
             }
             is_alone = false;

@@ -124,6 +124,8 @@ pub enum Done {
         /// The answer's size in bytes, if it is told.
         bytes: Option<u64>,
     },
+    /// An answer that is read may be held up by those that wait to be read.
+    Stalled,
     /// A receive that began at `began`.
     Received {
         /// The receive.
@@ -294,6 +296,7 @@ impl Engine {
         match done {
             Done::Depth(visible) => self.depth_read(visible),
             Done::Answered { receive, bytes } => self.answered(receive, bytes),
+            Done::Stalled => self.stalled(),
             Done::Received {
                 receive,
                 began,

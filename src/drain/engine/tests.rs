@@ -1427,6 +1427,26 @@ fn no_more_bytes_are_held_than_the_forwarder_allows() {
 }
 
 #[test]
+fn answers_that_may_hold_up_another_are_read_whatever_the_room() {
+    let now = Instant::now();
+    let mut engine = Engine::new(config(), now, 3);
+    (0..4).for_each(|_| engine.pace.succeeded(Duration::from_millis(10)));
+    engine.actions(now);
+    engine.done(Done::Depth(Some(100_000)), now);
+    engine.actions(now);
+    assert_eq!(engine.intake.under_way(), 8);
+    for receive in 0..8 {
+        let bytes = Some(100 << 20);
+        engine.done(Done::Answered { receive, bytes }, now);
+    }
+    assert_eq!(engine.answers_to_read(), [0], "more than all the room");
+    assert!(engine.answers_to_read().is_empty());
+    engine.done(Done::Stalled, now);
+    assert_eq!(engine.answers_to_read(), [1, 2, 3, 4, 5, 6, 7]);
+    assert!(engine.answers_to_read().is_empty());
+}
+
+#[test]
 fn where_ten_messages_are_more_than_is_allowed_fewer_are_asked_for() {
     let max_bytes = 8 << 20;
     let held = most_held_of_mebibytes(200, 40, max_bytes, true);
