@@ -274,7 +274,11 @@ impl World {
         match action {
             Action::ReadDepth => {
                 let is_visible = |message: &&Message| message.visible_at <= began;
-                let visible = self.queue.values().filter(is_visible).count() as i64;
+                let mut visible = self.queue.values().filter(is_visible).count() as i64;
+                if self.hits(50) {
+                    // The first receive was quicker.
+                    visible -= visible.min(10);
+                }
                 (quick * 3, Done::Depth((!fault).then_some(visible)))
             }
             Action::Receive {
@@ -729,16 +733,18 @@ fn world(seed: u64, messages: usize) -> World {
 
 #[test]
 fn a_queue_is_emptied_with_as_few_requests_as_there_can_be() {
-    let mut world = world(1, 2_000);
-    let (outcome, tally) = world.run(config(), None).unwrap();
-    assert_eq!(outcome, Outcome::Drained);
-    assert_eq!(
-        (tally.messages.deleted, tally.events.forwarded),
-        (2_000, 6_000)
-    );
-    assert!(world.queue.is_empty());
-    assert!(world.receives <= 201, "{} receives", world.receives);
-    assert!(world.posts <= 63, "{} posts", world.posts);
+    for seed in 0..10 {
+        let mut world = world(seed, 2_000);
+        let (outcome, tally) = world.run(config(), None).unwrap();
+        assert_eq!(outcome, Outcome::Drained);
+        assert_eq!(
+            (tally.messages.deleted, tally.events.forwarded),
+            (2_000, 6_000)
+        );
+        assert!(world.queue.is_empty());
+        assert!(world.receives <= 201, "{} receives", world.receives);
+        assert!(world.posts <= 63, "{} posts", world.posts);
+    }
 }
 
 #[test]
