@@ -1,6 +1,7 @@
 //! What a run does next. Pure: it is told what happened and says what to do; the time and a
 //! seed for its dice are arguments. [`super::pipeline`] does the doing.
 
+mod admission;
 mod hold;
 mod intake;
 mod outflow;
@@ -18,8 +19,8 @@ use std::{
 };
 
 pub use self::{
+    admission::{Content, Held, Parcel},
     hold::Receipt,
-    intake::{Content, Held, Parcel},
     reading::{Opened, Unread},
     settling::{Deletion, Leaving},
 };

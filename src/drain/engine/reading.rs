@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     Action, Engine,
-    intake::{event_bytes, event_count},
+    admission::{event_bytes, event_count},
 };
 use crate::{
     drain::{
