@@ -23,7 +23,7 @@ pub fn forwarder(path: &Path) -> Result<EventForwarder, MapError> {
     match unknown_field(&manifest["spec"], &spec_schema(), "spec") {
         None => Ok(forwarder),
         Some(field) => Err(failed(format!(
-            "there is no field {field}; kubectl explain eventforwarder.spec --recursive lists all"
+            "there is no field {field}; for all fields, see `kubectl explain eventforwarder.spec --recursive`"
         ))),
     }
 }
