@@ -1,9 +1,9 @@
 //! The chart, the definition and the kustomization, as helm and kubectl render them.
 
+mod tools;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env,
-    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -18,6 +18,7 @@ use k8s_openapi::api::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tools::{scratch, tool};
 
 const CHART: &str = "charts/event-forwarder";
 const CRDS: &str = "crds";
@@ -39,47 +40,8 @@ const EVERYTHING: [&str; 3] = [
 
 // ---- programs ---------------------------------------------------------------------------------
 
-/// A program of the test tools: by its variable, in PATH, or where tests/cluster compiles it.
-fn tool(name: &str, family: &str) -> OsString {
-    if let Some(named) = env::var_os(name.to_uppercase()) {
-        return named;
-    }
-    let is_in_path = env::var_os("PATH")
-        .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(name).is_file()));
-    if is_in_path {
-        return name.into();
-    }
-    compiled(name, family).map_or_else(
-        || {
-            panic!(
-                "{name} is missing: set {}, put it into PATH, or run tests/cluster/cluster build",
-                name.to_uppercase()
-            )
-        },
-        PathBuf::into_os_string,
-    )
-}
-
-fn compiled(name: &str, family: &str) -> Option<PathBuf> {
-    let cache = env::var_os("EVENT_FORWARDER_CACHE")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(env::var_os("XDG_CACHE_HOME")?).join("event-forwarder")))
-        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache/event-forwarder")))?;
-    let versions = fs::read_dir(cache).ok()?.flatten();
-    versions
-        .filter(|entry| {
-            entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with(&format!("{family}-v"))
-        })
-        .map(|entry| entry.path().join(name))
-        .filter(|program| program.is_file())
-        .max()
-}
-
 fn helm(arguments: &[&str]) -> Output {
-    Command::new(tool("helm", "helm"))
+    Command::new(tool("helm"))
         .args(arguments)
         .output()
         .expect("helm starts")
@@ -120,7 +82,7 @@ fn refused(values: &[&str]) -> String {
 
 /// What the kustomization makes.
 fn kustomized(folder: &Path) -> Vec<Value> {
-    let output = Command::new(tool("kubectl", "kubernetes"))
+    let output = Command::new(tool("kubectl"))
         .arg("kustomize")
         .arg(folder)
         .output()
@@ -976,16 +938,6 @@ fn deleting_the_kustomization_keeps_the_crd_unless_its_component_is_included() {
 }
 
 // ---- folders ----------------------------------------------------------------------------------
-
-/// An empty folder of one test's own.
-fn scratch(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    if folder.exists() {
-        fs::remove_dir_all(&folder).expect("removed");
-    }
-    fs::create_dir_all(&folder).expect("made");
-    folder
-}
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("made");
