@@ -4,24 +4,27 @@
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Start everything on this machine and watch a queue empty into Iterable's stand-in
+run: ## One run on this machine, into a stand-in for Iterable: no Kubernetes, no root
+	@demo/run
+
+demo: ## The same, then the operator on a real cluster of one node
 	@demo/up
 
-demo-down: ## Remove all that the demo made
+demo-down: ## Remove everything that the demo made
 	@demo/down
 
 test: ## Run all tests: unit, property, integration, then end to end on a real cluster
 	@tests/run
 
-lint: ## Check format, lints, dependencies and scripts
-	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy --test e2e --locked -- -D warnings
-	cargo deny --locked check bans licenses sources
-	shellcheck -x .ci/run demo/up demo/down tests/run tests/cluster/cluster tests/cluster/selftest tests/cluster/programs/kubernetes/pin tests/skew tests/sqs/setup deploy/build-image deploy/generate
+test-local: ## All tests but the end-to-end suite: no cluster, no root
+	@tests/run --local
+
+lint: ## Format, lints and shell scripts, which `make test` checks too; then licenses, sources and advisories
+	@tests/lint
+	@deploy/check-dependencies
 
 crd: ## Write the definition and the manifests made of it anew (needs helm)
 	cargo build --quiet --locked
 	deploy/generate $${CARGO_TARGET_DIR:-target}/debug/event-forwarder
 
-.PHONY: help demo demo-down test lint crd
+.PHONY: help run demo demo-down test test-local lint crd
