@@ -565,7 +565,8 @@ fn notes_say_what_comes_next_and_what_uninstalling_leaves() {
 #[test]
 fn the_controller_has_the_least_rights_in_the_whole_cluster() {
     let objects = rendered(&[]);
-    let to_name_what_updates_the_crd = "*: get apiextensions.k8s.io/customresourcedefinitions eventforwarders.eventforwarder.io";
+    let to_name_what_updates_the_crd =
+        "*: get apiextensions.k8s.io/customresourcedefinitions eventforwarders.eventforwarder.io";
     let expected = rights_in("*")
         .chain(rights_on_the_lease())
         .chain([to_name_what_updates_the_crd.to_owned()])
@@ -911,13 +912,19 @@ fn an_overlay_of_an_overlay_replaces_the_image_of_the_runs_again() {
     fs::write(second.join("kustomization.yaml"), kustomization).expect("written");
     let objects = kustomized(&second);
     assert_eq!(pod(&objects)["containers"][0]["image"], "second/b:v1");
-    assert_eq!(environment(&objects)["EVENT_FORWARDER_IMAGE"], "second/b:v1");
+    assert_eq!(
+        environment(&objects)["EVENT_FORWARDER_IMAGE"],
+        "second/b:v1"
+    );
 }
 
 #[test]
 fn the_example_of_an_overlay_sets_both_images() {
     let objects = kustomized(Path::new("examples/kustomize"));
-    let image = format!("registry.example.com/event-forwarder:{}", env!("CARGO_PKG_VERSION"));
+    let image = format!(
+        "registry.example.com/event-forwarder:{}",
+        env!("CARGO_PKG_VERSION")
+    );
     assert_eq!(pod(&objects)["containers"][0]["image"], image);
     assert_eq!(environment(&objects)["EVENT_FORWARDER_IMAGE"], image);
 }
@@ -933,7 +940,9 @@ fn deleting_the_kustomization_keeps_the_crd_unless_its_component_is_included() {
     assert_eq!(with_crd.len(), base.len() + 1);
     let mut crd = vec![the_only(&with_crd, "CustomResourceDefinition").clone()];
     let mut printed = objects(&definition());
-    crd.iter_mut().chain(&mut printed).for_each(with_plain_numbers);
+    crd.iter_mut()
+        .chain(&mut printed)
+        .for_each(with_plain_numbers);
     assert!(crd == printed, "the component's CRD is another");
 }
 

@@ -235,10 +235,7 @@ mod tests {
             (json!({}), release, Installation::Applied),
             (by_helm, json!({}), Installation::Applied),
         ] {
-            assert_eq!(
-                Installation::of(&metadata(labels, annotations)),
-                expected
-            );
+            assert_eq!(Installation::of(&metadata(labels, annotations)), expected);
         }
         let helm = how_to_update(Installation::Helm {
             release: "events".to_owned(),
@@ -247,9 +244,15 @@ mod tests {
         let upgrade = "`helm upgrade events charts/event-forwarder --namespace marketing --reset-then-reuse-values --set crds.install=true`";
         assert!(helm.contains(upgrade), "{helm}");
         let applied = how_to_update(Installation::Applied);
-        assert!(applied.contains(&format!("`{APPLY}`")) && !applied.contains("helm "), "{applied}");
+        assert!(
+            applied.contains(&format!("`{APPLY}`")) && !applied.contains("helm "),
+            "{applied}"
+        );
         let unknown = how_to_update(Installation::Unknown);
-        assert!(unknown.contains(APPLY) && unknown.contains("`helm upgrade RELEASE "), "{unknown}");
+        assert!(
+            unknown.contains(APPLY) && unknown.contains("`helm upgrade RELEASE "),
+            "{unknown}"
+        );
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub enum Error {
 
     /// The cluster lacks the resource's definition.
     #[error(
-        "the cluster has no CRD of EventForwarder. Install it as you installed the controller: `helm upgrade RELEASE charts/event-forwarder --namespace RELEASE-NAMESPACE --reset-then-reuse-values --set crds.install=true`, or without Helm `{}`. The controller then continues by itself", APPLY
+        "the cluster has no CRD of EventForwarder. Install it as you installed the controller: `helm upgrade RELEASE charts/event-forwarder --namespace RELEASE-NAMESPACE --reset-then-reuse-values --set crds.install=true`, or without Helm `{}`. The controller then continues by itself",
+        APPLY
     )]
     DefinitionMissing,
 

@@ -253,7 +253,12 @@ fn with_samples(text: &str) -> String {
 /// Fails if a text names a command that is not in backticks, since nobody can see where it ends.
 fn assert_in_backticks(at: &str, text: &str) {
     let outside: String = text.split('`').step_by(2).collect();
-    for program in ["kubectl ", "helm ", "event-forwarder dlq", "event-forwarder map"] {
+    for program in [
+        "kubectl ",
+        "helm ",
+        "event-forwarder dlq",
+        "event-forwarder map",
+    ] {
         let is_name = |rest: &str| program == "kubectl " && rest.starts_with("forwarder");
         for (start, _) in outside.match_indices(program) {
             let rest = &outside[start + program.len()..];
@@ -352,4 +357,13 @@ pub fn files(folder: &Path, endings: &[&str]) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// The project's Markdown files for its users.
+pub fn documents() -> Vec<String> {
+    let mut documents = vec!["README.md".to_owned()];
+    for folder in ["charts", "docs", "examples", "tests/cluster"] {
+        documents.extend(files(Path::new(folder), &[".md"]));
+    }
+    documents
 }

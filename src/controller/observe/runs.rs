@@ -132,21 +132,18 @@ pub async fn pending(
 ) -> Result<Option<Pending>, Error> {
     let pods = pods_of(api, namespace, &run.job_name).await?;
     let too_long = now.duration_since(run.created_at) > PENDING_LIMIT;
-    Ok(what_it_waits_for(namespace, &run.job_name, &pods).map(|why| Pending {
-        until: Until::Started,
-        why,
-        too_long,
-    }))
+    Ok(
+        what_it_waits_for(namespace, &run.job_name, &pods).map(|why| Pending {
+            until: Until::Started,
+            why,
+            too_long,
+        }),
+    )
 }
 
 /// Why a run that has failed is not over: a pod whose node does not answer stays for as long as
 /// nobody takes the node away. `grace` is how long a pod that is told to end may take.
-pub fn stuck(
-    run: &Run,
-    namespace: &str,
-    grace: SignedDuration,
-    now: Timestamp,
-) -> Option<Pending> {
+pub fn stuck(run: &Run, namespace: &str, grace: SignedDuration, now: Timestamp) -> Option<Pending> {
     let waits = now.duration_since(run.failing_since?);
     Some(Pending {
         until: Until::Ended,
