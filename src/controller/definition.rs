@@ -54,7 +54,12 @@ pub async fn up_to_date(client: Client, metrics: Metrics) {
 #[derive(Debug, PartialEq, Eq)]
 enum Installation {
     /// By the chart: only an upgrade of this release leaves Helm the owner of the CRD.
-    Helm { release: String, namespace: String },
+    Helm {
+        release: String,
+        namespace: String,
+        /// Something else has written to the CRD since, so Helm meets a conflict.
+        contested: bool,
+    },
     /// By anything else.
     Applied,
     /// The controller is not allowed to read the CRD.
@@ -73,10 +78,22 @@ impl Installation {
             annotation("meta.helm.sh/release-name"),
             annotation("meta.helm.sh/release-namespace"),
         ) {
-            (Some(release), Some(namespace)) if by_helm => Self::Helm { release, namespace },
+            (Some(release), Some(namespace)) if by_helm => Self::Helm {
+                release,
+                namespace,
+                contested: has_another_writer(metadata),
+            },
             _ => Self::Applied,
         }
     }
+}
+
+/// Whether something besides Helm owns fields of the CRD, except for its status.
+fn has_another_writer(metadata: &ObjectMeta) -> bool {
+    let writers = metadata.managed_fields.iter().flatten();
+    writers
+        .filter(|writer| writer.subresource.is_none())
+        .any(|writer| writer.manager.as_deref() != Some("helm"))
 }
 
 /// Reads how the CRD was installed. The controller has no permission for it if it runs with Roles
@@ -93,22 +110,30 @@ async fn installation(client: &Client) -> Installation {
 /// The command that updates the CRD, for how it was installed.
 fn how_to_update(installation: Installation) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    let upgrade = |release: &str, namespace: &str| {
+    let upgrade = |release: &str, namespace: &str, force: &str| {
         format!(
-            "`helm upgrade {release} charts/event-forwarder --namespace {namespace} --reset-then-reuse-values --set crds.install=true`"
+            "`helm upgrade {release} charts/event-forwarder --namespace {namespace} --reset-then-reuse-values --set crds.install=true{force}`"
         )
     };
     match installation {
-        Installation::Helm { release, namespace } => format!(
+        Installation::Helm {
+            release,
+            namespace,
+            contested,
+        } => format!(
             "The Helm release {namespace}/{release} installed it. In the folder of event-forwarder {version}, run {}; if that release no longer exists, run `{APPLY}`",
-            upgrade(&release, &namespace)
+            upgrade(
+                &release,
+                &namespace,
+                if contested { " --force-conflicts" } else { "" }
+            )
         ),
         Installation::Applied => format!(
             "No Helm release owns it. In the folder of event-forwarder {version}, run `{APPLY}`"
         ),
         Installation::Unknown => format!(
             "See how it was installed with `kubectl describe customresourcedefinition {NAME}`. If its annotations name a Helm release, run {} in the folder of event-forwarder {version}, otherwise `{APPLY}`",
-            upgrade("RELEASE", "RELEASE-NAMESPACE")
+            upgrade("RELEASE", "RELEASE-NAMESPACE", "")
         ),
     }
 }
@@ -216,43 +241,57 @@ mod tests {
 
     #[test]
     fn the_command_that_updates_the_crd_fits_how_it_was_installed() {
-        let metadata = |labels: Value, annotations: Value| -> ObjectMeta {
-            serde_json::from_value(json!({"labels": labels, "annotations": annotations}))
-                .expect("metadata")
+        let metadata = |labels: Value, annotations: Value, writers: Value| -> ObjectMeta {
+            serde_json::from_value(json!({
+                "labels": labels, "annotations": annotations, "managedFields": writers,
+            }))
+            .expect("metadata")
+        };
+        let writers = |managers: &[&str]| -> Value {
+            let status = json!({"manager": "kube-apiserver", "subresource": "status"});
+            let managers = managers.iter().map(|manager| json!({"manager": manager}));
+            managers.chain([status]).collect()
         };
         let by_helm = json!({"app.kubernetes.io/managed-by": "Helm"});
         let release = json!({
             "meta.helm.sh/release-name": "events",
             "meta.helm.sh/release-namespace": "marketing",
         });
-        let helm = Installation::Helm {
+        let helm = |contested| Installation::Helm {
             release: "events".to_owned(),
             namespace: "marketing".to_owned(),
+            contested,
         };
-        for (labels, annotations, expected) in [
-            (by_helm.clone(), release.clone(), helm),
-            (json!({}), json!({}), Installation::Applied),
-            (json!({}), release, Installation::Applied),
-            (by_helm, json!({}), Installation::Applied),
+        let (alone, two) = (writers(&["helm"]), writers(&["helm", "kubectl-edit"]));
+        for (labels, annotations, writers, expected) in [
+            (by_helm.clone(), release.clone(), alone.clone(), helm(false)),
+            (by_helm.clone(), release.clone(), two, helm(true)),
+            (
+                json!({}),
+                json!({}),
+                writers(&["kubectl"]),
+                Installation::Applied,
+            ),
+            (json!({}), release, alone.clone(), Installation::Applied),
+            (by_helm, json!({}), alone, Installation::Applied),
         ] {
-            assert_eq!(Installation::of(&metadata(labels, annotations)), expected);
+            let found = Installation::of(&metadata(labels, annotations, writers));
+            assert_eq!(found, expected);
         }
-        let helm = how_to_update(Installation::Helm {
-            release: "events".to_owned(),
-            namespace: "marketing".to_owned(),
-        });
-        let upgrade = "`helm upgrade events charts/event-forwarder --namespace marketing --reset-then-reuse-values --set crds.install=true`";
-        assert!(helm.contains(upgrade), "{helm}");
+        let upgrade = "`helm upgrade events charts/event-forwarder --namespace marketing --reset-then-reuse-values --set crds.install=true";
+        for (contested, end) in [(false, "`"), (true, " --force-conflicts`")] {
+            let told = how_to_update(helm(contested));
+            assert!(told.contains(&format!("{upgrade}{end}")), "{told}");
+        }
         let applied = how_to_update(Installation::Applied);
+        let command = format!("`{APPLY}`");
         assert!(
-            applied.contains(&format!("`{APPLY}`")) && !applied.contains("helm "),
+            applied.contains(&command) && !applied.contains("helm "),
             "{applied}"
         );
         let unknown = how_to_update(Installation::Unknown);
-        assert!(
-            unknown.contains(APPLY) && unknown.contains("`helm upgrade RELEASE "),
-            "{unknown}"
-        );
+        let either = unknown.contains(&command) && unknown.contains("`helm upgrade RELEASE ");
+        assert!(either, "{unknown}");
     }
 
     #[test]

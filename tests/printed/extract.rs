@@ -240,6 +240,7 @@ fn with_samples(text: &str) -> String {
         filled.push_str(match name {
             "action" => "list",
             "annotation" => "eventforwarder.io/run-now",
+            "force" => " --force-conflicts",
             "files" => " --from-file=api-key=FILE-WITH-THE-KEY",
             "NAME" => "eventforwarders.eventforwarder.io",
             "APPLY" => "kubectl apply --server-side --force-conflicts -f crds/",

@@ -137,6 +137,11 @@ pub const TABLE: &[Row] = {
             Chart,
             NOT_RUN,
         ),
+        (
+            "helm upgrade * ... --set crds.install=true --force-conflicts",
+            Chart,
+            CRD,
+        ),
         ("helm upgrade * ... --set crds.install=true", Chart, CRD),
         ("helm uninstall event-forwarder --namespace *", Helm, HELM),
         (
