@@ -123,6 +123,7 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         tracking::a_run_whose_node_dies_is_stuck_until_the_node_is_deleted,
         printed::what_the_notes_print_can_be_pasted,
         printed::commands_in_the_documentation_run,
+        printed::commands_in_messages_run,
         uninstall::uninstalling_keeps_the_definition_and_the_resources,
     ];
     add![

@@ -32,7 +32,9 @@ use tokio::{
     time::Instant,
 };
 
-use crate::world::{API_KEY, CHART, Shared, World, condition, eventually, gone, helm, kubectl};
+use crate::world::{
+    API_KEY, CHART, Shared, World, apply_json, condition, eventually, gone, helm, kubectl,
+};
 
 const CRD: &str = "eventforwarders.eventforwarder.io";
 /// A field that an older CRD lacks.
@@ -247,6 +249,60 @@ pub async fn commands_in_the_documentation_run(shared: &Shared) {
     assert!(run.len() > 30, "{run:#?}");
 }
 
+pub async fn commands_in_messages_run(shared: &Shared) {
+    // What stands for every name in the extracted commands.
+    const NAME: &str = "sample";
+    let world = World::new(shared, "messages").await;
+    let shell = Shell::new("messages", &world.namespace).await;
+    world.give_key().await;
+    world.apply(NAME, json!({})).await;
+    world
+        .until::<CronJob>(NAME, "the CronJob is there", |_| true)
+        .await;
+    shell
+        .succeeds("kubectl create job sample --from=cronjob/sample")
+        .await;
+    let (repository, tag) = image();
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": NAME, "namespace": world.namespace},
+        "spec": {
+            "restartPolicy": "Never",
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{
+                "name": NAME, "image": format!("{repository}:{tag}"), "args": ["crd"],
+                "securityContext": {
+                    "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]},
+                },
+            }],
+        },
+    });
+    apply_json(&world.client, pod).await;
+    let plugin = "ln -s event-forwarder kubectl-forwarder";
+    shell.succeeds(plugin).await;
+
+    let mut commands: Vec<_> = commands_of("printed::commands_in_messages_run", extract::program())
+        .into_iter()
+        .map(|printed| {
+            let here = format!(" {}", world.namespace);
+            printed
+                .command
+                .replace(" --namespace sample", &format!(" --namespace{here}"))
+                .replace(" -n sample", &format!(" -n{here}"))
+        })
+        .collect();
+    // What deletes comes last.
+    commands.sort_by_key(|command| command.starts_with("kubectl delete "));
+    commands.dedup();
+    for command in &commands {
+        shell.succeeds(command).await;
+    }
+    assert!(commands.len() > 10, "{commands:#?}");
+}
+
 /// Whether what a command prints depends on neither time, names nor addresses.
 fn is_the_same_everywhere(command: &str) -> bool {
     [
@@ -323,7 +379,7 @@ pub async fn the_printed_command_updates_an_older_crd(shared: &Shared) {
                 .await;
             assert!(!has_field(&shared.client).await);
             let printed = printed_by_a_controller(&shell).await;
-            assert_eq!(printed, [upgrade.as_str(), apply]);
+            assert_eq!(printed, [&format!("{upgrade} --force-conflicts"), apply]);
             assert_ne!(shell.bash(&printed[0]).await.code, 0);
             shell.succeeds(&printed[1]).await;
             assert!(has_field(&shared.client).await, "after {uninstall}");
@@ -413,7 +469,17 @@ pub async fn uninstalling_by_helm_is_as_written(shared: &Shared) {
         .replace("registry.example.com/event-forwarder", &image().0)
         .replace("image.tag=0.1.0", &format!("image.tag={}", image().1));
     let uninstall = only("helm uninstall event-forwarder --namespace *");
-    uninstalling_keeps_forwarders(shared, "helm", &[install], &uninstall).await;
+    let upgrade = only("helm upgrade event-forwarder ... --set image.tag=*")
+        .replace("image.tag=0.2.0", &format!("image.tag={}", image().1));
+    let namespace = ["--namespace", "event-forwarder-system"];
+    let repository = ["--set", "image.repository=any"];
+    let alerts = helm(&[&extract::ALERTS[..], &namespace, &repository].concat()).await;
+    let alerts = extract::alerts(&serde_saphyr::from_str(&alerts).expect("YAML"));
+    let commands = alerts.into_iter().map(|printed| printed.command);
+    let plugin = "ln -s event-forwarder kubectl-forwarder".to_owned();
+    let more: Vec<_> = [upgrade, plugin].into_iter().chain(commands).collect();
+    assert!(more.len() > 4, "{more:?}");
+    uninstalling_keeps_forwarders(shared, "helm", &[install], &more, &uninstall).await;
 }
 
 pub async fn uninstalling_by_kustomize_is_as_written(shared: &Shared) {
@@ -424,7 +490,7 @@ pub async fn uninstalling_by_kustomize_is_as_written(shared: &Shared) {
         only("kubectl apply --server-side -k examples/kustomize"),
     ];
     let uninstall = only("kubectl delete -k examples/kustomize");
-    uninstalling_keeps_forwarders(shared, "kustomize", &install, &uninstall).await;
+    uninstalling_keeps_forwarders(shared, "kustomize", &install, &[], &uninstall).await;
 }
 
 /// The image of the suite, as repository and tag.
@@ -438,6 +504,7 @@ async fn uninstalling_keeps_forwarders(
     shared: &Shared,
     name: &str,
     install: &[String],
+    more: &[String],
     uninstall: &str,
 ) {
     without_crd(&shared.client).await;
@@ -480,6 +547,11 @@ async fn uninstalling_keeps_forwarders(
         "the image of the runs"
     );
 
+    for command in more {
+        shell
+            .succeeds(&command.replace("marketing", &world.namespace))
+            .await;
+    }
     shell.succeeds(uninstall).await;
     eventually("the controller is gone", async || {
         let selector = "--selector=app.kubernetes.io/name=event-forwarder,app.kubernetes.io/component=controller";

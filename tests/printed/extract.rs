@@ -368,3 +368,39 @@ pub fn documents() -> Vec<String> {
     }
     documents
 }
+
+/// What makes helm print the alerts.
+pub const ALERTS: [&str; 6] = [
+    "template",
+    "event-forwarder",
+    "charts/event-forwarder",
+    "--set=metrics.serviceMonitor.enabled=true",
+    "--set=metrics.prometheusRule.enabled=true",
+    "--show-only=templates/prometheusrule.yaml",
+];
+
+/// The commands in alerts, with names in place of labels.
+pub fn alerts(rule: &serde_json::Value) -> Vec<Printed> {
+    let rules = rule["spec"]["groups"][0]["rules"].as_array();
+    let rules = rules.expect("rules").iter();
+    rules
+        .flat_map(|rule| {
+            let description = rule["annotations"]["description"].as_str().expect("text");
+            let description = description
+                .replace("{{ $labels.name }}", "mparticle")
+                .replace("{{ $labels.namespace }}", "marketing");
+            text(rule["alert"].as_str().expect("a name"), &description)
+        })
+        .collect()
+}
+
+/// The commands in the texts of the program.
+pub fn program() -> Vec<Printed> {
+    let mut all = Vec::new();
+    for path in files(Path::new("src"), &[".rs"]) {
+        if !path.ends_with("tests.rs") {
+            all.extend(rust(&path, &fs::read_to_string(&path).expect("a source")));
+        }
+    }
+    all
+}

@@ -59,31 +59,16 @@ fn notes() -> Vec<Printed> {
     all
 }
 
-/// The commands in the chart's alerts, with names in place of labels.
+/// The commands in the chart's alerts.
 fn alerts() -> Vec<Printed> {
-    let rendered = helm(&[
-        "template",
-        "event-forwarder",
-        CHART,
-        "--namespace=event-forwarder-system",
-        "--set",
-        REPOSITORY,
-        "--set=metrics.serviceMonitor.enabled=true",
-        "--set=metrics.prometheusRule.enabled=true",
-        "--show-only=templates/prometheusrule.yaml",
-    ]);
-    let rule: serde_json::Value = serde_saphyr::from_str(&rendered).expect("YAML");
-    let rules = rule["spec"]["groups"][0]["rules"].as_array();
-    let rules = rules.expect("rules").iter();
-    rules
-        .flat_map(|rule| {
-            let text = rule["annotations"]["description"].as_str().expect("text");
-            let text = text
-                .replace("{{ $labels.name }}", "mparticle")
-                .replace("{{ $labels.namespace }}", "marketing");
-            extract::text(rule["alert"].as_str().expect("a name"), &text)
-        })
-        .collect()
+    let rendered = helm(
+        &[
+            &extract::ALERTS[..],
+            &["--namespace=event-forwarder-system", "--set", REPOSITORY],
+        ]
+        .concat(),
+    );
+    extract::alerts(&serde_saphyr::from_str(&rendered).expect("YAML"))
 }
 
 fn all() -> Vec<Printed> {
@@ -100,11 +85,7 @@ fn all() -> Vec<Printed> {
     for path in extract::files(Path::new("examples"), &["forwarder.yaml"]) {
         all.extend(extract::yaml_comments(&path, &read(&path)));
     }
-    for path in extract::files(Path::new("src"), &[".rs"]) {
-        if !path.ends_with("tests.rs") {
-            all.extend(extract::rust(&path, &read(&path)));
-        }
-    }
+    all.extend(extract::program());
     all
 }
 
