@@ -34,7 +34,7 @@ const EVERYTHING: [&str; 3] = [
 // ---- programs ---------------------------------------------------------------------------------
 
 /// A program of the test tools: by its variable, in PATH, or where tests/cluster compiles it.
-fn tool(name: &str, family: &str) -> OsString {
+fn tool(name: &str) -> OsString {
     if let Some(named) = env::var_os(name.to_uppercase()) {
         return named;
     }
@@ -43,10 +43,10 @@ fn tool(name: &str, family: &str) -> OsString {
     if is_in_path {
         return name.into();
     }
-    compiled(name, family).map_or_else(
+    compiled(name).map_or_else(
         || {
             panic!(
-                "{name} is missing: set {}, put it into PATH, or run tests/cluster/cluster build",
+                "{name} is missing: set {}, put it into PATH, or run tests/cluster/cluster compile",
                 name.to_uppercase()
             )
         },
@@ -54,26 +54,19 @@ fn tool(name: &str, family: &str) -> OsString {
     )
 }
 
-fn compiled(name: &str, family: &str) -> Option<PathBuf> {
-    let cache = env::var_os("EVENT_FORWARDER_CACHE")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(env::var_os("XDG_CACHE_HOME")?).join("event-forwarder")))
-        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache/event-forwarder")))?;
-    let versions = fs::read_dir(cache).ok()?.flatten();
-    versions
-        .filter(|entry| {
-            entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with(&format!("{family}-v"))
-        })
-        .map(|entry| entry.path().join(name))
-        .filter(|program| program.is_file())
-        .max()
+fn compiled(name: &str) -> Option<PathBuf> {
+    let output = Command::new("tests/cluster/cluster")
+        .arg("path")
+        .output()
+        .ok()?;
+    let path = String::from_utf8(output.stdout).ok()?;
+    env::split_paths(path.trim_end())
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
 }
 
 fn helm(arguments: &[&str]) -> Output {
-    Command::new(tool("helm", "helm"))
+    Command::new(tool("helm"))
         .args(arguments)
         .output()
         .expect("helm starts")
@@ -111,7 +104,7 @@ fn refused(values: &[&str]) -> String {
 
 /// What the kustomization makes.
 fn kustomized(folder: &Path) -> Vec<Value> {
-    let output = Command::new(tool("kubectl", "kubernetes"))
+    let output = Command::new(tool("kubectl"))
         .arg("kustomize")
         .arg(folder)
         .output()
