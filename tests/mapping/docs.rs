@@ -1,4 +1,4 @@
-//! `docs/mapping.md` says what the program does. `UPDATE_DOCS=1 cargo test --test mapping_docs`
+//! `docs/mapping.md` says what the program does. `UPDATE_DOCS=1 cargo test --test mapping docs`
 //! writes the tables anew.
 
 use event_forwarder::{
