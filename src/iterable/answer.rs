@@ -145,8 +145,8 @@ impl Counts {
     /// Iterable took the events.
     fn read(body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(body).ok()?;
-        let succeeded = body["successCount"].as_u64();
-        let failed = body["failCount"].as_u64();
+        let count = |name| body.get(name).and_then(Value::as_u64);
+        let (succeeded, failed) = (count("successCount"), count("failCount"));
         if succeeded.is_none() && failed.is_none() {
             return None;
         }
@@ -161,16 +161,17 @@ impl Counts {
 impl Refusal {
     fn read(status: u16, body: &[u8]) -> Self {
         let value: Value = serde_json::from_slice(body).unwrap_or_default();
-        let code = value["code"].as_str().map(str::to_owned);
-        let said = match value["msg"].as_str() {
+        let text = |name| value.get(name).and_then(Value::as_str);
+        let code = text("code").map(str::to_owned);
+        let said = match text("msg") {
             Some(msg) => line(msg),
-            None => line(&String::from_utf8_lossy(&body[..body.len().min(400)])),
+            None => line(&String::from_utf8_lossy(body.get(..400).unwrap_or(body))),
         };
         Self {
             status,
             code,
             said,
-            params: value["params"].clone(),
+            params: value.get("params").cloned().unwrap_or_default(),
         }
     }
 }
