@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    env,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -23,6 +25,23 @@ fn succeeds(command: &mut Command) -> Output {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
     output
+}
+
+/// A folder that is deleted with the value.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = env::temp_dir().join(format!("event-forwarder-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 // ---- documents --------------------------------------------------------------------------------
@@ -138,6 +157,37 @@ fn the_third_party_notices_are_those_of_the_lock_file() {
     succeeds(Command::new("deploy/notices").arg("--check"));
 }
 
+/// Runs `make lint`'s check of the dependencies with a stand-in for cargo-deny, a shell script. Returns what it
+/// was called with, one call a line, and what the check said.
+fn check_dependencies(cargo_deny: &str) -> (String, String) {
+    let folder = Folder::new("dependencies");
+    let (program, calls) = (folder.0.join("cargo-deny"), folder.0.join("calls"));
+    let script = format!(
+        "#!/bin/sh\necho \"$*\" >>{}\n{cargo_deny}\n",
+        calls.display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.0.display(), env::var("PATH").unwrap());
+    let output = succeeds(Command::new("deploy/check-dependencies").env("PATH", path));
+    (read(calls), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn dependencies_are_checked_for_advisories_if_their_database_can_be_fetched() {
+    let (calls, said) = check_dependencies("");
+    let checked = "--locked check bans licenses sources advisories\n";
+    assert!(calls.ends_with(checked), "{calls}");
+    assert_eq!(said, "");
+
+    let (calls, said) = check_dependencies("case $* in *fetch*) exit 1 ;; esac");
+    assert!(
+        calls.ends_with("--locked check bans licenses sources\n"),
+        "{calls}"
+    );
+    assert!(said.contains("advisories are not checked"), "{said}");
+}
+
 // ---- the image --------------------------------------------------------------------------------
 
 fn pem() -> String {
@@ -170,24 +220,6 @@ fn the_authorities_of_the_image_are_those_of_the_pinned_crate() {
         .map(|certificate| certificate.unwrap())
         .collect();
     assert_eq!(read, webpki_root_certs::TLS_SERVER_ROOT_CERTS);
-}
-
-/// A folder that is deleted with the value.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let name = format!("event-forwarder-{name}-{}", std::process::id());
-        let path = env::temp_dir().join(name);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 fn context(folder: &Folder) -> Command {

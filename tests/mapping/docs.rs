@@ -28,7 +28,7 @@ fn the_tables_in_the_documentation_are_those_of_the_program() {
     } else {
         assert!(
             written == expected,
-            "docs/mapping.md is stale; run UPDATE_DOCS=1 cargo test --test mapping_docs"
+            "docs/mapping.md is stale; run UPDATE_DOCS=1 cargo test --test mapping docs"
         );
     }
 }
