@@ -77,7 +77,7 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         conditions::what_can_be_known_to_be_wrong_is_refused_with_the_mend,
         conditions::no_key_stands_in_anything_that_the_system_printed,
         conditions::an_object_that_can_not_be_read_stops_nobody_else,
-        names::missing_host_is_named_and_fails_quickly,
+        names::missing_host_is_named_at_once,
         ambient::the_controllers_identity_goes_to_allowed_hosts_only,
         definition::the_definition_applies_both_ways_without_a_warning,
         ownership::a_changed_schedule_reaches_the_cronjob,
