@@ -52,15 +52,7 @@ async fn service(
     port: u16,
     server: SocketAddr,
 ) -> String {
-    apply_json(
-        client,
-        json!({
-            "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": name, "namespace": namespace},
-            "spec": {"ports": [{"name": "server", "port": port, "targetPort": server.port()}]},
-        }),
-    )
-    .await;
+    // First the endpoints, since a Service without any refuses connections.
     apply_json(
         client,
         json!({
@@ -72,6 +64,15 @@ async fn service(
             "addressType": if server.is_ipv4() { "IPv4" } else { "IPv6" },
             "endpoints": [{"addresses": [server.ip()]}],
             "ports": [{"name": "server", "port": server.port()}],
+        }),
+    )
+    .await;
+    apply_json(
+        client,
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"ports": [{"name": "server", "port": port, "targetPort": server.port()}]},
         }),
     )
     .await;
