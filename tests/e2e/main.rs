@@ -16,6 +16,7 @@ mod leader;
 mod names;
 mod ownership;
 mod plugin;
+mod printed;
 mod queues;
 mod rights;
 mod runs;
@@ -124,6 +125,9 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         tracking::a_run_that_is_killed_for_its_memory_says_so_and_loses_nothing,
         tracking::a_run_that_can_not_start_says_why,
         tracking::a_run_whose_node_dies_is_stuck_until_the_node_is_deleted,
+        printed::what_the_notes_print_can_be_pasted,
+        printed::commands_in_the_documentation_run,
+        printed::commands_in_messages_run,
         uninstall::uninstalling_keeps_the_definition_and_the_resources,
     ];
     add![
@@ -149,6 +153,9 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
             faults::the_api_server_is_killed_in_mid_reconcile,
             faults::a_watch_that_expired_is_started_afresh,
             faults::etcd_is_away_for_a_minute,
+            printed::the_printed_command_updates_an_older_crd,
+            printed::uninstalling_by_helm_is_as_written,
+            printed::uninstalling_by_kustomize_is_as_written,
         ];
     }
     trials
