@@ -4,6 +4,18 @@
 //! [`controller`] turns each [`api::EventForwarder`] into a CronJob; [`drain`] empties one
 //! queue into Iterable, through [`mapping`], [`sqs`] and [`iterable`].
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::todo,
+        clippy::dbg_macro,
+        clippy::indexing_slicing
+    )
+)]
+
 pub mod api;
 pub mod cli;
 pub mod controller;

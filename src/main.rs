@@ -1,5 +1,17 @@
 //! Starts one mode of the binary and turns its error into an exit code.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::todo,
+        clippy::dbg_macro,
+        clippy::indexing_slicing
+    )
+)]
+
 use std::{future::Future, io::Write, process::ExitCode};
 
 use clap::Parser;

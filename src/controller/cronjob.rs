@@ -216,17 +216,20 @@ fn job(
 
 /// The forwarder as the run reads it: of the job, only the grace period that it must keep to.
 fn resource_for_the_run(forwarder: &EventForwarder) -> String {
-    let mut resource = json!({
+    let mut spec = json!(forwarder.spec);
+    if let Some(fields) = spec.as_object_mut() {
+        let grace = forwarder.spec.job.termination_grace_period_seconds;
+        let job = json!({"terminationGracePeriodSeconds": grace});
+        fields.insert("job".to_owned(), job);
+    }
+    let resource = json!({
         "apiVersion": EventForwarder::api_version(&()),
         "kind": EventForwarder::kind(&()),
         "metadata": {
             "name": forwarder.metadata.name,
             "namespace": forwarder.metadata.namespace,
         },
-        "spec": forwarder.spec,
-    });
-    resource["spec"]["job"] = json!({
-        "terminationGracePeriodSeconds": forwarder.spec.job.termination_grace_period_seconds,
+        "spec": spec,
     });
     resource.to_string()
 }

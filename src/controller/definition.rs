@@ -163,8 +163,9 @@ fn known() -> Value {
 
 /// The schema in what the API server publishes.
 fn published_schema(published: &Value) -> &Value {
-    published["components"]["schemas"]
-        .as_object()
+    published
+        .pointer("/components/schemas")
+        .and_then(Value::as_object)
         .and_then(|schemas| {
             schemas
                 .iter()
@@ -178,10 +179,18 @@ fn published_schema(published: &Value) -> &Value {
 fn lacks(known: &Value, installed: &Value) -> Vec<String> {
     let mut missing = Vec::new();
     for part in ["spec", "status"] {
-        let of = |schema: &Value| schema["properties"][part].clone();
-        collect(&of(known), &of(installed), part, &mut missing);
+        let (known, installed) = (property(known, part), property(installed, part));
+        collect(known, installed, part, &mut missing);
     }
     missing
+}
+
+/// Returns the schema of a field, or null if there is no such field.
+fn property<'s>(schema: &'s Value, name: &str) -> &'s Value {
+    schema
+        .get("properties")
+        .and_then(|properties| properties.get(name))
+        .unwrap_or(&Value::Null)
 }
 
 fn collect(known: &Value, installed: &Value, path: &str, missing: &mut Vec<String>) {
@@ -191,7 +200,7 @@ fn collect(known: &Value, installed: &Value, path: &str, missing: &mut Vec<Strin
     }
     let properties = known["properties"].as_object().into_iter().flatten();
     for (name, schema) in properties {
-        let installed = &installed["properties"][name];
+        let installed = property(installed, name);
         collect(schema, installed, &format!("{path}.{name}"), missing);
     }
     for inner in ["items", "additionalProperties"] {

@@ -117,23 +117,18 @@ pub async fn report_unreadable(
     let Some(object) = object else {
         return Ok(Action::await_change());
     };
-    let before = &object.data["status"];
-    let known: Vec<Condition> =
-        serde_json::from_value(before["conditions"].clone()).unwrap_or_default();
+    let before = object.data.get("status").and_then(Value::as_object);
+    let mut status = before.cloned().unwrap_or_default();
+    let known: Vec<Condition> = status
+        .get("conditions")
+        .and_then(|conditions| serde_json::from_value(conditions.clone()).ok())
+        .unwrap_or_default();
     let generation = guarded.meta().generation;
-    let mut status = match before {
-        Value::Object(_) => before.clone(),
-        _ => json!({}),
-    };
-    status["observedGeneration"] = json!(generation);
-    status["conditions"] = json!(status::unreadable(
-        error,
-        &known,
-        generation,
-        Timestamp::now()
-    ));
-    if status != *before {
-        patch_status(context, guarded.meta(), &status).await?;
+    let conditions = status::unreadable(error, &known, generation, Timestamp::now());
+    status.insert("observedGeneration".to_owned(), json!(generation));
+    status.insert("conditions".to_owned(), json!(conditions));
+    if before != Some(&status) {
+        patch_status(context, guarded.meta(), &Value::Object(status)).await?;
     }
     Ok(Action::await_change())
 }

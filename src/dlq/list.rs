@@ -107,8 +107,12 @@ impl Summary {
             ]
         });
         let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
-        let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-        let widths: Vec<_> = (0..6).map(width).collect();
+        let mut widths = [0; 6];
+        for row in &rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.len().max(*width);
+            }
+        }
         let mut text = String::new();
         for row in &rows {
             let cells: Vec<_> = row

@@ -366,7 +366,9 @@ impl Past {
 
 fn message_id(id: &str) -> MessageId {
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(&Sha256::digest(id)[..16]);
+    for (byte, of_digest) in bytes.iter_mut().zip(Sha256::digest(id)) {
+        *byte = of_digest;
+    }
     bytes
 }
 

@@ -104,6 +104,10 @@ impl Group {
             ..Self::default()
         });
         for (index, item) in self.items.into_iter().enumerate() {
+            #[expect(
+                clippy::indexing_slicing,
+                reason = "split and cut number the parts from 0 to N - 1, and no event may be lost"
+            )]
             parts[part_of(index)].items.push(item);
         }
         parts
@@ -153,8 +157,8 @@ impl Batcher {
     /// Adds an event. One that is in the forming request already is not sent twice in it, as
     /// Iterable doesn't say how it counts two events of one id.
     pub fn push(&mut self, event: MappedEvent, owner: Owner, now: Instant) {
-        if let Some(position) = self.ids.get(event.id()) {
-            let first = &mut self.forming.items[*position];
+        let position = self.ids.get(event.id()).copied();
+        if let Some(first) = position.and_then(|position| self.forming.items.get_mut(position)) {
             if first.event.json() == event.json() {
                 first.twins.push(owner);
                 return;

@@ -105,8 +105,8 @@ pub fn judge_counts(group: Group, counts: &Counts) -> Judgement {
     if complete && (counts.failed == named || counts.failed == users) {
         return settle(group, reasons.into_iter());
     }
-    if total == 1 {
-        return judge_one(group, counts, reasons[0]);
+    if let [reason] = reasons.as_slice() {
+        return judge_one(group, counts, *reason);
     }
     if complete && counts.listed.names.is_empty() {
         return judge_by_multiplicity(group, counts, &index);
@@ -371,14 +371,12 @@ fn is_type_conflict(refusal: &Refusal) -> bool {
 fn suspects(group: &Group, refusal: &Refusal) -> Vec<usize> {
     if is_type_conflict(refusal) {
         let conflicts: Vec<_> = conflicts(refusal).collect();
-        return (0..group.items.len())
-            .filter(|index| {
-                let event = data_fields(&group.items[*index]);
-                conflicts
-                    .iter()
-                    .any(|(field, value)| holds(&event, field, *value))
-            })
-            .collect();
+        return positions(group, |item| {
+            let event = data_fields(item);
+            conflicts
+                .iter()
+                .any(|(field, value)| holds(&event, field, *value))
+        });
     }
     let by_index = indexes(refusal, group.items.len());
     if !by_index.is_empty() {
@@ -386,8 +384,17 @@ fn suspects(group: &Group, refusal: &Refusal) -> Vec<usize> {
     }
     let said = refusal.said.to_lowercase();
     let words: HashSet<&str> = said.split([' ', ',', '"', '\'']).collect();
-    (0..group.items.len())
-        .filter(|index| words.contains(identifier(&group.items[*index]).to_lowercase().as_str()))
+    positions(group, |item| {
+        words.contains(identifier(item).to_lowercase().as_str())
+    })
+}
+
+/// The positions of the events that `is_suspect` accepts.
+fn positions(group: &Group, is_suspect: impl Fn(&Item) -> bool) -> Vec<usize> {
+    let items = group.items.iter().enumerate();
+    items
+        .filter(|(_, item)| is_suspect(item))
+        .map(|(position, _)| position)
         .collect()
 }
 
@@ -420,8 +427,10 @@ fn indexes(refusal: &Refusal, count: usize) -> Vec<usize> {
 /// The fields in conflict, by their own name, with the value at fault. Iterable writes a field
 /// as `field` or as `something:::field`.
 fn conflicts(refusal: &Refusal) -> impl Iterator<Item = (&str, Option<&Value>)> {
-    refusal.params["validationErrors"]
-        .as_object()
+    refusal
+        .params
+        .get("validationErrors")
+        .and_then(Value::as_object)
         .into_iter()
         .flatten()
         .map(|(field, error)| {
@@ -432,7 +441,10 @@ fn conflicts(refusal: &Refusal) -> impl Iterator<Item = (&str, Option<&Value>)> 
 
 fn data_fields(item: &Item) -> Value {
     let mut event: Value = serde_json::from_str(item.event.json()).unwrap_or_default();
-    event["dataFields"].take()
+    event
+        .get_mut("dataFields")
+        .map(Value::take)
+        .unwrap_or_default()
 }
 
 fn holds(fields: &Value, field: &str, value: Option<&Value>) -> bool {

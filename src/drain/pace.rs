@@ -34,9 +34,13 @@ const BACK_OFF: Duration = Duration::from_millis(500);
 /// The largest upper bound of a back-off.
 const MAX_BACK_OFF: Duration = Duration::from_secs(30);
 
-/// After how many failures in a row Iterable counts as down. Requests that fail while another
-/// back-off was already decided count once.
+/// After how many failures in a row Iterable counts as down, if they span
+/// [`BREAK_AFTER_SPAN`]. Requests that fail while another back-off was already decided count once.
 const BREAK_AFTER: u32 = 5;
+
+/// How long failures must last before Iterable counts as down, so that a run survives a gap of
+/// several seconds, such as the restart of a name server.
+const BREAK_AFTER_SPAN: Duration = Duration::from_secs(10);
 
 /// After how long without a success Iterable counts as down, if at least
 /// [`BREAK_AFTER_SLOW`] requests failed.
@@ -219,10 +223,11 @@ impl Pace {
 
     /// Whether Iterable counts as down, so that the run should end.
     pub fn is_broken(&self, now: Instant) -> bool {
-        let long = self
+        let failing = self
             .failing_since
-            .is_some_and(|since| now.saturating_duration_since(since) >= BREAK_AFTER_TIME);
-        self.trouble >= BREAK_AFTER
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let long = failing >= BREAK_AFTER_TIME;
+        (self.trouble >= BREAK_AFTER && failing >= BREAK_AFTER_SPAN)
             || self.slow_downs >= BREAK_AFTER_SLOW_DOWNS
             || (long && self.trouble >= BREAK_AFTER_SLOW)
     }

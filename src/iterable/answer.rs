@@ -57,10 +57,15 @@ pub struct Refusal {
 }
 
 /// Why there was no usable answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// No connection came about.
-    NotConnected,
+    NotConnected {
+        /// The host, and its port if that is not the scheme's own.
+        host: String,
+        /// Why, such as a name that does not exist or a certificate that nobody vouches for.
+        detail: String,
+    },
     /// The time limit passed.
     TimedOut,
     /// The connection broke.
@@ -74,7 +79,7 @@ pub enum Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotConnected => f.write_str("no connection"),
+            Self::NotConnected { host, detail } => write!(f, "no connection to {host}: {detail}"),
             Self::TimedOut => f.write_str("no answer within the time limit"),
             Self::Broken => f.write_str("the connection broke"),
             Self::Status(status) => write!(f, "status {status}"),
@@ -87,9 +92,9 @@ impl fmt::Display for Trouble {
 
 impl Trouble {
     /// One PascalCase word.
-    pub const fn as_str(self) -> &'static str {
+    pub const fn as_str(&self) -> &'static str {
         match self {
-            Self::NotConnected => "SinkNotConnected",
+            Self::NotConnected { .. } => "SinkNotConnected",
             Self::TimedOut => "SinkTimedOut",
             Self::Broken => "SinkBroken",
             Self::Status(_) => "SinkServerError",
@@ -145,8 +150,8 @@ impl Counts {
     /// Iterable took the events.
     fn read(body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(body).ok()?;
-        let succeeded = body["successCount"].as_u64();
-        let failed = body["failCount"].as_u64();
+        let count = |name| body.get(name).and_then(Value::as_u64);
+        let (succeeded, failed) = (count("successCount"), count("failCount"));
         if succeeded.is_none() && failed.is_none() {
             return None;
         }
@@ -161,16 +166,17 @@ impl Counts {
 impl Refusal {
     fn read(status: u16, body: &[u8]) -> Self {
         let value: Value = serde_json::from_slice(body).unwrap_or_default();
-        let code = value["code"].as_str().map(str::to_owned);
-        let said = match value["msg"].as_str() {
+        let text = |name| value.get(name).and_then(Value::as_str);
+        let code = text("code").map(str::to_owned);
+        let said = match text("msg") {
             Some(msg) => line(msg),
-            None => line(&String::from_utf8_lossy(&body[..body.len().min(400)])),
+            None => line(&String::from_utf8_lossy(body.get(..400).unwrap_or(body))),
         };
         Self {
             status,
             code,
             said,
-            params: value["params"].clone(),
+            params: value.get("params").cloned().unwrap_or_default(),
         }
     }
 }

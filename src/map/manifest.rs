@@ -20,7 +20,8 @@ pub fn forwarder(path: &Path) -> Result<EventForwarder, MapError> {
     let forwarder = serde_saphyr::from_str(&text).map_err(|error| failed(error.to_string()))?;
     let manifest: Value =
         serde_saphyr::from_str(&text).map_err(|error| failed(error.to_string()))?;
-    match unknown_field(&manifest["spec"], &spec_schema(), "spec") {
+    let spec = manifest.get("spec");
+    match spec.and_then(|spec| unknown_field(spec, &spec_schema(), "spec")) {
         None => Ok(forwarder),
         Some(field) => Err(failed(format!(
             "there is no field {field}; for all fields, see `kubectl explain eventforwarder.spec --recursive`"

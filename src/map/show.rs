@@ -68,20 +68,18 @@ pub fn table(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Resul
     const MAX_WIDTHS: [usize; 4] = [120, 60, 60, 60];
     let mut rows = vec![HEADER.map(str::to_owned)];
     rows.extend(lines(results).map(|line| line.cells()));
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or_default()
-            .min(MAX_WIDTHS[column])
-    };
-    let widths = [0, 1, 2, 3].map(width);
+    let mut widths = [0; 4];
     for row in &rows {
+        for ((width, max), cell) in widths.iter_mut().zip(MAX_WIDTHS).zip(row) {
+            *width = cell.chars().count().min(max).max(*width);
+        }
+    }
+    for [first @ .., last] in &rows {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
+        for (cell, width) in first.iter().zip(widths) {
             line.push_str(&format!("{cell:<width$}  "));
         }
-        line.push_str(&row[HEADER.len() - 1]);
+        line.push_str(last);
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())

@@ -19,7 +19,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::error::Category;
 
 use super::{
-    mparticle::{Batch, MAX_MALFORMED, Malformed, MalformedCounts},
+    mparticle::{Batch, MAX_MALFORMED, Malformed, MalformedCounts, PerKind},
     outcome::Source,
     raw::{Raw, Shape, push_text},
 };
@@ -179,8 +179,8 @@ struct Documents<'b> {
 impl<'b> Documents<'b> {
     fn push(&mut self, path: String, text: Cow<'b, str>) {
         if self.list.len() >= MAX_MALFORMED && !Batch::is_one(&text) {
-            if let Some(rest) = self.rest {
-                let (count, texts) = &mut self.list[rest].more;
+            if let Some(rest) = self.rest.and_then(|rest| self.list.get_mut(rest)) {
+                let (count, texts) = &mut rest.more;
                 *count += 1;
                 texts.push(',');
                 texts.push_str(&text);
@@ -434,7 +434,7 @@ struct KeptEntries<'k> {
     position: usize,
     counts: MalformedCounts,
     /// Of each kind of malformed entry, whether the one that stands for the rest is kept.
-    rest: [bool; 2],
+    rest: PerKind<bool>,
 }
 
 impl<'k> KeptEntries<'k> {
@@ -443,7 +443,7 @@ impl<'k> KeptEntries<'k> {
             kept,
             position: 0,
             counts: MalformedCounts::default(),
-            rest: [false; 2],
+            rest: PerKind::default(),
         }
     }
 
@@ -452,7 +452,7 @@ impl<'k> KeptEntries<'k> {
         self.position += 1;
         let entry = serde_json::from_str(entry.json()).unwrap_or_default();
         if let Some(kind) = Malformed::of(&entry) {
-            let rest = &mut self.rest[kind as usize];
+            let rest = self.rest.of(kind);
             match self.counts.next(kind).cmp(&MAX_MALFORMED) {
                 Ordering::Less => {}
                 Ordering::Equal => *rest = is_kept,

@@ -113,8 +113,10 @@ fn is_json_number(text: &str) -> bool {
 /// it is taken to be UTC. None for days without a time and for other text.
 pub fn date(text: &str) -> Option<String> {
     let looks_like_one = (16..=40).contains(&text.len())
-        && text.as_bytes()[4] == b'-'
-        && matches!(text.as_bytes()[10], b'T' | b't' | b' ');
+        && matches!(
+            text.as_bytes(),
+            [_, _, _, _, b'-', _, _, _, _, _, b'T' | b't' | b' ', ..]
+        );
     if !looks_like_one {
         return None;
     }

@@ -70,7 +70,7 @@ impl EventId {
         }
         let mut id = String::with_capacity(PREFIX.len() + 32);
         id.push_str(PREFIX);
-        for byte in &hash.finalize()[..16] {
+        for byte in hash.finalize().iter().take(16) {
             // Writing to a String does not fail.
             let _ = write!(id, "{byte:02x}");
         }

@@ -136,14 +136,31 @@ impl Malformed {
     }
 }
 
+/// A value for each kind of malformed entry.
+#[derive(Debug, Default)]
+pub struct PerKind<T> {
+    not_an_object: T,
+    no_event_type: T,
+}
+
+impl<T> PerKind<T> {
+    /// Returns the value of a kind.
+    pub const fn of(&mut self, kind: Malformed) -> &mut T {
+        match kind {
+            Malformed::NotAnObject => &mut self.not_an_object,
+            Malformed::NoEventType => &mut self.no_event_type,
+        }
+    }
+}
+
 /// Tells the malformed entries of a batch apart, in their order.
 #[derive(Debug, Default)]
-pub struct MalformedCounts([usize; 2]);
+pub struct MalformedCounts(PerKind<usize>);
 
 impl MalformedCounts {
     /// Counts one more of a kind. Gives how many there were before.
     pub fn next(&mut self, kind: Malformed) -> usize {
-        let count = &mut self.0[kind as usize];
+        let count = self.0.of(kind);
         *count += 1;
         *count - 1
     }
@@ -296,19 +313,19 @@ impl<'de> FromParts<'de> for Vec<Entry<'de>> {
         let mut entries: Self = Vec::new();
         let mut counts = MalformedCounts::default();
         // Where the entries stand that all further ones of their kind are kept with.
-        let mut last = [None; 2];
+        let mut last = PerKind::<Option<usize>>::default();
         let mut position = 0;
         while let Some(event) = seq.next_element()? {
             let kind = Malformed::of(&event);
             let before = kind.map_or(0, |kind| counts.next(kind));
-            match kind.and_then(|kind| last[kind as usize]) {
-                Some(index) if before > MAX_MALFORMED => {
-                    let entry: &mut Entry<'_> = &mut entries[index];
-                    entry.count += 1;
-                }
-                _ => {
+            let rest = kind
+                .filter(|_| before > MAX_MALFORMED)
+                .and_then(|kind| entries.get_mut((*last.of(kind))?));
+            match rest {
+                Some(entry) => entry.count += 1,
+                None => {
                     if let Some(kind) = kind {
-                        last[kind as usize] = Some(entries.len());
+                        *last.of(kind) = Some(entries.len());
                     }
                     entries.push(Entry {
                         position,

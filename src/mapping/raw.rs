@@ -1,6 +1,9 @@
 //! Values of JSON as they stand in the text, read only when someone asks.
 
-use std::{borrow::Cow, fmt};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write},
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -234,25 +237,25 @@ impl<'de, F: FnMut(Raw<'de>)> Visitor<'de> for Elements<F> {
 pub fn push_text(json: &mut String, text: &str) {
     json.push('"');
     let mut rest = text;
-    while let Some(at) = rest
+    while let Some((at, special)) = rest
         .bytes()
-        .position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
+        .enumerate()
+        .find(|(_, byte)| *byte < 0x20 || matches!(byte, b'"' | b'\\'))
     {
-        let (plain, special) = rest.split_at(at);
+        let (plain, from_special) = rest.split_at(at);
         json.push_str(plain);
-        match special.as_bytes()[0] {
+        match special {
             b'"' => json.push_str("\\\""),
             b'\\' => json.push_str("\\\\"),
             b'\n' => json.push_str("\\n"),
             b'\r' => json.push_str("\\r"),
             b'\t' => json.push_str("\\t"),
             control => {
-                json.push_str("\\u00");
-                json.push(if control < 0x10 { '0' } else { '1' });
-                json.push(char::from(b"0123456789abcdef"[usize::from(control & 0x0f)]));
+                // Writing to a String does not fail.
+                let _ = write!(json, "\\u{control:04x}");
             }
         }
-        rest = &special[1..];
+        rest = &from_special[1..];
     }
     json.push_str(rest);
     json.push('"');

@@ -61,10 +61,10 @@ fn answer(found: &[CompletionCandidate], out: &mut impl Write) -> io::Result<()>
 fn cluster_of(words: &[OsString]) -> ClusterArgs {
     let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();
     let value = |flags: &[&str]| {
-        let after = words
-            .windows(2)
-            .find(|pair| flags.contains(&pair[0]))
-            .map(|pair| pair[1].to_owned());
+        let after = words.windows(2).find_map(|pair| match pair {
+            [flag, value] if flags.contains(flag) => Some((*value).to_owned()),
+            _ => None,
+        });
         let joined = || {
             words.iter().find_map(|word| {
                 let (flag, value) = word.split_once('=')?;

@@ -22,16 +22,16 @@ pub fn hint(name: &str, here: &[String], elsewhere: &[String]) -> String {
     if !near.is_empty() {
         return format!("Did you mean {}?", near.join(" or "));
     }
-    match here.len() {
-        0 => {
+    match here.split_at_checked(MAX_LISTED) {
+        _ if here.is_empty() => {
             "See `kubectl get eventforwarders --all-namespaces` for those that there are".to_owned()
         }
-        1..=MAX_LISTED => format!("It has {}", here.join(", ")),
-        count => format!(
+        Some((listed, [_, ..])) => format!(
             "It has {} and {} more: see `kubectl forwarder status`",
-            here[..MAX_LISTED].join(", "),
-            count - MAX_LISTED
+            listed.join(", "),
+            here.len() - MAX_LISTED
         ),
+        _ => format!("It has {}", here.join(", ")),
     }
 }
 

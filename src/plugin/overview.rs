@@ -21,19 +21,17 @@ pub fn overview(forwarders: &[Guarded], now: Timestamp) -> String {
         .iter()
         .map(|forwarder| row(forwarder, now))
         .collect();
-    let width = |column: usize| {
-        let cells = rows.iter().map(|(_, cells)| &cells[column]);
-        cells
-            .chain([&heading[column]])
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..heading.len()).map(width).collect();
-    let line = |cells: &[String]| {
-        let cells: Vec<_> = cells[1..]
+    let mut widths = [0; 7];
+    for cells in rows.iter().map(|(_, cells)| cells).chain([&heading]) {
+        for (width, cell) in widths.iter_mut().zip(cells) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let line = |cells: &[String; 7]| {
+        let cells: Vec<_> = cells
             .iter()
-            .zip(&widths[1..])
+            .zip(widths)
+            .skip(1)
             .map(|(cell, width)| format!("{cell:<width$}"))
             .collect();
         cells.join("  ").trim_end().to_owned()

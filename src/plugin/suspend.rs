@@ -65,15 +65,14 @@ async fn apply(
     suspend: Option<bool>,
 ) -> Result<EventForwarder, PluginError> {
     let name = forwarder.name_any();
-    let mut patch = json!({
-        "apiVersion": EventForwarder::api_version(&()),
-        "kind": EventForwarder::kind(&()),
+    let members = [
+        ("apiVersion", json!(EventForwarder::api_version(&()))),
+        ("kind", json!(EventForwarder::kind(&()))),
         // With the uid, a forwarder that was deleted meanwhile is not made anew.
-        "metadata": {"name": name, "uid": forwarder.uid()},
-    });
-    if let Some(suspend) = suspend {
-        patch["spec"] = json!({"suspend": suspend});
-    }
+        ("metadata", json!({"name": name, "uid": forwarder.uid()})),
+    ];
+    let spec = suspend.map(|suspend| ("spec", json!({"suspend": suspend})));
+    let patch: Value = members.into_iter().chain(spec).collect();
     let call = format!(
         "change spec.suspend of EventForwarder {}/{name}",
         cluster.namespace

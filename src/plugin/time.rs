@@ -18,13 +18,13 @@ pub fn zone_of(spec: &EventForwarderSpec) -> TimeZone {
 pub fn span(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().unsigned_abs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
-    let Some(first) = units.iter().position(|(unit, _)| seconds >= *unit) else {
+    let mut units = units.into_iter().skip_while(|(unit, _)| seconds < *unit);
+    let Some((large, name)) = units.next() else {
         return "0s".to_owned();
     };
-    let (large, name) = units[first];
     let whole = seconds / large;
     let rest = units
-        .get(first + 1)
+        .next()
         .map(|(unit, name)| (seconds % large / unit, name))
         .filter(|(amount, _)| *amount > 0 && !(name == "d" && whole >= 10));
     match rest {

@@ -6,18 +6,21 @@ mod each;
 mod answers;
 mod basics;
 mod credentials;
+mod faults;
 mod fifo;
 mod hosts;
 mod http;
+mod kill;
 mod large;
 mod process;
 mod proxies;
-#[allow(dead_code, reason = "other test files use the rest")]
 mod proxy;
 mod rejected;
 mod stopping;
 mod tap;
 mod tls;
+#[path = "../tls_support/mod.rs"]
+mod tls_support;
 mod traces;
 mod users;
 mod visibility;

@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// A program of the test tools: by its variable, in PATH, or where tests/cluster compiles it.
@@ -20,7 +21,7 @@ pub fn tool(name: &str) -> OsString {
     compiled(name).map_or_else(
         || {
             panic!(
-                "{name} is missing: set {}, put it into PATH, or run tests/cluster/cluster build",
+                "{name} is missing: set {}, put it into PATH, or run tests/cluster/cluster compile",
                 name.to_uppercase()
             )
         },
@@ -29,15 +30,14 @@ pub fn tool(name: &str) -> OsString {
 }
 
 fn compiled(name: &str) -> Option<PathBuf> {
-    let cache = env::var_os("EVENT_FORWARDER_CACHE")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(env::var_os("XDG_CACHE_HOME")?).join("event-forwarder")))
-        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache/event-forwarder")))?;
-    let versions = fs::read_dir(cache).ok()?.flatten();
-    versions
-        .map(|entry| entry.path().join(name))
-        .filter(|program| program.is_file())
-        .max()
+    let output = Command::new("tests/cluster/cluster")
+        .arg("path")
+        .output()
+        .ok()?;
+    let path = String::from_utf8(output.stdout).ok()?;
+    env::split_paths(path.trim_end())
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
 }
 
 /// An empty folder of one test's own.

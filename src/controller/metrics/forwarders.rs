@@ -180,9 +180,18 @@ impl Collector for Forwarders {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let forwarders = self.lock();
         for (index, (name, help, _)) in GAUGES.iter().enumerate() {
-            let values = forwarders
-                .iter()
-                .map(|(key, numbers)| (key, None, numbers.gauges[index].map(ConstGauge::new)));
+            let values = forwarders.iter().map(|(key, numbers)| {
+                (
+                    key,
+                    None,
+                    numbers
+                        .gauges
+                        .get(index)
+                        .copied()
+                        .flatten()
+                        .map(ConstGauge::new),
+                )
+            });
             encode_family(&mut encoder, name, help, values)?;
         }
         let outcomes = forwarders.iter().map(|(key, numbers)| {
@@ -196,9 +205,18 @@ impl Collector for Forwarders {
             outcomes,
         )?;
         for (index, (name, help, _)) in COUNTERS.iter().enumerate() {
-            let values = forwarders
-                .iter()
-                .map(|(key, numbers)| (key, None, numbers.counters[index].map(ConstCounter::new)));
+            let values = forwarders.iter().map(|(key, numbers)| {
+                (
+                    key,
+                    None,
+                    numbers
+                        .counters
+                        .get(index)
+                        .copied()
+                        .flatten()
+                        .map(ConstCounter::new),
+                )
+            });
             encode_family(&mut encoder, name, help, values)?;
         }
         Ok(())

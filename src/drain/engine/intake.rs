@@ -321,7 +321,7 @@ impl Engine {
         intake.until_settled = self.config.fifo
             && parcels
                 .windows(2)
-                .all(|pair| pair[0].group == pair[1].group);
+                .all(|pair| matches!(pair, [one, next] if one.group == next.group));
         if count == asked {
             intake.short = 0;
             if intake.waiting < 0 {

@@ -44,8 +44,8 @@ impl Strangers {
 
     /// Wants a user to be made. False if that was tried before, or if there are too many.
     fn want(&mut self, user: NewUser) -> bool {
-        if self.met.contains_key(&user) {
-            return self.met[&user].is_none();
+        if let Some(made) = self.met.get(&user) {
+            return made.is_none();
         }
         if self.met.len() >= MAX_USERS {
             return false;

@@ -89,7 +89,18 @@ fn posts_that_fail_together_count_once_towards_the_breaker() {
         let at = start + Duration::from_secs(second);
         pace.failed(Failure::Trouble, at, at, None, 0.5);
     }
-    assert!(pace.is_broken(start + Duration::from_secs(6)));
+    assert!(pace.is_broken(start + Duration::from_secs(10)));
+}
+
+#[test]
+fn failures_within_ten_seconds_do_not_break() {
+    let (mut pace, start) = pace();
+    for second in 0..9 {
+        let at = start + Duration::from_secs(second);
+        pace.failed(Failure::Trouble, at, at, None, 0.0);
+    }
+    assert!(!pace.is_broken(start + Duration::from_secs(9)));
+    assert!(pace.is_broken(start + Duration::from_secs(10)));
 }
 
 #[test]

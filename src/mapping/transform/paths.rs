@@ -54,6 +54,10 @@ fn char_slice(text: &str, range: Range<Option<&Value>>) -> Result<Range<usize>> 
     Ok(byte(chars.start)..byte(chars.end))
 }
 
+fn part(elements: &[Value], at: &Range<usize>) -> impl Iterator<Item = Value> {
+    elements.iter().take(at.end).skip(at.start).cloned()
+}
+
 impl jaq_core::ValT for Value {
     fn from_num(number: &str) -> Result {
         meter::spend(number.len() / 16);
@@ -121,10 +125,8 @@ impl jaq_core::ValT for Value {
             Self::Text(text) => Ok(Self::text(&text[char_slice(&text, range)?])),
             Self::List(node) => {
                 let elements = node.content();
-                Ok(elements[slice(&range, elements.len())?]
-                    .iter()
-                    .cloned()
-                    .collect())
+                let at = slice(&range, elements.len())?;
+                Ok(part(elements, &at).collect())
             }
             other => Err(Error::typ(other, "rangeable (array or string)")),
         }
@@ -189,13 +191,11 @@ impl jaq_core::ValT for Value {
                     return opt.fail(Self::List(node), |_| Exn::from(out_of_bounds));
                 };
                 let mut elements = Self::owned(node);
-                let old = std::mem::replace(&mut elements[at], Self::Null);
-                match f(old).next().transpose()? {
-                    Some(value) => elements[at] = value,
-                    None => {
-                        elements.remove(at);
-                    }
-                }
+                let old = elements
+                    .get_mut(at)
+                    .map(|element| std::mem::replace(element, Self::Null));
+                let new = f(old.unwrap_or(Self::Null)).next().transpose()?;
+                elements.splice(at..=at, new);
                 Ok(Self::list(elements))
             }
             (value, _) => opt.fail(value, |value| Exn::from(Error::index(value, index.clone()))),
@@ -212,8 +212,8 @@ impl jaq_core::ValT for Value {
             Self::List(node) => {
                 let at = slice(&range, node.content().len()).map_err(Exn::from)?;
                 let mut elements = Self::owned(node);
-                let part = elements[at.clone()].iter().cloned().collect();
-                let replacement = match f(part).next().transpose()? {
+                let old = part(&elements, &at).collect();
+                let replacement = match f(old).next().transpose()? {
                     Some(Self::List(node)) => Self::owned(node),
                     Some(other) => return Err(Exn::from(Error::typ(other, "array"))),
                     None => Vec::new(),

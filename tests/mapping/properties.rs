@@ -1,14 +1,12 @@
 //! What holds for every body.
 
-mod mapping_support;
-
 use std::collections::BTreeSet;
 
+use crate::support::spec;
 use event_forwarder::{
     api::{EventSelector, MappingSpec, ProjectType, SkipOrForward},
     mapping::{Mapped, Mapper, Source, User, check_email, excerpt},
 };
-use mapping_support::spec;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -318,7 +316,7 @@ fn a_mapper_can_be_shared_between_threads() {
     fn is_shared<T: Send + Sync>(_: &T) {}
     let mapper = mapper();
     is_shared(&mapper);
-    let body = mapping_support::batch(&[("screen_view", json!({}))]);
+    let body = crate::support::batch(&[("screen_view", json!({}))]);
     let ids: BTreeSet<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4)
             .map(|_| scope.spawn(|| ids(&mapper.map(&body, None).unwrap())))

@@ -1,11 +1,4 @@
-//! Whatever the network does between a run and its servers, nothing is lost and nothing hangs:
-//! `cargo test --test drain_faults`.
-
-#[path = "drain/proxy.rs"]
-mod proxy;
-#[path = "drain/world.rs"]
-#[allow(dead_code, reason = "other test files use the rest")]
-mod world;
+//! Whatever the network does between a run and its servers, nothing is lost and nothing hangs.
 
 use std::{
     collections::BTreeSet,

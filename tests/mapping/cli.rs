@@ -1,7 +1,5 @@
 //! The `map` command, run as a person runs it.
 
-mod mapping_support;
-
 use std::{
     fs,
     io::{ErrorKind, Write},
@@ -9,7 +7,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use mapping_support::{batch, sample_path};
+use crate::support::{batch, sample_path};
 use serde_json::{Value, json};
 
 fn map(arguments: &[&str], input: &str) -> Output {

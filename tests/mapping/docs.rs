@@ -1,4 +1,4 @@
-//! `docs/mapping.md` says what the program does. `UPDATE_DOCS=1 cargo test --test mapping_docs`
+//! `docs/mapping.md` says what the program does. `UPDATE_DOCS=1 cargo test --test mapping docs`
 //! writes the tables anew.
 
 use event_forwarder::{
@@ -28,7 +28,7 @@ fn the_tables_in_the_documentation_are_those_of_the_program() {
     } else {
         assert!(
             written == expected,
-            "docs/mapping.md is stale; run UPDATE_DOCS=1 cargo test --test mapping_docs"
+            "docs/mapping.md is stale; run UPDATE_DOCS=1 cargo test --test mapping docs"
         );
     }
 }

@@ -6,13 +6,11 @@
 //! - *field types*: Iterable's "Field Data Types": a field keeps the type of its first value;
 //! - *connection*: the source of mParticle's own Iterable connection (Iterable/firehose-iterable).
 
-mod mapping_support;
-
+use crate::support::{batch, everything, map_batch, map_one, sample, spec};
 use event_forwarder::{
     api::{Coerce, ContextGroup, Dates, EventSelector, MappingSpec},
     mapping::{Note, RejectReason, SkipReason},
 };
-use mapping_support::{batch, everything, map_batch, map_one, sample, spec};
 use serde_json::{Value, json};
 
 /// Events without context, so that an expectation shows the event's own fields only.

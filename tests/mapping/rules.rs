@@ -1,7 +1,6 @@
 //! The rules that every event goes through: user, id, time, name and fields.
 
-mod mapping_support;
-
+use crate::support::{batch, everything, map_batch, map_for, map_one, sample, spec};
 use event_forwarder::{
     api::{
         Coerce, ContextGroup, Dots, EventSelector, MappingSpec, ProjectType, RefusedNames,
@@ -12,7 +11,6 @@ use event_forwarder::{
         check_user_id,
     },
 };
-use mapping_support::{batch, everything, map_batch, map_for, map_one, sample, spec};
 use serde_json::{Value, json};
 
 // Who

@@ -1,12 +1,10 @@
 //! Bodies as they arrive: as mParticle sends them, and as a wrong set-up on the way leaves them.
 
-mod mapping_support;
-
+use crate::support::{batch, everything, map_batch, sample, spec};
 use event_forwarder::{
     api::{MappingSpec, ProjectType, SkipOrReject},
     mapping::{BodyError, Mapped, Mapper, RejectReason, Rejected, SkipReason, Source, excerpt},
 };
-use mapping_support::{batch, everything, map_batch, sample, spec};
 use serde_json::json;
 
 fn outcome(body: &str) -> Result<Mapped, BodyError> {

@@ -1,10 +1,6 @@
-//! Runs that are killed at any point lose nothing: `cargo test --test drain_kill`.
+//! Runs that are killed at any point lose nothing.
 //!
-//! `EVENT_FORWARDER_KILLS` sets how many runs are killed; 200 if it is left out.
-
-#[path = "drain/world.rs"]
-#[allow(dead_code, reason = "other test files use the rest")]
-mod world;
+//! `EVENT_FORWARDER_KILLS` sets how many runs are killed; default 200.
 
 use std::{
     collections::BTreeMap,

@@ -1,12 +1,10 @@
 //! The user's own rules: what they can do, and that nothing they do harms more than one event.
 
-mod mapping_support;
-
+use crate::support::{batch, spec};
 use event_forwarder::{
     api::{ConfigMapKeyRef, MappingSpec, ProjectType, TransformSpec},
     mapping::{Mapped, Mapper, MapperError, RejectReason, SkipReason, TransformError},
 };
-use mapping_support::{batch, spec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

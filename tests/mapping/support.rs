@@ -1,7 +1,5 @@
 //! Words that the tests of the mapping share.
 
-#![allow(dead_code, reason = "each test binary uses some of them")]
-
 use std::path::PathBuf;
 
 use event_forwarder::{

@@ -1,12 +1,10 @@
 //! Each mapping example does what its first lines say.
 
-mod mapping_support;
-
+use crate::support::{batch, sample};
 use event_forwarder::{
     api::EventForwarder,
     mapping::{Mapped, Mapper, SkipReason, User},
 };
-use mapping_support::{batch, sample};
 use serde_json::{Value, json};
 
 fn example(name: &str) -> Mapper {

@@ -1,0 +1,11 @@
+//! What becomes of mParticle's batches, by the library and by the `map` command.
+
+mod bodies;
+mod cli;
+mod docs;
+mod examples;
+mod golden;
+mod properties;
+mod rules;
+mod support;
+mod transform;

@@ -1,0 +1,314 @@
+//! The files around the code: documents that lead to others, licenses, and the contents of the image.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+const CERTIFICATES: &str = "deploy/ca-certificates.crt";
+const BUILD_IMAGE: &str = "deploy/build-image";
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn succeeds(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    output
+}
+
+/// A folder that is deleted with the value.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = env::temp_dir().join(format!("event-forwarder-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+// ---- documents --------------------------------------------------------------------------------
+
+/// All files in a folder, and in those below it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries
+        .flat_map(|entry| match entry.file_type().unwrap().is_dir() {
+            true => files(&entry.path()),
+            false => vec![entry.path()],
+        })
+        .collect()
+}
+
+/// The targets of a document's links to files of this repository, without their anchors.
+fn links(text: &str) -> Vec<(&str, &str)> {
+    let targets = text.split("](").skip(1);
+    targets
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|target| !target.contains("://"))
+        .map(|target| target.split_once('#').unwrap_or((target, "")))
+        .collect()
+}
+
+/// The anchors that GitHub makes from the headings.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = title.replace(' ', "-");
+            kept.chars()
+                .filter(|letter| letter.is_alphanumeric() || "-_".contains(*letter))
+                .collect()
+        })
+        .collect()
+}
+
+fn documents() -> Vec<PathBuf> {
+    let mut documents = vec![PathBuf::from("README.md"), "CONTRIBUTING.md".into()];
+    for folder in ["docs", "charts", "examples", "tests/cluster", "deploy"] {
+        documents.extend(files(Path::new(folder)));
+    }
+    documents.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    documents
+}
+
+#[test]
+fn every_link_in_a_document_leads_somewhere() {
+    let mut broken = Vec::new();
+    for document in documents() {
+        let text = read(&document);
+        for (target, anchor) in links(&text) {
+            let path = match target {
+                "" => document.clone(),
+                _ => document.with_file_name("").join(target),
+            };
+            let leads =
+                path.exists() && (anchor.is_empty() || anchors(&read(&path)).contains(anchor));
+            if !leads {
+                broken.push(format!("{}: {target}#{anchor}", document.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn the_index_lists_every_document() {
+    let index = Path::new("docs/README.md");
+    let text = read(index);
+    let listed: BTreeSet<_> = links(&text)
+        .iter()
+        .map(|(target, _)| fs::canonicalize(index.with_file_name("").join(target)).unwrap())
+        .collect();
+    let missing: Vec<_> = documents()
+        .into_iter()
+        .filter(|document| document != index)
+        .filter(|document| !listed.contains(&fs::canonicalize(document).unwrap()))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/README.md does not list {missing:?}"
+    );
+}
+
+/// The words in code that are paths: those with a slash, except names of images, and names of files.
+fn paths(text: &str) -> Vec<&str> {
+    let code = text.split('`').skip(1).step_by(2);
+    code.flat_map(|code| code.split([' ', '\n', '"', '(', ')', '$', ',']))
+        .filter(|word| word.contains('/') || word.ends_with(".md") || word.ends_with(".rs"))
+        .filter(|word| !word.contains(':'))
+        .collect()
+}
+
+#[test]
+fn every_path_in_the_guide_for_contributors_exists() {
+    let text = read("CONTRIBUTING.md").replace("```", "`");
+    let paths = paths(&text);
+    assert!(paths.len() > 30, "only {} paths were found", paths.len());
+    let missing: Vec<_> = paths
+        .into_iter()
+        .filter(|path| !Path::new(path).exists())
+        .collect();
+    assert!(missing.is_empty(), "CONTRIBUTING.md names {missing:?}");
+}
+
+// ---- licenses ---------------------------------------------------------------------------------
+
+#[test]
+fn the_third_party_notices_are_those_of_the_lock_file() {
+    succeeds(Command::new("deploy/notices").arg("--check"));
+}
+
+/// Runs `make lint`'s check of the dependencies with a stand-in for cargo-deny, a shell script. Returns what it
+/// was called with, one call a line, and what the check said.
+fn check_dependencies(cargo_deny: &str) -> (String, String) {
+    let folder = Folder::new("dependencies");
+    let (program, calls) = (folder.0.join("cargo-deny"), folder.0.join("calls"));
+    let script = format!(
+        "#!/bin/sh\necho \"$*\" >>{}\n{cargo_deny}\n",
+        calls.display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.0.display(), env::var("PATH").unwrap());
+    let output = succeeds(Command::new("deploy/check-dependencies").env("PATH", path));
+    (read(calls), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn dependencies_are_checked_for_advisories_if_their_database_can_be_fetched() {
+    let (calls, said) = check_dependencies("");
+    let checked = "--locked check bans licenses sources advisories\n";
+    assert!(calls.ends_with(checked), "{calls}");
+    assert_eq!(said, "");
+
+    let (calls, said) = check_dependencies("case $* in *fetch*) exit 1 ;; esac");
+    assert!(
+        calls.ends_with("--locked check bans licenses sources\n"),
+        "{calls}"
+    );
+    assert!(said.contains("advisories are not checked"), "{said}");
+}
+
+// ---- the image --------------------------------------------------------------------------------
+
+fn pem() -> String {
+    let mut pem = String::from(
+        "# Mozilla's certificate authorities for TLS servers, from the crate webpki-root-certs.\n\
+         # UPDATE_CA_CERTIFICATES=1 cargo test --test repository writes this file.\n",
+    );
+    for certificate in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        let encoded = STANDARD.encode(certificate);
+        pem.push_str("\n-----BEGIN CERTIFICATE-----\n");
+        for line in encoded.as_bytes().chunks(64) {
+            pem.push_str(std::str::from_utf8(line).unwrap());
+            pem.push('\n');
+        }
+        pem.push_str("-----END CERTIFICATE-----\n");
+    }
+    pem
+}
+
+#[test]
+fn the_authorities_of_the_image_are_those_of_the_pinned_crate() {
+    if env::var_os("UPDATE_CA_CERTIFICATES").is_some() {
+        fs::write(CERTIFICATES, pem()).unwrap();
+    }
+    assert!(
+        read(CERTIFICATES) == pem(),
+        "{CERTIFICATES} is stale; run UPDATE_CA_CERTIFICATES=1 cargo test --test repository"
+    );
+    let read: Vec<_> = CertificateDer::pem_slice_iter(pem().as_bytes())
+        .map(|certificate| certificate.unwrap())
+        .collect();
+    assert_eq!(read, webpki_root_certs::TLS_SERVER_ROOT_CERTS);
+}
+
+fn context(folder: &Folder) -> Command {
+    let mut command = Command::new(BUILD_IMAGE);
+    command
+        .args(["--binary", env!("CARGO_BIN_EXE_event-forwarder")])
+        .arg("--context")
+        .arg(&folder.0)
+        .env_remove("CA_CERTIFICATES");
+    command
+}
+
+#[test]
+fn the_build_context_contains_all_that_the_image_copies() {
+    let folder = Folder::new("context");
+    succeeds(&mut context(&folder));
+    for (name, original) in [
+        ("ca-certificates.crt", CERTIFICATES),
+        ("LICENSE", "LICENSE"),
+        ("THIRD-PARTY-NOTICES.txt", "THIRD-PARTY-NOTICES.txt"),
+    ] {
+        assert!(read(folder.0.join(name)) == read(original), "{name}");
+    }
+    let dockerfile = read("deploy/Dockerfile");
+    let copies = dockerfile
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY "));
+    let copied: BTreeSet<_> = copies
+        .flat_map(|line| line.rsplit_once(' ').unwrap().0.split(' '))
+        .map(str::to_owned)
+        .collect();
+    let present: BTreeSet<_> = files(&folder.0)
+        .iter()
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(copied, present);
+}
+
+#[test]
+fn an_image_can_trust_other_authorities() {
+    let folder = Folder::new("authorities");
+    let (theirs, empty) = (folder.0.join("theirs.pem"), folder.0.join("empty.pem"));
+    let pem = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
+    fs::write(&theirs, pem).unwrap();
+    fs::write(&empty, "").unwrap();
+    succeeds(context(&folder).env("CA_CERTIFICATES", &theirs));
+    assert_eq!(read(folder.0.join("ca-certificates.crt")), pem);
+
+    let refused = context(&folder)
+        .env("CA_CERTIFICATES", &empty)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success());
+    assert!(said.contains("empty.pem contains no certificate"), "{said}");
+}
+
+/// Runs the check that a release build ends with.
+fn check_paths(program: &Path) -> Output {
+    let script = format!("source {BUILD_IMAGE}; set_directories; require_no_paths \"$1\"");
+    Command::new("bash")
+        .args(["-c", &script, "bash"])
+        .arg(program)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_release_that_contains_a_path_of_the_machine_is_refused() {
+    let folder = Folder::new("paths");
+    let program = folder.0.join("program");
+    fs::write(&program, b"\x7fELF\0cargo/registry/src/a.rs\0/usr/lib\0").unwrap();
+    let clean = check_paths(&program);
+    assert!(clean.status.success(), "{clean:?}");
+
+    let root = env::current_dir().unwrap();
+    let home = env::var("HOME").unwrap();
+    for path in [
+        root.join("src/main.rs"),
+        Path::new(&home).join("notes"),
+        env::var_os("CARGO_HOME")
+            .map_or_else(|| Path::new(&home).join(".cargo"), PathBuf::from)
+            .join("registry/a.rs"),
+    ] {
+        let text = format!("\x7fELF\0before{}\0\u{ff}after", path.display());
+        fs::write(&program, text).unwrap();
+        let found = check_paths(&program);
+        let said = String::from_utf8(found.stderr).unwrap();
+        assert!(!found.status.success(), "{} was not found", path.display());
+        assert!(said.contains(path.to_str().unwrap()), "{said}");
+    }
+}
