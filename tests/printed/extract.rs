@@ -27,10 +27,18 @@ pub struct Printed {
     pub output: Option<String>,
 }
 
-/// Whether a text is a command, from its first word.
+/// Whether a text is a command, from its first word behind variables that are set for it.
 fn is_command(text: &str) -> bool {
-    let first = text.split_whitespace().next().unwrap_or_default();
+    let mut words = text.split_whitespace();
+    let first = words.find(|word| !is_variable(word)).unwrap_or_default();
     PROGRAMS.contains(&first) || (first.contains('/') && is_script(first))
+}
+
+/// Whether a word sets a variable of the command behind it.
+pub fn is_variable(word: &str) -> bool {
+    word.split_once('=').is_some_and(|(name, _)| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+    })
 }
 
 fn is_script(path: &str) -> bool {

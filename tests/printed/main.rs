@@ -417,10 +417,25 @@ fn parse_plugin(words: &[&str]) -> Result<PluginCli, clap::Error> {
     PluginCli::try_parse_from(&words[1..])
 }
 
-/// A cargo or npm command names a target or a folder that exists.
+/// A cargo or npm command names a target or a folder that exists, and tests by the name of their file.
 fn builds(command: &str) -> Result<(), String> {
-    let words: Vec<_> = command.split_whitespace().collect();
+    let words: Vec<_> = command
+        .split_whitespace()
+        .filter(|word| !extract::is_variable(word) && !["--locked", "--"].contains(word))
+        .collect();
+    let is_test = |name: &str| {
+        Path::new(&format!("tests/{name}.rs")).is_file()
+            || Path::new(&format!("tests/{name}/main.rs")).is_file()
+    };
     let exists = match words[..] {
+        ["cargo", "test", "--lib" | "--workspace"] => true,
+        ["cargo", "test", "--test", name] | ["cargo", "test", "--test", name, "NAME"] => {
+            is_test(name)
+        }
+        ["cargo", "test", "--test", name, filter] => {
+            let file = filter.trim_end_matches("::");
+            is_test(name) && Path::new(&format!("tests/{name}/{file}.rs")).is_file()
+        }
         ["cargo", "bench", "--bench", name, ..] => {
             read("Cargo.toml").contains(&format!("[[bench]]\nname = \"{name}\""))
         }
@@ -452,7 +467,10 @@ fn is_of_the_script(command: &str) -> Result<(), String> {
         script.contains("ARCHIVE IMAGE")
     } else {
         // The beginning of a case, with the number of further arguments or without.
-        script.contains(&format!("\n    {second})")) || script.contains(&format!("\n    {second}/"))
+        script.lines().map(str::trim_start).any(|line| {
+            line.strip_prefix(second)
+                .is_some_and(|rest| rest.starts_with([')', '/']))
+        })
     };
     is_known
         .then_some(())
