@@ -362,7 +362,7 @@ pub fn files(folder: &Path, endings: &[&str]) -> Vec<String> {
 
 /// The project's Markdown files for its users.
 pub fn documents() -> Vec<String> {
-    let mut documents = vec!["README.md".to_owned()];
+    let mut documents = vec!["README.md".to_owned(), "CONTRIBUTING.md".to_owned()];
     for folder in ["charts", "docs", "examples", "tests/cluster"] {
         documents.extend(files(Path::new(folder), &[".md"]));
     }
