@@ -277,6 +277,52 @@ fn an_image_can_trust_other_authorities() {
     assert!(said.contains("empty.pem contains no certificate"), "{said}");
 }
 
+/// Returns the arguments of cargo and the variables that change what it compiles, for an image of this profile.
+fn compiler_call(profile: &str) -> String {
+    let folder = Folder::new(&format!("profile-{profile}"));
+    let (program, call) = (folder.0.join("cargo"), folder.0.join("call"));
+    let variables = "CARGO_ENCODED_RUSTFLAGS|RUSTFLAGS|CFLAGS|SOURCE_DATE_EPOCH";
+    let script = format!(
+        "#!/bin/sh\n{{ echo \"$*\"; env | grep -E '^({variables})='; }} >{}\nexit 1\n",
+        call.display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.0.display(), env::var("PATH").unwrap());
+    let mut command = Command::new(BUILD_IMAGE);
+    command
+        .args(["--profile", profile, "--context"])
+        .arg(folder.0.join("context"))
+        .env("PATH", path);
+    for variable in variables.split('|') {
+        command.env_remove(variable);
+    }
+    assert!(!command.output().unwrap().status.success());
+    read(call)
+}
+
+/// Another variable or flag than those of `cargo build` makes cargo compile most dependencies again.
+#[test]
+fn an_image_of_the_dev_profile_shares_the_build_of_the_demo() {
+    let call = compiler_call("dev");
+    assert_eq!(call.lines().count(), 1, "{call}");
+    assert!(call.contains("--workspace"), "{call}");
+}
+
+#[test]
+fn a_release_is_compiled_without_the_paths_of_the_machine() {
+    let call = compiler_call("release");
+    let root = env::current_dir().unwrap();
+    for flag in [
+        "target-feature=+crt-static".to_owned(),
+        format!("--remap-path-prefix={}=", root.display()),
+        "-ffile-prefix-map=".to_owned(),
+    ] {
+        assert!(call.contains(&flag), "no {flag} in {call}");
+    }
+    assert!(!call.contains("SOURCE_DATE_EPOCH"), "{call}");
+}
+
 /// Runs the check that a release build ends with.
 fn check_paths(program: &Path) -> Output {
     let script = format!("source {BUILD_IMAGE}; set_directories; require_no_paths \"$1\"");

@@ -72,7 +72,7 @@ pub enum Error {
     },
     /// No answer: the network, a proxy, a time limit.
     #[error(
-        "no response from {host} to sqs:{action} on {queue}: {detail}; check the network and spec.queue.endpoint"
+        "{host} did not answer sqs:{action} on {queue}: {detail}; check the network and spec.queue.endpoint"
     )]
     Unreachable {
         /// The host that the request was for, and its port if that is not the scheme's own.

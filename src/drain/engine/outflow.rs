@@ -90,7 +90,7 @@ impl Engine {
     pub(super) fn posted(&mut self, began: Instant, group: Group, answer: Answer, now: Instant) {
         self.posting -= 1;
         let took = now.saturating_duration_since(began);
-        let failure = match &answer {
+        let cause = match &answer {
             Answer::SlowDown { .. } => " (status 429)".to_owned(),
             Answer::Trouble { kind, .. } => format!(" ({kind})"),
             _ => String::new(),
@@ -141,8 +141,11 @@ impl Engine {
             Answer::Trouble { kind, retry_after } => {
                 let dice = self.dice.f64();
                 self.tally.reason(kind.as_str());
-                self.pace
-                    .failed(Failure::Trouble, began, now, retry_after, dice);
+                let failure = match kind {
+                    Trouble::NotConnected { .. } => Failure::NotConnected,
+                    _ => Failure::Trouble,
+                };
+                self.pace.failed(failure, began, now, retry_after, dice);
                 self.stumbled(group, &kind)
             }
         };
@@ -150,7 +153,7 @@ impl Engine {
         let nothing_taken = self.tally.events.forwarded == 0 && self.unclear >= MAX_UNCLEAR;
         if self.pace.is_broken(now) || nothing_taken {
             self.tally.notice(format!(
-                "Iterable is failing or returning invalid responses{failure}; stopped the run early, the next run retries"
+                "Iterable is failing or returning invalid responses{cause}; stopped the run early, the next run retries"
             ));
             self.stop(Outcome::SinkDown, now);
         }

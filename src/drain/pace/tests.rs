@@ -89,15 +89,16 @@ fn posts_that_fail_together_count_once_towards_the_breaker() {
         let at = start + Duration::from_secs(second);
         pace.failed(Failure::Trouble, at, at, None, 0.5);
     }
-    assert!(pace.is_broken(start + Duration::from_secs(10)));
+    assert!(pace.is_broken(start + Duration::from_secs(6)));
 }
 
 #[test]
-fn failures_within_ten_seconds_do_not_break() {
+fn failures_to_connect_within_ten_seconds_do_not_break() {
     let (mut pace, start) = pace();
-    for second in 0..9 {
+    pace.failed(Failure::Trouble, start, start, None, 0.0);
+    for second in 1..9 {
         let at = start + Duration::from_secs(second);
-        pace.failed(Failure::Trouble, at, at, None, 0.0);
+        pace.failed(Failure::NotConnected, at, at, None, 0.0);
     }
     assert!(!pace.is_broken(start + Duration::from_secs(9)));
     assert!(pace.is_broken(start + Duration::from_secs(10)));
