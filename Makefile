@@ -25,6 +25,6 @@ lint: ## Format, lints and shell scripts, which `make test` checks too; then lic
 
 crd: ## Write the definition and the manifests made of it anew (needs helm)
 	cargo build --quiet --locked
-	deploy/generate $${CARGO_TARGET_DIR:-target}/debug/event-forwarder
+	deploy/generate "$${CARGO_TARGET_DIR:-target}/$$(rustc --print host-tuple)/debug/event-forwarder"
 
 .PHONY: help run demo demo-down test test-local lint crd

@@ -1,9 +1,9 @@
 //! The chart, the definition and the kustomization, as helm and kubectl render them.
 
+mod tools;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env,
-    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -18,11 +18,18 @@ use k8s_openapi::api::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tools::{scratch, tool};
 
 const CHART: &str = "charts/event-forwarder";
 const CRDS: &str = "crds";
 const KUSTOMIZE: &str = "deploy/kustomize";
 const HOW_TO_MEND: &str = "run deploy/generate with the built program";
+
+/// The only value without a default.
+const REPOSITORY: &str = "image.repository=event-forwarder";
+
+/// The image of the kustomization's base, which overlays replace.
+const PLACEHOLDER: &str = "registry.invalid/event-forwarder";
 
 /// All that the chart can make.
 const EVERYTHING: [&str; 3] = [
@@ -33,38 +40,6 @@ const EVERYTHING: [&str; 3] = [
 
 // ---- programs ---------------------------------------------------------------------------------
 
-/// A program of the test tools: by its variable, in PATH, or where tests/cluster compiles it.
-fn tool(name: &str) -> OsString {
-    if let Some(named) = env::var_os(name.to_uppercase()) {
-        return named;
-    }
-    let is_in_path = env::var_os("PATH")
-        .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(name).is_file()));
-    if is_in_path {
-        return name.into();
-    }
-    compiled(name).map_or_else(
-        || {
-            panic!(
-                "{name} is missing: set {}, put it into PATH, or run tests/cluster/cluster compile",
-                name.to_uppercase()
-            )
-        },
-        PathBuf::into_os_string,
-    )
-}
-
-fn compiled(name: &str) -> Option<PathBuf> {
-    let output = Command::new("tests/cluster/cluster")
-        .arg("path")
-        .output()
-        .ok()?;
-    let path = String::from_utf8(output.stdout).ok()?;
-    env::split_paths(path.trim_end())
-        .map(|folder| folder.join(name))
-        .find(|program| program.is_file())
-}
-
 fn helm(arguments: &[&str]) -> Output {
     Command::new(tool("helm"))
         .args(arguments)
@@ -72,9 +47,9 @@ fn helm(arguments: &[&str]) -> Output {
         .expect("helm starts")
 }
 
-/// What the chart makes with these values set, as release "event-forwarder".
+/// What the chart makes with these values and an image set, as release "event-forwarder".
 fn rendered(values: &[&str]) -> Vec<Value> {
-    template(CHART, values)
+    template(CHART, &[&[REPOSITORY], values].concat())
 }
 
 fn template(chart: &str, values: &[&str]) -> Vec<Value> {
@@ -97,7 +72,10 @@ fn template_arguments<'a>(chart: &'a str, values: &[&'a str]) -> Vec<&'a str> {
 
 /// Helm's words on values that the chart refuses.
 fn refused(values: &[&str]) -> String {
-    let output = helm(&template_arguments(CHART, values));
+    let output = helm(&template_arguments(
+        CHART,
+        &[&[REPOSITORY], values].concat(),
+    ));
     assert!(!output.status.success(), "{values:?} were taken");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -290,7 +268,7 @@ fn the_definition_can_be_left_out() {
 
 #[test]
 fn lint_finds_nothing() {
-    succeeded(helm(&["lint", "--strict", CHART]));
+    succeeded(helm(&["lint", "--strict", CHART, "--set", REPOSITORY]));
 }
 
 #[test]
@@ -568,6 +546,8 @@ fn notes_say_what_comes_next_and_what_uninstalling_leaves() {
         "event-forwarder",
         CHART,
         "--dry-run=client",
+        "--set",
+        REPOSITORY,
         "--set-json=watchNamespaces=[\"marketing\"]",
     ]));
     for line in [
@@ -585,7 +565,12 @@ fn notes_say_what_comes_next_and_what_uninstalling_leaves() {
 #[test]
 fn the_controller_has_the_least_rights_in_the_whole_cluster() {
     let objects = rendered(&[]);
-    let expected = rights_in("*").chain(rights_on_the_lease()).collect();
+    let to_name_what_updates_the_crd =
+        "*: get apiextensions.k8s.io/customresourcedefinitions eventforwarders.eventforwarder.io";
+    let expected = rights_in("*")
+        .chain(rights_on_the_lease())
+        .chain([to_name_what_updates_the_crd.to_owned()])
+        .collect();
     assert_eq!(rights(&objects), expected);
 }
 
@@ -683,7 +668,11 @@ fn wrong_values_are_refused_by_name() {
         ("replicas=-1", "/replicas", "minimum"),
         ("image.tag=1", "/image/tag", "want string"),
         ("image.repository=a/b:1", "/image/repository", "pattern"),
-        ("image.repository=", "/image/repository", "pattern"),
+        (
+            "image.repository=",
+            "image.repository is not set",
+            "add --set image.repository=registry.example.com/event-forwarder",
+        ),
         ("image.digest=0123", "/image/digest", "pattern"),
         (
             "image.pullPolicy=Sometimes",
@@ -797,6 +786,7 @@ fn the_chart_can_be_part_of_another() {
     fs::create_dir(parent.join("templates")).expect("made");
     let parent = parent.to_str().expect("UTF-8");
     let values = [
+        "event-forwarder.image.repository=event-forwarder",
         "global={\"imageRegistry\":\"registry.example.com\",\"deep\":{\"er\":[1]}}",
         "event-forwarder.enabled=true",
         "event-forwarder.replicas=3",
@@ -824,7 +814,8 @@ fn the_kustomization_makes_what_the_chart_makes() {
             })
             .collect()
     };
-    let of_chart = comparable(rendered(&[]));
+    let image = format!("image.repository={PLACEHOLDER}");
+    let of_chart = comparable(rendered(&[&image, "crds.install=false"]));
     let of_kustomization = comparable(kustomized(Path::new(KUSTOMIZE)));
     assert!(of_chart.keys().eq(of_kustomization.keys()), "{HOW_TO_MEND}");
     for (key, object) in &of_chart {
@@ -864,36 +855,98 @@ fn without_marks_of_helm(object: &mut Value) {
     }
 }
 
-#[test]
-fn an_image_set_in_the_kustomization_reaches_the_runs() {
-    let folder = scratch("kustomization");
+/// A kustomization of a user's own in a folder beside the product's.
+fn overlay(name: &str, kustomization: &str) -> PathBuf {
+    let folder = scratch(name);
     copy(Path::new(CRDS), &folder.join("crds"));
-    copy(Path::new(KUSTOMIZE), &folder.join("deploy/kustomize"));
-    let file = folder.join("deploy/kustomize/kustomization.yaml");
-    let text = fs::read_to_string(&file).expect("a kustomization");
-    let text = text.replace(
-        "newName: event-forwarder",
-        "newName: registry.example.com/a/b",
-    );
-    fs::write(&file, text).expect("written");
+    copy(Path::new(KUSTOMIZE), &folder.join(KUSTOMIZE));
+    let overlay = folder.join("overlay");
+    fs::create_dir(&overlay).expect("made");
+    fs::write(overlay.join("kustomization.yaml"), kustomization).expect("written");
+    overlay
+}
 
-    let objects = kustomized(&folder.join("deploy/kustomize"));
-    let image = "registry.example.com/a/b:0.1.0";
+#[test]
+fn an_image_set_in_an_overlay_reaches_the_runs() {
+    let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+    for (name, image, expected) in [
+        (
+            "tag",
+            "newName: registry.example.com:5000/a/b, newTag: v2".to_owned(),
+            "registry.example.com:5000/a/b:v2".to_owned(),
+        ),
+        (
+            "digest",
+            format!("newName: event-forwarder, digest: \"{digest}\""),
+            format!("event-forwarder@{digest}"),
+        ),
+    ] {
+        let kustomization = format!(
+            "resources: [../deploy/kustomize]\nimages: [{{name: {PLACEHOLDER}, {image}}}]\n"
+        );
+        let objects = kustomized(&overlay(&format!("overlay-{name}"), &kustomization));
+        assert_eq!(pod(&objects)["containers"][0]["image"], expected);
+        let mut environment = environment(&objects);
+        assert_eq!(
+            environment.remove("EVENT_FORWARDER_IMAGE"),
+            Some(expected.as_str())
+        );
+        let base = kustomized(Path::new(KUSTOMIZE));
+        let mut others = self::environment(&base);
+        others.remove("EVENT_FORWARDER_IMAGE");
+        assert_eq!(environment, others, "no other variable is an image");
+    }
+}
+
+#[test]
+fn an_overlay_of_an_overlay_replaces_the_image_of_the_runs_again() {
+    let first = overlay(
+        "overlay-of-overlay",
+        &format!(
+            "resources: [../deploy/kustomize]\nimages: [{{name: {PLACEHOLDER}, newName: first/a, newTag: v1}}]\n"
+        ),
+    );
+    let second = first.with_file_name("second");
+    fs::create_dir(&second).expect("made");
+    let kustomization = "resources: [../overlay]\nimages: [{name: first/a, newName: second/b}]\n";
+    fs::write(second.join("kustomization.yaml"), kustomization).expect("written");
+    let objects = kustomized(&second);
+    assert_eq!(pod(&objects)["containers"][0]["image"], "second/b:v1");
+    assert_eq!(
+        environment(&objects)["EVENT_FORWARDER_IMAGE"],
+        "second/b:v1"
+    );
+}
+
+#[test]
+fn the_example_of_an_overlay_sets_both_images() {
+    let objects = kustomized(Path::new("examples/kustomize"));
+    let image = format!(
+        "registry.example.com/event-forwarder:{}",
+        env!("CARGO_PKG_VERSION")
+    );
     assert_eq!(pod(&objects)["containers"][0]["image"], image);
     assert_eq!(environment(&objects)["EVENT_FORWARDER_IMAGE"], image);
 }
 
-// ---- folders ----------------------------------------------------------------------------------
-
-/// An empty folder of one test's own.
-fn scratch(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    if folder.exists() {
-        fs::remove_dir_all(&folder).expect("removed");
-    }
-    fs::create_dir_all(&folder).expect("made");
-    folder
+#[test]
+fn deleting_the_kustomization_keeps_the_crd_unless_its_component_is_included() {
+    let base = kustomized(Path::new(KUSTOMIZE));
+    assert!(!kinds(&base).contains("CustomResourceDefinition"));
+    let with_crd = kustomized(&overlay(
+        "overlay-with-crd",
+        "resources: [../deploy/kustomize]\ncomponents: [../deploy/kustomize/crd]\n",
+    ));
+    assert_eq!(with_crd.len(), base.len() + 1);
+    let mut crd = vec![the_only(&with_crd, "CustomResourceDefinition").clone()];
+    let mut printed = objects(&definition());
+    crd.iter_mut()
+        .chain(&mut printed)
+        .for_each(with_plain_numbers);
+    assert!(crd == printed, "the component's CRD is another");
 }
+
+// ---- folders ----------------------------------------------------------------------------------
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("made");

@@ -3,7 +3,7 @@ use std::{fmt, future::Future, time::Duration};
 use tokio::time::timeout;
 use tracing::{Instrument, Span, field::Empty};
 
-use super::health::RECONCILE_LIMIT;
+use super::{definition::APPLY, health::RECONCILE_LIMIT};
 use crate::trust::TrustError;
 
 /// How long one call to the API server may take. The client retries by itself inside it.
@@ -39,7 +39,8 @@ pub enum Error {
 
     /// The cluster lacks the resource's definition.
     #[error(
-        "the cluster does not know EventForwarders. Install the definition with `kubectl apply --server-side -f crds/` or by the chart, then the controller goes on by itself"
+        "the cluster has no CRD of EventForwarder. Install it as you installed the controller: `helm upgrade RELEASE charts/event-forwarder --namespace RELEASE-NAMESPACE --reset-then-reuse-values --set crds.install=true`, or without Helm `{}`. The controller then continues by itself",
+        APPLY
     )]
     DefinitionMissing,
 

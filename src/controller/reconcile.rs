@@ -344,7 +344,7 @@ async fn runs_seen(
     }
     let grace = SignedDuration::from_secs(forwarder.spec.job.termination_grace_period_seconds);
     let pending = match runs.first().filter(|run| run.end.is_none()) {
-        Some(run) if run.failing_since.is_some() => observe::stuck(run, grace, now),
+        Some(run) if run.failing_since.is_some() => observe::stuck(run, namespace, grace, now),
         Some(run) if !run.container_started => observe::pending(&pods, namespace, run, now).await?,
         _ => None,
     };

@@ -38,6 +38,10 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(30);
 /// back-off was already decided count once.
 const BREAK_AFTER: u32 = 5;
 
+/// How long failures must last, if one of them is a failure to connect: those come at once, so that
+/// [`BREAK_AFTER`] of them may be over before a name server or proxy has restarted.
+const BREAK_AFTER_SPAN: Duration = Duration::from_secs(10);
+
 /// After how long without a success Iterable counts as down, if at least
 /// [`BREAK_AFTER_SLOW`] requests failed.
 const BREAK_AFTER_TIME: Duration = Duration::from_secs(60);
@@ -72,6 +76,8 @@ pub struct Pace {
     trouble: u32,
     slow_downs: u32,
     failing_since: Option<Instant>,
+    /// Whether one of the failures in a row is a failure to connect.
+    not_connected: bool,
     last_failure: Option<Instant>,
     blocked_until: Option<Instant>,
     asked_until: Option<Instant>,
@@ -85,6 +91,8 @@ pub enum Failure {
     SlowDown,
     /// No usable answer.
     Trouble,
+    /// No connection, so no request.
+    NotConnected,
 }
 
 impl Pace {
@@ -106,6 +114,7 @@ impl Pace {
             trouble: 0,
             slow_downs: 0,
             failing_since: None,
+            not_connected: false,
             last_failure: None,
             blocked_until: None,
             asked_until: None,
@@ -159,6 +168,7 @@ impl Pace {
         self.trouble = 0;
         self.slow_downs = 0;
         self.failing_since = None;
+        self.not_connected = false;
     }
 
     /// A post that took `took` has succeeded: wider.
@@ -190,14 +200,15 @@ impl Pace {
     ) {
         self.posts = 1;
         // The first trouble counts even where a request to go slower came before it.
-        let new_trouble = failure == Failure::Trouble && self.trouble == 0;
+        let new_trouble = failure != Failure::SlowDown && self.trouble == 0;
         let known = !new_trouble && self.last_failure.is_some_and(|last| sent_at <= last);
         if !known {
             self.last_failure = Some(now);
             self.failing_since.get_or_insert(sent_at);
             match failure {
                 Failure::SlowDown => self.slow_downs += 1,
-                Failure::Trouble => {
+                Failure::Trouble | Failure::NotConnected => {
+                    self.not_connected |= failure == Failure::NotConnected;
                     self.trouble += 1;
                     self.step = FIRST_STEP;
                     self.receives = 1;
@@ -219,10 +230,12 @@ impl Pace {
 
     /// Whether Iterable counts as down, so that the run should end.
     pub fn is_broken(&self, now: Instant) -> bool {
-        let long = self
+        let failing = self
             .failing_since
-            .is_some_and(|since| now.saturating_duration_since(since) >= BREAK_AFTER_TIME);
-        self.trouble >= BREAK_AFTER
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let long = failing >= BREAK_AFTER_TIME;
+        let counts = !self.not_connected || failing >= BREAK_AFTER_SPAN;
+        (self.trouble >= BREAK_AFTER && counts)
             || self.slow_downs >= BREAK_AFTER_SLOW_DOWNS
             || (long && self.trouble >= BREAK_AFTER_SLOW)
     }

@@ -57,10 +57,15 @@ pub struct Refusal {
 }
 
 /// Why there was no usable answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// No connection came about.
-    NotConnected,
+    NotConnected {
+        /// The host, and its port if that is not the scheme's own.
+        host: String,
+        /// Why, such as a name that does not exist or a certificate that nobody vouches for.
+        detail: String,
+    },
     /// The time limit passed.
     TimedOut,
     /// The connection broke.
@@ -74,7 +79,7 @@ pub enum Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotConnected => f.write_str("no connection"),
+            Self::NotConnected { host, detail } => write!(f, "no connection to {host}: {detail}"),
             Self::TimedOut => f.write_str("no answer within the time limit"),
             Self::Broken => f.write_str("the connection broke"),
             Self::Status(status) => write!(f, "status {status}"),
@@ -87,9 +92,9 @@ impl fmt::Display for Trouble {
 
 impl Trouble {
     /// One PascalCase word.
-    pub const fn as_str(self) -> &'static str {
+    pub const fn as_str(&self) -> &'static str {
         match self {
-            Self::NotConnected => "SinkNotConnected",
+            Self::NotConnected { .. } => "SinkNotConnected",
             Self::TimedOut => "SinkTimedOut",
             Self::Broken => "SinkBroken",
             Self::Status(_) => "SinkServerError",

@@ -1,4 +1,5 @@
 use std::{
+    error::Error as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -8,7 +9,7 @@ use std::{
 
 use jiff::Timestamp;
 use reqwest::{
-    StatusCode,
+    StatusCode, Url,
     header::{
         CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
     },
@@ -37,6 +38,9 @@ const PING_LIMIT: Duration = Duration::from_secs(10);
 /// The most that is read of an answer, in bytes. The lists of one request's events are far
 /// smaller.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
+
+/// The longest account of a connection that failed, in characters.
+const MAX_DETAIL_CHARS: usize = 200;
 
 /// One Iterable project. Clones share connections and counts.
 #[derive(Clone, Debug)]
@@ -178,10 +182,29 @@ impl Client {
 
 fn trouble(error: &reqwest::Error) -> Trouble {
     if error.is_connect() {
-        Trouble::NotConnected
+        Trouble::NotConnected {
+            host: error.url().map_or("Iterable", Url::authority).to_owned(),
+            detail: causes(error),
+        }
     } else if error.is_timeout() {
         Trouble::TimedOut
     } else {
         Trouble::Broken
     }
+}
+
+/// The causes of an error as one line, without its own text, which repeats the URL.
+fn causes(error: &reqwest::Error) -> String {
+    let mut causes: Vec<String> = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !causes.iter().any(|known| known.ends_with(&text)) {
+            causes.push(text);
+        }
+        next = cause.source();
+    }
+    let text = causes.join(": ");
+    let words: Vec<_> = text.split_whitespace().collect();
+    words.join(" ").chars().take(MAX_DETAIL_CHARS).collect()
 }

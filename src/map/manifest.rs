@@ -24,7 +24,7 @@ pub fn forwarder(path: &Path) -> Result<EventForwarder, MapError> {
     match spec.and_then(|spec| unknown_field(spec, &spec_schema(), "spec")) {
         None => Ok(forwarder),
         Some(field) => Err(failed(format!(
-            "there is no field {field}; kubectl explain eventforwarder.spec --recursive lists all"
+            "there is no field {field}; for all fields, see `kubectl explain eventforwarder.spec --recursive`"
         ))),
     }
 }

@@ -66,7 +66,7 @@ pub async fn run(cluster: &Cluster, args: &RunArgs) -> Result<ExitCode, PluginEr
                     is_taken_up = true;
                     says.for_good(&format!("Job {job} was started"))?;
                     if forwarder.spec.suspend {
-                        says.for_good(&suspended(&args.name))?;
+                        says.for_good(&suspended(&args.name, &cluster.namespace))?;
                     }
                 }
                 if !args.follow {
@@ -120,9 +120,9 @@ async fn ask_for_run(cluster: &Cluster, name: &str, request: &str) -> Result<(),
     Ok(())
 }
 
-fn suspended(name: &str) -> String {
+fn suspended(name: &str, namespace: &str) -> String {
     format!(
-        "{name} is suspended: this run goes all the same, but none by the schedule until `kubectl forwarder resume {name}`"
+        "{name} is suspended: this run goes all the same, but none by the schedule until `kubectl forwarder resume {name} --namespace {namespace}`"
     )
 }
 

@@ -99,7 +99,7 @@ fn keeper(forwarder: &EventForwarder) -> Option<String> {
     let applied = forwarder.annotations().get(LAST_APPLIED);
     let manifest = applied.and_then(|text| serde_json::from_str::<Value>(text).ok());
     if manifest.is_some_and(|manifest| manifest.pointer("/spec/suspend").is_some()) {
-        return Some("the manifest that was last given to kubectl apply".to_owned());
+        return Some("the manifest that was last given to `kubectl apply`".to_owned());
     }
     // Of other managers only appliers come back; and an updater seems to own what was a default.
     forwarder.managed_fields().iter().find_map(|entry| {

@@ -72,9 +72,11 @@ pub enum Error {
     },
     /// No answer: the network, a proxy, a time limit.
     #[error(
-        "SQS did not answer sqs:{action} on {queue}: {detail}; check the network and spec.queue.endpoint"
+        "{host} did not answer sqs:{action} on {queue}: {detail}; check the network and spec.queue.endpoint"
     )]
     Unreachable {
+        /// The host that the request was for, and its port if that is not the scheme's own.
+        host: String,
         /// The call.
         action: &'static str,
         /// The queue's URL.
@@ -131,10 +133,11 @@ impl Error {
         }
     }
 
-    /// Reads what the SDK reports of `action` on `queue`.
+    /// Reads what the SDK reports of `action` on `queue`, which it asked `host` for.
     pub(super) fn from_sdk<E>(
         action: &'static str,
         queue: &str,
+        host: &str,
         error: SdkError<E, HttpResponse>,
     ) -> Self
     where
@@ -156,7 +159,7 @@ impl Error {
             return Self::from_code(action, queue, code, detail, status);
         }
         if let (Some(status), true) = (status, matches!(error, SdkError::ResponseError(_))) {
-            return Self::from_status(action, queue, status, chain(&error));
+            return Self::from_status(action, queue, host, status, chain(&error));
         }
         match find::<CredentialsError>(&error) {
             Some(cause) => Self::NoCredentials {
@@ -165,6 +168,7 @@ impl Error {
                 detail: chain(cause),
             },
             None => Self::Unreachable {
+                host: host.to_owned(),
                 action,
                 queue,
                 detail: chain(&error),
@@ -172,7 +176,13 @@ impl Error {
         }
     }
 
-    fn from_status(action: &'static str, queue: String, status: u16, detail: String) -> Self {
+    fn from_status(
+        action: &'static str,
+        queue: String,
+        host: &str,
+        status: u16,
+        detail: String,
+    ) -> Self {
         match status {
             403 => Self::AccessDenied {
                 action,
@@ -186,6 +196,7 @@ impl Error {
                 status,
             },
             _ => Self::Unreachable {
+                host: host.to_owned(),
                 action,
                 queue,
                 detail,
@@ -370,6 +381,7 @@ mod tests {
             Error::from_sdk(
                 "ReceiveMessage",
                 "q",
+                "sqs.example",
                 SdkError::service_error(error, answer),
             )
         };

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Credentials, Depth, EntryError, Error, Message, Outgoing, QueueSettings,
-    connect::{CALL_LIMIT, Connector},
+    connect::{CALL_LIMIT, Connector, endpoint},
     room::{Room, WithRoom},
     settings::{Attributes, url_of_arn},
 };
@@ -29,6 +29,7 @@ use aws_sdk_sqs::{
 pub struct QueueClient {
     client: Client,
     url: Arc<str>,
+    host: Arc<str>,
     dead_letter_url: Option<String>,
     requests: Arc<AtomicU64>,
 }
@@ -39,6 +40,7 @@ pub struct QueueClient {
 pub struct QueueAccess {
     config: SdkConfig,
     url: Arc<str>,
+    host: Arc<str>,
     dead_letter_url: Option<String>,
 }
 
@@ -52,6 +54,7 @@ impl QueueAccess {
         Ok(Self {
             config: connector.config(spec, credentials).await?,
             url: spec.url.as_str().into(),
+            host: endpoint(spec)?.authority().into(),
             dead_letter_url: spec.dead_letter_url.clone(),
         })
     }
@@ -61,6 +64,7 @@ impl QueueAccess {
         QueueClient {
             client: Client::from_conf(ConfigBuilder::from(&self.config).build()),
             url: Arc::clone(&self.url),
+            host: Arc::clone(&self.host),
             dead_letter_url: self.dead_letter_url.clone(),
             requests: Arc::default(),
         }
@@ -130,7 +134,7 @@ impl QueueClient {
             .set_attribute_names(Some(names))
             .send()
             .await
-            .map_err(|error| Error::from_sdk("GetQueueAttributes", &self.url, error))?;
+            .map_err(|error| Error::from_sdk("GetQueueAttributes", &self.url, &self.host, error))?;
         Ok(answer.attributes.unwrap_or_default())
     }
 
@@ -208,7 +212,7 @@ impl QueueClient {
             .config_override(config)
             .send()
             .await
-            .map_err(|error| Error::from_sdk("ReceiveMessage", &self.url, error))?;
+            .map_err(|error| Error::from_sdk("ReceiveMessage", &self.url, &self.host, error))?;
         Ok(answer
             .messages
             .unwrap_or_default()
@@ -233,7 +237,7 @@ impl QueueClient {
             .set_entries(Some(entries))
             .send()
             .await
-            .map_err(|error| Error::from_sdk("DeleteMessage", &self.url, error))?;
+            .map_err(|error| Error::from_sdk("DeleteMessage", &self.url, &self.host, error))?;
         let done = answer.successful.iter().map(|entry| entry.id.as_str());
         Ok(by_position(receipts.len(), done, answer.failed))
     }
@@ -259,7 +263,9 @@ impl QueueClient {
             .set_entries(Some(entries))
             .send()
             .await
-            .map_err(|error| Error::from_sdk("ChangeMessageVisibility", &self.url, error))?;
+            .map_err(|error| {
+                Error::from_sdk("ChangeMessageVisibility", &self.url, &self.host, error)
+            })?;
         let done = answer.successful.iter().map(|entry| entry.id.as_str());
         Ok(by_position(receipts.len(), done, answer.failed))
     }
@@ -285,7 +291,7 @@ impl QueueClient {
             .set_entries(Some(entries))
             .send()
             .await
-            .map_err(|error| Error::from_sdk("SendMessage", &self.url, error))?;
+            .map_err(|error| Error::from_sdk("SendMessage", &self.url, &self.host, error))?;
         let done = answer.successful.iter().map(|entry| entry.id.as_str());
         Ok(by_position(count, done, answer.failed))
     }

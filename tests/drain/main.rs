@@ -19,6 +19,8 @@ mod rejected;
 mod stopping;
 mod tap;
 mod tls;
+#[path = "../tls_support/mod.rs"]
+mod tls_support;
 mod traces;
 mod users;
 mod visibility;

@@ -39,7 +39,7 @@ async fn apply_ambient(world: &World, name: &str, queue: Value) {
 }
 
 pub async fn the_controllers_identity_goes_to_allowed_hosts_only(shared: &Shared) {
-    let world = World::new(shared, "ambient").await;
+    let world = World::new(shared, "ambient").await.by_address();
     world.give_key().await;
     let (foreign, taken) = listener(shared).await;
     let url = format!("{foreign}/123456789012/theirs");

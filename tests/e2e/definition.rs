@@ -82,7 +82,7 @@ pub async fn a_definition_that_is_older_than_the_controller_is_told(shared: &Sha
         let selector = "--selector=app.kubernetes.io/name=event-forwarder";
         let said = kubectl(&["logs", "--namespace", SYSTEM, selector]).await;
         said.contains("status.lastRunRequest")
-            && said.contains("kubectl apply --server-side -f crds/")
+            && said.contains("`helm upgrade event-forwarder charts/event-forwarder --namespace")
     })
     .await;
     let name = "--output=jsonpath={.items[0].metadata.name}";

@@ -13,12 +13,16 @@ mod faults;
 mod health;
 mod iam;
 mod leader;
+mod names;
 mod ownership;
 mod plugin;
+mod printed;
 mod queues;
 mod rights;
 mod runs;
 mod schedules;
+#[path = "../tls_support/mod.rs"]
+mod tls_support;
 mod tracking;
 mod uninstall;
 mod world;
@@ -74,6 +78,7 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         conditions::what_can_be_known_to_be_wrong_is_refused_with_the_mend,
         conditions::no_key_stands_in_anything_that_the_system_printed,
         conditions::an_object_that_can_not_be_read_stops_nobody_else,
+        names::missing_host_is_named_at_once,
         ambient::the_controllers_identity_goes_to_allowed_hosts_only,
         definition::the_definition_applies_both_ways_without_a_warning,
         ownership::a_changed_schedule_reaches_the_cronjob,
@@ -120,6 +125,9 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         tracking::a_run_that_is_killed_for_its_memory_says_so_and_loses_nothing,
         tracking::a_run_that_can_not_start_says_why,
         tracking::a_run_whose_node_dies_is_stuck_until_the_node_is_deleted,
+        printed::what_the_notes_print_can_be_pasted,
+        printed::commands_in_the_documentation_run,
+        printed::commands_in_messages_run,
         uninstall::uninstalling_keeps_the_definition_and_the_resources,
     ];
     add![
@@ -129,8 +137,10 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         tracking::a_run_that_began_and_ended_without_a_controller_is_in_status,
         definition::a_definition_that_is_older_than_the_controller_is_told,
         rights::with_roles_alone_the_operator_serves_its_namespaces_and_no_other,
+        names::private_authority_is_trusted_by_run_and_controller,
     ];
     if context.is_none() || faults::own_cluster() {
+        add![Stage::OwnInstallation; names::run_survives_five_seconds_without_name_server];
         add![
             Stage::OwnOperator;
             faults::the_controller_is_killed_at_random,
@@ -143,6 +153,9 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
             faults::the_api_server_is_killed_in_mid_reconcile,
             faults::a_watch_that_expired_is_started_afresh,
             faults::etcd_is_away_for_a_minute,
+            printed::the_printed_command_updates_an_older_crd,
+            printed::uninstalling_by_helm_is_as_written,
+            printed::uninstalling_by_kustomize_is_as_written,
         ];
     }
     trials

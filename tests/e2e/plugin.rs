@@ -71,7 +71,7 @@ pub async fn forwarder(world: &World, arguments: &[&str]) -> Told {
 
 /// A forwarder that has a key and is ready.
 async fn ready(shared: &Shared, name: &str) -> World {
-    let world = World::new(shared, name).await;
+    let world = World::new(shared, name).await.by_address();
     world.give_key().await;
     world.apply("mparticle", json!({})).await;
     world
@@ -112,7 +112,7 @@ pub async fn a_run_is_followed_to_its_report_and_stands_on_the_page(shared: &Sha
 }
 
 pub async fn a_run_that_fails_gives_its_own_exit_code(shared: &Shared) {
-    let world = World::new(shared, "plugin-failed").await;
+    let world = World::new(shared, "plugin-failed").await.by_address();
     world
         .secret("iterable", &[("api-key", "not-the-key")])
         .await;
@@ -133,7 +133,7 @@ pub async fn a_run_that_fails_gives_its_own_exit_code(shared: &Shared) {
 }
 
 pub async fn what_hinders_a_run_is_told_with_the_mend(shared: &Shared) {
-    let world = World::new(shared, "plugin-hindered").await;
+    let world = World::new(shared, "plugin-hindered").await.by_address();
     world.apply("mparticle", json!({})).await;
     world
         .status_until("mparticle", "the Secret is missed", |status| {
@@ -213,7 +213,7 @@ pub async fn suspending_and_resuming_leaves_the_manifest_in_charge(shared: &Shar
 }
 
 pub async fn files_are_mapped_by_the_live_forwarder(shared: &Shared) {
-    let world = World::new(shared, "plugin-map").await;
+    let world = World::new(shared, "plugin-map").await.by_address();
     world.give_key().await;
     apply_json(
         &world.client,
@@ -255,7 +255,7 @@ pub async fn dead_letters_are_told_by_reason_and_sent_back(shared: &Shared) {
 }
 
 pub async fn every_obstacle_has_a_sentence_and_an_exit_code(shared: &Shared) {
-    let world = World::new(shared, "plugin-obstacles").await;
+    let world = World::new(shared, "plugin-obstacles").await.by_address();
     world.apply("mparticle", json!({})).await;
     let told = forwarder(&world, &["status", "mpartcle"]).await;
     assert_eq!(told.code, 45, "{told:?}");
@@ -366,7 +366,7 @@ fn kubeconfig(folder: &Path, server: &str, authority: &str, user: serde_json::Va
 }
 
 pub async fn kubectl_completes_commands_and_names(shared: &Shared) {
-    let world = World::new(shared, "plugin-completion").await;
+    let world = World::new(shared, "plugin-completion").await.by_address();
     world.apply("mparticle", json!({})).await;
     let told = with_env(&["__complete", "forwarder", "st"], &[]).await;
     assert!(told.out.starts_with("status\tShow"), "{told:?}");

@@ -31,6 +31,8 @@ use tokio::{
     sync::{Mutex, MutexGuard, watch},
 };
 
+use crate::names::Names;
+
 /// The namespace of the operator.
 pub const SYSTEM: &str = "event-forwarder-system";
 /// The Iterable key of every test. It must stand in nothing that the system prints.
@@ -179,7 +181,9 @@ pub struct World {
     pub client: Client,
     pub queue: Queue,
     pub iterable: IterableStandIn,
-    endpoint: String,
+    sqs: String,
+    /// How the manifest names them.
+    names: Names,
 }
 
 impl World {
@@ -217,12 +221,15 @@ impl World {
             .create_queue_with_dlq(name, Attributes::default())
             .await
             .expect("a queue");
+        let sqs = shared.sqs.endpoint();
+        let names = Names::of_services(&shared.client, &namespace, &sqs, iterable.url()).await;
         let world = Self {
             namespace,
             client: shared.client.clone(),
             queue,
             iterable,
-            endpoint: shared.sqs.endpoint(),
+            sqs,
+            names,
         };
         world
             .secret(
@@ -234,6 +241,21 @@ impl World {
             )
             .await;
         world
+    }
+
+    /// The SQS server's URL on this machine.
+    pub fn sqs_address(&self) -> &str {
+        &self.sqs
+    }
+
+    /// Names both servers by address in manifests, for tests of programs that run on this machine.
+    #[must_use]
+    pub fn by_address(mut self) -> Self {
+        self.names = Names {
+            sqs: self.sqs.clone(),
+            iterable: self.iterable.url().to_owned(),
+        };
+        self
     }
 
     /// Creates or replaces a Secret.
@@ -281,14 +303,14 @@ impl World {
         let mut all = json!({
             "schedule": "0 0 1 1 *",
             "queue": {
-                "url": self.queue.url,
-                "endpoint": self.endpoint,
+                "url": self.queue.url.replace(&self.sqs, &self.names.sqs),
+                "endpoint": self.names.sqs,
                 "region": "us-east-1",
                 "credentialsSecretRef": {"name": "aws"},
                 "pollInterval": "2s",
             },
             "iterable": {
-                "endpoint": self.iterable.url(),
+                "endpoint": self.names.iterable,
                 "apiKeySecretRef": {"name": "iterable"},
             },
             "drain": {"maxDuration": "5m"},

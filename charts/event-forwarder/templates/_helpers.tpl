@@ -15,6 +15,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: controller
 {{- end }}
 
+{{- /* The same as one argument of kubectl. */}}
+{{- define "event-forwarder.selector" -}}
+{{- printf "app.kubernetes.io/instance=%s,app.kubernetes.io/component=controller" .Release.Name }}
+{{- end }}
+
 {{- define "event-forwarder.labels" -}}
 {{ include "event-forwarder.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -23,11 +28,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "event-forwarder.image" -}}
+{{- $repository := .Values.image.repository | required "image.repository is not set, so the chart does not know which image to run: add --set image.repository=registry.example.com/event-forwarder with the repository that you pushed the image to" }}
 {{- with .Values.image }}
 {{- if .digest }}
-{{- printf "%s@%s" .repository .digest }}
+{{- printf "%s@%s" $repository .digest }}
 {{- else }}
-{{- printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) }}
+{{- printf "%s:%s" $repository (.tag | default $.Chart.AppVersion) }}
 {{- end }}
 {{- end }}
 {{- end }}

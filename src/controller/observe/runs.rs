@@ -132,33 +132,34 @@ pub async fn pending(
 ) -> Result<Option<Pending>, Error> {
     let pods = pods_of(api, namespace, &run.job_name).await?;
     let too_long = now.duration_since(run.created_at) > PENDING_LIMIT;
-    Ok(what_it_waits_for(&pods).map(|why| Pending {
-        until: Until::Started,
-        why,
-        too_long,
-    }))
+    Ok(
+        what_it_waits_for(namespace, &run.job_name, &pods).map(|why| Pending {
+            until: Until::Started,
+            why,
+            too_long,
+        }),
+    )
 }
 
 /// Why a run that has failed is not over: a pod whose node does not answer stays for as long as
 /// nobody takes the node away. `grace` is how long a pod that is told to end may take.
-pub fn stuck(run: &Run, grace: SignedDuration, now: Timestamp) -> Option<Pending> {
+pub fn stuck(run: &Run, namespace: &str, grace: SignedDuration, now: Timestamp) -> Option<Pending> {
     let waits = now.duration_since(run.failing_since?);
     Some(Pending {
         until: Until::Ended,
         why: format!(
-            "it has failed and its pod is still there, so no further run starts; if the pod's node is dead, delete the node, or the pod by force: see `kubectl get pods --output wide --selector batch.kubernetes.io/job-name={}`",
+            "it has failed and its pod is still there, so no further run starts; if the pod's node is dead, delete the node, or the pod by force: see `kubectl get pods -n {namespace} --output wide --selector batch.kubernetes.io/job-name={}`",
             run.job_name
         ),
         too_long: waits > grace.saturating_add(PENDING_LIMIT),
     })
 }
 
-fn what_it_waits_for(pods: &[Pod]) -> Option<String> {
+fn what_it_waits_for(namespace: &str, job: &str, pods: &[Pod]) -> Option<String> {
     let Some(pod) = pods.last() else {
-        return Some(
-            "it has no pod; a quota, a limit or a policy may forbid it: see `kubectl describe job`"
-                .to_owned(),
-        );
+        return Some(format!(
+            "it has no pod; a quota, a limit or a policy may forbid it: see `kubectl describe job {job} -n {namespace}`"
+        ));
     };
     let status = pod.status.as_ref()?;
     if status.phase.as_deref() != Some("Pending") {
@@ -187,7 +188,7 @@ fn what_it_waits_for(pods: &[Pod]) -> Option<String> {
             condition.message.as_deref().unwrap_or("no further word")
         ),
         None => format!(
-            "pod {name} is being created; if it stays so, a volume or Secret is missing: see `kubectl describe pod {name}`"
+            "pod {name} is being created; if it stays so, a volume or Secret is missing: see `kubectl describe pod {name} -n {namespace}`"
         ),
     })
 }

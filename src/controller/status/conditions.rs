@@ -82,7 +82,7 @@ pub fn all(
         secrets_available(learned.secrets),
         queue_reachable(previous, status.observed_generation, learned.depth),
         scheduled(forwarder, learned, now),
-        last_run_succeeded(previous, status, learned),
+        last_run_succeeded(forwarder, previous, status, learned),
         dead_letters_empty(forwarder, previous, status),
     ];
     let ready = ready(forwarder, &findings);
@@ -175,7 +175,7 @@ fn secrets_available(secrets: Result<(), &SecretProblem>) -> Finding {
             "False",
             "SecretMissing",
             format!(
-                "Secret {name} does not exist; runs are held back until it does. Make it with: {mend}"
+                "Secret {name} does not exist; runs are held back until it does. Create it with `{mend}`"
             ),
         ),
         Err(SecretProblem::KeyMissing { name, key }) => finding(
@@ -320,6 +320,7 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
 }
 
 fn last_run_succeeded(
+    forwarder: &EventForwarder,
     previous: &EventForwarderStatus,
     status: &EventForwarderStatus,
     learned: &Learned<'_>,
@@ -338,7 +339,8 @@ fn last_run_succeeded(
                 "False",
                 "RunPending",
                 format!(
-                    "Job {job} has not started its container: {why}. Mend that; if it takes a change of spec.job, delete the Job then, which keeps its old settings: kubectl delete job {job}"
+                    "Job {job} has not started its container: {why}. Mend that; if it takes a change of spec.job, delete the Job then, which keeps its old settings: `kubectl delete job {job} -n {}`",
+                    forwarder.metadata.namespace.as_deref().unwrap_or_default()
                 ),
             ),
             Until::Ended => finding(

@@ -45,16 +45,20 @@ pub fn dead_letters_empty(
         Some(Some(0)) => finding("True", "Empty", "the dead-letter queue is empty".to_owned()),
         Some(Some(count)) => {
             let metadata = &forwarder.metadata;
-            let command = format!(
-                "event-forwarder dlq --namespace {} --forwarder {}",
-                metadata.namespace.as_deref().unwrap_or_default(),
-                metadata.name.as_deref().unwrap_or_default(),
-            );
+            let command = |action: &str| {
+                format!(
+                    "kubectl forwarder dlq {} {action} -n {}",
+                    metadata.name.as_deref().unwrap_or_default(),
+                    metadata.namespace.as_deref().unwrap_or_default(),
+                )
+            };
             finding(
                 "False",
                 "DeadLettersPresent",
                 format!(
-                    "about {count} messages are in the dead-letter queue. See why with `{command} list`, mend it, and send them back with `{command} redrive` before their retention time ends"
+                    "about {count} messages are in the dead-letter queue. See why with `{}`, fix the cause, and redrive them with `{}` before their retention period ends",
+                    command("list"),
+                    command("redrive"),
                 ),
             )
         }

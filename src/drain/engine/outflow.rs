@@ -90,6 +90,11 @@ impl Engine {
     pub(super) fn posted(&mut self, began: Instant, group: Group, answer: Answer, now: Instant) {
         self.posting -= 1;
         let took = now.saturating_duration_since(began);
+        let cause = match &answer {
+            Answer::SlowDown { .. } => " (status 429)".to_owned(),
+            Answer::Trouble { kind, .. } => format!(" ({kind})"),
+            _ => String::new(),
+        };
         let judgement = match answer {
             Answer::Counted(counts) => {
                 self.pace.succeeded(took);
@@ -136,15 +141,20 @@ impl Engine {
             Answer::Trouble { kind, retry_after } => {
                 let dice = self.dice.f64();
                 self.tally.reason(kind.as_str());
-                self.pace
-                    .failed(Failure::Trouble, began, now, retry_after, dice);
-                self.stumbled(group, kind)
+                let failure = match kind {
+                    Trouble::NotConnected { .. } => Failure::NotConnected,
+                    _ => Failure::Trouble,
+                };
+                self.pace.failed(failure, began, now, retry_after, dice);
+                self.stumbled(group, &kind)
             }
         };
         self.apply(judgement);
         let nothing_taken = self.tally.events.forwarded == 0 && self.unclear >= MAX_UNCLEAR;
         if self.pace.is_broken(now) || nothing_taken {
-            self.tally.notice("Iterable does not answer as it should: the run ended early, the next one tries again");
+            self.tally.notice(format!(
+                "Iterable is failing or returning invalid responses{cause}; stopped the run early, the next run retries"
+            ));
             self.stop(Outcome::SinkDown, now);
         }
     }
@@ -158,7 +168,7 @@ impl Engine {
     }
 
     /// The same request again, or its halves if it keeps failing while others succeed.
-    fn stumbled(&mut self, mut group: Group, kind: Trouble) -> Judgement {
+    fn stumbled(&mut self, mut group: Group, kind: &Trouble) -> Judgement {
         group.attempts += 1;
         if group.attempts < MAX_ATTEMPTS {
             return self.later(group);

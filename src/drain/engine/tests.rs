@@ -266,6 +266,7 @@ impl World {
         let began = self.now;
         let quick = Duration::from_millis(10).mul_f64(0.5 + self.dice.f64());
         let failed = |action| Error::Unreachable {
+            host: "sqs.example".to_owned(),
             action,
             queue: "queue".to_owned(),
             detail: "simulated".to_owned(),

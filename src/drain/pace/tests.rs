@@ -93,6 +93,18 @@ fn posts_that_fail_together_count_once_towards_the_breaker() {
 }
 
 #[test]
+fn failures_to_connect_within_ten_seconds_do_not_break() {
+    let (mut pace, start) = pace();
+    pace.failed(Failure::Trouble, start, start, None, 0.0);
+    for second in 1..9 {
+        let at = start + Duration::from_secs(second);
+        pace.failed(Failure::NotConnected, at, at, None, 0.0);
+    }
+    assert!(!pace.is_broken(start + Duration::from_secs(9)));
+    assert!(pace.is_broken(start + Duration::from_secs(10)));
+}
+
+#[test]
 fn a_stalled_sink_breaks_by_time() {
     let (mut pace, start) = pace();
     for step in 0..3 {

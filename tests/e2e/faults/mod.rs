@@ -48,7 +48,7 @@ pub fn own_cluster() -> bool {
     own
 }
 
-async fn cluster(arguments: &[&str]) {
+pub async fn cluster(arguments: &[&str]) {
     let output = Command::new(CLUSTER)
         .args(arguments)
         .output()
@@ -77,7 +77,7 @@ pub async fn patiently<T>(call: impl AsyncFn() -> kube::Result<T>) -> T {
 
 pub async fn the_api_server_is_killed_in_mid_reconcile(shared: &Shared) {
     without_forwarders().await;
-    let world = World::new(shared, "api-killed").await;
+    let world = World::new(shared, "api-killed").await.by_address();
     let mut changes = Changes::new(&world).await;
     let (one, other) = two_replicas("api-killed").await;
     for round in 0..3 {
@@ -92,7 +92,7 @@ pub async fn the_api_server_is_killed_in_mid_reconcile(shared: &Shared) {
 
 pub async fn etcd_is_away_for_a_minute(shared: &Shared) {
     without_forwarders().await;
-    let world = World::new(shared, "etcd-away").await;
+    let world = World::new(shared, "etcd-away").await.by_address();
     let mut changes = Changes::new(&world).await;
     let (one, other) = two_replicas("etcd-away").await;
     for name in forwarder_names(12) {
@@ -115,7 +115,7 @@ pub async fn the_controller_is_killed_at_random(shared: &Shared) {
         count("EVENT_FORWARDER_KILLS", 50),
         count("EVENT_FORWARDER_CHANGES", 200),
     );
-    let world = World::new(shared, "killed").await;
+    let world = World::new(shared, "killed").await.by_address();
     let mut changes = Changes::new(&world).await;
     let replica = Replica::start("killed", Scope::Namespace(&world.namespace), Clock::TRUE).await;
     let kill = async {
@@ -142,7 +142,7 @@ pub async fn the_controller_is_killed_at_random(shared: &Shared) {
 
 pub async fn a_watch_that_expired_is_started_afresh(shared: &Shared) {
     without_forwarders().await;
-    let world = World::new(shared, "expired").await;
+    let world = World::new(shared, "expired").await.by_address();
     let mut changes = Changes::new(&world).await;
     let replica = Replica::start("expired", Scope::Cluster, Clock::TRUE).await;
     let names = forwarder_names(6);
@@ -170,7 +170,7 @@ pub async fn a_watch_that_expired_is_started_afresh(shared: &Shared) {
 }
 
 pub async fn others_write_the_same_objects_all_the_time(shared: &Shared) {
-    let world = World::new(shared, "conflicts").await;
+    let world = World::new(shared, "conflicts").await.by_address();
     let mut changes = Changes::new(&world).await;
     let scope = Scope::Namespace(&world.namespace);
     let replica = Replica::start("conflicts", scope, Clock::TRUE).await;
@@ -209,7 +209,7 @@ pub async fn a_clock_that_is_hours_off_does_no_harm(shared: &Shared) {
 }
 
 async fn runs_by_a_clock(shared: &Shared, test: &str, hours: i32) {
-    let world = World::new(shared, test).await;
+    let world = World::new(shared, test).await.by_address();
     let mut changes = Changes::new(&world).await;
     let replica = Replica::start(
         test,
@@ -238,7 +238,7 @@ async fn runs_by_a_clock(shared: &Shared, test: &str, hours: i32) {
 }
 
 pub async fn clocks_that_differ_leave_one_leader_at_a_time(shared: &Shared) {
-    let world = World::new(shared, "leaders").await;
+    let world = World::new(shared, "leaders").await.by_address();
     let lease = "clocks-differ";
     let scope = Scope::NamespaceByLease(&world.namespace, lease);
     let ahead = Replica::start("leader-ahead", scope, Clock::off_by(2)).await;

@@ -142,7 +142,12 @@ fn a_failed_run_whose_pod_does_not_end_is_stuck_after_its_grace() {
     };
     let stuck_at = |job: &Job, now: &str| {
         let grace = SignedDuration::from_secs(60);
-        stuck(&Run::of(job), grace, now.parse().expect("a time"))
+        stuck(
+            &Run::of(job),
+            "marketing",
+            grace,
+            now.parse().expect("a time"),
+        )
     };
     let soon = stuck_at(&job(json!([])), "2026-01-01T00:02:59Z").expect("it waits");
     assert!(!soon.too_long);
@@ -158,19 +163,25 @@ fn a_failed_run_whose_pod_does_not_end_is_stuck_after_its_grace() {
 
 #[test]
 fn what_a_run_waits_for_before_its_container_starts_is_told() {
-    let told = |status: serde_json::Value| what_it_waits_for(&[pod(status)]);
+    let told = |status: serde_json::Value| what_it_waits_for("marketing", "run-1", &[pod(status)]);
     let waiting = |reason: &str, message: &str| {
         json!({"phase": "Pending", "containerStatuses": [{
             "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": reason, "message": message}},
         }]})
     };
-    let none = what_it_waits_for(&[]).expect("no pod");
-    assert!(none.contains("quota"), "{none}");
+    let none = what_it_waits_for("marketing", "run-1", &[]).expect("no pod");
+    assert!(
+        none.contains("quota") && none.contains("`kubectl describe job run-1 -n marketing`"),
+        "{none}"
+    );
     let image = told(waiting("ErrImagePull", "not found")).expect("no image");
     assert_eq!(image, "pod p: ErrImagePull: not found");
     let creating = told(waiting("ContainerCreating", "")).expect("no volume");
-    assert!(creating.contains("volume or Secret"), "{creating}");
+    assert!(
+        creating.contains("`kubectl describe pod p -n marketing`"),
+        "{creating}"
+    );
     let unplaced = told(json!({"phase": "Pending", "conditions": [{
         "type": "PodScheduled", "status": "False", "message": "0/1 nodes are available",
     }]}));
