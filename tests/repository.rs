@@ -309,6 +309,26 @@ fn an_image_of_the_dev_profile_shares_the_build_of_the_demo() {
     assert!(call.contains("--workspace"), "{call}");
 }
 
+/// Each crate with its features, for the programs of the workspace or also for its tests.
+fn features(edges: &str) -> BTreeSet<String> {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args(["tree", "--locked", "--workspace", "--edges", edges])
+        .args(["--prefix", "none", "--format", "{p}|{f}"]);
+    let output = String::from_utf8(succeeds(&mut tree).stdout).unwrap();
+    let crates = output.lines();
+    crates
+        .map(|line| line.trim_end_matches(" (*)").to_owned())
+        .collect()
+}
+
+/// A feature that only the tests enable makes cargo compile a crate, and all that depend on it, twice.
+#[test]
+fn the_tests_share_the_build_of_the_programs() {
+    let (of_programs, of_tests) = (features("normal"), features("normal,dev"));
+    let twice: Vec<_> = of_programs.difference(&of_tests).collect();
+    assert!(twice.is_empty(), "compiled twice: {twice:#?}");
+}
+
 #[test]
 fn a_release_is_compiled_without_the_paths_of_the_machine() {
     let call = compiler_call("release");
