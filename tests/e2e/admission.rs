@@ -145,7 +145,7 @@ pub async fn a_field_of_a_volume_that_would_be_lost_is_told(shared: &Shared) {
     eventually("the field is told", async || {
         let ready = r#"jsonpath={.status.conditions[?(@.type=="Ready")]}"#;
         let namespace = world.namespace.as_str();
-        kubectl(&[
+        let ready = kubectl(&[
             "get",
             "ef",
             "mparticle",
@@ -154,8 +154,9 @@ pub async fn a_field_of_a_volume_that_would_be_lost_is_told(shared: &Shared) {
             "-o",
             ready,
         ])
-        .await
-        .contains("spec.job.volumes[0].emptyDir.sizelimit is no field")
+        .await;
+        let told = ready.contains("spec.job.volumes[0].emptyDir.sizelimit is no field");
+        (told, ready)
     })
     .await;
     world.apply("mparticle", spec("sizeLimit")).await;

@@ -79,7 +79,8 @@ pub async fn the_controllers_identity_goes_to_allowed_hosts_only(shared: &Shared
         )
         .await;
     crate::world::eventually("own credentials go anywhere", async || {
-        taken.load(Ordering::Relaxed) > 0
+        let taken = taken.load(Ordering::Relaxed);
+        (taken > 0, format!("{taken} connections"))
     })
     .await;
 }

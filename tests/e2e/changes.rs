@@ -1,16 +1,15 @@
 //! What a change of the forwarder does to a run that is under way, and to the next one.
 
 use event_forwarder::api::EventForwarder;
-use k8s_openapi::api::{
-    batch::v1::{CronJob, Job},
-    core::v1::Pod,
-};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use serde_json::json;
 
 use crate::{
     plugin::forwarder,
     tracking::{ended, held_run, start},
-    world::{API_KEY, SYSTEM, Shared, World, condition, eventually, gone, kubectl, sample},
+    world::{
+        API_KEY, RELEASE, SYSTEM, Shared, World, condition, eventually, gone, kubectl, sample,
+    },
 };
 
 const BATCH: &str = "01-session-and-screens-list-identities.json";
@@ -37,9 +36,8 @@ pub async fn deleting_the_forwarder_in_mid_run_loses_nothing(shared: &Shared) {
     // The pod has been told to end, and settles what it holds.
     gate.open();
     eventually("CronJob, Jobs and pods are gone", async || {
-        world.none_left::<CronJob>().await
-            && world.none_left::<Job>().await
-            && world.none_left::<Pod>().await
+        let left = world.left().await;
+        (left.is_empty(), left)
     })
     .await;
     assert_eq!(world.iterable.handle.events().len(), EVENTS);
@@ -183,7 +181,7 @@ pub async fn an_upgrade_changes_the_image_of_cronjobs_and_leaves_runs_alone(shar
     let job = world.api::<Job>().get("now").await.expect("the Job");
     // What a chart of the next version sets, without an image of it on the node.
     let set = format!("EVENT_FORWARDER_IMAGE={old}-next");
-    let deployment = "deployment/event-forwarder";
+    let deployment = &format!("deployment/{RELEASE}");
     kubectl(&["set", "env", "--namespace", SYSTEM, deployment, &set]).await;
     let next = format!("{old}-next");
     world

@@ -189,7 +189,8 @@ pub async fn an_object_that_can_not_be_read_stops_nobody_else(shared: &Shared) {
     crate::world::eventually("the odd one says so", async || {
         let object = odd.get("odd").await.expect("a get");
         let ready = &object.data["status"]["conditions"][0];
-        ready["type"] == "Ready" && ready["reason"] == "Unreadable" && object.name_any() == "odd"
+        let told = ready["type"] == "Ready" && ready["reason"] == "Unreadable";
+        (told && object.name_any() == "odd", object.data.clone())
     })
     .await;
 }

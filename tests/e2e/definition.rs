@@ -6,23 +6,27 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{Api, api::DeleteParams};
 use tokio::process::Command;
 
-use crate::world::{SYSTEM, Shared, eventually, gone, kubectl};
+use crate::{
+    sharing::{CRD, PART_OF, delete_ours, with_crd_put_back},
+    world::{RELEASE, SYSTEM, Shared, eventually, kubectl, rolled_out},
+};
 
 pub async fn the_definition_applies_both_ways_without_a_warning(shared: &Shared) {
-    // Under other names, since helm has installed it under its own.
+    // Under other names, because helm has installed it under its own.
+    let label = format!("\nmetadata:\n  labels:\n    {PART_OF}: {RELEASE}\n");
     let manifest = include_str!("../../crds/eventforwarder.yaml")
-        .replace("eventforwarder", "applied")
-        .replace("EventForwarder", "Applied")
-        .replace("- ef\n", "- applied-short\n");
+        .replace("eventforwarder", "eventforwardere2e")
+        .replace("EventForwarder", "EventForwarderE2e")
+        .replace("- ef\n", "- ef-e2e\n")
+        .replacen("\nmetadata:\n", &label, 1);
     let file = env::temp_dir().join(format!(
         "event-forwarder-e2e-{}-crd.yaml",
         std::process::id()
     ));
     std::fs::write(&file, manifest).expect("a file");
     let definitions = Api::<CustomResourceDefinition>::all(shared.client.clone());
-    let name = "applieds.applied.io";
-    let _ = definitions.delete(name, &DeleteParams::default()).await;
-    gone(&definitions, name).await;
+    let name = "eventforwardere2es.eventforwardere2e.io";
+    delete_ours::<CustomResourceDefinition>(&shared.client, name).await;
 
     for arguments in [
         &["apply"][..],
@@ -52,7 +56,8 @@ pub async fn the_definition_applies_both_ways_without_a_warning(shared: &Shared)
                 conditions.any(|condition| condition.type_ == type_ && condition.status == "True")
             };
             assert!(!is("NonStructuralSchema") && !is("Terminating"));
-            is("Established") && is("NamesAccepted")
+            let met = is("Established") && is("NamesAccepted");
+            (met, conditions)
         })
         .await;
     }
@@ -64,25 +69,31 @@ pub async fn the_definition_applies_both_ways_without_a_warning(shared: &Shared)
 }
 
 pub async fn a_definition_that_is_older_than_the_controller_is_told(shared: &Shared) {
-    const NAME: &str = "eventforwarders.eventforwarder.io";
-    const LACKS: &str = r#"[{"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/lastRunRequest"}]"#;
     shared.install().await.expect("the operator");
-    kubectl(&["patch", "crd", NAME, "--type=json", "--patch", LACKS]).await;
+    with_crd_put_back(&shared.client, older_crd_is_reported()).await;
+    shared.uninstall().await;
+}
+
+async fn older_crd_is_reported() {
+    const LACKS: &str = r#"[{"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/lastRunRequest"}]"#;
+    kubectl(&["patch", "crd", CRD, "--type=json", "--patch", LACKS]).await;
     let published = "/openapi/v3/apis/eventforwarder.io/v1alpha1";
     eventually("the older definition is published", async || {
         let schema = kubectl(&["get", "--raw", published]).await;
-        schema.contains("recentRuns") && !schema.contains("lastRunRequest")
+        let [there, absent] = ["recentRuns", "lastRunRequest"].map(|it| schema.contains(it));
+        (there && !absent, [there, absent])
     })
     .await;
     let pods = ["pods", "--namespace", SYSTEM];
     kubectl(&[&["delete"], &pods[..], &["--all"]].concat()).await;
-    let rollout = ["rollout", "status", "deployment/event-forwarder"];
-    kubectl(&[&rollout[..], &["--namespace", SYSTEM]].concat()).await;
+    rolled_out().await;
     eventually("the field is named", async || {
         let selector = "--selector=app.kubernetes.io/name=event-forwarder";
         let said = kubectl(&["logs", "--namespace", SYSTEM, selector]).await;
-        said.contains("status.lastRunRequest")
-            && said.contains("`helm upgrade event-forwarder charts/event-forwarder --namespace")
+        let told = said.contains("status.lastRunRequest")
+            && said.contains("`helm upgrade event-forwarder")
+            && said.contains(" charts/event-forwarder --namespace");
+        (told, said)
     })
     .await;
     let name = "--output=jsonpath={.items[0].metadata.name}";
@@ -90,15 +101,16 @@ pub async fn a_definition_that_is_older_than_the_controller_is_told(shared: &Sha
     let metrics = format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics");
     eventually("it is counted", async || {
         let page = kubectl(&["get", "--raw", &metrics]).await;
-        page.contains("event_forwarder_definition_missing_fields 1\n")
+        let counted = page.contains("event_forwarder_definition_missing_fields 1\n");
+        (counted, page)
     })
     .await;
     let crds = "--filename=crds/eventforwarder.yaml";
     kubectl(&["apply", "--server-side", "--force-conflicts", crds]).await;
     eventually("the definition is whole again", async || {
         let schema = kubectl(&["get", "--raw", published]).await;
-        schema.contains("lastRunRequest")
+        let whole = schema.contains("lastRunRequest");
+        (whole, whole)
     })
     .await;
-    shared.uninstall().await;
 }

@@ -111,7 +111,7 @@ pub async fn a_right_to_watch_that_is_missing_is_named_by_readyz(shared: &Shared
     let missing = format!("may not watch jobs.batch in namespace {namespace}");
     eventually("/readyz names the right", async || {
         let (status, text) = controller.ready().await;
-        status == 503 && text.contains(&missing)
+        (status == 503 && text.contains(&missing), (status, text))
     })
     .await;
     let alive = controller.get("/healthz", "*/*").await;
@@ -123,13 +123,15 @@ pub async fn a_right_to_watch_that_is_missing_is_named_by_readyz(shared: &Shared
 
     grant(&world, &["list", "watch"]).await;
     eventually("it is ready by itself", async || {
-        controller.ready().await == (200, "ok\n".to_owned())
+        let ready = controller.ready().await;
+        (ready == (200, "ok\n".to_owned()), ready)
     })
     .await;
     eventually("its requests are counted", async || {
         let (status, page) = controller.get("/metrics", "*/*").await.unwrap_or_default();
         let watches = r#"kubernetes_requests_total{verb="watch",resource="jobs",code="200"}"#;
-        status == 200 && page.contains(watches) && page.contains("event_forwarder_leader 1\n")
+        let counted = page.contains(watches) && page.contains("event_forwarder_leader 1\n");
+        (status == 200 && counted, (status, page))
     })
     .await;
 }

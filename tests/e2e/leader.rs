@@ -1,6 +1,6 @@
 //! Two replicas of the controller: one works, the other follows when it dies, stops or falls asleep.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
@@ -19,7 +19,7 @@ use kube::{
 use serde_json::json;
 use tokio::{process::Command, sync::Mutex};
 
-use crate::world::{SYSTEM, Shared, World, eventually, kubectl};
+use crate::world::{RELEASE, SYSTEM, Shared, World, eventually, kubectl, within};
 
 /// How long a lease holds by the controller's own constants.
 const LEASE: SignedDuration = SignedDuration::from_secs(9);
@@ -79,7 +79,8 @@ pub async fn a_leader_that_was_asleep_ends_when_it_wakes(shared: &Shared) {
     works(&world).await;
     signal("CONT", process).await;
     eventually("the container has ended and started again", async || {
-        self::restarts(&shared.client, &leader).await > restarts
+        let now = self::restarts(&shared.client, &leader).await;
+        (now > restarts, now)
     })
     .await;
     let log = kubectl(&["logs", &leader, "--namespace", SYSTEM, "--previous"]).await;
@@ -123,7 +124,7 @@ impl HandOver {
     /// Follows the lease from now on until another than `leader` holds it.
     fn watched(client: &Client, leader: &str) -> Watched {
         let leases = Api::<Lease>::namespaced(client.clone(), SYSTEM);
-        let only = watcher::Config::default().fields("metadata.name=event-forwarder");
+        let only = watcher::Config::default().fields(&format!("metadata.name={RELEASE}"));
         let leader = leader.to_owned();
         Watched(tokio::spawn(async move {
             let mut renewed = Timestamp::UNIX_EPOCH;
@@ -161,16 +162,15 @@ impl HandOver {
 
 impl Watched {
     async fn end(self) -> HandOver {
-        tokio::time::timeout(Duration::from_secs(60), self.0)
+        within("another replica holds the lease", self.0)
             .await
-            .expect("a hand-over within a minute")
             .expect("a task")
     }
 }
 
 async fn lease(client: &Client) -> LeaseSpec {
     let leases = Api::<Lease>::namespaced(client.clone(), SYSTEM);
-    let lease = leases.get("event-forwarder").await.expect("the lease");
+    let lease = leases.get(RELEASE).await.expect("the lease");
     lease.spec.unwrap_or_default()
 }
 
@@ -184,7 +184,7 @@ fn holder(lease: &LeaseSpec) -> Option<&str> {
 /// The pod that leads, once another stands by that is ready.
 async fn leader(client: &Client) -> String {
     eventually("two replicas are ready, and one leads", async || {
-        let deployment = ["deployment/event-forwarder", "--namespace", SYSTEM];
+        let deployment = [&format!("deployment/{RELEASE}"), "--namespace", SYSTEM];
         let ready = ["-o", "jsonpath={.status.readyReplicas}/{.status.replicas}"];
         let ready = kubectl(&[&["get"], &deployment[..], &ready].concat()).await;
         let lease = lease(client).await;
@@ -194,7 +194,7 @@ async fn leader(client: &Client) -> String {
             Some(leader) => pods.get_opt(leader).await.expect("a get").is_some(),
             None => false,
         };
-        ready == "2/2" && lives
+        (ready == "2/2" && lives, (ready, lease))
     })
     .await;
     holder(&lease(client).await).expect("a leader").to_owned()

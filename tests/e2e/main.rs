@@ -3,6 +3,10 @@
 //!
 //! `make test` runs it. On its own: start a cluster and import the image (see the README), then
 //! `cargo test --test e2e`.
+//!
+//! On a cluster with an installation of the product, the suite stops, unless
+//! `EVENT_FORWARDER_SHARE_CLUSTER=yes` is set. On a cluster of `tests/cluster/cluster`, it installs
+//! one as a user would, runs beside it, and checks that it has not changed.
 
 mod admission;
 mod ambient;
@@ -20,14 +24,16 @@ mod printed;
 mod queues;
 mod rights;
 mod runs;
+mod scene;
 mod schedules;
+mod sharing;
 #[path = "../tls_support/mod.rs"]
 mod tls_support;
 mod tracking;
 mod uninstall;
 mod world;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::{Handle, Runtime};
@@ -41,7 +47,9 @@ fn main() -> ExitCode {
         return libtest_mimic::run(&arguments, trials(None)).exit_code();
     }
     let runtime = Runtime::new().expect("a runtime");
-    let shared = match runtime.block_on(Shared::start()) {
+    // The AWS and Kubernetes clients of this process, like those of the product.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let shared = match runtime.block_on(start(&arguments)) {
         Ok(shared) => Arc::new(shared),
         Err(error) => {
             eprintln!("the tests can't start: {error}");
@@ -49,7 +57,67 @@ fn main() -> ExitCode {
         }
     };
     let conclusion = libtest_mimic::run(&arguments, trials(Some((runtime.handle(), &shared))));
+    let mut times = shared.times.lock().expect("times").clone();
+    times.sort();
+    for (time, name) in times.iter().rev().take(8) {
+        eprintln!("{:4} s  {name}", time.as_secs());
+    }
+    runtime.block_on(clean_up(&shared.client));
     conclusion.exit_code()
+}
+
+/// Prepares the cluster.
+async fn start(arguments: &Arguments) -> Result<Shared, Box<dyn std::error::Error + Send + Sync>> {
+    world::image()?;
+    let host = world::host()?;
+    let client = kube::Client::try_default().await?;
+    tokio::spawn(put_back_when_stopped(client.clone()));
+    let mut users = None;
+    if faults::own_cluster() {
+        scene::remove(&client).await;
+        sharing::preflight(&client, true).await?;
+        sharing::clean_up(&client).await;
+        // With a filter, only the tests that need it get it.
+        let filter = arguments.filter.as_deref().unwrap_or_default();
+        let is_needed = scene::TESTS.iter().any(|test| test.contains(filter));
+        if is_needed && scene::set(&client).await {
+            users = Some(scene::Snapshot::take().await);
+        }
+    }
+    sharing::preflight(&client, sharing::is_allowed() || users.is_some()).await?;
+    sharing::clean_up(&client).await;
+    let shared = Shared::start(client.clone(), host, users).await;
+    if shared.is_err() {
+        clean_up(&client).await;
+    }
+    shared
+}
+
+async fn clean_up(client: &kube::Client) {
+    sharing::clean_up(client).await;
+    if faults::own_cluster() {
+        scene::remove(client).await;
+    }
+}
+
+/// Puts the CRD of a shared cluster back when the suite is told to stop. The next run, or this
+/// selector, deletes the rest.
+async fn put_back_when_stopped(client: kube::Client) {
+    let terminated = async {
+        let kind = tokio::signal::unix::SignalKind::terminate();
+        let mut signals = tokio::signal::unix::signal(kind).expect("a handler");
+        signals.recv().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+    eprintln!(
+        "stopped: the next run deletes what this one has left, or kubectl delete namespaces --selector {}",
+        sharing::ours()
+    );
+    sharing::put_back_saved_crd(&client).await;
+    std::process::exit(130);
 }
 
 type Context<'a> = Option<(&'a Handle, &'a Arc<Shared>)>;
@@ -62,8 +130,20 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
             trials.push(trial(stringify!($test), context, $stage, $test));
         )*};
     }
+    let beside_users = context.is_none_or(|(_, shared)| shared.users.is_some());
+    if beside_users {
+        add![Stage::Operator; scene::the_demo_leaves_all_that_it_has_not_made];
+    }
     add![
         Stage::Operator;
+        // Those that take minutes start first.
+        schedules::a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue,
+        tracking::a_run_whose_node_dies_is_stuck_until_the_node_is_deleted,
+        tracking::a_run_that_can_not_start_says_why,
+        schedules::each_change_is_one_event_and_minutes_at_rest_are_none,
+        schedules::a_run_that_is_kept_from_starting_is_overdue_until_one_starts,
+        schedules::tools_wait_for_what_may_still_come_and_give_up_on_what_can_not,
+        schedules::a_year_of_missed_starts_does_not_stop_runs,
         runs::a_scheduled_run_forwards_every_sample_event_and_empties_the_queue,
         runs::the_report_of_a_run_started_by_hand_is_in_status,
         runs::an_annotation_starts_a_run_now_and_once,
@@ -114,30 +194,29 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
         queues::a_dead_letter_queue_that_takes_nothing_is_told_until_one_does,
         queues::a_right_that_is_missing_is_named_by_status_and_run_until_it_is_given,
         queues::a_region_that_can_not_be_told_is_named_and_stalls,
-        schedules::a_year_of_missed_starts_does_not_stop_runs,
-        schedules::tools_wait_for_what_may_still_come_and_give_up_on_what_can_not,
-        schedules::each_change_is_one_event_and_minutes_at_rest_are_none,
-        schedules::a_run_that_is_kept_from_starting_is_overdue_until_one_starts,
-        schedules::a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue,
         tracking::an_evicted_run_is_interrupted_and_its_report_is_kept,
         tracking::a_run_whose_job_is_deleted_is_followed_to_its_report,
         tracking::a_run_whose_pod_is_deleted_by_force_is_lost_and_says_so,
         tracking::a_run_that_is_killed_for_its_memory_says_so_and_loses_nothing,
-        tracking::a_run_that_can_not_start_says_why,
-        tracking::a_run_whose_node_dies_is_stuck_until_the_node_is_deleted,
         printed::what_the_notes_print_can_be_pasted,
         printed::commands_in_the_documentation_run,
         printed::commands_in_messages_run,
-        uninstall::uninstalling_keeps_the_definition_and_the_resources,
     ];
     add![
         Stage::OwnInstallation;
-        changes::an_upgrade_changes_the_image_of_cronjobs_and_leaves_runs_alone,
-        ownership::a_controller_that_starts_takes_up_every_forwarder,
-        tracking::a_run_that_began_and_ended_without_a_controller_is_in_status,
         definition::a_definition_that_is_older_than_the_controller_is_told,
         rights::with_roles_alone_the_operator_serves_its_namespaces_and_no_other,
         names::private_authority_is_trusted_by_run_and_controller,
+    ];
+    if beside_users {
+        add![Stage::Users; scene::what_users_have_survives_the_suite];
+    }
+    add![
+        Stage::SoleInstallation;
+        changes::an_upgrade_changes_the_image_of_cronjobs_and_leaves_runs_alone,
+        ownership::a_controller_that_starts_takes_up_every_forwarder,
+        tracking::a_run_that_began_and_ended_without_a_controller_is_in_status,
+        uninstall::uninstalling_keeps_the_definition_and_the_resources,
     ];
     if context.is_none() || faults::own_cluster() {
         add![Stage::OwnInstallation; names::run_survives_five_seconds_without_name_server];
@@ -161,7 +240,7 @@ fn trials(context: Context<'_>) -> Vec<Trial> {
     trials
 }
 
-fn trial<T>(name: &str, context: Context<'_>, stage: Stage, test: T) -> Trial
+fn trial<T>(name: &'static str, context: Context<'_>, stage: Stage, test: T) -> Trial
 where
     T: AsyncFnOnce(&Shared) + Send + 'static,
 {
@@ -171,7 +250,13 @@ where
         if let Some((runtime, shared, _turn)) = context {
             runtime.block_on(async {
                 let _floor = shared.stage(stage).await;
-                test(&shared).await;
+                let began = Instant::now();
+                world::in_test(test(&shared)).await;
+                shared
+                    .times
+                    .lock()
+                    .expect("times")
+                    .push((began.elapsed(), name));
             });
         }
         Ok(())

@@ -1,9 +1,9 @@
 //! What the controller owns, keeps in order, leaves alone and removes.
 
 use event_forwarder::api::EventForwarder;
-use k8s_openapi::api::{
-    batch::v1::{CronJob, Job},
-    core::v1::Pod,
+use k8s_openapi::{
+    api::{batch::v1::CronJob, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     ResourceExt,
@@ -99,7 +99,9 @@ pub async fn a_hand_edited_cronjob_is_put_back(shared: &Shared) {
             .get_opt("mparticle")
             .await
             .expect("a get");
-        cronjob.is_some_and(|cronjob| cronjob.metadata.deletion_timestamp.is_none())
+        let metadata = cronjob.map(|cronjob| cronjob.metadata);
+        let stays = |it: &ObjectMeta| it.deletion_timestamp.is_none();
+        (metadata.as_ref().is_some_and(stays), metadata)
     })
     .await;
 }
@@ -109,13 +111,12 @@ pub async fn deleting_the_forwarder_removes_cronjob_jobs_and_pods(shared: &Share
     world.give_key().await;
     world.apply("mparticle", json!({})).await;
     world.run_now("mparticle", "now").await;
-    assert!(!world.none_left::<Pod>().await, "a run left its pod");
+    assert_ne!(world.of_forwarders::<Pod>().await, Vec::<String>::new());
     kubectl(&["delete", "ef", "mparticle", "--namespace", &world.namespace]).await;
     gone(&world.api::<EventForwarder>(), "mparticle").await;
     eventually("CronJob, Jobs and pods are gone", async || {
-        world.none_left::<CronJob>().await
-            && world.none_left::<Job>().await
-            && world.none_left::<Pod>().await
+        let left = world.left().await;
+        (left.is_empty(), left)
     })
     .await;
 }
@@ -283,11 +284,9 @@ pub async fn a_controller_that_starts_takes_up_every_forwarder(shared: &Shared) 
                 .await
                 .expect("CronJobs")
                 .items;
-            cronjobs
-                .iter()
-                .filter(|cronjob| schedule(cronjob) == "0 0 2 2 *")
-                .count()
-                == names.len()
+            let by_it = |cronjob: &&CronJob| schedule(cronjob) == "0 0 2 2 *";
+            let count = cronjobs.iter().filter(by_it).count();
+            (count == names.len(), format!("{count} CronJobs"))
         },
     )
     .await;

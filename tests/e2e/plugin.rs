@@ -7,7 +7,6 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     sync::LazyLock,
-    time::Duration,
 };
 
 use event_forwarder::api::EventForwarder;
@@ -16,7 +15,9 @@ use kube::ResourceExt;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::world::{Shared, World, apply_json, condition, jobs, kubectl, kubectl_apply, sample};
+use crate::world::{
+    Shared, World, apply_json, condition, jobs, kubectl, kubectl_apply, sample, within,
+};
 
 const SAMPLE: &str = "01-session-and-screens-list-identities.json";
 
@@ -50,10 +51,8 @@ async fn with_env(arguments: &[&str], variables: &[(&str, &Path)]) -> Told {
         .envs(variables.iter().copied())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(Duration::from_secs(120), output)
-        .await
-        .expect("the plugin ends by itself")
-        .expect("kubectl");
+    let what = format!("kubectl {} has ended", arguments.join(" "));
+    let output = within(&what, output).await.expect("kubectl");
     Told {
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         error: String::from_utf8_lossy(&output.stderr).into_owned(),

@@ -440,7 +440,8 @@ async fn printed_by_a_controller(shell: &Shell) -> Vec<String> {
     let published = "/openapi/v3/apis/eventforwarder.io/v1alpha1";
     eventually("the older CRD is published", async || {
         let answer = shell.bash(&format!("kubectl get --raw {published}")).await;
-        answer.out.contains("recentRuns") && !answer.out.contains(FIELD)
+        let [there, absent] = ["recentRuns", FIELD].map(|it| answer.out.contains(it));
+        (there && !absent, answer.code)
     })
     .await;
     let mut controller = Command::new(env!("CARGO_BIN_EXE_event-forwarder"))
@@ -504,6 +505,7 @@ pub async fn uninstalling_by_helm_is_as_written(shared: &Shared) {
     let more: Vec<_> = [upgrade, plugin].into_iter().chain(commands).collect();
     assert!(more.len() > 4, "{more:?}");
     uninstalling_keeps_forwarders(shared, "helm", &[install], &more, &uninstall).await;
+    kubectl(&["delete", "namespace", "event-forwarder-system"]).await;
 }
 
 pub async fn uninstalling_by_kustomize_is_as_written(shared: &Shared) {
@@ -580,7 +582,8 @@ async fn uninstalling_keeps_forwarders(
     eventually("the controller is gone", async || {
         let selector = "--selector=app.kubernetes.io/name=event-forwarder,app.kubernetes.io/component=controller";
         let pods = ["get", "pods", "--all-namespaces", selector, "--output=name"];
-        kubectl(&pods).await.is_empty()
+        let pods = kubectl(&pods).await;
+        (pods.is_empty(), pods)
     })
     .await;
     let forwarders = world.api::<EventForwarder>();

@@ -20,7 +20,9 @@ use tokio::net::TcpListener;
 
 use crate::{
     tracking::{ended, start},
-    world::{API_KEY, AWS_SECRET, SYSTEM, Shared, World, condition, eventually, kubectl, sample},
+    world::{
+        API_KEY, AWS_SECRET, RELEASE, SYSTEM, Shared, World, condition, eventually, kubectl, sample,
+    },
 };
 
 const BATCH: &str = "01-session-and-screens-list-identities.json";
@@ -41,7 +43,7 @@ pub async fn with_roles_alone_the_operator_serves_its_namespaces_and_no_other(sh
     served.apply("mparticle", json!({})).await;
     eventually("what is wrong is an event", async || {
         let events = kubectl(&["get", "events", "--namespace", &served.namespace]).await;
-        events.contains("SecretMissing")
+        (events.contains("SecretMissing"), events)
     })
     .await;
     served.give_key().await;
@@ -105,7 +107,7 @@ pub async fn with_roles_alone_the_operator_serves_its_namespaces_and_no_other(sh
 
 async fn a_right_that_is_taken_away_is_told_until_it_is_given(world: &World) {
     let roles = world.api::<Role>();
-    let role = roles.get("event-forwarder").await.expect("the Role");
+    let role = roles.get(RELEASE).await.expect("the Role");
     let rules = |role: &Role| role.rules.clone().unwrap_or_default();
     let is_for_secrets = |rule: &PolicyRule| {
         let resources = rule.resources.as_ref();
@@ -116,7 +118,7 @@ async fn a_right_that_is_taken_away_is_told_until_it_is_given(world: &World) {
     let give = async |rules: &[PolicyRule], schedule: &str| {
         let patch = Patch::Merge(json!({"rules": rules}));
         roles
-            .patch("event-forwarder", &PatchParams::default(), &patch)
+            .patch(RELEASE, &PatchParams::default(), &patch)
             .await
             .expect("the Role");
         // What was done by other rights is not done again until something changes.
@@ -177,7 +179,7 @@ async fn may(
 ) -> bool {
     let question = SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
-            user: Some(format!("system:serviceaccount:{SYSTEM}:event-forwarder")),
+            user: Some(format!("system:serviceaccount:{SYSTEM}:{RELEASE}")),
             resource_attributes: Some(ResourceAttributes {
                 group: Some(group.to_owned()),
                 resource: Some(resource.to_owned()),

@@ -221,7 +221,11 @@ pub async fn an_annotation_starts_a_run_now_and_once(shared: &Shared) {
         })
         .await;
     ask("second").await;
-    eventually("two Jobs", async || jobs(&world).await.len() == 2).await;
+    eventually("two Jobs", async || {
+        let jobs = jobs(&world).await.len();
+        (jobs == 2, jobs)
+    })
+    .await;
 }
 
 pub async fn a_batch_that_can_not_be_parsed_is_left_for_the_redrive_policy(shared: &Shared) {
@@ -279,7 +283,11 @@ pub async fn suspend_stops_runs_and_resuming_starts_them_again(shared: &Shared) 
             .filter(|job| job.name_any().starts_with(name))
             .count()
     };
-    eventually("the witness runs", async || runs_of("witness").await > 0).await;
+    let has_run = async |name| {
+        let runs = runs_of(name).await;
+        (runs > 0, runs)
+    };
+    eventually("the witness runs", async || has_run("witness").await).await;
     assert_eq!(runs_of("mparticle").await, 0, "no run while suspended");
 
     world
@@ -288,10 +296,7 @@ pub async fn suspend_stops_runs_and_resuming_starts_them_again(shared: &Shared) 
             json!({"schedule": "* * * * *", "suspend": false}),
         )
         .await;
-    eventually("a run after resuming", async || {
-        runs_of("mparticle").await > 0
-    })
-    .await;
+    eventually("a run after resuming", async || has_run("mparticle").await).await;
 }
 
 pub async fn a_refused_key_is_a_condition_and_deletes_nothing(shared: &Shared) {

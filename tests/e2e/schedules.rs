@@ -13,7 +13,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::world::{Shared, World, condition, eventually, kubectl, sample};
+use crate::world::{Shared, World, condition, eventually, kubectl, sample, within};
 
 /// Kubernetes gave up on CronJobs that had missed more than a hundred starts, and warns still. A
 /// year without runs of each minute is half a million.
@@ -165,7 +165,8 @@ pub async fn each_change_is_one_event_and_minutes_at_rest_are_none(shared: &Shar
     let once_each = changes.map(|reason| (reason.to_owned(), 1));
     // An event is published after the status that it tells of.
     eventually("each change is an event", async || {
-        traces(&world).await.0.len() >= once_each.len()
+        let events = traces(&world).await.0;
+        (events.len() >= once_each.len(), events)
     })
     .await;
     // What has just been done is seen again at once; that is past by now.
@@ -238,7 +239,7 @@ pub async fn a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue(s
         "drain": {"maxDuration": "9m"},
     }));
     world.apply("mparticle", spec).await;
-    gate.until_held(1).await;
+    within("a request is held", gate.until_held(1)).await;
     world
         .status_until("mparticle", "the start after it is announced", |status| {
             status.active == 1

@@ -13,8 +13,12 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{
-    SYSTEM, Shared, World, apply_json, condition, eventually, gone, kubectl, sample,
+use crate::{
+    sharing::{PART_OF, delete_ours},
+    world::{
+        RELEASE, SYSTEM, Shared, World, apply_json, condition, eventually, gone, kubectl, sample,
+        within,
+    },
 };
 
 /// Of which a run forwards [`EVENTS`].
@@ -34,7 +38,7 @@ pub async fn held_run(world: &World, name: &str, job: &str, spec: Value) -> Gate
         .extend(spec.as_object().expect("an object").clone());
     world.apply(name, all).await;
     start(world, name, job).await;
-    gate.until_held(1).await;
+    within("a request is held", gate.until_held(1)).await;
     world
         .status_until(name, "the run is under way", |status| {
             status
@@ -77,7 +81,8 @@ async fn pod_of(world: &World, job: &str) -> Pod {
 async fn told_to_stop(world: &World, pod: &Pod) {
     let logs = ["logs", &pod.name_any(), "--namespace", &world.namespace];
     eventually("the run is told to stop", async || {
-        kubectl(&logs).await.contains("told to stop")
+        let log = kubectl(&logs).await;
+        (log.contains("told to stop"), log)
     })
     .await;
 }
@@ -86,13 +91,13 @@ async fn told_to_stop(world: &World, pod: &Pod) {
 async fn nothing_was_lost(world: &World, name: &str) {
     world.iterable.handle.clear_faults();
     eventually("every event has arrived", async || {
-        if world.iterable.handle.events().len() == EVENTS {
-            return true;
+        if world.iterable.handle.events().len() != EVENTS {
+            let job = format!("again-{}", jiff::Timestamp::now().as_millisecond());
+            start(world, name, &job).await;
+            ended(world, name, &job).await;
         }
-        let job = format!("again-{}", jiff::Timestamp::now().as_millisecond());
-        start(world, name, &job).await;
-        ended(world, name, &job).await;
-        world.iterable.handle.events().len() == EVENTS
+        let events = world.iterable.handle.events().len();
+        (events == EVENTS, format!("{events} events"))
     })
     .await;
 }
@@ -255,16 +260,16 @@ pub async fn a_run_that_can_not_start_says_why(shared: &Shared) {
 pub async fn a_run_whose_node_dies_is_stuck_until_the_node_is_deleted(shared: &Shared) {
     let world = World::new(shared, "node").await;
     world.give_key().await;
-    let node = "e2e-dying-node";
+    let node = &format!("{RELEASE}-dying-node");
+    let taint = "event-forwarder-e2e/dying";
     let nodes = Api::<Node>::all(world.client.clone());
-    let _ = nodes.delete(node, &DeleteParams::default()).await;
-    gone(&nodes, node).await;
+    delete_ours::<Node>(&world.client, node).await;
     apply_json(
         &world.client,
         json!({
             "apiVersion": "v1", "kind": "Node",
-            "metadata": {"name": node, "labels": {"e2e": "dying"}},
-            "spec": {"taints": [{"key": "e2e", "effect": "NoSchedule"}]},
+            "metadata": {"name": node, "labels": {PART_OF: RELEASE}},
+            "spec": {"taints": [{"key": taint, "effect": "NoSchedule"}]},
         }),
     )
     .await;
@@ -279,7 +284,7 @@ pub async fn a_run_whose_node_dies_is_stuck_until_the_node_is_deleted(shared: &S
         .expect("a node that is ready");
     let spec = json!({"job": {
         "terminationGracePeriodSeconds": 10,
-        "nodeSelector": {"e2e": "dying"},
+        "nodeSelector": {PART_OF: RELEASE},
         "tolerations": [
             {"operator": "Exists", "effect": "NoSchedule"},
             {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1},
@@ -290,10 +295,9 @@ pub async fn a_run_whose_node_dies_is_stuck_until_the_node_is_deleted(shared: &S
     start(&world, "mparticle", "now").await;
     eventually("the pod is placed on the node", async || {
         let pods = world.api::<Pod>().list(&ListParams::default()).await;
-        pods.expect("pods")
-            .items
-            .iter()
-            .any(|pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node))
+        let pods = pods.expect("pods").items.into_iter();
+        let nodes: Vec<_> = pods.map(|pod| pod.spec?.node_name).collect();
+        (nodes.contains(&Some(node.clone())), nodes)
     })
     .await;
     let pod = pod_of(&world, "now").await.name_any();
@@ -306,7 +310,7 @@ pub async fn a_run_whose_node_dies_is_stuck_until_the_node_is_deleted(shared: &S
         .expect("a pod that runs");
     eventually("the pod is told to leave its dead node", async || {
         let pod = world.api::<Pod>().get(&pod).await.expect("the pod");
-        pod.metadata.deletion_timestamp.is_some()
+        (pod.metadata.deletion_timestamp.is_some(), pod.status)
     })
     .await;
     let status = world
@@ -339,7 +343,7 @@ pub async fn a_run_that_began_and_ended_without_a_controller_is_in_status(shared
 
     let deployments = Api::<Deployment>::namespaced(world.client.clone(), SYSTEM);
     let replicas = deployments
-        .get("event-forwarder")
+        .get(RELEASE)
         .await
         .expect("the operator")
         .spec
@@ -369,17 +373,14 @@ pub async fn a_run_that_began_and_ended_without_a_controller_is_in_status(shared
 async fn scale(deployments: &Api<Deployment>, replicas: i32) {
     let wanted = json!({"spec": {"replicas": replicas}});
     deployments
-        .patch(
-            "event-forwarder",
-            &PatchParams::default(),
-            &Patch::Merge(&wanted),
-        )
+        .patch(RELEASE, &PatchParams::default(), &Patch::Merge(&wanted))
         .await
         .expect("a scaled Deployment");
     eventually("the operator has that many pods", async || {
-        let deployment = deployments.get("event-forwarder").await.expect("a get");
+        let deployment = deployments.get(RELEASE).await.expect("a get");
         let status = deployment.status.unwrap_or_default();
-        status.replicas.unwrap_or(0) == replicas && status.ready_replicas.unwrap_or(0) == replicas
+        let has = |count: Option<i32>| count.unwrap_or(0) == replicas;
+        (has(status.replicas) && has(status.ready_replicas), status)
     })
     .await;
 }

@@ -8,9 +8,13 @@ use k8s_openapi::{
 use kube::{Api, api::DeleteParams};
 use serde_json::json;
 
-use crate::world::{SYSTEM, Shared, World, condition, gone, helm};
+use crate::{
+    sharing::{self, CRD},
+    world::{RELEASE, SYSTEM, Shared, World, condition, gone},
+};
 
 pub async fn uninstalling_keeps_the_definition_and_the_resources(shared: &Shared) {
+    shared.install().await.expect("the operator");
     let world = World::new(shared, "uninstall").await;
     world.give_key().await;
     world.apply("mparticle", json!({})).await;
@@ -19,26 +23,19 @@ pub async fn uninstalling_keeps_the_definition_and_the_resources(shared: &Shared
             condition(status, "Ready").0 == "True"
         })
         .await;
-    shared.alone().await;
-    helm(&[
-        "uninstall",
-        "event-forwarder",
-        "--namespace",
-        SYSTEM,
-        "--wait",
-    ])
-    .await;
+    // What a run of this suite leaves when it is killed needs no permission of the next.
+    sharing::preflight(&shared.client, sharing::is_allowed())
+        .await
+        .expect("a permission");
+    shared.uninstall().await;
     gone(
         &Api::<Deployment>::namespaced(world.client.clone(), SYSTEM),
-        "event-forwarder",
+        RELEASE,
     )
     .await;
 
     let definitions = Api::<CustomResourceDefinition>::all(world.client.clone());
-    definitions
-        .get("eventforwarders.eventforwarder.io")
-        .await
-        .expect("the definition is kept");
+    definitions.get(CRD).await.expect("the definition is kept");
     world
         .api::<EventForwarder>()
         .get("mparticle")

@@ -2,6 +2,7 @@
 //! for each test a namespace, a queue and a stand-in for Iterable of its own.
 
 use std::{
+    cell::RefCell,
     env,
     fmt::Debug,
     net::{IpAddr, SocketAddr},
@@ -17,11 +18,11 @@ use event_forwarder_test_support::{
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
-    core::v1::{Namespace, Pod, ResourceQuota},
+    core::v1::{Pod, ResourceQuota},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, LogParams, Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams},
     runtime::{WatchStreamExt, watcher},
 };
 use serde::de::DeserializeOwned;
@@ -31,10 +32,9 @@ use tokio::{
     sync::{Mutex, MutexGuard, watch},
 };
 
-use crate::names::Names;
+pub use crate::sharing::{RELEASE, SYSTEM};
+use crate::{names::Names, scene::Snapshot, sharing};
 
-/// The namespace of the operator.
-pub const SYSTEM: &str = "event-forwarder-system";
 /// The Iterable key of every test. It must stand in nothing that the system prints.
 pub const API_KEY: &str = "planted-iterable-key-5f0c";
 /// The AWS secret key of every test, likewise.
@@ -43,13 +43,24 @@ pub const AWS_SECRET: &str = "planted-aws-secret-91be";
 pub const AMBIENT_SECRET: &str = "planted-controller-secret-3c4d";
 /// How long a test waits for the cluster to get to a state.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// How many stages there are.
+const STAGES: usize = 6;
+
+tokio::task_local! {
+    /// The namespaces of the test that runs, to be shown when it fails.
+    static NAMESPACES: RefCell<Vec<String>>;
+}
 
 /// What all tests share.
 pub struct Shared {
     pub client: Client,
     sqs: SqsServer,
     pub host: IpAddr,
-    turns: watch::Sender<[usize; 4]>,
+    /// How long each test took.
+    pub times: std::sync::Mutex<Vec<(Duration, &'static str)>>,
+    /// What the users of the cluster have, if the suite created it.
+    pub users: Option<Snapshot>,
+    turns: watch::Sender<[usize; STAGES]>,
     floor: Mutex<()>,
 }
 
@@ -60,6 +71,10 @@ pub enum Stage {
     Operator,
     /// Alone, with an operator that it installs and takes away again.
     OwnInstallation,
+    /// Alone, with what users have; cleans the cluster up.
+    Users,
+    /// As [`Self::OwnInstallation`], and nobody else has the product in the suite's own cluster.
+    SoleInstallation,
     /// With operators that are processes of its own; beside others.
     OwnOperator,
     /// Alone, since it stops parts of the cluster.
@@ -68,7 +83,7 @@ pub enum Stage {
 
 /// A test's place among those that others wait for.
 pub struct Turn {
-    turns: watch::Sender<[usize; 4]>,
+    turns: watch::Sender<[usize; STAGES]>,
     stage: Stage,
 }
 
@@ -81,23 +96,38 @@ impl Drop for Turn {
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
+/// The address of this machine that pods reach.
+pub fn host() -> Result<IpAddr, AnyError> {
+    let host = env::var("EVENT_FORWARDER_HOST_IP")
+        .map_err(|_| "EVENT_FORWARDER_HOST_IP is not set: eval \"$(tests/cluster/cluster env)\"")?;
+    Ok(host.parse()?)
+}
+
+/// The repository and the tag of the image to test.
+pub fn image() -> Result<(String, String), AnyError> {
+    let image = env::var("EVENT_FORWARDER_IMAGE")
+        .map_err(|_| "EVENT_FORWARDER_IMAGE is not set: build and import the image first")?;
+    let (repository, tag) = image
+        .rsplit_once(':')
+        .ok_or("EVENT_FORWARDER_IMAGE needs a tag")?;
+    Ok((repository.to_owned(), tag.to_owned()))
+}
+
 impl Shared {
     /// Starts the SQS server and installs the operator by its chart.
-    pub async fn start() -> Result<Self, AnyError> {
-        // The AWS and Kubernetes clients of this process, like those of the product.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let host: IpAddr = env::var("EVENT_FORWARDER_HOST_IP")
-            .map_err(
-                |_| "EVENT_FORWARDER_HOST_IP is not set: eval \"$(tests/cluster/cluster env)\"",
-            )?
-            .parse()?;
-        let client = Client::try_default().await?;
+    pub async fn start(
+        client: Client,
+        host: IpAddr,
+        users: Option<Snapshot>,
+    ) -> Result<Self, AnyError> {
         let sqs = SqsServer::start(Kind::Moto, SocketAddr::new(host, 0)).await?;
         let shared = Self {
             client,
             sqs,
             host,
-            turns: watch::Sender::new([0; 4]),
+            users,
+            times: std::sync::Mutex::default(),
+            turns: watch::Sender::new([0; STAGES]),
             floor: Mutex::default(),
         };
         shared.install().await?;
@@ -111,20 +141,18 @@ impl Shared {
 
     /// As [`Self::install`], with further arguments for helm.
     pub async fn install_with(&self, more: &[&str]) -> Result<(), AnyError> {
-        let image = env::var("EVENT_FORWARDER_IMAGE")
-            .map_err(|_| "EVENT_FORWARDER_IMAGE is not set: build and import the image first")?;
-        let (repository, tag) = image
-            .rsplit_once(':')
-            .ok_or("EVENT_FORWARDER_IMAGE needs a tag")?;
+        let (repository, tag) = image()?;
         let hosts = json!(["aws", self.sqs.endpoint()]);
+        let watches_all = !more.iter().any(|it| it.starts_with("watchNamespaces="));
+        let shared = sharing::before_install(&self.client, watches_all).await?;
+        let shared: Vec<_> = shared.iter().map(String::as_str).collect();
         let all = [
             "upgrade",
             "--install",
-            "event-forwarder",
+            RELEASE,
             CHART,
             "--namespace",
             SYSTEM,
-            "--create-namespace",
             "--set",
             &format!("image.repository={repository}"),
             "--set",
@@ -137,14 +165,15 @@ impl Shared {
             "--timeout",
             "120s",
         ];
-        helm(&[&all[..], more].concat()).await;
-        Ok(())
+        if let Err(error) = attempt("helm", &[&all[..], &shared, more].concat()).await {
+            return Err(format!("{error}\n{}", story(&[SYSTEM.to_owned()]).await).into());
+        }
+        sharing::after_install(&self.client).await
     }
 
-    /// Takes the operator away.
+    /// Removes the operator.
     pub async fn uninstall(&self) {
-        let release = ["uninstall", "event-forwarder", "--namespace", SYSTEM];
-        helm(&[&release[..], &["--wait"]].concat()).await;
+        sharing::uninstall().await;
     }
 
     /// Counts a test in, until the turn is dropped.
@@ -158,20 +187,13 @@ impl Shared {
 
     /// Returns once a test of this stage may run, with the floor if it is to run alone.
     pub async fn stage(&self, stage: Stage) -> Option<MutexGuard<'_, ()>> {
-        let before = |turns: &[usize; 4]| turns[..stage as usize].iter().all(|left| *left == 0);
+        let before =
+            |turns: &[usize; STAGES]| turns[..stage as usize].iter().all(|left| *left == 0);
         let _ = self.turns.subscribe().wait_for(before).await;
         match stage {
-            Stage::OwnInstallation | Stage::OwnCluster => Some(self.floor.lock().await),
             Stage::Operator | Stage::OwnOperator => None,
+            _ => Some(self.floor.lock().await),
         }
-    }
-
-    /// Returns once, of the tests with the operator, only the caller is left.
-    pub async fn alone(&self) {
-        let mut turns = self.turns.subscribe();
-        let _ = turns
-            .wait_for(|turns| turns[Stage::Operator as usize] <= 1)
-            .await;
     }
 }
 
@@ -190,23 +212,19 @@ impl World {
     /// A fresh namespace with the AWS credentials in it, a queue with a dead-letter queue, and a
     /// stand-in for Iterable. The Secret with Iterable's key is the test's to give.
     pub async fn new(shared: &Shared, name: &str) -> Self {
-        let namespace = format!("e2e-{name}");
-        let namespaces = Api::<Namespace>::all(shared.client.clone());
-        if namespaces
-            .get_opt(&namespace)
-            .await
-            .expect("the namespace")
-            .is_some()
-        {
-            namespaces
-                .delete(&namespace, &DeleteParams::default())
-                .await
-                .expect("deleting the namespace");
-            gone(&namespaces, &namespace).await;
-        }
+        let namespace = format!("{RELEASE}-{name}");
+        // Fault tests append a word.
+        assert!(namespace.len() <= 56, "{namespace} is too long");
+        let _ = NAMESPACES.try_with(|all| all.borrow_mut().push(namespace.clone()));
+        sharing::delete_namespace(&shared.client, &namespace).await;
+        let restricted = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        sharing::create_namespace(&shared.client, &namespace, restricted).await;
+        // On a shared cluster, the operator may change objects only by this.
         apply_json(&shared.client, json!({
-            "apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": "operator", "namespace": namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": RELEASE},
+            "subjects": [{"kind": "ServiceAccount", "name": RELEASE, "namespace": SYSTEM}],
         }))
         .await;
         let iterable = IterableStandIn::start(Options {
@@ -390,7 +408,7 @@ impl World {
             Err(_) => panic!(
                 "{}/{name} did not get to: {what}\nlast seen: {last:#?}\n{}",
                 self.namespace,
-                self.story().await
+                stories().await
             ),
         }
     }
@@ -417,48 +435,66 @@ impl World {
         .await
     }
 
-    /// Whether the namespace holds no object of this kind that stems from a forwarder.
-    pub async fn none_left<K>(&self) -> bool
+    /// The CronJobs, Jobs and pods of forwarders in the namespace.
+    pub async fn left(&self) -> Vec<String> {
+        let (cronjobs, jobs) = (self.of_forwarders::<CronJob>(), self.of_forwarders::<Job>());
+        [
+            cronjobs.await,
+            jobs.await,
+            self.of_forwarders::<Pod>().await,
+        ]
+        .concat()
+    }
+
+    /// The objects of this kind in the namespace that stem from a forwarder.
+    pub async fn of_forwarders<K>(&self) -> Vec<String>
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
         K::DynamicType: Default,
     {
         let ours = ListParams::default().labels("app.kubernetes.io/managed-by=event-forwarder");
-        self.api::<K>()
-            .list_metadata(&ours)
-            .await
-            .expect("a list")
-            .items
-            .is_empty()
+        let listed = self.api::<K>().list_metadata(&ours).await;
+        let types = K::DynamicType::default();
+        let kind = K::kind(&types);
+        let names = listed.expect("a list").items;
+        let names = names.iter().map(|it| format!("{kind} {}", it.name_any()));
+        names.collect()
     }
+}
 
-    /// What a person would look at when a test fails: events, pods and their logs.
-    async fn story(&self) -> String {
-        let mut story = kubectl(&[
-            "get",
-            "events,jobs,pods",
-            "--namespace",
-            &self.namespace,
-            "-o",
-            "wide",
-        ])
-        .await;
-        let pods = self.api::<Pod>();
-        for pod in pods
-            .list(&ListParams::default())
-            .await
-            .map(|list| list.items)
-            .unwrap_or_default()
-        {
-            let log = pods.logs(&pod.name_any(), &LogParams::default()).await;
-            story.push_str(&format!(
-                "\n--- log of {}\n{}",
-                pod.name_any(),
-                log.unwrap_or_default()
-            ));
+/// Runs a test, so that waits know its namespaces.
+pub async fn in_test<T>(test: impl Future<Output = T>) -> T {
+    let namespaces = RefCell::new(vec![SYSTEM.to_owned()]);
+    NAMESPACES.scope(namespaces, test).await
+}
+
+/// The state of the namespaces of the test that runs.
+pub async fn stories() -> String {
+    let namespaces = NAMESPACES.try_with(|all| all.borrow().clone());
+    story(&namespaces.unwrap_or_default()).await
+}
+
+/// The state that explains why a test fails: forwarders, events, jobs, pods and their logs.
+async fn story(namespaces: &[String]) -> String {
+    let mut story = String::new();
+    for namespace in namespaces {
+        let of = ["--namespace", namespace];
+        for kinds in ["eventforwarders", "events,jobs,pods"] {
+            let get = ["get", kinds, "--output", "wide"];
+            let got = attempt("kubectl", &[&get[..], &of].concat()).await;
+            let got = got.unwrap_or_else(|error| error);
+            story.push_str(&format!("--- {kinds} in {namespace}\n{got}\n"));
         }
-        story
+        let names = ["get", "pods", "--output", "name"];
+        let pods = attempt("kubectl", &[&names[..], &of].concat()).await;
+        for pod in pods.unwrap_or_default().lines() {
+            let logs = ["logs", pod, "--tail", "100"];
+            let log = attempt("kubectl", &[&logs[..], &of].concat()).await;
+            let log = log.unwrap_or_else(|error| error);
+            story.push_str(&format!("--- log of {pod} in {namespace}\n{log}\n"));
+        }
     }
+    story
 }
 
 /// The condition of a type, as (status, reason, message).
@@ -472,15 +508,44 @@ pub fn condition<'a>(status: &'a EventForwarderStatus, type_: &str) -> (&'a str,
         })
 }
 
-/// Waits until `met`, asked again and again.
-pub async fn eventually(what: &str, met: impl AsyncFn() -> bool) {
-    let asked = async {
-        while !met().await {
+/// Waits until `look` returns true; it also returns what it saw, to be shown if it never does.
+pub async fn eventually<T: Debug>(what: &str, look: impl AsyncFn() -> (bool, T)) {
+    let mut last = None;
+    let looked = async {
+        loop {
+            let (met, seen) = look().await;
+            if met {
+                return;
+            }
+            last = Some(seen);
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     };
-    if tokio::time::timeout(PATIENCE, asked).await.is_err() {
-        panic!("not within {} s: {what}", PATIENCE.as_secs());
+    if tokio::time::timeout(PATIENCE, looked).await.is_err() {
+        let seconds = PATIENCE.as_secs();
+        let stories = stories().await;
+        panic!("not within {seconds} s: {what}\nlast seen: {last:#?}\n{stories}");
+    }
+}
+
+/// Waits until `event` has happened.
+pub async fn within<T>(what: &str, event: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, event).await {
+        Ok(value) => value,
+        Err(_) => panic!(
+            "not within {} s: {what}\n{}",
+            PATIENCE.as_secs(),
+            stories().await
+        ),
+    }
+}
+
+/// Waits until the operator's pods are those of its Deployment, and ready.
+pub async fn rolled_out() {
+    let rollout = ["rollout", "status", &format!("deployment/{RELEASE}")];
+    let patience = ["--namespace", SYSTEM, "--timeout", "180s"];
+    if let Err(error) = attempt("kubectl", &[&rollout[..], &patience].concat()).await {
+        panic!("{error}\n{}", stories().await);
     }
 }
 
@@ -490,7 +555,8 @@ where
     K: Clone + DeserializeOwned + Debug,
 {
     eventually(&format!("{name} is gone"), async || {
-        api.get_metadata_opt(name).await.expect("a get").is_none()
+        let object = api.get_metadata_opt(name).await.expect("a get");
+        (object.is_none(), object.map(|object| object.metadata))
     })
     .await;
 }
@@ -508,7 +574,7 @@ pub async fn apply_json(client: &Client, object: Value) {
         Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
     };
-    let params = PatchParams::apply("e2e").force();
+    let params = PatchParams::apply(RELEASE).force();
     api.patch(&object.name_any(), &params, &Patch::Apply(&object))
         .await
         .unwrap_or_else(|error| panic!("could not apply {text}: {error}"));
@@ -554,18 +620,26 @@ pub async fn helm(arguments: &[&str]) -> String {
 }
 
 async fn command(program: &str, arguments: &[&str]) -> String {
+    attempt(program, arguments)
+        .await
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs a program, and returns what it printed, or why it failed.
+pub async fn attempt(program: &str, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program)
         .args(arguments)
         .output()
         .await
-        .unwrap_or_else(|error| panic!("{program}: {error}; is it on the PATH?"));
-    assert!(
-        output.status.success(),
-        "{program} {}: {}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
+        .map_err(|error| format!("{program}: {error}; is it on the PATH?"))?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(format!(
+            "{program} {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        )),
+    }
 }
 
 /// The AWS identity of the controller itself, as its environment.
@@ -593,7 +667,7 @@ pub fn recent_kiloseconds() -> i64 {
 }
 
 /// Lays `over` on `base`, object by object.
-fn merge(base: &mut Value, over: Value) {
+pub fn merge(base: &mut Value, over: Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
             for (key, value) in over {

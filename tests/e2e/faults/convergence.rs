@@ -22,7 +22,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::operator::Replica;
-use crate::world::{World, gone};
+use crate::{
+    sharing::{create_namespace, delete_namespace},
+    world::{World, stories},
+};
 
 const APPLIED: &str = "eventforwarder.io/applied";
 const RUN_NOW: &str = "eventforwarder.io/run-now";
@@ -36,10 +39,10 @@ const REST: Duration = Duration::from_secs(8);
 /// Waits until every forwarder of the world is what a controller makes of it that starts now, and
 /// nothing else is left of any; then sees to it that the operator rests.
 pub async fn assert_converges(world: &World, operator: &[&Replica]) {
-    settles(&world.client, &world.namespace).await;
+    settles(&world.client, &world.namespace, operator).await;
     let twins = twins(&world.namespace);
     make_twins(world, &twins).await;
-    settles(&world.client, &twins).await;
+    settles(&world.client, &twins, operator).await;
     let differences = Snapshot::take(&world.client, &world.namespace)
         .await
         .differences(&Snapshot::take(&world.client, &twins).await);
@@ -59,7 +62,7 @@ pub fn twins(namespace: &str) -> String {
 }
 
 /// Waits until nothing of the namespace is under way, and all that belongs together does.
-pub async fn settles(client: &kube::Client, namespace: &str) {
+pub async fn settles(client: &kube::Client, namespace: &str, operator: &[&Replica]) {
     let mut complaints = Vec::new();
     let settled = async {
         loop {
@@ -71,7 +74,13 @@ pub async fn settles(client: &kube::Client, namespace: &str) {
         }
     };
     if tokio::time::timeout(PATIENCE, settled).await.is_err() {
-        panic!("{namespace} did not converge:\n{}", complaints.join("\n"));
+        let logs: Vec<_> = operator.iter().map(|replica| replica.log_end()).collect();
+        panic!(
+            "{namespace} did not converge:\n{}\n{}\n{}",
+            complaints.join("\n"),
+            logs.join("\n"),
+            stories().await
+        );
     }
 }
 
@@ -79,20 +88,8 @@ pub async fn settles(client: &kube::Client, namespace: &str) {
 /// its history.
 async fn make_twins(world: &World, namespace: &str) {
     let client = &world.client;
-    let namespaces = Api::<Namespace>::all(client.clone());
-    if namespaces
-        .get_opt(namespace)
-        .await
-        .expect("a get")
-        .is_some()
-    {
-        namespaces
-            .delete(namespace, &DeleteParams::default())
-            .await
-            .expect("deleting the namespace");
-        gone(&namespaces, namespace).await;
-    }
-    create(&namespaces, json!({"metadata": {"name": namespace}})).await;
+    delete_namespace(client, namespace).await;
+    create_namespace(client, namespace, json!({})).await;
     let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
     for secret in list::<Secret>(client, &world.namespace).await {
         create(

@@ -7,7 +7,7 @@ mod changes;
 mod convergence;
 mod operator;
 
-use std::{env, time::Duration};
+use std::{env, sync::LazyLock, time::Duration};
 
 use changes::{Changes, forwarder_names};
 use convergence::{assert_converges, settles};
@@ -15,16 +15,20 @@ use event_forwarder::api::EventForwarder;
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
     coordination::v1::Lease,
+    core::v1::Namespace,
 };
 use kube::{
-    Api,
+    Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use operator::{Clock, Replica, Scope};
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::world::{Shared, World, eventually, kubectl};
+use crate::{
+    sharing::ours,
+    world::{Shared, World, eventually, kubectl},
+};
 
 /// Starts and stops the cluster's parts.
 const CLUSTER: &str = "tests/cluster/cluster";
@@ -34,6 +38,10 @@ const HAND_OVER: Duration = Duration::from_secs(15);
 
 /// Whether the cluster in use is the one that `tests/cluster/cluster` started.
 pub fn own_cluster() -> bool {
+    *OWN_CLUSTER
+}
+
+static OWN_CLUSTER: LazyLock<bool> = LazyLock::new(|| {
     let output = std::process::Command::new(CLUSTER).arg("env").output();
     let own = output.is_ok_and(|output| {
         let settings = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -42,11 +50,11 @@ pub fn own_cluster() -> bool {
     });
     if !own {
         eprintln!(
-            "faults: left out, since they stop parts of the cluster, and this one is not that of tests/cluster/cluster"
+            "skipped: tests that stop parts of the cluster or need it to themselves, because this one was not started by tests/cluster/cluster"
         );
     }
     own
-}
+});
 
 pub async fn cluster(arguments: &[&str]) {
     let output = Command::new(CLUSTER)
@@ -76,10 +84,10 @@ pub async fn patiently<T>(call: impl AsyncFn() -> kube::Result<T>) -> T {
 }
 
 pub async fn the_api_server_is_killed_in_mid_reconcile(shared: &Shared) {
-    without_forwarders().await;
+    without_forwarders(&shared.client).await;
     let world = World::new(shared, "api-killed").await.by_address();
     let mut changes = Changes::new(&world).await;
-    let (one, other) = two_replicas("api-killed").await;
+    let (one, other) = two_replicas(&world, "api-killed").await;
     for round in 0..3 {
         for name in forwarder_names(24) {
             changes.apply(&name, &format!("{round} 0 1 1 *")).await;
@@ -91,10 +99,10 @@ pub async fn the_api_server_is_killed_in_mid_reconcile(shared: &Shared) {
 }
 
 pub async fn etcd_is_away_for_a_minute(shared: &Shared) {
-    without_forwarders().await;
+    without_forwarders(&shared.client).await;
     let world = World::new(shared, "etcd-away").await.by_address();
     let mut changes = Changes::new(&world).await;
-    let (one, other) = two_replicas("etcd-away").await;
+    let (one, other) = two_replicas(&world, "etcd-away").await;
     for name in forwarder_names(12) {
         changes.apply(&name, "0 0 1 1 *").await;
     }
@@ -141,7 +149,7 @@ pub async fn the_controller_is_killed_at_random(shared: &Shared) {
 }
 
 pub async fn a_watch_that_expired_is_started_afresh(shared: &Shared) {
-    without_forwarders().await;
+    without_forwarders(&shared.client).await;
     let world = World::new(shared, "expired").await.by_address();
     let mut changes = Changes::new(&world).await;
     let replica = Replica::start("expired", Scope::Cluster, Clock::TRUE).await;
@@ -149,7 +157,7 @@ pub async fn a_watch_that_expired_is_started_afresh(shared: &Shared) {
     for name in &names[..5] {
         changes.apply(name, "0 0 1 1 *").await;
     }
-    settles(&world.client, &world.namespace).await;
+    settles(&world.client, &world.namespace, &[&replica]).await;
 
     // What happens while it hears nothing, and is older than all that a new API server remembers.
     replica.signal("STOP").await;
@@ -226,7 +234,7 @@ async fn runs_by_a_clock(shared: &Shared, test: &str, hours: i32) {
     eventually("a run by the schedule", async || {
         let forwarder = world.api::<EventForwarder>().get("every-minute").await;
         let status = forwarder.expect("a get").status.unwrap_or_default();
-        status.totals.runs > 0
+        (status.totals.runs > 0, status)
     })
     .await;
     changes.apply("every-minute", "0 0 1 1 *").await;
@@ -268,13 +276,18 @@ pub async fn clocks_that_differ_leave_one_leader_at_a_time(shared: &Shared) {
     );
 }
 
-/// Takes away what other tests have left: replicas that watch the whole cluster would not rest.
-async fn without_forwarders() {
-    kubectl(&["delete", "eventforwarders", "--all", "--all-namespaces"]).await;
+/// Deletes the forwarders of other tests: replicas that watch the whole cluster would not rest.
+async fn without_forwarders(client: &Client) {
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let ours = ListParams::default().labels(&ours());
+    for namespace in namespaces.list(&ours).await.expect("namespaces") {
+        let all = ["delete", "eventforwarders", "--all", "--namespace"];
+        kubectl(&[&all[..], &[&namespace.name_any()]].concat()).await;
+    }
 }
 
-async fn two_replicas(test: &str) -> (Replica, Replica) {
-    let scope = Scope::ClusterByLease(test);
+async fn two_replicas(world: &World, test: &str) -> (Replica, Replica) {
+    let scope = Scope::ClusterByLease(&world.namespace, test);
     (
         Replica::start(&format!("{test}-1"), scope, Clock::TRUE).await,
         Replica::start(&format!("{test}-2"), scope, Clock::TRUE).await,
@@ -283,7 +296,8 @@ async fn two_replicas(test: &str) -> (Replica, Replica) {
 
 async fn leads(leases: &Api<Lease>, lease: &str, replica: &Replica) {
     eventually("it leads", async || {
-        holder(leases, lease).await.as_deref() == Some(replica.identity())
+        let holder = holder(leases, lease).await;
+        (holder.as_deref() == Some(replica.identity()), holder)
     })
     .await;
 }

@@ -129,6 +129,14 @@ impl Replica {
         fs::read_to_string(&self.log).expect("the log")
     }
 
+    /// Its name and the last lines of its log.
+    pub fn log_end(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        let end = &lines[lines.len().saturating_sub(50)..];
+        format!("--- log of {}\n{}", self.identity, end.join("\n"))
+    }
+
     /// How many reconciliations it has ended since it was last started; none if it doesn't answer.
     pub async fn reconciliations(&self) -> Option<u64> {
         let metrics = reqwest::get(format!("http://{}/metrics", self.address))
@@ -152,8 +160,8 @@ impl Replica {
 pub enum Scope<'a> {
     /// All namespaces, as the only replica.
     Cluster,
-    /// All namespaces, whenever it holds the lease of this name in the namespace `default`.
-    ClusterByLease(&'a str),
+    /// All namespaces, whenever it holds the lease of this name in this namespace.
+    ClusterByLease(&'a str, &'a str),
     /// One namespace and its twins, as the only replica beside those of other tests.
     Namespace(&'a str),
     /// One namespace, whenever it holds the lease of this name there.
@@ -174,7 +182,7 @@ impl Scope<'_> {
         };
         match self {
             Self::Cluster => Vec::new(),
-            Self::ClusterByLease(name) => lease("default", name).into(),
+            Self::ClusterByLease(namespace, name) => lease(namespace, name).into(),
             Self::Namespace(namespace) => watch(namespace).into(),
             Self::NamespaceByLease(namespace, name) => {
                 [watch(namespace), lease(namespace, name)].concat()
@@ -250,7 +258,7 @@ async fn without_deployment() {
     kubectl(&[&["delete", "deployments"], &deployments[..]].concat()).await;
     eventually("the operator's pods are gone", async || {
         let pods = kubectl(&["get", "pods", "--namespace", SYSTEM, "-o", "name"]).await;
-        pods.is_empty()
+        (pods.is_empty(), pods)
     })
     .await;
 }
