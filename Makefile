@@ -23,8 +23,12 @@ lint: ## Format, lints and shell scripts, which `make test` checks too; then lic
 	@tests/lint
 	@deploy/check-dependencies
 
-crd: ## Write the definition and the manifests made of it anew (needs helm)
-	cargo build --quiet --locked
+crd: ## Write the CRD and the manifests made of it again (needs helm)
+	cargo build --quiet --locked --workspace --bins
 	deploy/generate "$${CARGO_TARGET_DIR:-target}/$$(rustc --print host-tuple)/debug/event-forwarder"
 
-.PHONY: help run demo demo-down test test-local lint crd
+notices: ## Write the third-party notices and the certificate authorities of the image again
+	deploy/notices
+	UPDATE_CA_CERTIFICATES=1 cargo test --quiet --locked --test repository authorities
+
+.PHONY: help run demo demo-down test test-local lint crd notices
