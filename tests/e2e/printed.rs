@@ -189,7 +189,7 @@ pub async fn what_the_notes_print_can_be_pasted(shared: &Shared) {
 
 pub async fn commands_in_the_documentation_run(shared: &Shared) {
     const THIS: &str = "printed::commands_in_the_documentation_run";
-    let world = World::new(shared, "printed").await;
+    let world = World::new(shared, "printed").await.by_address();
     let shell = Shell::new("printed", &world.namespace).await;
     let batch = "tests/samples/01-session-and-screens-list-identities.json";
     fs::copy(batch, shell.folder.join("batch.json")).expect("a file");
@@ -252,7 +252,7 @@ pub async fn commands_in_the_documentation_run(shared: &Shared) {
 pub async fn commands_in_messages_run(shared: &Shared) {
     // What stands for every name in the extracted commands.
     const NAME: &str = "sample";
-    let world = World::new(shared, "messages").await;
+    let world = World::new(shared, "messages").await.by_address();
     let shell = Shell::new("messages", &world.namespace).await;
     world.give_key().await;
     world.apply(NAME, json!({})).await;
@@ -534,7 +534,8 @@ async fn uninstalling_keeps_forwarders(
     uninstall: &str,
 ) {
     nothing_installed(shared).await;
-    let world = World::new(shared, &format!("uninstall-{name}")).await;
+    let name_of_world = format!("uninstall-{name}");
+    let world = World::new(shared, &name_of_world).await.by_address();
     let shell = Shell::new(name, &world.namespace).await;
     let (repository, tag) = image();
     shell.example(
