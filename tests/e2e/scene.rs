@@ -260,10 +260,17 @@ pub async fn the_demo_leaves_all_that_it_has_not_made(_: &Shared) {
     assert!(said.contains("release event-forwarder in"), "{said}");
     assert!(said.contains(&format!("set {SHARE}=yes")), "{said}");
     before.assert_survived("demo/up without the variable").await;
-    demo("up", true)
+    let said = demo("up", true)
         .await
         .unwrap_or_else(|said| panic!("demo/up: {said}"));
     before.assert_survived("demo/up").await;
+    let hints: Vec<_> = hints(&said).collect();
+    assert!(hints.len() >= 4, "{said}");
+    for hint in hints {
+        attempt("bash", &["-c", hint])
+            .await
+            .unwrap_or_else(|said| panic!("{hint}: {said}"));
+    }
     demo("down", true)
         .await
         .unwrap_or_else(|said| panic!("demo/down: {said}"));
@@ -309,6 +316,15 @@ async fn assert_refused(client: &Client, allowed: bool, parts: &[&str]) {
         assert!(sentence.contains(part), "{part} is not in: {sentence}");
     }
     assert!(!sentence.contains(['\n', ';']), "{sentence}");
+}
+
+/// The commands that demo/up prints at its end.
+fn hints(said: &str) -> impl Iterator<Item = &str> {
+    said.lines()
+        .skip_while(|line| !line.ends_with("Try:"))
+        .skip(1)
+        .take_while(|line| line.starts_with("  "))
+        .map(str::trim)
 }
 
 /// Runs a script of the demo on this cluster, and returns what it printed.
