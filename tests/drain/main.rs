@@ -1,4 +1,5 @@
-//! Runs against SQS servers that others wrote and the stand-in for Iterable.
+//! Runs, and commands on the dead-letter queue, against SQS servers that others wrote and the stand-in for
+//! Iterable.
 
 #[macro_use]
 mod each;
@@ -6,6 +7,7 @@ mod each;
 mod answers;
 mod basics;
 mod credentials;
+mod dlq;
 mod faults;
 mod fifo;
 mod hosts;

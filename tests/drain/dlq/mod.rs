@@ -1,12 +1,6 @@
 //! Dead letters listed, shown, redriven and purged, on SQS servers that others wrote.
 
-#[macro_use]
-#[path = "../drain/each.rs"]
-mod each;
 mod kill;
-#[path = "../drain/world.rs"]
-#[allow(dead_code, reason = "other test files use the rest")]
-mod world;
 
 use std::{collections::BTreeMap, time::Duration};
 
