@@ -44,6 +44,54 @@ impl Drop for Folder {
     }
 }
 
+// ---- scripts ----------------------------------------------------------------------------------
+
+/// Runs lines of a script that has waits and phases.
+fn script(lines: &str) -> Output {
+    let lines = format!("set -euo pipefail; . tests/progress; {lines}");
+    Command::new("bash").args(["-c", &lines]).output().unwrap()
+}
+
+#[test]
+fn a_wait_counts_from_its_own_start() {
+    let folder = Folder::new("wait");
+    let file = folder.0.join("second-attempt");
+    let output = script(&format!(
+        "SECONDS=3600; ready() {{ [[ -e {0} ]] || {{ touch {0}; false; }}; }}
+         await 30 'the second attempt' true ready",
+        file.display()
+    ));
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_wait_that_gives_up_says_for_what_what_it_saw_and_why() {
+    let output = script(
+        "ready() { echo '3 messages left'; false; }
+         explain() { echo 'the pod is pending'; }
+         await 1 'an empty queue' explain ready",
+    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in [
+        "waiting for an empty queue",
+        "Last seen: 3 messages left",
+        "the pod is pending",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
+fn a_phase_is_reported_while_it_lasts_and_ends_with_its_script() {
+    let output = script("phase one two; phase two; show_phase_times");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for part in ["] one", "] two", "Time by step", "0 s  one"] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
 // ---- documents --------------------------------------------------------------------------------
 
 /// All files in a folder, and in those below it.
