@@ -88,20 +88,14 @@ impl Drop for Tinyproxy {
 }
 
 async fn install() {
-    let script = "command -v tinyproxy >/dev/null || {
-        apt-get -qq update &&
-        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends tinyproxy
-    }";
+    let script = "command -v tinyproxy || tests/install-packages tinyproxy";
     let output = tokio::process::Command::new("sh")
         .args(["-c", script])
         .output()
         .await
         .unwrap();
-    assert!(
-        output.status.success(),
-        "please install tinyproxy: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
 }
 
 /// A queue and Iterable behind TLS, or not, and a proxy.

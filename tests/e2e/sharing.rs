@@ -427,8 +427,10 @@ async fn grant(client: &Client) -> Result<(), AnyError> {
                 let rules = watch["rules"]
                     .as_array_mut()
                     .ok_or("a role without rules")?;
-                rules.retain(|rule| rule["verbs"].to_string().contains("watch"));
-                for rule in rules {
+                // The right to get the CRD stays as it is.
+                let is_watched = |rule: &Value| rule["verbs"].to_string().contains("watch");
+                rules.retain(|rule| is_watched(rule) || rule["resourceNames"] == json!([CRD]));
+                for rule in rules.iter_mut().filter(|rule| is_watched(rule)) {
                     rule["verbs"] = json!(["get", "list", "watch"]);
                 }
                 apply_json(client, watch).await;
