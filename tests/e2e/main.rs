@@ -33,11 +33,18 @@ mod tracking;
 mod uninstall;
 mod world;
 
-use std::{process::ExitCode, sync::Arc, time::Instant};
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::{Handle, Runtime};
 use world::{Shared, Stage};
+
+/// From which time on a test's duration is printed: the slowest should start first.
+const WORTH_TELLING: Duration = Duration::from_secs(90);
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -57,11 +64,6 @@ fn main() -> ExitCode {
         }
     };
     let conclusion = libtest_mimic::run(&arguments, trials(Some((runtime.handle(), &shared))));
-    let mut times = shared.times.lock().expect("times").clone();
-    times.sort();
-    for (time, name) in times.iter().rev().take(8) {
-        eprintln!("{:4} s  {name}", time.as_secs());
-    }
     runtime.block_on(clean_up(&shared.client));
     conclusion.exit_code()
 }
@@ -252,11 +254,10 @@ where
                 let _floor = shared.stage(stage).await;
                 let began = Instant::now();
                 world::in_test(test(&shared)).await;
-                shared
-                    .times
-                    .lock()
-                    .expect("times")
-                    .push((began.elapsed(), name));
+                let took = began.elapsed();
+                if took > WORTH_TELLING {
+                    eprintln!("{name} took {} s", took.as_secs());
+                }
             });
         }
         Ok(())

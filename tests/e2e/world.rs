@@ -56,8 +56,6 @@ pub struct Shared {
     pub client: Client,
     sqs: SqsServer,
     pub host: IpAddr,
-    /// How long each test took.
-    pub times: std::sync::Mutex<Vec<(Duration, &'static str)>>,
     /// What the users of the cluster have, if the suite created it.
     pub users: Option<Snapshot>,
     turns: watch::Sender<[usize; STAGES]>,
@@ -126,7 +124,6 @@ impl Shared {
             sqs,
             host,
             users,
-            times: std::sync::Mutex::default(),
             turns: watch::Sender::new([0; STAGES]),
             floor: Mutex::default(),
         };
