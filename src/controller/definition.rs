@@ -5,22 +5,18 @@ use std::time::Duration;
 
 use axum::http::Request;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Api, Client, CustomResourceExt, core::ObjectMeta};
+use kube::{Api, Client, CustomResourceExt};
 use serde_json::Value;
 
 use super::{
     error::{Call, Error},
+    installation::{CRD, Installation},
     metrics::Metrics,
 };
 use crate::api::EventForwarder;
 
 /// What every user of a cluster may read.
 const PUBLISHED: &str = "/openapi/v3/apis/eventforwarder.io/v1alpha1";
-/// The name of the CRD.
-const NAME: &str = "eventforwarders.eventforwarder.io";
-/// Updates a CRD that no Helm release owns. Without `--force-conflicts` it fails if the CRD was
-/// created by anything except `kubectl apply`.
-pub const APPLY: &str = "kubectl apply --server-side --force-conflicts -f crds/";
 /// How soon a definition that is too old, or could not be read, is looked at again.
 const PAUSE: Duration = Duration::from_secs(300);
 
@@ -39,7 +35,7 @@ pub async fn up_to_date(client: Client, metrics: Metrics) {
                     tracing::warn!(
                         missing = missing.join(" "),
                         "the installed CRD of EventForwarder is older than this controller, so the API server drops these fields. {}",
-                        how_to_update(installation(&client).await)
+                        installation(&client).await.how_to_update()
                     );
                     told = missing;
                 }
@@ -50,91 +46,14 @@ pub async fn up_to_date(client: Client, metrics: Metrics) {
     }
 }
 
-/// How the CRD was installed.
-#[derive(Debug, PartialEq, Eq)]
-enum Installation {
-    /// By the chart: only an upgrade of this release leaves Helm the owner of the CRD.
-    Helm {
-        release: String,
-        namespace: String,
-        /// Something else has written to the CRD since, so Helm meets a conflict.
-        contested: bool,
-    },
-    /// By anything else.
-    Applied,
-    /// The controller is not allowed to read the CRD.
-    Unknown,
-}
-
-impl Installation {
-    fn of(metadata: &ObjectMeta) -> Self {
-        let annotation = |name: &str| metadata.annotations.as_ref()?.get(name).cloned();
-        let by_helm = metadata
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get("app.kubernetes.io/managed-by"))
-            .is_some_and(|manager| manager == "Helm");
-        match (
-            annotation("meta.helm.sh/release-name"),
-            annotation("meta.helm.sh/release-namespace"),
-        ) {
-            (Some(release), Some(namespace)) if by_helm => Self::Helm {
-                release,
-                namespace,
-                contested: has_another_writer(metadata),
-            },
-            _ => Self::Applied,
-        }
-    }
-}
-
-/// Whether something besides Helm owns fields of the CRD, except for its status.
-fn has_another_writer(metadata: &ObjectMeta) -> bool {
-    let writers = metadata.managed_fields.iter().flatten();
-    writers
-        .filter(|writer| writer.subresource.is_none())
-        .any(|writer| writer.manager.as_deref() != Some("helm"))
-}
-
 /// Reads how the CRD was installed. The controller has no permission for it if it runs with Roles
 /// only.
 async fn installation(client: &Client) -> Installation {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let read = Call::new("get", "the CRD of EventForwarder").run(definitions.get_metadata(NAME));
+    let read = Call::new("get", "the CRD of EventForwarder").run(definitions.get_metadata(CRD));
     match read.await {
         Ok(definition) => Installation::of(&definition.metadata),
         Err(_) => Installation::Unknown,
-    }
-}
-
-/// The command that updates the CRD, for how it was installed.
-fn how_to_update(installation: Installation) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    let upgrade = |release: &str, namespace: &str, force: &str| {
-        format!(
-            "`helm upgrade {release} charts/event-forwarder --namespace {namespace} --reset-then-reuse-values --set crds.install=true{force}`"
-        )
-    };
-    match installation {
-        Installation::Helm {
-            release,
-            namespace,
-            contested,
-        } => format!(
-            "The Helm release {namespace}/{release} installed it. In the folder of event-forwarder {version}, run {}; if that release no longer exists, run `{APPLY}`",
-            upgrade(
-                &release,
-                &namespace,
-                if contested { " --force-conflicts" } else { "" }
-            )
-        ),
-        Installation::Applied => format!(
-            "No Helm release owns it. In the folder of event-forwarder {version}, run `{APPLY}`"
-        ),
-        Installation::Unknown => format!(
-            "See how it was installed with `kubectl describe customresourcedefinition {NAME}`. If its annotations name a Helm release, run {} in the folder of event-forwarder {version}, otherwise `{APPLY}`",
-            upgrade("RELEASE", "RELEASE-NAMESPACE", "")
-        ),
     }
 }
 
@@ -246,61 +165,6 @@ mod tests {
         ] {
             assert_eq!(lacks(&known, &older), expected);
         }
-    }
-
-    #[test]
-    fn the_command_that_updates_the_crd_fits_how_it_was_installed() {
-        let metadata = |labels: Value, annotations: Value, writers: Value| -> ObjectMeta {
-            serde_json::from_value(json!({
-                "labels": labels, "annotations": annotations, "managedFields": writers,
-            }))
-            .expect("metadata")
-        };
-        let writers = |managers: &[&str]| -> Value {
-            let status = json!({"manager": "kube-apiserver", "subresource": "status"});
-            let managers = managers.iter().map(|manager| json!({"manager": manager}));
-            managers.chain([status]).collect()
-        };
-        let by_helm = json!({"app.kubernetes.io/managed-by": "Helm"});
-        let release = json!({
-            "meta.helm.sh/release-name": "events",
-            "meta.helm.sh/release-namespace": "marketing",
-        });
-        let helm = |contested| Installation::Helm {
-            release: "events".to_owned(),
-            namespace: "marketing".to_owned(),
-            contested,
-        };
-        let (alone, two) = (writers(&["helm"]), writers(&["helm", "kubectl-edit"]));
-        for (labels, annotations, writers, expected) in [
-            (by_helm.clone(), release.clone(), alone.clone(), helm(false)),
-            (by_helm.clone(), release.clone(), two, helm(true)),
-            (
-                json!({}),
-                json!({}),
-                writers(&["kubectl"]),
-                Installation::Applied,
-            ),
-            (json!({}), release, alone.clone(), Installation::Applied),
-            (by_helm, json!({}), alone, Installation::Applied),
-        ] {
-            let found = Installation::of(&metadata(labels, annotations, writers));
-            assert_eq!(found, expected);
-        }
-        let upgrade = "`helm upgrade events charts/event-forwarder --namespace marketing --reset-then-reuse-values --set crds.install=true";
-        for (contested, end) in [(false, "`"), (true, " --force-conflicts`")] {
-            let told = how_to_update(helm(contested));
-            assert!(told.contains(&format!("{upgrade}{end}")), "{told}");
-        }
-        let applied = how_to_update(Installation::Applied);
-        let command = format!("`{APPLY}`");
-        assert!(
-            applied.contains(&command) && !applied.contains("helm "),
-            "{applied}"
-        );
-        let unknown = how_to_update(Installation::Unknown);
-        let either = unknown.contains(&command) && unknown.contains("`helm upgrade RELEASE ");
-        assert!(either, "{unknown}");
     }
 
     #[test]

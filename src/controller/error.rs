@@ -3,7 +3,7 @@ use std::{fmt, future::Future, time::Duration};
 use tokio::time::timeout;
 use tracing::{Instrument, Span, field::Empty};
 
-use super::{definition::APPLY, health::RECONCILE_LIMIT};
+use super::{health::RECONCILE_LIMIT, installation::APPLY};
 use crate::trust::TrustError;
 
 /// How long one call to the API server may take. The client retries by itself inside it.

@@ -16,6 +16,7 @@ mod depth;
 mod error;
 mod health;
 mod http;
+mod installation;
 mod lease;
 mod metrics;
 mod observe;
