@@ -121,7 +121,12 @@ mod tests {
         for (labels, annotations, writers, expected) in [
             (by_helm.clone(), release.clone(), alone.clone(), helm(false)),
             (by_helm.clone(), release.clone(), two, helm(true)),
-            (json!({}), json!({}), writers(&["kubectl"]), Self::Applied),
+            (
+                json!({}),
+                json!({}),
+                writers(&["kubectl"]),
+                Installation::Applied,
+            ),
             (json!({}), release, alone.clone(), Installation::Applied),
             (by_helm, json!({}), alone, Installation::Applied),
         ] {

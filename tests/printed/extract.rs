@@ -250,7 +250,7 @@ fn with_samples(text: &str) -> String {
             "annotation" => "eventforwarder.io/run-now",
             "force" => " --force-conflicts",
             "files" => " --from-file=api-key=FILE-WITH-THE-KEY",
-            "NAME" => "eventforwarders.eventforwarder.io",
+            "CRD" => "eventforwarders.eventforwarder.io",
             "APPLY" => "kubectl apply --server-side --force-conflicts -f crds/",
             _ => "sample",
         });
