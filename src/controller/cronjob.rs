@@ -20,7 +20,7 @@ use k8s_openapi::{
 use kube::Resource;
 use serde_json::json;
 
-use super::plan::{Plan, short_hash};
+use super::plan::{ValidatedSpec, short_hash};
 use crate::api::{ConfigMapKeyRef, EventForwarder};
 
 /// The label that marks what this controller made.
@@ -66,7 +66,11 @@ pub struct Surroundings<'a> {
 
 /// The CronJob as it should be. Every field is set that the API server would default to
 /// something else, and nothing else, so that a second apply changes nothing.
-pub fn desired(forwarder: &EventForwarder, plan: &Plan, around: Surroundings<'_>) -> CronJob {
+pub fn desired(
+    forwarder: &EventForwarder,
+    plan: &ValidatedSpec,
+    around: Surroundings<'_>,
+) -> CronJob {
     let mut cronjob = unmarked(forwarder, plan, around);
     let hash = short_hash(&json!(cronjob).to_string());
     let annotations = cronjob.metadata.annotations.get_or_insert_default();
@@ -74,7 +78,7 @@ pub fn desired(forwarder: &EventForwarder, plan: &Plan, around: Surroundings<'_>
     cronjob
 }
 
-fn unmarked(forwarder: &EventForwarder, plan: &Plan, around: Surroundings<'_>) -> CronJob {
+fn unmarked(forwarder: &EventForwarder, plan: &ValidatedSpec, around: Surroundings<'_>) -> CronJob {
     let spec = &forwarder.spec;
     let labels = labels(&plan.cronjob_name);
     let annotations = BTreeMap::from([(

@@ -71,7 +71,7 @@ mod tests {
     use crate::controller::{
         apply::{Applied, Started},
         observe::{Pending, SecretProblem, Until},
-        plan::PlanError,
+        plan::SpecError,
     };
 
     const NOW: &str = "2026-03-01T12:30:00Z";
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_forwarder_is_looked_at_as_soon_as_something_may_have_come() {
-        let zone = PlanError::TimeZone(String::new());
+        let zone = SpecError::TimeZone(String::new());
         let quiet = Learned {
             plan: Err(&zone),
             secrets: Ok(()),

@@ -16,7 +16,7 @@ const MAX_CRONJOB_NAME: usize = 52;
 
 /// A spec that can be acted on.
 #[derive(Debug)]
-pub struct Plan {
+pub struct ValidatedSpec {
     /// The CronJob's name.
     pub cronjob_name: String,
     /// When runs start.
@@ -25,7 +25,7 @@ pub struct Plan {
 
 /// Why a spec can't be acted on, although the API server took it.
 #[derive(Debug, thiserror::Error)]
-pub enum PlanError {
+pub enum SpecError {
     /// The schedule can't be read.
     #[error(
         "spec.schedule \"{schedule}\" is no cron expression: {reason}. Write five fields, for example \"0 * * * *\""
@@ -43,12 +43,12 @@ pub enum PlanError {
     TimeZone(String),
 }
 
-impl Plan {
+impl ValidatedSpec {
     /// Parses a spec.
     ///
     /// # Errors
-    /// What admission can't know: see [`PlanError`].
-    pub fn new(name: &str, spec: &EventForwarderSpec) -> Result<Self, PlanError> {
+    /// What admission can't know: see [`SpecError`].
+    pub fn new(name: &str, spec: &EventForwarderSpec) -> Result<Self, SpecError> {
         Ok(Self {
             cronjob_name: cronjob_name(name),
             schedule: schedule(&spec.schedule, spec.time_zone.as_deref())?,
@@ -91,12 +91,12 @@ pub fn short_hash(text: &str) -> String {
         .collect()
 }
 
-fn schedule(schedule: &str, time_zone: Option<&str>) -> Result<Schedule, PlanError> {
+fn schedule(schedule: &str, time_zone: Option<&str>) -> Result<Schedule, SpecError> {
     let time_zone = match time_zone {
         None => TimeZone::UTC,
-        Some(name) => TimeZone::get(name).map_err(|_| PlanError::TimeZone(name.to_owned()))?,
+        Some(name) => TimeZone::get(name).map_err(|_| SpecError::TimeZone(name.to_owned()))?,
     };
-    Schedule::parse(schedule, time_zone).map_err(|reason| PlanError::Schedule {
+    Schedule::parse(schedule, time_zone).map_err(|reason| SpecError::Schedule {
         schedule: schedule.to_owned(),
         reason,
     })

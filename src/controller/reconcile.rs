@@ -34,7 +34,7 @@ use super::{
     observe::{self, Pending, Report, Run, Silence},
     packed::Packed,
     pause::{next_look, pause_after},
-    plan::{self, Plan},
+    plan::{self, ValidatedSpec},
     publish::{publish_news, report_failure, report_unreadable, write_status},
     run_index::RunIndex,
     status::{self, Learned},
@@ -179,7 +179,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     let namespace = forwarder.namespace().unwrap_or_default();
     let client = &context.client;
 
-    let plan = Plan::new(&name, &forwarder.spec);
+    let plan = ValidatedSpec::new(&name, &forwarder.spec);
     let cronjob_name = plan::cronjob_name(&name);
     let cronjob = context
         .cronjobs

@@ -21,7 +21,7 @@ fn forwarder(spec: Value) -> EventForwarder {
 
 fn built(spec: Value) -> Value {
     let forwarder = forwarder(spec);
-    let plan = Plan::new("mparticle", &forwarder.spec).expect("a plan");
+    let plan = ValidatedSpec::new("mparticle", &forwarder.spec).expect("a plan");
     let around = Surroundings {
         image: "event-forwarder:1",
         paused: false,
@@ -116,7 +116,7 @@ fn the_job_may_last_as_long_as_the_run_its_grace_and_its_start_together() {
 #[test]
 fn a_forwarder_that_can_not_run_is_held_back_like_a_suspended_one() {
     let forwarder = forwarder(json!({}));
-    let plan = Plan::new("mparticle", &forwarder.spec).expect("a plan");
+    let plan = ValidatedSpec::new("mparticle", &forwarder.spec).expect("a plan");
     let paused = Surroundings {
         image: "i",
         paused: true,

@@ -12,7 +12,7 @@ use crate::{
         depth::{DepthProblem, Reading},
         error::Error,
         observe::{SecretProblem, Until},
-        plan::PlanError,
+        plan::SpecError,
     },
     mapping::MapperError,
 };
@@ -232,8 +232,8 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
         Ok(plan) => plan,
         Err(error) => {
             let reason = match error {
-                PlanError::Schedule { .. } => "InvalidSchedule",
-                PlanError::TimeZone(_) => "InvalidTimeZone",
+                SpecError::Schedule { .. } => "InvalidSchedule",
+                SpecError::TimeZone(_) => "InvalidTimeZone",
             };
             let meanwhile = match learned.cronjob_stands {
                 true => "; until then runs start by the schedule that CronJob has",

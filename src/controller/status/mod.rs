@@ -15,7 +15,7 @@ use super::{
     apply::{Applied, Started},
     depth::Reading,
     observe::{Pending, Report, Run, SecretProblem},
-    plan::{Plan, PlanError},
+    plan::{SpecError, ValidatedSpec},
 };
 use crate::{
     api::{EventForwarder, EventForwarderStatus, QueueDepth},
@@ -25,7 +25,7 @@ use crate::{
 /// All that one reconciliation learned.
 pub struct Learned<'a> {
     /// The spec, parsed.
-    pub plan: Result<&'a Plan, &'a PlanError>,
+    pub plan: Result<&'a ValidatedSpec, &'a SpecError>,
     /// The Secrets.
     pub secrets: Result<(), &'a SecretProblem>,
     /// The mapping, tried.

@@ -75,7 +75,7 @@ impl World {
     }
 
     fn status(&self) -> EventForwarderStatus {
-        let plan = Plan::new("mparticle", &self.forwarder.spec);
+        let plan = ValidatedSpec::new("mparticle", &self.forwarder.spec);
         let mapping = check_mapping(&self.forwarder.spec, None);
         let before = self.forwarder.status.as_ref();
         let vanished = vanished(before, &self.runs, at(self.now)).filter(|_| !self.pod_works);
