@@ -41,14 +41,14 @@ const NEEDS_A_CHANGE: [&str; 8] = [
 /// A message longer than this is cut: conditions are read in terminals.
 const MAX_MESSAGE_CHARS: usize = 1024;
 /// A condition before it has its times.
-pub struct Finding {
+pub struct ConditionDraft {
     type_: &'static str,
     status: &'static str,
     reason: String,
     message: String,
 }
 
-impl Finding {
+impl ConditionDraft {
     /// A verdict on one type.
     pub fn new(
         type_: &'static str,
@@ -78,26 +78,19 @@ pub fn all(
     learned: &Learned<'_>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let findings = vec![
+    let drafts = vec![
         secrets_available(learned.secrets),
         queue_reachable(previous, status.observed_generation, learned.depth),
         scheduled(forwarder, learned, now),
         last_run_succeeded(forwarder, previous, status, learned),
         dead_letters_empty(forwarder, previous, status),
     ];
-    let ready = ready(forwarder, &findings);
-    let stalled = stalled(&findings);
+    let ready = ready(forwarder, &drafts);
+    let stalled = stalled(&drafts);
     std::iter::once(ready)
-        .chain(findings)
+        .chain(drafts)
         .chain(stalled)
-        .map(|finding| {
-            dated(
-                finding,
-                &previous.conditions,
-                status.observed_generation,
-                now,
-            )
-        })
+        .map(|draft| dated(draft, &previous.conditions, status.observed_generation, now))
         .collect()
 }
 
@@ -112,8 +105,8 @@ pub fn unreadable(
     let message = format!(
         "this version of the controller can't read the object: {error}. Correct the field, or bring controller and definition to the same version"
     );
-    let ready = Finding::new(READY, "False", "Unreadable", message.clone());
-    let stalled = Finding::new(STALLED, "True", "Unreadable", message);
+    let ready = ConditionDraft::new(READY, "False", "Unreadable", message.clone());
+    let stalled = ConditionDraft::new(STALLED, "True", "Unreadable", message);
     replaced(ready, Some(stalled), previous, generation, now)
 }
 
@@ -125,19 +118,19 @@ pub fn failing(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let ready = Finding::new(READY, "False", "ReconcileFailed", error.to_string());
+    let ready = ConditionDraft::new(READY, "False", "ReconcileFailed", error.to_string());
     replaced(ready, None, previous, generation, now)
 }
 
 /// The conditions with other verdicts of the summing types.
 fn replaced(
-    ready: Finding,
-    stalled: Option<Finding>,
+    ready: ConditionDraft,
+    stalled: Option<ConditionDraft>,
     previous: &[Condition],
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let date = |finding| dated(finding, previous, generation, now);
+    let date = |draft| dated(draft, previous, generation, now);
     let others = previous
         .iter()
         .filter(|known| ![READY, STALLED].contains(&known.type_.as_str()));
@@ -149,12 +142,12 @@ fn replaced(
 
 /// The condition by which tools that wait for a forwarder know that they wait in vain: only a
 /// change of the spec helps. Absent otherwise, as the convention has it.
-fn stalled(findings: &[Finding]) -> Option<Finding> {
-    let in_vain = |finding: &&Finding| {
-        finding.status == "False" && NEEDS_A_CHANGE.contains(&finding.reason.as_str())
+fn stalled(drafts: &[ConditionDraft]) -> Option<ConditionDraft> {
+    let in_vain = |draft: &&ConditionDraft| {
+        draft.status == "False" && NEEDS_A_CHANGE.contains(&draft.reason.as_str())
     };
-    let found = findings.iter().find(in_vain)?;
-    Some(Finding::new(
+    let found = drafts.iter().find(in_vain)?;
+    Some(ConditionDraft::new(
         STALLED,
         "True",
         found.reason.clone(),
@@ -162,23 +155,24 @@ fn stalled(findings: &[Finding]) -> Option<Finding> {
     ))
 }
 
-fn secrets_available(secrets: Result<(), &SecretProblem>) -> Finding {
-    let finding =
-        |status, reason, message: String| Finding::new(SECRETS_AVAILABLE, status, reason, message);
+fn secrets_available(secrets: Result<(), &SecretProblem>) -> ConditionDraft {
+    let draft = |status, reason, message: String| {
+        ConditionDraft::new(SECRETS_AVAILABLE, status, reason, message)
+    };
     match secrets {
-        Ok(()) => finding(
+        Ok(()) => draft(
             "True",
             "Found",
             "every Secret and key that the spec names is there".to_owned(),
         ),
-        Err(SecretProblem::Missing { name, mend }) => finding(
+        Err(SecretProblem::Missing { name, mend }) => draft(
             "False",
             "SecretMissing",
             format!(
                 "Secret {name} does not exist; runs are held back until it does. Create it with `{mend}`"
             ),
         ),
-        Err(SecretProblem::KeyMissing { name, key }) => finding(
+        Err(SecretProblem::KeyMissing { name, key }) => draft(
             "False",
             "SecretKeyMissing",
             format!(
@@ -192,19 +186,19 @@ fn queue_reachable(
     previous: &EventForwarderStatus,
     generation: Option<i64>,
     depth: Option<&Reading>,
-) -> Finding {
-    let finding = |status, reason: &str, message: String| {
-        Finding::new(QUEUE_REACHABLE, status, reason, message)
+) -> ConditionDraft {
+    let draft = |status, reason: &str, message: String| {
+        ConditionDraft::new(QUEUE_REACHABLE, status, reason, message)
     };
     match depth {
-        Some(Ok(_)) => finding("True", "Reachable", "the queue answers".to_owned()),
-        Some(Err(DepthProblem { reason, message })) => finding("False", reason, message.clone()),
+        Some(Ok(_)) => draft("True", "Reachable", "the queue answers".to_owned()),
+        Some(Err(DepthProblem { reason, message })) => draft("False", reason, message.clone()),
         // A controller that has just started knows nothing against what was found before.
         None => (previous.observed_generation == generation)
             .then(|| as_before(previous, QUEUE_REACHABLE))
             .flatten()
             .unwrap_or_else(|| {
-                finding(
+                draft(
                     "Unknown",
                     "NotReadYet",
                     "the queue's depth has not been read yet".to_owned(),
@@ -214,7 +208,7 @@ fn queue_reachable(
 }
 
 /// The verdict of a type that status holds, if it is one.
-pub fn as_before(previous: &EventForwarderStatus, type_: &'static str) -> Option<Finding> {
+pub fn as_before(previous: &EventForwarderStatus, type_: &'static str) -> Option<ConditionDraft> {
     let before = previous
         .conditions
         .iter()
@@ -222,12 +216,17 @@ pub fn as_before(previous: &EventForwarderStatus, type_: &'static str) -> Option
     let status = ["True", "False"]
         .into_iter()
         .find(|status| *status == before.status)?;
-    Some(Finding::new(type_, status, &before.reason, &before.message))
+    Some(ConditionDraft::new(
+        type_,
+        status,
+        &before.reason,
+        &before.message,
+    ))
 }
 
-fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) -> Finding {
-    let finding =
-        |status, reason, message: String| Finding::new(SCHEDULED, status, reason, message);
+fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) -> ConditionDraft {
+    let draft =
+        |status, reason, message: String| ConditionDraft::new(SCHEDULED, status, reason, message);
     let plan = match learned.plan {
         Ok(plan) => plan,
         Err(error) => {
@@ -239,14 +238,14 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
                 true => "; until then runs start by the schedule that CronJob has",
                 false => "",
             };
-            return finding("False", reason, format!("{error}{meanwhile}"));
+            return draft("False", reason, format!("{error}{meanwhile}"));
         }
     };
     let name = &plan.cronjob_name;
     match learned.applied {
         None | Some(Applied::InPlace) => {}
         Some(Applied::NameTaken { name }) => {
-            return finding(
+            return draft(
                 "False",
                 "NameTaken",
                 format!(
@@ -255,7 +254,7 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
             );
         }
         Some(Applied::Refused { message }) => {
-            return finding(
+            return draft(
                 "False",
                 "CronJobRefused",
                 format!(
@@ -264,7 +263,7 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
             );
         }
         Some(Applied::Forbidden { message }) => {
-            return finding(
+            return draft(
                 "False",
                 "CronJobForbidden",
                 format!(
@@ -274,7 +273,7 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
         }
     }
     if let Some(Started::Refused { message }) = learned.started {
-        return finding(
+        return draft(
             "False",
             "RunRefused",
             format!(
@@ -283,24 +282,24 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
         );
     }
     if forwarder.spec.suspend {
-        return finding("False", "Suspended", "no runs start while spec.suspend is true; messages wait in the queue, no longer than its retention time".to_owned());
+        return draft("False", "Suspended", "no runs start while spec.suspend is true; messages wait in the queue, no longer than its retention time".to_owned());
     }
     if let Err(error) = learned.mapping {
-        return finding(
+        return draft(
             "False",
             mapping_reason(error),
             format!("runs are held back, since they could not map any event: {error}"),
         );
     }
     if learned.secrets.is_err() {
-        return finding(
+        return draft(
             "False",
             "Paused",
             "runs are held back until the Secrets are there".to_owned(),
         );
     }
     if plan.schedule.next_after(Timestamp::UNIX_EPOCH).is_none() {
-        return finding(
+        return draft(
             "False",
             "NeverFires",
             format!(
@@ -310,9 +309,9 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
         );
     }
     if let Some(message) = overdue(forwarder, name, learned, now) {
-        return finding("False", RUN_OVERDUE, message);
+        return draft("False", RUN_OVERDUE, message);
     }
-    finding(
+    draft(
         "True",
         "CronJobInPlace",
         format!("CronJob {name} starts the runs"),
@@ -324,18 +323,18 @@ fn last_run_succeeded(
     previous: &EventForwarderStatus,
     status: &EventForwarderStatus,
     learned: &Learned<'_>,
-) -> Finding {
-    let finding = |verdict, reason: &str, message: String| {
-        Finding::new(LAST_RUN_SUCCEEDED, verdict, reason, message)
+) -> ConditionDraft {
+    let draft = |verdict, reason: &str, message: String| {
+        ConditionDraft::new(LAST_RUN_SUCCEEDED, verdict, reason, message)
     };
     let Some(run) = &status.last_run else {
-        return finding("Unknown", "NoRunYet", "no run has ended yet".to_owned());
+        return draft("Unknown", "NoRunYet", "no run has ended yet".to_owned());
     };
     if let Some(pending) = learned.pending.filter(|pending| pending.too_long) {
         let job = &run.job_name;
         let why = &pending.why;
         return match pending.until {
-            Until::Started => finding(
+            Until::Started => draft(
                 "False",
                 "RunPending",
                 format!(
@@ -343,7 +342,7 @@ fn last_run_succeeded(
                     forwarder.metadata.namespace.as_deref().unwrap_or_default()
                 ),
             ),
-            Until::Ended => finding(
+            Until::Ended => draft(
                 "False",
                 "RunStuck",
                 format!("Job {job} does not end: {why}"),
@@ -355,7 +354,7 @@ fn last_run_succeeded(
         return as_before(previous, LAST_RUN_SUCCEEDED)
             .filter(|before| !before.is("RunPending") && !before.is("RunStuck"))
             .unwrap_or_else(|| {
-                finding(
+                draft(
                     "Unknown",
                     "NoRunYet",
                     "the first run is under way".to_owned(),
@@ -368,13 +367,13 @@ fn last_run_succeeded(
             "Job {}: {} events forwarded, {} skipped, {} rejected",
             run.job_name, events.forwarded, events.skipped, events.rejected
         );
-        return finding("True", &run.outcome, message);
+        return draft("True", &run.outcome, message);
     }
     let why = run
         .message
         .as_deref()
         .unwrap_or("the run gave no reason; see its pod's log");
-    finding(
+    draft(
         "False",
         &run.outcome,
         format!("Job {}: {why}", run.job_name),
@@ -392,44 +391,44 @@ const fn mapping_reason(error: &MapperError) -> &'static str {
 }
 
 /// Sums up: what is wrong first, then what is not known yet.
-fn ready(forwarder: &EventForwarder, findings: &[Finding]) -> Finding {
-    let counts = |finding: &&Finding| {
-        finding.type_ != DEAD_LETTERS_EMPTY
-            && !["Suspended", "NoRunYet"].contains(&finding.reason.as_str())
+fn ready(forwarder: &EventForwarder, drafts: &[ConditionDraft]) -> ConditionDraft {
+    let counts = |draft: &&ConditionDraft| {
+        draft.type_ != DEAD_LETTERS_EMPTY
+            && !["Suspended", "NoRunYet"].contains(&draft.reason.as_str())
     };
     for status in ["False", "Unknown"] {
-        let mut found = findings.iter().filter(counts);
-        if let Some(found) = found.find(|finding| finding.status == status) {
-            return Finding::new(READY, status, found.reason.clone(), found.message.clone());
+        let mut found = drafts.iter().filter(counts);
+        if let Some(found) = found.find(|draft| draft.status == status) {
+            return ConditionDraft::new(READY, status, found.reason.clone(), found.message.clone());
         }
     }
     if forwarder.spec.suspend {
-        return Finding::new(
+        return ConditionDraft::new(
             READY,
             "True",
             "Suspended",
             "all is in place; no runs start while spec.suspend is true",
         );
     }
-    Finding::new(READY, "True", "Ready", "all is in place")
+    ConditionDraft::new(READY, "True", "Ready", "all is in place")
 }
 
 /// Gives a finding its times: `lastTransitionTime` moves only when the status does.
 fn dated(
-    finding: Finding,
+    draft: ConditionDraft,
     previous: &[Condition],
     generation: Option<i64>,
     now: Timestamp,
 ) -> Condition {
     let since = previous
         .iter()
-        .find(|before| before.type_ == finding.type_ && before.status == finding.status)
+        .find(|before| before.type_ == draft.type_ && before.status == draft.status)
         .map_or(Time(now), |before| before.last_transition_time.clone());
     Condition {
-        type_: finding.type_.to_owned(),
-        status: finding.status.to_owned(),
-        reason: finding.reason,
-        message: finding.message.chars().take(MAX_MESSAGE_CHARS).collect(),
+        type_: draft.type_.to_owned(),
+        status: draft.status.to_owned(),
+        reason: draft.reason,
+        message: draft.message.chars().take(MAX_MESSAGE_CHARS).collect(),
         observed_generation: generation,
         last_transition_time: since,
     }

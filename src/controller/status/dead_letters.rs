@@ -1,6 +1,6 @@
 //! The verdict on dead letters: whether there are any, and whether rejected events can become some.
 
-use super::conditions::{DEAD_LETTERS_EMPTY, Finding, as_before};
+use super::conditions::{ConditionDraft, DEAD_LETTERS_EMPTY, as_before};
 use crate::{
     api::{EventForwarder, EventForwarderStatus, RejectedEvents},
     drain::report::DEAD_LETTER_QUEUE_DENIED,
@@ -14,15 +14,16 @@ pub fn dead_letters_empty(
     forwarder: &EventForwarder,
     previous: &EventForwarderStatus,
     status: &EventForwarderStatus,
-) -> Finding {
-    let finding =
-        |status, reason, message: String| Finding::new(DEAD_LETTERS_EMPTY, status, reason, message);
+) -> ConditionDraft {
+    let draft = |status, reason, message: String| {
+        ConditionDraft::new(DEAD_LETTERS_EMPTY, status, reason, message)
+    };
     let wanted = forwarder.spec.drain.rejected == RejectedEvents::DeadLetter;
     if wanted && let Some(denied) = denied(previous, status) {
         return denied;
     }
     match status.queue.as_ref().map(|queue| queue.dead_letters) {
-        None => finding(
+        None => draft(
             "Unknown",
             "NotReadYet",
             "the queue's depth has not been read yet".to_owned(),
@@ -34,7 +35,7 @@ pub fn dead_letters_empty(
                 }
                 false => "a message that can never be forwarded is tried until it expires",
             };
-            finding(
+            draft(
                 "Unknown",
                 "NoDeadLetterQueue",
                 format!(
@@ -42,7 +43,7 @@ pub fn dead_letters_empty(
                 ),
             )
         }
-        Some(Some(0)) => finding("True", "Empty", "the dead-letter queue is empty".to_owned()),
+        Some(Some(0)) => draft("True", "Empty", "the dead-letter queue is empty".to_owned()),
         Some(Some(count)) => {
             let metadata = &forwarder.metadata;
             let command = |action: &str| {
@@ -52,7 +53,7 @@ pub fn dead_letters_empty(
                     metadata.namespace.as_deref().unwrap_or_default(),
                 )
             };
-            finding(
+            draft(
                 "False",
                 "DeadLettersPresent",
                 format!(
@@ -67,7 +68,10 @@ pub fn dead_letters_empty(
 
 /// What the last run found when it sent to the dead-letter queue, if it was refused. A run that is
 /// under way has no word on it yet.
-fn denied(previous: &EventForwarderStatus, status: &EventForwarderStatus) -> Option<Finding> {
+fn denied(
+    previous: &EventForwarderStatus,
+    status: &EventForwarderStatus,
+) -> Option<ConditionDraft> {
     let run = status.last_run.as_ref()?;
     if run.finished_at.is_none() {
         return as_before(previous, DEAD_LETTERS_EMPTY).filter(|before| before.is(DENIED));
@@ -77,7 +81,7 @@ fn denied(previous: &EventForwarderStatus, status: &EventForwarderStatus) -> Opt
         .iter()
         .any(|counted| counted.reason == DEAD_LETTER_QUEUE_DENIED);
     refused.then(|| {
-        Finding::new(
+        ConditionDraft::new(
             DEAD_LETTERS_EMPTY,
             "False",
             DENIED,
