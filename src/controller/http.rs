@@ -81,14 +81,14 @@ fn routes(served: Served) -> Router {
 }
 
 async fn alive(State(served): State<Served>) -> Response {
-    verdict(served.health.alive())
+    probe_response(served.health.alive())
 }
 
 async fn ready(State(served): State<Served>) -> Response {
-    verdict(served.health.ready())
+    probe_response(served.health.ready())
 }
 
-fn verdict(health: Result<(), String>) -> Response {
+fn probe_response(health: Result<(), String>) -> Response {
     match health {
         Ok(()) => "ok\n".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),

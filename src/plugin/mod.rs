@@ -2,13 +2,14 @@
 //!
 //! The program is the plugin when it is called `kubectl-forwarder`, the name under which kubectl
 //! looks for it, and completes the plugin's commands when it is called
-//! `kubectl_complete-forwarder`. [`page`], [`overview`], [`runs`], [`verdict`], [`names`] and
+//! `kubectl_complete-forwarder`. [`page`], [`overview`], [`runs`], [`health`], [`names`] and
 //! [`time`] are pure; [`cluster`] asks the API server.
 
 mod cli;
 mod cluster;
 mod complete;
 mod error;
+mod health;
 mod names;
 mod overview;
 mod page;
@@ -16,7 +17,6 @@ mod run;
 mod runs;
 mod suspend;
 mod time;
-mod verdict;
 
 use std::{
     ffi::OsStr,

@@ -6,8 +6,8 @@ use kube::ResourceExt;
 
 use super::{
     cluster::Guarded,
+    health::{ForwarderHealth, HealthLevel, bold},
     time::{relative, span},
-    verdict::{Mark, Verdict, bold},
 };
 use crate::api::EventForwarder;
 
@@ -44,14 +44,14 @@ pub fn overview(forwarders: &[Guarded], now: Timestamp) -> String {
     lines.join("\n")
 }
 
-fn row(forwarder: &Guarded, now: Timestamp) -> (Mark, [String; 7]) {
+fn row(forwarder: &Guarded, now: Timestamp) -> (HealthLevel, [String; 7]) {
     let name = forwarder.name_any();
     let (mark, [state, depth, dead, last, next]) = match &forwarder.0 {
         Ok(forwarder) => cells(forwarder, now),
         Err(_) => {
             let nothing = || NOTHING.to_owned();
             (
-                Mark::Bad,
+                HealthLevel::Error,
                 [
                     "Unreadable".to_owned(),
                     nothing(),
@@ -65,8 +65,8 @@ fn row(forwarder: &Guarded, now: Timestamp) -> (Mark, [String; 7]) {
     (mark, [String::new(), name, state, depth, dead, last, next])
 }
 
-fn cells(forwarder: &EventForwarder, now: Timestamp) -> (Mark, [String; 5]) {
-    let Verdict { mark, word } = Verdict::of(forwarder);
+fn cells(forwarder: &EventForwarder, now: Timestamp) -> (HealthLevel, [String; 5]) {
+    let ForwarderHealth { level: mark, word } = ForwarderHealth::new(forwarder);
     let status = forwarder.status.as_ref();
     let queue = status.and_then(|status| status.queue.as_ref());
     let count = |count: i64| HumanCount(count.unsigned_abs()).to_string();

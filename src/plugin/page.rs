@@ -5,9 +5,9 @@ use jiff::{Timestamp, tz::TimeZone};
 use kube::ResourceExt;
 
 use super::{
+    health::{ForwarderHealth, HealthLevel, bold, condition, dim, is_current},
     runs,
     time::{absolute, relative, span, zone_of},
-    verdict::{Mark, Verdict, bold, condition, dim, is_current},
 };
 use crate::{
     api::{EventForwarder, EventForwarderStatus, QueueDepth, ReasonCount, RunStatus},
@@ -27,7 +27,7 @@ pub enum Letters {
 
 /// The whole page.
 pub fn page(forwarder: &EventForwarder, letters: &Letters, now: Timestamp) -> String {
-    let mut lines = verdict(forwarder);
+    let mut lines = readiness(forwarder);
     let Some(status) = &forwarder.status else {
         return lines.join("\n");
     };
@@ -61,13 +61,13 @@ fn field(lines: &mut Vec<String>, label: &str, values: Vec<String>) {
     }
 }
 
-fn verdict(forwarder: &EventForwarder) -> Vec<String> {
+fn readiness(forwarder: &EventForwarder) -> Vec<String> {
     let namespace = forwarder.namespace().unwrap_or_default();
     let full_name = bold(&format!("{namespace}/{}", forwarder.name_any()));
-    let Verdict { mark, word } = Verdict::of(forwarder);
+    let ForwarderHealth { level: mark, word } = ForwarderHealth::new(forwarder);
     let ready = condition(forwarder, "Ready");
     let says = match ready.map(|ready| ready.status.as_str()) {
-        Some("True") if mark == Mark::Good => "is ready".to_owned(),
+        Some("True") if mark == HealthLevel::Ok => "is ready".to_owned(),
         Some("True") => "is suspended".to_owned(),
         Some("False") => format!("is not ready: {word}"),
         Some(_) => format!("is not known to be ready yet: {word}"),
@@ -93,13 +93,13 @@ fn conditions(
     let reason_width = others().map(|one| one.reason.len()).max().unwrap_or(0);
     let mut lines = Vec::new();
     if let Some(ready) = condition(forwarder, "Ready")
-        && Mark::of(ready) == Mark::Bad
+        && HealthLevel::from_condition(ready) == HealthLevel::Error
         && others().all(|one| one.reason != ready.reason)
     {
         lines.push(format!("  {}", printable(&ready.message)));
     }
     for one in others() {
-        let mark = Mark::of(one);
+        let mark = HealthLevel::from_condition(one);
         let since = span(now.duration_since(one.last_transition_time.0));
         lines.push(format!(
             "  {} {:<type_width$}  {}  {}",
@@ -108,7 +108,7 @@ fn conditions(
             mark.paint(&format!("{:<reason_width$}", one.reason)),
             dim(&format!("for {since}")),
         ));
-        if mark != Mark::Good {
+        if mark != HealthLevel::Ok {
             lines.push(format!("      {}", printable(&one.message)));
         }
         if one.reason == "Suspended" {
@@ -135,8 +135,8 @@ fn next_run(forwarder: &EventForwarder, status: &EventForwarderStatus, now: Time
     match &status.next_run_time {
         Some(due) if due.0 <= now => format!("due since {}", absolute(due.0, &zone)),
         Some(due) => format!("{}, {}", relative(due.0, now), absolute(due.0, &zone)),
-        None if forwarder.spec.suspend => Mark::Open.paint("none: suspended"),
-        None => Mark::Bad.paint("none: see above"),
+        None if forwarder.spec.suspend => HealthLevel::Pending.paint("none: suspended"),
+        None => HealthLevel::Error.paint("none: see above"),
     }
 }
 

@@ -18,11 +18,11 @@ use super::{
     cli::RunArgs,
     cluster::Cluster,
     error::{LOST, PluginError},
+    health::{condition, is_current},
     print,
     runs::{self, Progress, progress},
     suspend::MANAGER,
     time::span,
-    verdict::{condition, is_current},
 };
 use crate::{
     api::{EventForwarder, RunStatus},

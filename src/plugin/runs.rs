@@ -4,8 +4,8 @@ use indicatif::HumanCount;
 use jiff::Timestamp;
 
 use super::{
+    health::{HealthLevel, dim},
     time::{relative, span},
-    verdict::{Mark, dim},
 };
 use crate::{
     api::{EventForwarderStatus, RecentRun, RunStatus},
@@ -17,7 +17,7 @@ const BAR: u64 = 20;
 
 /// A run, and what it reported if it has ended.
 pub fn report(run: &RunStatus, now: Timestamp) -> Vec<String> {
-    let mark = Mark::of_outcome(&run.outcome);
+    let mark = HealthLevel::from_outcome(&run.outcome);
     let mut lines = vec![format!(
         "{} {} {} {}",
         mark.sign(),
@@ -109,7 +109,7 @@ pub fn bars(runs: &[RecentRun], now: Timestamp) -> Vec<String> {
     let age_width = ages.map(|age| age.len()).max().unwrap_or(0);
     runs.iter()
         .map(|run| {
-            let mark = Mark::of_outcome(&run.outcome);
+            let mark = HealthLevel::from_outcome(&run.outcome);
             let rejected = match run.rejected {
                 0 => String::new(),
                 count => format!(", {} rejected", figure(count)),

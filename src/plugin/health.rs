@@ -10,42 +10,42 @@ use crate::{
 
 /// A judgement that shows as a sign and a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
+pub enum HealthLevel {
     /// All is well.
-    Good,
+    Ok,
     /// Somebody should act.
-    Bad,
+    Error,
     /// Not known yet, meant to be so, or to be looked at some time.
-    Open,
+    Pending,
 }
 
-impl Mark {
+impl HealthLevel {
     /// Of a condition. That a forwarder is suspended is meant to be so, and dead letters
     /// hinder no run.
-    pub fn of(condition: &Condition) -> Self {
+    pub fn from_condition(condition: &Condition) -> Self {
         match (condition.status.as_str(), condition.reason.as_str()) {
-            (_, "Suspended" | "DeadLettersPresent") => Self::Open,
-            ("True", _) => Self::Good,
-            ("False", _) => Self::Bad,
-            _ => Self::Open,
+            (_, "Suspended" | "DeadLettersPresent") => Self::Pending,
+            ("True", _) => Self::Ok,
+            ("False", _) => Self::Error,
+            _ => Self::Pending,
         }
     }
 
     /// Of a run's outcome.
-    pub fn of_outcome(outcome: &str) -> Self {
+    pub fn from_outcome(outcome: &str) -> Self {
         match outcome {
-            PENDING | RUNNING => Self::Open,
-            outcome if succeeded(outcome) => Self::Good,
-            _ => Self::Bad,
+            PENDING | RUNNING => Self::Pending,
+            outcome if succeeded(outcome) => Self::Ok,
+            _ => Self::Error,
         }
     }
 
     /// The text in the mark's colour.
     pub fn paint(self, text: &str) -> String {
         let color = match self {
-            Self::Good => AnsiColor::Green,
-            Self::Bad => AnsiColor::Red,
-            Self::Open => AnsiColor::Yellow,
+            Self::Ok => AnsiColor::Green,
+            Self::Error => AnsiColor::Red,
+            Self::Pending => AnsiColor::Yellow,
         };
         let style = color.on_default();
         format!("{style}{text}{style:#}")
@@ -54,9 +54,9 @@ impl Mark {
     /// The sign, in colour.
     pub fn sign(self) -> String {
         self.paint(match self {
-            Self::Good => "✔",
-            Self::Bad => "✖",
-            Self::Open => "●",
+            Self::Ok => "✔",
+            Self::Error => "✖",
+            Self::Pending => "●",
         })
     }
 }
@@ -75,22 +75,22 @@ pub fn dim(text: &str) -> String {
 
 /// How a forwarder fares as a whole.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct ForwarderHealth {
     /// The judgement.
-    pub mark: Mark,
+    pub level: HealthLevel,
     /// A word: Ready, Suspended, or the reason why not.
     pub word: String,
 }
 
-impl Verdict {
+impl ForwarderHealth {
     /// By the Ready condition.
-    pub fn of(forwarder: &EventForwarder) -> Self {
+    pub fn new(forwarder: &EventForwarder) -> Self {
         let (mark, word) = match condition(forwarder, "Ready") {
-            None => (Mark::Open, "NotSeenYet"),
-            Some(ready) => (Mark::of(ready), ready.reason.as_str()),
+            None => (HealthLevel::Pending, "NotSeenYet"),
+            Some(ready) => (HealthLevel::from_condition(ready), ready.reason.as_str()),
         };
         Self {
-            mark,
+            level: mark,
             word: word.to_owned(),
         }
     }
