@@ -84,7 +84,7 @@ impl Until {
 pub struct Candidate {
     api: Api<Lease>,
     lease: String,
-    place: String,
+    lease_ref: String,
     identity: String,
     leadership: Leadership,
     seen: Option<Seen>,
@@ -116,7 +116,7 @@ impl Candidate {
         Self {
             api: Api::namespaced(client, namespace),
             lease: lease.to_owned(),
-            place: format!("Lease {namespace}/{lease}"),
+            lease_ref: format!("Lease {namespace}/{lease}"),
             identity: identity.to_owned(),
             leadership,
             seen: None,
@@ -220,7 +220,7 @@ impl Candidate {
     }
 
     async fn read(&self) -> Result<Option<Lease>, Error> {
-        Call::new("get", &self.place)
+        Call::new("get", &self.lease_ref)
             .within(CALL_LIMIT, self.api.get_opt(&self.lease))
             .await
     }
@@ -238,7 +238,7 @@ impl Candidate {
                     ..PatchParams::default()
                 };
                 let patch = Patch::Merge(patch);
-                Call::new("patch", &self.place)
+                Call::new("patch", &self.lease_ref)
                     .within(CALL_LIMIT, self.api.patch(&self.lease, &params, &patch))
                     .await?;
             }
@@ -254,7 +254,7 @@ impl Candidate {
                     field_manager: Some(MANAGER.to_owned()),
                     ..PostParams::default()
                 };
-                Call::new("create", &self.place)
+                Call::new("create", &self.lease_ref)
                     .within(CALL_LIMIT, self.api.create(&params, &lease))
                     .await?;
             }

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 
 use self::{
     list::Summary,
-    place::{Place, PlaceError},
+    place::{QueuePair, QueuePairError},
     walk::{Found, HIDDEN, Sight, Walk},
 };
 use crate::{
@@ -34,7 +34,7 @@ use crate::{
 pub enum DlqError {
     /// The queues can't be found.
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Queues(#[from] QueuePairError),
     /// SQS failed or refused.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -66,31 +66,34 @@ pub enum DlqError {
 
 /// Runs the command.
 pub async fn command(args: DlqArgs) -> Result<(), DlqError> {
-    act(&Place::find(&args).await?, args.action).await
+    act(&QueuePair::find(&args).await?, args.action).await
 }
 
 /// Does one thing to the letters of a place, and says on standard output what.
-pub async fn act(place: &Place, action: DlqAction) -> Result<(), DlqError> {
+pub async fn act(queues: &QueuePair, action: DlqAction) -> Result<(), DlqError> {
     let mut out = io::stdout().lock();
     match action {
-        DlqAction::List { which, json } => list(place, &which, json, &mut out).await,
-        DlqAction::Show { id } => show(place, &id, &mut out).await,
-        DlqAction::Redrive { which, dry_run } => redrive(place, &which, dry_run, &mut out).await,
+        DlqAction::List { which, json } => list(queues, &which, json, &mut out).await,
+        DlqAction::Show { id } => show(queues, &id, &mut out).await,
+        DlqAction::Redrive { which, dry_run } => redrive(queues, &which, dry_run, &mut out).await,
         DlqAction::Purge { which, yes } => {
-            if !yes && !confirm(place, &which, &mut out)? {
+            if !yes && !confirm(queues, &which, &mut out)? {
                 return Err(DlqError::NotConfirmed);
             }
-            purge(place, &which, &mut out).await
+            purge(queues, &which, &mut out).await
         }
     }
 }
 
 /// Counts letters by reason, the most frequent first, until `limit` has passed. Whether all could
 /// be looked at is told beside them.
-pub async fn reasons(place: &Place, limit: Duration) -> Result<(Vec<ReasonCount>, bool), DlqError> {
+pub async fn reasons(
+    queues: &QueuePair,
+    limit: Duration,
+) -> Result<(Vec<ReasonCount>, bool), DlqError> {
     let started = Instant::now();
     let mut by_reason = BTreeMap::new();
-    let mut walk = Walk::begin(place.dead_letters.clone(), HIDDEN).await?;
+    let mut walk = Walk::begin(queues.dead_letters.clone(), HIDDEN).await?;
     let mut is_cut = false;
     while let Some(found) = walk.next().await? {
         for letter in &found {
@@ -107,13 +110,13 @@ pub async fn reasons(place: &Place, limit: Duration) -> Result<(Vec<ReasonCount>
 
 /// Counts the letters that `which` selects, by reason.
 pub async fn list(
-    place: &Place,
+    queues: &QueuePair,
     which: &DlqFilter,
     json: bool,
     out: &mut impl Write,
 ) -> Result<(), DlqError> {
     let mut summary = Summary::default();
-    let mut walk = Walk::begin(place.dead_letters.clone(), HIDDEN).await?;
+    let mut walk = Walk::begin(queues.dead_letters.clone(), HIDDEN).await?;
     while let Some(found) = walk.next().await? {
         for letter in &found {
             if selects(which, letter) {
@@ -132,8 +135,8 @@ pub async fn list(
 }
 
 /// Prints one letter.
-pub async fn show(place: &Place, id: &str, out: &mut impl Write) -> Result<(), DlqError> {
-    let mut walk = Walk::begin(place.dead_letters.clone(), HIDDEN).await?;
+pub async fn show(queues: &QueuePair, id: &str, out: &mut impl Write) -> Result<(), DlqError> {
+    let mut walk = Walk::begin(queues.dead_letters.clone(), HIDDEN).await?;
     let mut text = None;
     while let Some(found) = walk.next().await? {
         text = found
@@ -153,13 +156,13 @@ pub async fn show(place: &Place, id: &str, out: &mut impl Write) -> Result<(), D
 /// Sends the selected letters to the main queue, then deletes them here. Killed at any point, a
 /// letter is in one of the queues, or for once in both, which changes nothing in Iterable.
 pub async fn redrive(
-    place: &Place,
+    queues: &QueuePair,
     which: &DlqFilter,
     dry_run: bool,
     out: &mut impl Write,
 ) -> Result<(), DlqError> {
-    let is_fifo = place.queue.is_fifo();
-    let mut walk = Walk::begin(place.dead_letters.clone(), HIDDEN).await?;
+    let is_fifo = queues.queue.is_fifo();
+    let mut walk = Walk::begin(queues.dead_letters.clone(), HIDDEN).await?;
     let mut sent = Summary::default();
     let mut left = Left::default();
     while let Some(found) = walk.next().await? {
@@ -173,7 +176,7 @@ pub async fn redrive(
                 .iter()
                 .map(|letter| redriven(&letter.message, is_fifo))
                 .collect();
-            let results = place.queue.send(outgoing).await?;
+            let results = queues.queue.send(outgoing).await?;
             let arrived = left.without(batch, results);
             arrived.iter().for_each(|letter| sent.add(letter));
             let results = walk.delete(&arrived).await?;
@@ -186,7 +189,7 @@ pub async fn redrive(
         out,
         "{} dead letters {verb} to {}",
         sent.letters(),
-        place.queue.url()
+        queues.queue.url()
     )?;
     for (reason, count) in sent.counts() {
         writeln!(out, "  {reason}: {count}")?;
@@ -196,8 +199,12 @@ pub async fn redrive(
 }
 
 /// Deletes the selected letters.
-pub async fn purge(place: &Place, which: &DlqFilter, out: &mut impl Write) -> Result<(), DlqError> {
-    let mut walk = Walk::begin(place.dead_letters.clone(), HIDDEN).await?;
+pub async fn purge(
+    queues: &QueuePair,
+    which: &DlqFilter,
+    out: &mut impl Write,
+) -> Result<(), DlqError> {
+    let mut walk = Walk::begin(queues.dead_letters.clone(), HIDDEN).await?;
     let mut purged = 0;
     let mut left = Left::default();
     while let Some(found) = walk.next().await? {
@@ -209,7 +216,7 @@ pub async fn purge(place: &Place, which: &DlqFilter, out: &mut impl Write) -> Re
     writeln!(
         out,
         "{purged} dead letters deleted from {}",
-        place.dead_letters.url()
+        queues.dead_letters.url()
     )?;
     left.into_result()?;
     whole(sight)
@@ -306,8 +313,8 @@ fn by_size(letters: Vec<Found>) -> Vec<Vec<Found>> {
     batches
 }
 
-fn confirm(place: &Place, which: &DlqFilter, out: &mut impl Write) -> Result<bool, DlqError> {
-    let name = place
+fn confirm(queues: &QueuePair, which: &DlqFilter, out: &mut impl Write) -> Result<bool, DlqError> {
+    let name = queues
         .dead_letters
         .url()
         .rsplit('/')

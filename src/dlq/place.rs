@@ -17,7 +17,7 @@ const CLUSTER_LIMIT: Duration = Duration::from_secs(15);
 
 /// A forwarder's queues.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct QueuePair {
     /// The queue that runs drain.
     pub queue: QueueClient,
     /// Its dead-letter queue.
@@ -26,7 +26,7 @@ pub struct Place {
 
 /// Why the queues can't be found.
 #[derive(Debug, thiserror::Error)]
-pub enum PlaceError {
+pub enum QueuePairError {
     /// The manifest can't be read.
     #[error("{} can't be read: {cause}", path.display())]
     Unreadable {
@@ -88,9 +88,9 @@ pub enum PlaceError {
     Queue(#[from] QueueError),
 }
 
-impl Place {
+impl QueuePair {
     /// Finds the queues that the command line names.
-    pub async fn find(args: &DlqArgs) -> Result<Self, PlaceError> {
+    pub async fn find(args: &DlqArgs) -> Result<Self, QueuePairError> {
         let given = args.aws_credentials_dir.clone().map(Credentials::Dir);
         let (spec, credentials) = match (&args.file, &args.forwarder) {
             (Some(path), _) => (read(path)?, given.unwrap_or(Credentials::Ambient)),
@@ -100,23 +100,26 @@ impl Place {
                 match timeout(CLUSTER_LIMIT, reading).await {
                     Ok(found) => found?,
                     Err(_) => {
-                        return Err(PlaceError::NoAnswer {
+                        return Err(QueuePairError::NoAnswer {
                             name: name.to_owned(),
                         });
                     }
                 }
             }
         };
-        Self::of(&spec, credentials).await
+        Self::from_spec(&spec, credentials).await
     }
 
     /// The queues of a forwarder.
-    pub async fn of(spec: &QueueSpec, credentials: Credentials) -> Result<Self, PlaceError> {
+    pub async fn from_spec(
+        spec: &QueueSpec,
+        credentials: Credentials,
+    ) -> Result<Self, QueuePairError> {
         let queue = QueueClient::connect(spec, credentials).await?;
         let dead_letters = queue
             .dead_letter_queue()
             .await?
-            .ok_or_else(|| PlaceError::NoDeadLetterQueue(spec.url.clone()))?;
+            .ok_or_else(|| QueuePairError::NoDeadLetterQueue(spec.url.clone()))?;
         Ok(Self {
             queue,
             dead_letters,
@@ -124,14 +127,14 @@ impl Place {
     }
 }
 
-fn read(path: &PathBuf) -> Result<QueueSpec, PlaceError> {
-    let text = fs::read_to_string(path).map_err(|cause| PlaceError::Unreadable {
+fn read(path: &PathBuf) -> Result<QueueSpec, QueuePairError> {
+    let text = fs::read_to_string(path).map_err(|cause| QueuePairError::Unreadable {
         path: path.clone(),
         cause,
     })?;
     serde_saphyr::from_str::<EventForwarder>(&text)
         .map(|forwarder| forwarder.spec.queue)
-        .map_err(|error| PlaceError::NoForwarder {
+        .map_err(|error| QueuePairError::NoForwarder {
             path: path.clone(),
             detail: error.to_string(),
         })
@@ -141,8 +144,8 @@ async fn from_cluster(
     name: &str,
     namespace: Option<&str>,
     given: Option<Credentials>,
-) -> Result<(QueueSpec, Credentials), PlaceError> {
-    let unread = |error| PlaceError::Forwarder {
+) -> Result<(QueueSpec, Credentials), QueuePairError> {
+    let unread = |error| QueuePairError::Forwarder {
         name: name.to_owned(),
         cause: in_short(error),
     };
@@ -163,14 +166,14 @@ pub async fn credentials(
     client: Client,
     namespace: &str,
     queue: &QueueSpec,
-) -> Result<Credentials, PlaceError> {
+) -> Result<Credentials, QueuePairError> {
     let Some(reference) = &queue.credentials_secret_ref else {
         return Ok(Credentials::Ambient);
     };
     let secret = Api::<Secret>::namespaced(client, namespace)
         .get(&reference.name)
         .await
-        .map_err(|error| PlaceError::Secret {
+        .map_err(|error| QueuePairError::Secret {
             secret: format!("{namespace}/{}", reference.name),
             cause: in_short(error),
         })?;
@@ -185,14 +188,14 @@ fn in_short(error: kube::Error) -> String {
     }
 }
 
-fn keys(name: &str, secret: &Secret) -> Result<Credentials, PlaceError> {
+fn keys(name: &str, secret: &Secret) -> Result<Credentials, QueuePairError> {
     let value = |key: &'static str| {
         let bytes = secret.data.as_ref()?.get(key)?;
         let text = std::str::from_utf8(&bytes.0).ok()?.trim();
         (!text.is_empty()).then(|| text.to_owned())
     };
     let required = |key| {
-        value(key).ok_or_else(|| PlaceError::NoKey {
+        value(key).ok_or_else(|| QueuePairError::NoKey {
             secret: name.to_owned(),
             key,
         })

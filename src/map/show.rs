@@ -109,7 +109,7 @@ struct Line<'r> {
 struct LineSource<'r> {
     file: &'r str,
     #[serde(flatten, serialize_with = "source_members")]
-    place: Option<Source>,
+    position: Option<Source>,
 }
 
 #[derive(Serialize, Clone, Copy)]
@@ -120,8 +120,11 @@ enum Outcome {
     Rejected,
 }
 
-fn source_members<S: serde::Serializer>(place: &Option<Source>, out: S) -> Result<S::Ok, S::Error> {
-    let members = place.map(|source| [("batch", source.batch), ("event", source.event)]);
+fn source_members<S: serde::Serializer>(
+    position: &Option<Source>,
+    out: S,
+) -> Result<S::Ok, S::Error> {
+    let members = position.map(|source| [("batch", source.batch), ("event", source.event)]);
     out.collect_map(members.into_iter().flatten())
 }
 
@@ -129,7 +132,10 @@ fn lines<'r>(results: &'r [(String, MapResult)]) -> impl Iterator<Item = Line<'r
     results.iter().flat_map(|(file, result)| match result {
         Ok(mapped) => lines_of(file, mapped),
         Err(error) => vec![Line {
-            source: LineSource { file, place: None },
+            source: LineSource {
+                file,
+                position: None,
+            },
             event_type: "",
             outcome: Outcome::Rejected,
             count: None,
@@ -143,10 +149,10 @@ fn lines<'r>(results: &'r [(String, MapResult)]) -> impl Iterator<Item = Line<'r
 
 /// The lines of one body, in its order.
 fn lines_of<'r>(file: &'r str, mapped: &'r Mapped) -> Vec<Line<'r>> {
-    let line = |place, event_type, outcome| Line {
+    let line = |position, event_type, outcome| Line {
         source: LineSource {
             file,
-            place: Some(place),
+            position: Some(position),
         },
         event_type,
         outcome,
@@ -172,13 +178,13 @@ fn lines_of<'r>(file: &'r str, mapped: &'r Mapped) -> Vec<Line<'r>> {
         ..line(rejected.source, &rejected.event_type, Outcome::Rejected)
     });
     let mut lines: Vec<_> = forwarded.chain(skipped).chain(rejected).collect();
-    lines.sort_by_key(|line| line.source.place);
+    lines.sort_by_key(|line| line.source.position);
     lines
 }
 
 impl Line<'_> {
     fn cells(&self) -> [String; 5] {
-        let place = match self.source.place {
+        let position = match self.source.position {
             Some(Source { batch, event }) => format!("{}[{batch}][{event}]", self.source.file),
             None => self.source.file.to_owned(),
         };
@@ -198,7 +204,7 @@ impl Line<'_> {
             ),
         };
         [
-            place,
+            position,
             self.event_type.to_owned(),
             outcome.to_owned(),
             what.to_owned(),

@@ -21,7 +21,7 @@ use super::{
         Source,
     },
     raw::Raw,
-    stop::{Place, Stop},
+    stop::{EventLocation, Stop},
     time::{Clocks, EventTime},
     transform::{RunError, Shared, Transform},
     transformed::Transformed,
@@ -213,7 +213,7 @@ impl<'m> BatchMapping<'m> {
         event: &Lenient<Event<'m>>,
         around: &Surroundings<'_, 'm>,
     ) -> Result<MappedEvent, Stop> {
-        let at = Place {
+        let at = EventLocation {
             path: self.path,
             event: source.event,
         };
@@ -279,7 +279,7 @@ impl<'m> BatchMapping<'m> {
         event_type: &str,
         data: &Lenient<EventData<'_>>,
         around: &Surroundings<'_, '_>,
-        at: Place<'_>,
+        at: EventLocation<'_>,
     ) -> Result<&'m KindRule, Stop> {
         if event_type.is_empty() {
             let why = "missing, null or empty";
@@ -302,7 +302,7 @@ impl<'m> BatchMapping<'m> {
         &mut self,
         draft: Draft<'_>,
         around: &Surroundings<'_, '_>,
-        at: Place<'_>,
+        at: EventLocation<'_>,
     ) -> Result<MappedEvent, Stop> {
         let encoded = self.encode_draft(&draft, around);
         let Draft {
@@ -373,7 +373,7 @@ impl<'m> BatchMapping<'m> {
         transform: &Transform,
         draft: Draft<'_>,
         around: &Surroundings<'_, 'm>,
-        at: Place<'_>,
+        at: EventLocation<'_>,
     ) -> Result<MappedEvent, Stop> {
         let input = self.encode_draft(&draft, around).json;
         let seen = around.seen.get_or_init(|| self.seen());

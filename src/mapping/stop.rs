@@ -18,14 +18,14 @@ pub enum Stop {
 
 /// Where an event stands, for what is said of it.
 #[derive(Clone, Copy)]
-pub struct Place<'p> {
+pub struct EventLocation<'p> {
     /// The JSON path of its batch.
     pub path: &'p str,
     /// Its position in the batch.
     pub event: u32,
 }
 
-impl Place<'_> {
+impl EventLocation<'_> {
     /// Rejects it for something that is wrong with a member.
     pub fn reject(self, reason: RejectReason, member: &str, why: &str) -> Stop {
         let Self { path, event } = self;

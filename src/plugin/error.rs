@@ -1,6 +1,6 @@
 use std::{io, process::ExitCode};
 
-use crate::dlq::{DlqError, place::PlaceError};
+use crate::dlq::{DlqError, place::QueuePairError};
 
 /// Why a command of the plugin could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +105,7 @@ pub enum PluginError {
     },
     /// The forwarder's queues can't be found.
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Queues(#[from] QueuePairError),
     /// A command on dead letters failed.
     #[error(transparent)]
     Dlq(#[from] DlqError),
@@ -121,7 +121,7 @@ impl PluginError {
     /// The process's exit code: none that a run, `map` or bad usage ends with.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Place(_) | Self::Dlq(_) | Self::Output(_) => 1,
+            Self::Queues(_) | Self::Dlq(_) | Self::Output(_) => 1,
             Self::NoKubeconfig(_) => 40,
             Self::Unreachable { .. } => 41,
             Self::Unauthenticated { .. } => 42,

@@ -85,12 +85,12 @@ pub struct ForwarderHealth {
 impl ForwarderHealth {
     /// By the Ready condition.
     pub fn new(forwarder: &EventForwarder) -> Self {
-        let (mark, word) = match condition(forwarder, "Ready") {
+        let (level, word) = match condition(forwarder, "Ready") {
             None => (HealthLevel::Pending, "NotSeenYet"),
             Some(ready) => (HealthLevel::from_condition(ready), ready.reason.as_str()),
         };
         Self {
-            level: mark,
+            level,
             word: word.to_owned(),
         }
     }

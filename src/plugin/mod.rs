@@ -36,7 +36,7 @@ pub use error::PluginError;
 
 use crate::{
     api::EventForwarder,
-    dlq::{self, place::Place, place::credentials},
+    dlq::{self, place::QueuePair, place::credentials},
     map::{self, Rules},
     sqs::Credentials,
 };
@@ -109,7 +109,7 @@ async fn carry_out(cli: PluginCli) -> Result<ExitCode, PluginError> {
         } => {
             let forwarder = cluster.forwarder(&name).await?;
             let given = aws_credentials_dir.map(Credentials::Dir);
-            dlq::act(&place(&cluster, &forwarder, given).await?, action).await?;
+            dlq::act(&queues(&cluster, &forwarder, given).await?, action).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -139,8 +139,8 @@ async fn letters(cluster: &Cluster, forwarder: &EventForwarder) -> Letters {
         return Letters::None;
     }
     let look = async {
-        let place = place(cluster, forwarder, None).await?;
-        Ok::<_, PluginError>(dlq::reasons(&place, LETTERS_LOOK).await?)
+        let queues = queues(cluster, forwarder, None).await?;
+        Ok::<_, PluginError>(dlq::reasons(&queues, LETTERS_LOOK).await?)
     };
     match tokio::time::timeout(LETTERS_LIMIT, look).await {
         Ok(Ok((reasons, is_all))) => Letters::ByReason(reasons, is_all),
@@ -152,17 +152,17 @@ async fn letters(cluster: &Cluster, forwarder: &EventForwarder) -> Letters {
     }
 }
 
-async fn place(
+async fn queues(
     cluster: &Cluster,
     forwarder: &EventForwarder,
     given: Option<Credentials>,
-) -> Result<Place, PluginError> {
+) -> Result<QueuePair, PluginError> {
     let queue = &forwarder.spec.queue;
     let credentials = match given {
         Some(given) => given,
         None => credentials(cluster.client.clone(), &cluster.namespace, queue).await?,
     };
-    Ok(Place::of(queue, credentials).await?)
+    Ok(QueuePair::from_spec(queue, credentials).await?)
 }
 
 /// What a forwarder does to events, with the jq program that its ConfigMap holds.

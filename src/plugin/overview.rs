@@ -39,14 +39,14 @@ pub fn overview(forwarders: &[Guarded], now: Timestamp) -> String {
     let mut lines = vec![format!("  {}", bold(&line(&heading)))];
     lines.extend(
         rows.iter()
-            .map(|(mark, cells)| format!("{} {}", mark.sign(), line(cells))),
+            .map(|(level, cells)| format!("{} {}", level.sign(), line(cells))),
     );
     lines.join("\n")
 }
 
 fn row(forwarder: &Guarded, now: Timestamp) -> (HealthLevel, [String; 7]) {
     let name = forwarder.name_any();
-    let (mark, [state, depth, dead, last, next]) = match &forwarder.0 {
+    let (level, [state, depth, dead, last, next]) = match &forwarder.0 {
         Ok(forwarder) => cells(forwarder, now),
         Err(_) => {
             let nothing = || NOTHING.to_owned();
@@ -62,11 +62,11 @@ fn row(forwarder: &Guarded, now: Timestamp) -> (HealthLevel, [String; 7]) {
             )
         }
     };
-    (mark, [String::new(), name, state, depth, dead, last, next])
+    (level, [String::new(), name, state, depth, dead, last, next])
 }
 
 fn cells(forwarder: &EventForwarder, now: Timestamp) -> (HealthLevel, [String; 5]) {
-    let ForwarderHealth { level: mark, word } = ForwarderHealth::new(forwarder);
+    let ForwarderHealth { level, word } = ForwarderHealth::new(forwarder);
     let status = forwarder.status.as_ref();
     let queue = status.and_then(|status| status.queue.as_ref());
     let count = |count: i64| HumanCount(count.unsigned_abs()).to_string();
@@ -94,7 +94,7 @@ fn cells(forwarder: &EventForwarder, now: Timestamp) -> (HealthLevel, [String; 5
         next,
     ];
     (
-        mark,
+        level,
         cells.map(|cell| cell.unwrap_or_else(|| NOTHING.to_owned())),
     )
 }

@@ -64,16 +64,20 @@ fn field(lines: &mut Vec<String>, label: &str, values: Vec<String>) {
 fn readiness(forwarder: &EventForwarder) -> Vec<String> {
     let namespace = forwarder.namespace().unwrap_or_default();
     let full_name = bold(&format!("{namespace}/{}", forwarder.name_any()));
-    let ForwarderHealth { level: mark, word } = ForwarderHealth::new(forwarder);
+    let ForwarderHealth { level, word } = ForwarderHealth::new(forwarder);
     let ready = condition(forwarder, "Ready");
     let says = match ready.map(|ready| ready.status.as_str()) {
-        Some("True") if mark == HealthLevel::Ok => "is ready".to_owned(),
+        Some("True") if level == HealthLevel::Ok => "is ready".to_owned(),
         Some("True") => "is suspended".to_owned(),
         Some("False") => format!("is not ready: {word}"),
         Some(_) => format!("is not known to be ready yet: {word}"),
         None => "has not been seen by the controller. Is it running, and does it watch this namespace? See `kubectl get pods --all-namespaces -l app.kubernetes.io/name=event-forwarder`".to_owned(),
     };
-    let mut lines = vec![format!("{} {full_name} {}", mark.sign(), mark.paint(&says))];
+    let mut lines = vec![format!(
+        "{} {full_name} {}",
+        level.sign(),
+        level.paint(&says)
+    )];
     if ready.is_some() && !is_current(forwarder) {
         lines.push("  The controller has not yet seen the latest change; what follows is of the one before. If it stays so, see whether it is running".to_owned());
     }
@@ -99,16 +103,16 @@ fn conditions(
         lines.push(format!("  {}", printable(&ready.message)));
     }
     for one in others() {
-        let mark = HealthLevel::from_condition(one);
+        let level = HealthLevel::from_condition(one);
         let since = span(now.duration_since(one.last_transition_time.0));
         lines.push(format!(
             "  {} {:<type_width$}  {}  {}",
-            mark.sign(),
+            level.sign(),
             one.type_,
-            mark.paint(&format!("{:<reason_width$}", one.reason)),
+            level.paint(&format!("{:<reason_width$}", one.reason)),
             dim(&format!("for {since}")),
         ));
-        if mark != HealthLevel::Ok {
+        if level != HealthLevel::Ok {
             lines.push(format!("      {}", printable(&one.message)));
         }
         if one.reason == "Suspended" {

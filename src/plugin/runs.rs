@@ -17,12 +17,12 @@ const BAR: u64 = 20;
 
 /// A run, and what it reported if it has ended.
 pub fn report(run: &RunStatus, now: Timestamp) -> Vec<String> {
-    let mark = HealthLevel::from_outcome(&run.outcome);
+    let level = HealthLevel::from_outcome(&run.outcome);
     let mut lines = vec![format!(
         "{} {} {} {}",
-        mark.sign(),
+        level.sign(),
         run.job_name,
-        mark.paint(&run.outcome),
+        level.paint(&run.outcome),
         dim(&when(run, now)),
     )];
     let message = run.message.as_deref().map(printable);
@@ -109,16 +109,16 @@ pub fn bars(runs: &[RecentRun], now: Timestamp) -> Vec<String> {
     let age_width = ages.map(|age| age.len()).max().unwrap_or(0);
     runs.iter()
         .map(|run| {
-            let mark = HealthLevel::from_outcome(&run.outcome);
+            let level = HealthLevel::from_outcome(&run.outcome);
             let rejected = match run.rejected {
                 0 => String::new(),
                 count => format!(", {} rejected", figure(count)),
             };
             format!(
                 "{} {:<age_width$}  {}  {:>figure_width$} {}{rejected}",
-                mark.sign(),
+                level.sign(),
                 relative(run.finished_at.0, now),
-                mark.paint(&format!("{:<outcome_width$}", run.outcome)),
+                level.paint(&format!("{:<outcome_width$}", run.outcome)),
                 figure(run.forwarded),
                 bar(run.forwarded, most),
             )

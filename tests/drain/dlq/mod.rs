@@ -8,7 +8,7 @@ use event_forwarder::{
     cli::DlqFilter,
     dlq::{
         self, DlqError,
-        place::Place,
+        place::QueuePair,
         walk::{HIDDEN, Sight, Walk},
     },
     sqs::{Attribute, Outgoing},
@@ -21,7 +21,7 @@ use crate::world::{Setting, World, batch, batches};
 
 /// A world with dead letters: twelve events of a name that the project refuses, and five of a
 /// user that asked to be forgotten.
-async fn with_dead_letters(kind: Kind) -> (World, Place) {
+async fn with_dead_letters(kind: Kind) -> (World, QueuePair) {
     let world = World::new(Setting {
         kind,
         ..Setting::default()
@@ -41,7 +41,7 @@ async fn with_dead_letters(kind: Kind) -> (World, Place) {
     world.queue.send(&bodies).await.unwrap();
     let report = world.drain().await;
     assert_eq!(report.messages.dead_lettered, 17, "{report:?}");
-    let place = Place::of(&world.spec.queue, world.plan("test-key").credentials)
+    let place = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
         .await
         .unwrap();
     (world, place)
@@ -54,7 +54,7 @@ fn by_reason(reason: &str) -> DlqFilter {
     }
 }
 
-async fn listed(place: &Place) -> Vec<Value> {
+async fn listed(place: &QueuePair) -> Vec<Value> {
     let mut out = Vec::new();
     dlq::list(place, &DlqFilter::default(), true, &mut out)
         .await
@@ -220,7 +220,7 @@ async fn a_message_that_sqs_moved_is_told_from_one_that_a_run_put_there() {
     world.queue.send(&["no batch"]).await.unwrap();
     let body = batches(1, 1);
     world.queue.send(&body).await.unwrap();
-    let place = Place::of(&world.spec.queue, world.plan("test-key").credentials)
+    let place = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
         .await
         .unwrap();
     let message = place.dead_letters.clone();
@@ -339,7 +339,7 @@ async fn letters_that_another_command_holds_are_told_of(kind: Kind) {
 async fn in_groups<'a>(
     kind: Kind,
     letters: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> (World, Place) {
+) -> (World, QueuePair) {
     let world = World::new(Setting {
         queue: Attributes {
             fifo: true,
@@ -348,7 +348,7 @@ async fn in_groups<'a>(
         ..Setting::on(kind)
     })
     .await;
-    let place = Place::of(&world.spec.queue, world.plan("test-key").credentials)
+    let place = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
         .await
         .unwrap();
     let letters: Vec<_> = letters
