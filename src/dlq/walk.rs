@@ -45,7 +45,7 @@ pub struct Walk {
     depth: u64,
     hidden: Duration,
     seen: HashSet<String>,
-    held: HashMap<String, Held>,
+    held: HashMap<String, InvisibleMessage>,
     deleted: u64,
     /// Groups of which letters were deleted since the last receive.
     moved: BTreeSet<String>,
@@ -53,14 +53,14 @@ pub struct Walk {
 
 /// A letter that the walk hides from others.
 #[derive(Debug)]
-struct Held {
+struct InvisibleMessage {
     receipt: String,
     group: Option<String>,
     since: Instant,
     hidden: Duration,
 }
 
-impl Held {
+impl InvisibleMessage {
     /// Hides it for longer once half of its time has passed, and for twice as long: the calls that
     /// a letter costs grow with the logarithm of the walk's length, not with the length.
     fn renew(&mut self, now: Instant) -> bool {
@@ -201,8 +201,8 @@ impl Walk {
 
     /// Notes a letter that this receive has hidden; gives back what was known of it if it should
     /// have been hidden already.
-    fn hold(&mut self, message: &Message) -> Option<Held> {
-        let held = Held {
+    fn hold(&mut self, message: &Message) -> Option<InvisibleMessage> {
+        let held = InvisibleMessage {
             receipt: message.receipt.clone(),
             group: message.group.clone(),
             since: Instant::now(),
@@ -228,7 +228,7 @@ impl Walk {
     }
 
     /// Shows held letters to others again. Where that fails they come back by themselves.
-    async fn show(&mut self, which: impl Fn(&Held) -> bool) {
+    async fn show(&mut self, which: impl Fn(&InvisibleMessage) -> bool) {
         let receipts: Vec<_> = self
             .held
             .extract_if(|_, held| which(held))
@@ -261,7 +261,7 @@ mod tests {
     fn a_letter_is_hidden_for_twice_as_long_at_half_of_its_time() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut held = Held {
+        let mut held = InvisibleMessage {
             receipt: String::new(),
             group: None,
             since: start,
