@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::walk::{Found, Sight};
+use super::walk::{DeadLetterMessage, Sight};
 use crate::api::Duration;
 
 /// How much of a sample's body a list shows, in characters.
@@ -28,7 +28,7 @@ struct Reason {
 
 impl Summary {
     /// Counts a letter.
-    pub fn add(&mut self, letter: &Found) {
+    pub fn add(&mut self, letter: &DeadLetterMessage) {
         let (message, label) = (&letter.message, &letter.label);
         let reason = self
             .0
@@ -132,7 +132,7 @@ impl Summary {
 }
 
 /// All of a letter: its label, and its body, set out if it is JSON.
-pub fn in_full(letter: &Found) -> String {
+pub fn in_full(letter: &DeadLetterMessage) -> String {
     let (message, label) = (&letter.message, &letter.label);
     let mut text = String::new();
     let mut field = |name: &str, value: Option<String>| {

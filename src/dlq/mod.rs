@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use self::{
     list::Summary,
     place::{QueuePair, QueuePairError},
-    walk::{Found, HIDDEN, Sight, Walk},
+    walk::{DeadLetterMessage, HIDDEN, Sight, Walk},
 };
 use crate::{
     api::{ReasonCount, reason_counts},
@@ -249,7 +249,11 @@ struct Left {
 
 impl Left {
     /// Those that went well.
-    fn without(&mut self, letters: Vec<Found>, results: Vec<Result<(), EntryError>>) -> Vec<Found> {
+    fn without(
+        &mut self,
+        letters: Vec<DeadLetterMessage>,
+        results: Vec<Result<(), EntryError>>,
+    ) -> Vec<DeadLetterMessage> {
         let mut well = Vec::new();
         for (letter, result) in letters.into_iter().zip(results) {
             match result {
@@ -274,14 +278,14 @@ impl Left {
     }
 }
 
-fn chosen(which: &DlqFilter, found: Vec<Found>) -> Vec<Found> {
+fn chosen(which: &DlqFilter, found: Vec<DeadLetterMessage>) -> Vec<DeadLetterMessage> {
     found
         .into_iter()
         .filter(|letter| selects(which, letter))
         .collect()
 }
 
-fn selects(which: &DlqFilter, letter: &Found) -> bool {
+fn selects(which: &DlqFilter, letter: &DeadLetterMessage) -> bool {
     let age = letter
         .message
         .sent_at
@@ -296,8 +300,8 @@ fn selects(which: &DlqFilter, letter: &Found) -> bool {
 }
 
 /// Letters that fit into one send: together no larger than one message may be.
-fn by_size(letters: Vec<Found>) -> Vec<Vec<Found>> {
-    let mut batches: Vec<Vec<Found>> = Vec::new();
+fn by_size(letters: Vec<DeadLetterMessage>) -> Vec<Vec<DeadLetterMessage>> {
+    let mut batches: Vec<Vec<DeadLetterMessage>> = Vec::new();
     let mut bytes = usize::MAX;
     for letter in letters {
         let own = redriven(&letter.message, true).bytes();

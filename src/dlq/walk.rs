@@ -29,7 +29,7 @@ const CALLS: usize = 8;
 
 /// A letter with what it says of itself.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct DeadLetterMessage {
     /// The message.
     pub message: Message,
     /// Its label.
@@ -121,7 +121,7 @@ impl Walk {
 
     /// The next letters, ten at most; none when several receives have shown nothing new. Those of
     /// a failed call come back by themselves.
-    pub async fn next(&mut self) -> Result<Option<Vec<Found>>, Error> {
+    pub async fn next(&mut self) -> Result<Option<Vec<DeadLetterMessage>>, Error> {
         // A hidden letter locks its group. Where some of a group are gone, the others make room
         // for those behind: they are received again, as many more as were deleted with them.
         let moved = std::mem::take(&mut self.moved);
@@ -139,7 +139,7 @@ impl Walk {
             for message in received {
                 is_quiet &= self.hold(&message).is_some();
                 if self.seen.insert(message.id.clone()) {
-                    new.push(Found {
+                    new.push(DeadLetterMessage {
                         label: Label::read(&message),
                         message,
                     });
@@ -162,7 +162,7 @@ impl Walk {
     /// Deletes letters, ten at most. One result per letter, in their order.
     pub async fn delete(
         &mut self,
-        letters: &[Found],
+        letters: &[DeadLetterMessage],
     ) -> Result<Vec<Result<(), EntryError>>, Error> {
         if letters.is_empty() {
             return Ok(Vec::new());

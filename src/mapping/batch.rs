@@ -98,7 +98,7 @@ impl<'m> BatchMapping<'m> {
                 let detail = format!("at {}.events: not a list of events", self.path);
                 return self.reject_batch(RejectReason::EventsNotAList, 1, detail);
             }
-            Lenient::Found(events) => events,
+            Lenient::Valid(events) => events,
         };
         if events.is_empty() {
             return;
@@ -217,12 +217,12 @@ impl<'m> BatchMapping<'m> {
             path: self.path,
             event: source.event,
         };
-        let Lenient::Found(event) = event else {
+        let Lenient::Valid(event) = event else {
             let why = "not an object with event_type and data";
             return Err(at.reject(RejectReason::EventNotAnObject, "", why));
         };
         let nothing = EventData::default();
-        let data = if let Lenient::Found(data) = &event.data {
+        let data = if let Lenient::Valid(data) = &event.data {
             data
         } else {
             &nothing
@@ -445,7 +445,7 @@ impl<'m> BatchMapping<'m> {
 
 /// The type of an event as it is reported: without a copy for those that are known.
 fn event_type_of(event: &Lenient<Event<'_>>) -> EventType {
-    let Lenient::Found(Event {
+    let Lenient::Valid(Event {
         event_type: Some(raw),
         ..
     }) = event

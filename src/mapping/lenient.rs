@@ -15,7 +15,7 @@ pub enum Lenient<T> {
     #[default]
     Missing,
     /// A `T`.
-    Found(T),
+    Valid(T),
     /// A value of another shape.
     Malformed,
 }
@@ -46,7 +46,7 @@ struct LenientVisitor<T>(PhantomData<T>);
 
 impl<T> From<Option<T>> for Lenient<T> {
     fn from(found: Option<T>) -> Self {
-        found.map_or(Self::Malformed, Self::Found)
+        found.map_or(Self::Malformed, Self::Valid)
     }
 }
 

@@ -126,7 +126,7 @@ impl Malformed {
     /// What is wrong with an entry, if anything is.
     pub fn of(entry: &Lenient<Event<'_>>) -> Option<Self> {
         match entry {
-            Lenient::Found(event) => event
+            Lenient::Valid(event) => event
                 .event_type
                 .and_then(Raw::scalar)
                 .is_none()

@@ -131,7 +131,7 @@ impl<'a> Raw<'a> {
         if self.shape() == Shape::Object {
             let mut input = serde_json::Deserializer::from_str(self.0);
             // An error tells that not all was read.
-            let _ = input.deserialize_map(Find {
+            let _ = input.deserialize_map(MemberFinder {
                 name,
                 found: &mut found,
             });
@@ -140,12 +140,12 @@ impl<'a> Raw<'a> {
     }
 }
 
-struct Find<'f, 'a> {
+struct MemberFinder<'f, 'a> {
     name: &'f str,
     found: &'f mut Option<Raw<'a>>,
 }
 
-impl<'de> Visitor<'de> for Find<'_, 'de> {
+impl<'de> Visitor<'de> for MemberFinder<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
