@@ -28,7 +28,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(30);
 const MAX_PAUSE: Duration = Duration::from_secs(600);
 
 /// What the last poll yielded.
-pub type Reading = Result<Depth, DepthProblem>;
+pub type DepthResult = Result<Depth, DepthProblem>;
 
 /// Why a queue's depth can't be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub struct Depths {
 
 struct Followed {
     target: Arc<Target>,
-    reading: Option<Reading>,
+    reading: Option<DepthResult>,
     task: AbortHandle,
 }
 
@@ -101,7 +101,7 @@ impl Depths {
         self: &Arc<Self>,
         forwarder: &ObjectRef<EventForwarder>,
         target: Target,
-    ) -> Option<Reading> {
+    ) -> Option<DepthResult> {
         let namespace = forwarder.namespace.as_deref().unwrap_or_default();
         if let Err(problem) = self.ambient.check(namespace, &target) {
             self.forget(forwarder);
@@ -138,7 +138,7 @@ impl Depths {
         }
     }
 
-    fn record(&self, forwarder: &ObjectRef<EventForwarder>, reading: Reading) {
+    fn record(&self, forwarder: &ObjectRef<EventForwarder>, reading: DepthResult) {
         let mut followed = self.lock();
         let Some(entry) = followed.get_mut(forwarder) else {
             return;

@@ -41,7 +41,7 @@ use crate::{
     sqs::Credentials,
 };
 use cluster::Cluster;
-use page::Letters;
+use page::DeadLetterSummary;
 
 /// How long a status page waits for the dead-letter queue, and how long it looks at letters.
 const LETTERS_LIMIT: Duration = Duration::from_secs(15);
@@ -133,19 +133,19 @@ async fn status(cluster: &Cluster, name: &str) -> Result<String, PluginError> {
 }
 
 /// Reads why letters are dead, where there are some.
-async fn letters(cluster: &Cluster, forwarder: &EventForwarder) -> Letters {
+async fn letters(cluster: &Cluster, forwarder: &EventForwarder) -> DeadLetterSummary {
     let queue = forwarder.status.as_ref().and_then(|it| it.queue.as_ref());
     if queue.and_then(|queue| queue.dead_letters).unwrap_or(0) == 0 {
-        return Letters::None;
+        return DeadLetterSummary::None;
     }
     let look = async {
         let queues = queues(cluster, forwarder, None).await?;
         Ok::<_, PluginError>(dlq::reasons(&queues, LETTERS_LOOK).await?)
     };
     match tokio::time::timeout(LETTERS_LIMIT, look).await {
-        Ok(Ok((reasons, is_all))) => Letters::ByReason(reasons, is_all),
-        Ok(Err(error)) => Letters::Unread(error.to_string()),
-        Err(_) => Letters::Unread(format!(
+        Ok(Ok((reasons, is_all))) => DeadLetterSummary::ByReason(reasons, is_all),
+        Ok(Err(error)) => DeadLetterSummary::Unavailable(error.to_string()),
+        Err(_) => DeadLetterSummary::Unavailable(format!(
             "the queue did not answer within {} s",
             LETTERS_LIMIT.as_secs()
         )),

@@ -16,17 +16,17 @@ use crate::{
 
 /// What is known of a forwarder's dead letters beyond their number.
 #[derive(Debug)]
-pub enum Letters {
+pub enum DeadLetterSummary {
     /// There are none to ask about.
     None,
     /// By reason, and whether that is all of them.
     ByReason(Vec<ReasonCount>, bool),
     /// The queue can't be read from here.
-    Unread(String),
+    Unavailable(String),
 }
 
 /// The whole page.
-pub fn page(forwarder: &EventForwarder, letters: &Letters, now: Timestamp) -> String {
+pub fn page(forwarder: &EventForwarder, letters: &DeadLetterSummary, now: Timestamp) -> String {
     let mut lines = readiness(forwarder);
     let Some(status) = &forwarder.status else {
         return lines.join("\n");
@@ -169,14 +169,14 @@ fn depth(queue: &QueueDepth, now: Timestamp) -> String {
     )
 }
 
-fn dead_letters(queue: &QueueDepth, letters: &Letters) -> Vec<String> {
+fn dead_letters(queue: &QueueDepth, letters: &DeadLetterSummary) -> Vec<String> {
     let Some(count) = queue.dead_letters else {
         return vec!["no dead-letter queue is seen".to_owned()];
     };
     let mut lines = vec![HumanCount(count.unsigned_abs()).to_string()];
     match letters {
-        Letters::None => {}
-        Letters::ByReason(reasons, is_all) => {
+        DeadLetterSummary::None => {}
+        DeadLetterSummary::ByReason(reasons, is_all) => {
             lines.extend(reasons.iter().map(|reason| {
                 format!("{} {}", HumanCount(reason.count), printable(&reason.reason))
             }));
@@ -189,7 +189,7 @@ fn dead_letters(queue: &QueueDepth, letters: &Letters) -> Vec<String> {
                 lines.push("perhaps more: a short look could not see them all".to_owned());
             }
         }
-        Letters::Unread(why) => {
+        DeadLetterSummary::Unavailable(why) => {
             lines.push(dim(&format!(
                 "by reason: not to be read from here: {}",
                 printable(why)

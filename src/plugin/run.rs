@@ -20,7 +20,7 @@ use super::{
     error::{LOST, PluginError},
     health::{condition, is_current},
     print,
-    runs::{self, Progress, progress},
+    runs::{self, RequestedRun, requested_run},
     suspend::MANAGER,
     time::span,
 };
@@ -56,12 +56,12 @@ pub async fn run(cluster: &Cluster, args: &RunArgs) -> Result<ExitCode, PluginEr
         let forwarder = cluster.forwarder(&args.name).await?;
         let refusal = refusal(&forwarder);
         let status = forwarder.status.unwrap_or_default();
-        match progress(&status, &request, &job) {
-            Progress::Asked => match refusal {
+        match requested_run(&status, &request, &job) {
+            RequestedRun::Requested => match refusal {
                 Some(why) => return Err(PluginError::Hindered(why)),
                 None => says.now("waits for the controller"),
             },
-            Progress::UnderWay(text) => {
+            RequestedRun::Running(text) => {
                 if !is_taken_up {
                     is_taken_up = true;
                     says.for_good(&format!("Job {job} was started"))?;
@@ -74,7 +74,7 @@ pub async fn run(cluster: &Cluster, args: &RunArgs) -> Result<ExitCode, PluginEr
                 }
                 says.now(&text);
             }
-            Progress::Ended(run) => {
+            RequestedRun::Finished(run) => {
                 says.for_good(&runs::report(&run, Timestamp::now()).join("\n"))?;
                 return Ok(match args.follow {
                     true => exit_code(&run),

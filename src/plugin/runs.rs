@@ -139,34 +139,34 @@ fn bar(count: u64, most: u64) -> String {
 
 /// What a run that was asked for has come to.
 #[derive(Debug, PartialEq)]
-pub enum Progress {
+pub enum RequestedRun {
     /// The controller has not taken up the request.
-    Asked,
+    Requested,
     /// It is under way, in words.
-    UnderWay(String),
+    Running(String),
     /// It has ended.
-    Ended(Box<RunStatus>),
+    Finished(Box<RunStatus>),
 }
 
 /// How far the run that `request` asked for has come, by the forwarder's status.
-pub fn progress(status: &EventForwarderStatus, request: &str, job: &str) -> Progress {
+pub fn requested_run(status: &EventForwarderStatus, request: &str, job: &str) -> RequestedRun {
     let last = status.last_run.as_ref().filter(|run| run.job_name == job);
     if let Some(run) = last {
         return match (&run.finished_at, &run.message) {
-            (Some(_), _) => Progress::Ended(Box::new(run.clone())),
+            (Some(_), _) => RequestedRun::Finished(Box::new(run.clone())),
             (None, Some(waits_for)) => {
-                Progress::UnderWay(format!("waits: {}", printable(waits_for)))
+                RequestedRun::Running(format!("waits: {}", printable(waits_for)))
             }
-            (None, None) => Progress::UnderWay(running(status)),
+            (None, None) => RequestedRun::Running(running(status)),
         };
     }
     // Another run has begun since.
     if let Some(run) = status.recent_runs.iter().find(|run| run.job_name == job) {
-        return Progress::Ended(Box::new(in_short(run)));
+        return RequestedRun::Finished(Box::new(in_short(run)));
     }
     match status.last_run_request.as_deref() == Some(request) {
-        true => Progress::UnderWay("its Job is made".to_owned()),
-        false => Progress::Asked,
+        true => RequestedRun::Running("its Job is made".to_owned()),
+        false => RequestedRun::Requested,
     }
 }
 
@@ -228,11 +228,14 @@ mod tests {
                 .extend(more.as_object().expect("an object").clone());
             run
         };
-        let of = |value: Value| progress(&status(value), "r", "m-1");
-        assert_eq!(of(json!({})), Progress::Asked);
-        assert_eq!(of(json!({"lastRunRequest": "another"})), Progress::Asked);
-        let told = |progress: Progress| match progress {
-            Progress::UnderWay(text) => text,
+        let of = |value: Value| requested_run(&status(value), "r", "m-1");
+        assert_eq!(of(json!({})), RequestedRun::Requested);
+        assert_eq!(
+            of(json!({"lastRunRequest": "another"})),
+            RequestedRun::Requested
+        );
+        let told = |run: RequestedRun| match run {
+            RequestedRun::Running(text) => text,
             other => panic!("{other:?}"),
         };
         assert!(told(of(json!({"lastRunRequest": "r"}))).contains("made"));
@@ -254,7 +257,7 @@ mod tests {
             (json!({"lastRun": ended}), "Drained"),
             (json!({"lastRun": other, "recentRuns": recent}), "SinkDown"),
         ] {
-            let Progress::Ended(run) = of(value) else {
+            let RequestedRun::Finished(run) = of(value) else {
                 panic!("it has ended")
             };
             assert_eq!(run.outcome, outcome);

@@ -9,7 +9,7 @@ use crate::{
     controller::{
         apply::{Applied, Started},
         cronjob::RUN_NOW,
-        depth::{DepthProblem, Reading},
+        depth::{DepthProblem, DepthResult},
         error::Error,
         observe::{SecretProblem, Until},
         plan::SpecError,
@@ -185,7 +185,7 @@ fn secrets_available(secrets: Result<(), &SecretProblem>) -> ConditionDraft {
 fn queue_reachable(
     previous: &EventForwarderStatus,
     generation: Option<i64>,
-    depth: Option<&Reading>,
+    depth: Option<&DepthResult>,
 ) -> ConditionDraft {
     let draft = |status, reason: &str, message: String| {
         ConditionDraft::new(QUEUE_REACHABLE, status, reason, message)

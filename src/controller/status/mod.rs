@@ -13,7 +13,7 @@ pub use runs::{PENDING, RUNNING, succeeded, unrecorded, vanished};
 
 use super::{
     apply::{Applied, Started},
-    depth::Reading,
+    depth::DepthResult,
     observe::{Pending, Report, Run, SecretProblem},
     plan::{SpecError, ValidatedSpec},
 };
@@ -47,7 +47,7 @@ pub struct Learned<'a> {
     /// What the newest run waits for, if it waits.
     pub pending: Option<&'a Pending>,
     /// The queue's depth; none before the first poll.
-    pub depth: Option<&'a Reading>,
+    pub depth: Option<&'a DepthResult>,
 }
 
 impl Learned<'_> {
@@ -110,7 +110,7 @@ fn next_run_time(
 
 fn queue(
     previous: Option<QueueDepth>,
-    depth: Option<&Reading>,
+    depth: Option<&DepthResult>,
     now: Timestamp,
 ) -> Option<QueueDepth> {
     let Some(Ok(depth)) = depth else {

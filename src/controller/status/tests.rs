@@ -52,7 +52,7 @@ struct World {
     /// Whether a pod still works of a run whose Job is gone.
     pod_works: bool,
     last_scheduled: Option<&'static str>,
-    depth: Option<Reading>,
+    depth: Option<DepthResult>,
     now: &'static str,
 }
 

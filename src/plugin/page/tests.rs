@@ -29,7 +29,7 @@ fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Value {
     })
 }
 
-fn shown(forwarder: &EventForwarder, letters: &Letters) -> String {
+fn shown(forwarder: &EventForwarder, letters: &DeadLetterSummary) -> String {
     let page = page(forwarder, letters, NOW.parse().expect("a time"));
     anstream::adapter::strip_str(&page).to_string()
 }
@@ -62,7 +62,7 @@ fn a_healthy_forwarder_is_told_in_one_page() {
         }),
     );
     assert_eq!(
-        shown(&healthy, &Letters::None),
+        shown(&healthy, &DeadLetterSummary::None),
         "\
 ✔ marketing/mparticle is ready
 
@@ -97,7 +97,7 @@ fn what_is_wrong_stands_first_with_its_mend() {
             "lastRun": {"jobName": "m-1", "outcome": "SinkDown", "message": "Iterable answered 503"},
         }),
     );
-    let page = shown(&broken, &Letters::None);
+    let page = shown(&broken, &DeadLetterSummary::None);
     assert!(
         page.starts_with("✖ marketing/mparticle is not ready: SecretMissing\n"),
         "{page}"
@@ -117,7 +117,7 @@ fn what_only_ready_says_is_shown() {
             "conditions": [condition("Ready", "False", "Unreadable", "correct the field")],
         }),
     );
-    assert!(shown(&unreadable, &Letters::None).contains("\n  correct the field\n"));
+    assert!(shown(&unreadable, &DeadLetterSummary::None).contains("\n  correct the field\n"));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_suspended_forwarder_says_how_to_resume_and_is_no_alarm() {
             ],
         }),
     );
-    let page = shown(&suspended, &Letters::None);
+    let page = shown(&suspended, &DeadLetterSummary::None);
     assert!(
         page.starts_with("● marketing/mparticle is suspended\n"),
         "{page}"
@@ -162,19 +162,19 @@ fn dead_letters_are_told_by_reason_or_why_not() {
     let all = vec![reason("EventRefused", 3), reason("NoUser", 1)];
     for (letters, told) in [
         (
-            Letters::ByReason(all, true),
+            DeadLetterSummary::ByReason(all, true),
             "Dead letters  4\n              3 EventRefused\n              1 NoUser\n",
         ),
         (
-            Letters::ByReason(vec![reason("NoUser", 1)], false),
+            DeadLetterSummary::ByReason(vec![reason("NoUser", 1)], false),
             "1 NoUser\n              perhaps more: a short look could not see them all\n",
         ),
         (
-            Letters::ByReason(Vec::new(), true),
+            DeadLetterSummary::ByReason(Vec::new(), true),
             "another command holds them",
         ),
         (
-            Letters::Unread("no route".to_owned()),
+            DeadLetterSummary::Unavailable("no route".to_owned()),
             "Dead letters  4\n              by reason: not to be read from here: no route\n",
         ),
     ] {
@@ -185,7 +185,7 @@ fn dead_letters_are_told_by_reason_or_why_not() {
 
 #[test]
 fn a_controller_that_has_not_looked_is_suspected() {
-    let unseen = shown(&forwarder(json!({}), json!(null)), &Letters::None);
+    let unseen = shown(&forwarder(json!({}), json!(null)), &DeadLetterSummary::None);
     assert!(
         unseen.starts_with("● marketing/mparticle has not been seen by the controller"),
         "{unseen}"
@@ -197,7 +197,7 @@ fn a_controller_that_has_not_looked_is_suspected() {
             "conditions": [condition("Ready", "True", "Ready", "all is in place")],
         }),
     );
-    let page = shown(&behind, &Letters::None);
+    let page = shown(&behind, &DeadLetterSummary::None);
     assert!(
         page.contains("has not yet seen the latest change"),
         "{page}"
