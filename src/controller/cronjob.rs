@@ -57,7 +57,7 @@ const START_ALLOWANCE_SECONDS: i64 = 300;
 
 /// Things outside the resource that the CronJob depends on.
 #[derive(Debug, Clone, Copy)]
-pub struct Surroundings<'a> {
+pub struct CronJobOptions<'a> {
     /// The controller's own image.
     pub image: &'a str,
     /// Holds runs back although the forwarder is not suspended, since they could not start.
@@ -69,7 +69,7 @@ pub struct Surroundings<'a> {
 pub fn desired(
     forwarder: &EventForwarder,
     plan: &ValidatedSpec,
-    around: Surroundings<'_>,
+    around: CronJobOptions<'_>,
 ) -> CronJob {
     let mut cronjob = unmarked(forwarder, plan, around);
     let hash = short_hash(&json!(cronjob).to_string());
@@ -78,7 +78,11 @@ pub fn desired(
     cronjob
 }
 
-fn unmarked(forwarder: &EventForwarder, plan: &ValidatedSpec, around: Surroundings<'_>) -> CronJob {
+fn unmarked(
+    forwarder: &EventForwarder,
+    plan: &ValidatedSpec,
+    around: CronJobOptions<'_>,
+) -> CronJob {
     let spec = &forwarder.spec;
     let labels = labels(&plan.cronjob_name);
     let annotations = BTreeMap::from([(

@@ -40,42 +40,42 @@ const CALL_LIMIT: Duration = Duration::from_secs(2);
 
 /// Until when this replica may act.
 #[derive(Debug, Clone, Default)]
-pub struct Leadership(Arc<Mutex<Until>>);
+pub struct Leadership(Arc<Mutex<LeaderState>>);
 
 #[derive(Debug, Clone, Copy, Default)]
-enum Until {
+enum LeaderState {
     #[default]
-    Never,
-    At(Instant),
-    Always,
+    Standby,
+    LeaderUntil(Instant),
+    SoleReplica,
 }
 
 impl Leadership {
     /// That of the only replica.
     pub fn of_the_only_replica() -> Self {
-        Self(Arc::new(Mutex::new(Until::Always)))
+        Self(Arc::new(Mutex::new(LeaderState::SoleReplica)))
     }
 
     /// Whether this replica may act now.
     pub fn holds(&self) -> bool {
-        self.until().includes(Instant::now())
+        self.state().includes(Instant::now())
     }
 
-    fn until(&self) -> Until {
+    fn state(&self) -> LeaderState {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, until: Until) {
+    fn set(&self, until: LeaderState) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 }
 
-impl Until {
+impl LeaderState {
     fn includes(self, now: Instant) -> bool {
         match self {
-            Self::Never => false,
-            Self::At(end) => now < end,
-            Self::Always => true,
+            Self::Standby => false,
+            Self::LeaderUntil(end) => now < end,
+            Self::SoleReplica => true,
         }
     }
 }
@@ -87,11 +87,11 @@ pub struct Candidate {
     lease_ref: String,
     identity: String,
     leadership: Leadership,
-    seen: Option<Seen>,
+    seen: Option<ObservedLease>,
 }
 
 /// A state of the lease, and when it was first seen.
-struct Seen {
+struct ObservedLease {
     spec: LeaseSpec,
     since: Instant,
 }
@@ -144,7 +144,7 @@ impl Candidate {
 
     /// Keeps the lease; returns once it is lost.
     pub async fn deposed(&mut self) {
-        while let Until::At(end) = self.leadership.until() {
+        while let LeaderState::LeaderUntil(end) = self.leadership.state() {
             sleep_until((Instant::now() + PAUSE).min(end)).await;
             match timeout_at(end, self.try_once()).await {
                 Ok(Ok(true)) => {}
@@ -152,7 +152,7 @@ impl Candidate {
                 Ok(Err(error)) => tracing::warn!("{error}"),
             }
         }
-        self.leadership.set(Until::Never);
+        self.leadership.set(LeaderState::Standby);
     }
 
     /// Lets another replica take over at once.
@@ -160,7 +160,7 @@ impl Candidate {
     /// # Errors
     /// When the lease can't be written; then another takes over when it has run out.
     pub async fn resign(&mut self) -> Result<(), Error> {
-        self.leadership.set(Until::Never);
+        self.leadership.set(LeaderState::Standby);
         let Some(lease) = self.read().await? else {
             return Ok(());
         };
@@ -194,7 +194,7 @@ impl Candidate {
             Some(seen) if seen.spec == spec => seen.since,
             _ => now,
         };
-        self.seen = Some(Seen {
+        self.seen = Some(ObservedLease {
             spec: spec.clone(),
             since,
         });
@@ -215,7 +215,7 @@ impl Candidate {
             },
         };
         self.write(lease.as_ref(), ours).await?;
-        self.leadership.set(Until::At(now + ACTING));
+        self.leadership.set(LeaderState::LeaderUntil(now + ACTING));
         Ok(true)
     }
 
@@ -322,9 +322,9 @@ mod tests {
     fn leadership_runs_out_by_itself() {
         let now = Instant::now();
         for (until, before, after) in [
-            (Until::Never, false, false),
-            (Until::At(now + ACTING), true, false),
-            (Until::Always, true, true),
+            (LeaderState::Standby, false, false),
+            (LeaderState::LeaderUntil(now + ACTING), true, false),
+            (LeaderState::SoleReplica, true, true),
         ] {
             assert_eq!(until.includes(now), before, "{until:?}");
             assert_eq!(until.includes(now + ACTING), after, "{until:?}");

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::controller::{
         apply::{Applied, Started},
-        observe::{Pending, SecretProblem, Until},
+        observe::{AwaitedStep, Pending, SecretProblem},
         plan::SpecError,
     };
 
@@ -134,7 +134,7 @@ mod tests {
             message: String::new(),
         };
         let waits = |too_long| Pending {
-            until: Until::Started,
+            until: AwaitedStep::ContainerStart,
             why: String::new(),
             too_long,
         };

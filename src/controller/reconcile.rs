@@ -25,7 +25,7 @@ use tracing::{Instrument, field::Empty};
 
 use super::{
     apply::{Applied, Started, apply, start},
-    cronjob::{self, RUN_NOW, Surroundings},
+    cronjob::{self, CronJobOptions, RUN_NOW},
     departed::Departed,
     depth::{Depths, Target},
     error::Error,
@@ -198,7 +198,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     )
     .await?;
     let mapping = plan::check_mapping(&forwarder.spec, transform.as_deref());
-    let seen = runs_seen(forwarder, &cronjob_name, context, &namespace, now).await?;
+    let seen = observe_runs(forwarder, &cronjob_name, context, &namespace, now).await?;
     let this = ObjectRef::from_obj(forwarder);
     let depth = match &secrets.queue {
         Ok(credentials) => {
@@ -218,7 +218,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     let applied = match &plan {
         Err(_) => None,
         Ok(plan) => {
-            let around = Surroundings {
+            let around = CronJobOptions {
                 image: &context.image,
                 paused: secrets.check().is_err() || mapping.is_err(),
             };
@@ -300,7 +300,7 @@ fn run_request(forwarder: &EventForwarder) -> Option<&str> {
 }
 
 /// What the Jobs and pods tell of a forwarder's runs.
-struct RunsSeen {
+struct ObservedRuns {
     runs: Vec<Run>,
     reports: Vec<(Run, Report)>,
     /// Whether each run that is over has left its report, or never will.
@@ -308,13 +308,13 @@ struct RunsSeen {
     pending: Option<Pending>,
 }
 
-async fn runs_seen(
+async fn observe_runs(
     forwarder: &EventForwarder,
     cronjob_name: &str,
     context: &Context,
     namespace: &str,
     now: Timestamp,
-) -> Result<RunsSeen, Error> {
+) -> Result<ObservedRuns, Error> {
     let runs = context.runs.of(namespace, cronjob_name);
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
     let reference = reference(namespace, &forwarder.name_any());
@@ -348,7 +348,7 @@ async fn runs_seen(
         Some(run) if !run.container_started => observe::pending(&pods, namespace, run, now).await?,
         _ => None,
     };
-    Ok(RunsSeen {
+    Ok(ObservedRuns {
         runs,
         reports,
         is_whole,

@@ -38,7 +38,7 @@ pub struct BatchMapping<'m> {
 }
 
 /// What the events of a batch share.
-struct Surroundings<'b, 'a> {
+struct BatchScope<'b, 'a> {
     batch: &'b Batch<'a>,
     identities: Identities<'a>,
     user: Result<UserKey, Unidentified>,
@@ -46,11 +46,11 @@ struct Surroundings<'b, 'a> {
     context: Context,
     skip: Option<SkipReason>,
     /// What the user's rules see; made when the first event needs it.
-    seen: OnceCell<Seen<'a>>,
+    seen: OnceCell<ProgramInput<'a>>,
 }
 
 /// The batch as the user's rules see it.
-struct Seen<'a> {
+struct ProgramInput<'a> {
     events: Vec<Raw<'a>>,
     envelope: Result<Shared, RunError>,
 }
@@ -103,7 +103,7 @@ impl<'m> BatchMapping<'m> {
         if events.is_empty() {
             return;
         }
-        let around = self.surroundings(batch);
+        let around = self.scope(batch);
         for entry in events {
             let source = Source {
                 batch: self.index,
@@ -181,7 +181,7 @@ impl<'m> BatchMapping<'m> {
         }
     }
 
-    fn surroundings<'b, 'a>(&self, batch: &'b Batch<'a>) -> Surroundings<'b, 'a> {
+    fn scope<'b, 'a>(&self, batch: &'b Batch<'a>) -> BatchScope<'b, 'a> {
         let identities = Identities::read(batch.user_identities);
         let is_replay = batch.is_replay();
         let skip = if self.mapper.development == SkipOrForward::Skip && batch.is_development() {
@@ -191,7 +191,7 @@ impl<'m> BatchMapping<'m> {
         } else {
             None
         };
-        Surroundings {
+        BatchScope {
             user: self.mapper.identification.user(batch, &identities),
             clocks: Clocks::new(
                 batch.timestamp,
@@ -211,7 +211,7 @@ impl<'m> BatchMapping<'m> {
         source: Source,
         event_type: &EventType,
         event: &Lenient<Event<'m>>,
-        around: &Surroundings<'_, 'm>,
+        around: &BatchScope<'_, 'm>,
     ) -> Result<MappedEvent, Stop> {
         let at = EventLocation {
             path: self.path,
@@ -278,7 +278,7 @@ impl<'m> BatchMapping<'m> {
         kind: Kind,
         event_type: &str,
         data: &Lenient<EventData<'_>>,
-        around: &Surroundings<'_, '_>,
+        around: &BatchScope<'_, '_>,
         at: EventLocation<'_>,
     ) -> Result<&'m KindRule, Stop> {
         if event_type.is_empty() {
@@ -301,7 +301,7 @@ impl<'m> BatchMapping<'m> {
     fn encode(
         &mut self,
         draft: Draft<'_>,
-        around: &Surroundings<'_, '_>,
+        around: &BatchScope<'_, '_>,
         at: EventLocation<'_>,
     ) -> Result<MappedEvent, Stop> {
         let encoded = self.encode_draft(&draft, around);
@@ -322,7 +322,7 @@ impl<'m> BatchMapping<'m> {
         ))
     }
 
-    fn encode_draft(&mut self, draft: &Draft<'_>, around: &Surroundings<'_, '_>) -> Encoded {
+    fn encode_draft(&mut self, draft: &Draft<'_>, around: &BatchScope<'_, '_>) -> Encoded {
         let head = Head {
             event_name: &draft.event_name,
             user: draft.user.as_ref().ok().map(UserKey::user),
@@ -342,7 +342,7 @@ impl<'m> BatchMapping<'m> {
 
     /// The sender's attributes come first, and members that are not known last: of two fields with one
     /// name, the first stays.
-    fn data_fields(&mut self, json: &mut String, draft: &Draft<'_>, around: &Surroundings<'_, '_>) {
+    fn data_fields(&mut self, json: &mut String, draft: &Draft<'_>, around: &BatchScope<'_, '_>) {
         let data = draft.data;
         let mut writer = FieldWriter::new(json, self.mapper.fields, &mut self.mapped.notes);
         if let Some(attributes) = data.custom_attributes {
@@ -372,11 +372,11 @@ impl<'m> BatchMapping<'m> {
         &mut self,
         transform: &Transform,
         draft: Draft<'_>,
-        around: &Surroundings<'_, 'm>,
+        around: &BatchScope<'_, 'm>,
         at: EventLocation<'_>,
     ) -> Result<MappedEvent, Stop> {
         let input = self.encode_draft(&draft, around).json;
-        let seen = around.seen.get_or_init(|| self.seen());
+        let seen = around.seen.get_or_init(|| self.program_input());
         let event = seen.events.get(draft.source.event as usize).copied();
         let (Some(input), Some(event)) = (Raw::parse(&input), event) else {
             let error = RunError::Failed("the event can't be read again".to_owned());
@@ -428,7 +428,7 @@ impl<'m> BatchMapping<'m> {
         ))
     }
 
-    fn seen(&self) -> Seen<'m> {
+    fn program_input(&self) -> ProgramInput<'m> {
         let (mut events, mut envelope) = (Vec::new(), Vec::new());
         if let Some(batch) = Raw::parse(self.text) {
             batch.each_member(|name, value| match &*name {
@@ -436,7 +436,7 @@ impl<'m> BatchMapping<'m> {
                 _ => envelope.push((name, value)),
             });
         }
-        Seen {
+        ProgramInput {
             events,
             envelope: Transform::batch(&envelope),
         }

@@ -22,7 +22,7 @@ fn forwarder(spec: Value) -> EventForwarder {
 fn built(spec: Value) -> Value {
     let forwarder = forwarder(spec);
     let plan = ValidatedSpec::new("mparticle", &forwarder.spec).expect("a plan");
-    let around = Surroundings {
+    let around = CronJobOptions {
         image: "event-forwarder:1",
         paused: false,
     };
@@ -117,7 +117,7 @@ fn the_job_may_last_as_long_as_the_run_its_grace_and_its_start_together() {
 fn a_forwarder_that_can_not_run_is_held_back_like_a_suspended_one() {
     let forwarder = forwarder(json!({}));
     let plan = ValidatedSpec::new("mparticle", &forwarder.spec).expect("a plan");
-    let paused = Surroundings {
+    let paused = CronJobOptions {
         image: "i",
         paused: true,
     };

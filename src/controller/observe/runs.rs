@@ -101,7 +101,7 @@ impl Run {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
     /// What does not come.
-    pub until: Until,
+    pub until: AwaitedStep,
     /// What the pod, or the Job without a pod, waits for.
     pub why: String,
     /// Whether it has waited long enough for someone to be told.
@@ -110,11 +110,11 @@ pub struct Pending {
 
 /// Something that a run is waited for to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
+pub enum AwaitedStep {
     /// Its container starts.
-    Started,
+    ContainerStart,
     /// Its pods end.
-    Ended,
+    PodEnd,
 }
 
 /// How long a pod may take to be placed and started before someone is told.
@@ -134,7 +134,7 @@ pub async fn pending(
     let too_long = now.duration_since(run.created_at) > PENDING_LIMIT;
     Ok(
         what_it_waits_for(namespace, &run.job_name, &pods).map(|why| Pending {
-            until: Until::Started,
+            until: AwaitedStep::ContainerStart,
             why,
             too_long,
         }),
@@ -146,7 +146,7 @@ pub async fn pending(
 pub fn stuck(run: &Run, namespace: &str, grace: SignedDuration, now: Timestamp) -> Option<Pending> {
     let waits = now.duration_since(run.failing_since?);
     Some(Pending {
-        until: Until::Ended,
+        until: AwaitedStep::PodEnd,
         why: format!(
             "it has failed and its pod is still there, so no further run starts; if the pod's node is dead, delete the node, or the pod by force: see `kubectl get pods -n {namespace} --output wide --selector batch.kubernetes.io/job-name={}`",
             run.job_name

@@ -11,7 +11,7 @@ use crate::{
         cronjob::RUN_NOW,
         depth::{DepthProblem, DepthResult},
         error::Error,
-        observe::{SecretProblem, Until},
+        observe::{AwaitedStep, SecretProblem},
         plan::SpecError,
     },
     mapping::MapperError,
@@ -334,7 +334,7 @@ fn last_run_succeeded(
         let job = &run.job_name;
         let why = &pending.why;
         return match pending.until {
-            Until::Started => draft(
+            AwaitedStep::ContainerStart => draft(
                 "False",
                 "RunPending",
                 format!(
@@ -342,7 +342,7 @@ fn last_run_succeeded(
                     forwarder.metadata.namespace.as_deref().unwrap_or_default()
                 ),
             ),
-            Until::Ended => draft(
+            AwaitedStep::PodEnd => draft(
                 "False",
                 "RunStuck",
                 format!("Job {job} does not end: {why}"),

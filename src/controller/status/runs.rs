@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::Learned;
 use crate::{
     api::{EventForwarderStatus, RecentRun, RunStatus, Totals},
-    controller::observe::{End, Report, Run, Until},
+    controller::observe::{AwaitedStep, End, Report, Run},
     drain::report::{Outcome, RunReport},
 };
 
@@ -93,7 +93,7 @@ pub fn last_run(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Optio
     if let Some(under_way) = newest.filter(|run| run.end.is_none()) {
         let mut run = blank(under_way);
         if let Some(pending) = learned.pending {
-            let waits = pending.until == Until::Started;
+            let waits = pending.until == AwaitedStep::ContainerStart;
             if waits {
                 run.outcome = PENDING.to_owned();
             }

@@ -7,7 +7,7 @@ use crate::{
     controller::{
         depth::DepthProblem,
         error::Error,
-        observe::{End, Until},
+        observe::{AwaitedStep, End},
         plan::check_mapping,
     },
     drain::report::{Outcome, RunReport},
@@ -557,16 +557,16 @@ fn a_run_that_waits_too_long_for_its_container_is_told() {
         let run = status.last_run.clone().expect("a run");
         (run.outcome, run.message.is_some())
     };
-    world.pending = waits(Until::Started, false);
+    world.pending = waits(AwaitedStep::ContainerStart, false);
     let status = world.status();
     assert_condition(&status, "Ready", "True", "Ready");
     assert_eq!(last(&status), ("Pending".to_owned(), true));
-    world.pending = waits(Until::Started, true);
+    world.pending = waits(AwaitedStep::ContainerStart, true);
     let status = world.status();
     let message = assert_condition(&status, "LastRunSucceeded", "False", "RunPending");
     assert!(message.contains("ErrImagePull"), "{message}");
     assert_condition(&status, "Ready", "False", "RunPending");
-    world.pending = waits(Until::Ended, true);
+    world.pending = waits(AwaitedStep::PodEnd, true);
     let status = world.status();
     assert_condition(&status, "LastRunSucceeded", "False", "RunStuck");
     assert_eq!(last(&status), ("Running".to_owned(), true));
