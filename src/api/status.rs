@@ -42,7 +42,7 @@ pub struct EventForwarderStatus {
 
     /// The sums over all runs since the forwarder was made.
     #[serde(default)]
-    pub totals: Totals,
+    pub totals: RunTotals,
 
     /// When the last run that succeeded ended: one with the outcome Drained or Deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,7 +136,7 @@ pub struct RecentRun {
 /// Sums over all runs since the forwarder was made.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Totals {
+pub struct RunTotals {
     /// Runs that have ended.
     pub runs: u64,
     /// Of these, the ones that did not succeed.

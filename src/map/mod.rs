@@ -21,7 +21,7 @@ use crate::{
 
 use input::Body;
 pub use show::printable;
-use totals::Totals;
+use totals::PreviewSummary;
 
 /// Something was rejected.
 const REJECTED: u8 = 3;
@@ -60,7 +60,7 @@ pub fn run_with(rules: &Rules, batches: &BatchArgs) -> ExitCode {
     exit_code(map(rules, batches))
 }
 
-fn exit_code(result: Result<Totals, MapError>) -> ExitCode {
+fn exit_code(result: Result<PreviewSummary, MapError>) -> ExitCode {
     match result {
         Ok(totals) => {
             // Nothing is left to be done if standard error is closed.
@@ -82,7 +82,7 @@ fn exit_code(result: Result<Totals, MapError>) -> ExitCode {
     }
 }
 
-fn map(rules: &Rules, batches: &BatchArgs) -> Result<Totals, MapError> {
+fn map(rules: &Rules, batches: &BatchArgs) -> Result<PreviewSummary, MapError> {
     let mapper = Mapper::new(&rules.mapping, rules.project, rules.transform.as_deref())?;
     let is_terminal = io::stdout().is_terminal();
     let output = match batches.output {
@@ -91,7 +91,7 @@ fn map(rules: &Rules, batches: &BatchArgs) -> Result<Totals, MapError> {
         None => MapOutput::Json,
     };
 
-    let mut totals = Totals::default();
+    let mut totals = PreviewSummary::default();
     let mut results = Vec::new();
     for Body { name, text } in input::bodies(&batches.paths)? {
         let mapped = mapper.map(&text, batches.sent_at);

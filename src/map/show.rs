@@ -91,7 +91,7 @@ pub fn table(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Resul
 struct Line<'r> {
     source: LineSource<'r>,
     event_type: &'r str,
-    outcome: Outcome,
+    outcome: EventOutcome,
     /// How many malformed entries it stands for, if more than itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u32>,
@@ -114,7 +114,7 @@ struct LineSource<'r> {
 
 #[derive(Serialize, Clone, Copy)]
 #[serde(rename_all = "camelCase")]
-enum Outcome {
+enum EventOutcome {
     Forwarded,
     Skipped,
     Rejected,
@@ -137,7 +137,7 @@ fn lines<'r>(results: &'r [(String, MapResult)]) -> impl Iterator<Item = Line<'r
                 position: None,
             },
             event_type: "",
-            outcome: Outcome::Rejected,
+            outcome: EventOutcome::Rejected,
             count: None,
             reason: Some(error.reason()),
             detail: Some(error.to_string()),
@@ -165,17 +165,21 @@ fn lines_of<'r>(file: &'r str, mapped: &'r Mapped) -> Vec<Line<'r>> {
     let forwarded = mapped.events.iter().map(|event| Line {
         event: serde_json::from_str(event.json()).ok(),
         mapped: Some(event),
-        ..line(event.source(), event.event_type(), Outcome::Forwarded)
+        ..line(event.source(), event.event_type(), EventOutcome::Forwarded)
     });
     let skipped = mapped.skipped.iter().map(|skipped| Line {
         reason: Some(skipped.reason.as_str()),
-        ..line(skipped.source, &skipped.event_type, Outcome::Skipped)
+        ..line(skipped.source, &skipped.event_type, EventOutcome::Skipped)
     });
     let rejected = mapped.rejected.iter().map(|rejected| Line {
         reason: Some(rejected.reason.as_str()),
         detail: Some(rejected.detail.clone()),
         count: Some(rejected.count).filter(|count| *count > 1),
-        ..line(rejected.source, &rejected.event_type, Outcome::Rejected)
+        ..line(
+            rejected.source,
+            &rejected.event_type,
+            EventOutcome::Rejected,
+        )
     });
     let mut lines: Vec<_> = forwarded.chain(skipped).chain(rejected).collect();
     lines.sort_by_key(|line| line.source.position);
@@ -189,9 +193,9 @@ impl Line<'_> {
             None => self.source.file.to_owned(),
         };
         let outcome = match self.outcome {
-            Outcome::Forwarded => "forwarded",
-            Outcome::Skipped => "skipped",
-            Outcome::Rejected => "rejected",
+            EventOutcome::Forwarded => "forwarded",
+            EventOutcome::Skipped => "skipped",
+            EventOutcome::Rejected => "rejected",
         };
         let (what, more) = match self.mapped {
             Some(event) => {

@@ -8,7 +8,7 @@ use super::MapResult;
 
 /// Counts over all bodies.
 #[derive(Debug, Default)]
-pub struct Totals {
+pub struct PreviewSummary {
     bodies: u64,
     forwarded: u64,
     skipped: BTreeMap<String, u64>,
@@ -16,7 +16,7 @@ pub struct Totals {
     noted: BTreeMap<String, u64>,
 }
 
-impl Totals {
+impl PreviewSummary {
     /// Counts what one body became.
     pub fn add(&mut self, result: &MapResult) {
         self.bodies += 1;
@@ -47,7 +47,7 @@ fn count(counts: &mut BTreeMap<String, u64>, reason: &str, times: u64) {
     *counts.entry(reason.to_owned()).or_default() += times;
 }
 
-impl fmt::Display for Totals {
+impl fmt::Display for PreviewSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let skipped: u64 = self.skipped.values().sum();
         writeln!(

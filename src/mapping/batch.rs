@@ -8,18 +8,18 @@ use crate::api::{ContextGroup, SkipOrForward, SkipOrReject};
 
 use super::{
     KindRule, Mapper,
-    context::{self, Context},
+    context::{self, ContextFields},
     fields::FieldWriter,
     id::EventId,
     identity::{Identities, Unidentified, UserKey},
     kind::Kind,
     lenient::Lenient,
-    mparticle::{Batch, Event, EventData},
-    notes::Note,
-    outcome::{
+    mapped::{
         Encoded, EventType, Head, Mapped, MappedEvent, RejectReason, Rejected, SkipReason, Skipped,
         Source,
     },
+    mparticle::{Batch, Event, EventData},
+    notes::Note,
     raw::Raw,
     stop::{EventLocation, Stop},
     time::{Clocks, EventTime},
@@ -43,7 +43,7 @@ struct BatchScope<'b, 'a> {
     identities: Identities<'a>,
     user: Result<UserKey, Unidentified>,
     clocks: Clocks,
-    context: Context,
+    context: ContextFields,
     skip: Option<SkipReason>,
     /// What the user's rules see; made when the first event needs it.
     seen: OnceCell<ProgramInput<'a>>,
@@ -198,7 +198,7 @@ impl<'m> BatchMapping<'m> {
                 self.sent_at,
                 is_replay || batch.is_from_a_server(),
             ),
-            context: Context::of(batch, &self.mapper.context),
+            context: ContextFields::of(batch, &self.mapper.context),
             batch,
             identities,
             skip,

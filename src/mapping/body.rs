@@ -19,8 +19,8 @@ use percent_encoding::percent_decode_str;
 use serde_json::error::Category;
 
 use super::{
+    mapped::Source,
     mparticle::{Batch, MAX_MALFORMED, Malformed, MalformedCounts, PerKind},
-    outcome::Source,
     raw::{Raw, Shape, push_text},
 };
 

@@ -52,13 +52,13 @@ pub fn context_fields(group: ContextGroup) -> Vec<&'static str> {
 
 /// The fields that each event of a batch gets, as members of a JSON object.
 #[derive(Debug, Default)]
-pub struct Context {
+pub struct ContextFields {
     json: String,
     fields: Vec<ContextField>,
     notes: Vec<Note>,
 }
 
-/// A field of a [`Context`]: where its name and its value end in the text.
+/// A field of a [`ContextFields`]: where its name and its value end in the text.
 #[derive(Clone, Copy, Debug)]
 pub struct ContextField {
     start: usize,
@@ -66,7 +66,7 @@ pub struct ContextField {
     end: usize,
 }
 
-impl Context {
+impl ContextFields {
     /// Encodes the groups of a batch that were asked for.
     pub fn of(batch: &Batch<'_>, groups: &[ContextGroup]) -> Self {
         let mut context = Self::default();

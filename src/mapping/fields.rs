@@ -11,7 +11,7 @@ use crate::api::{Coerce, Dates};
 
 use super::{
     coerce,
-    context::Context,
+    context::ContextFields,
     field_rules::{FieldRules, checked_name},
     mparticle::Members,
     notes::{Note, Notes},
@@ -131,7 +131,7 @@ impl<'w> FieldWriter<'w> {
     }
 
     /// Writes the fields that the batch gives to each of its events.
-    pub fn context(&mut self, context: &Context) {
+    pub fn context(&mut self, context: &ContextFields) {
         for note in context.notes() {
             self.notes.add(*note);
         }

@@ -15,10 +15,10 @@ mod id;
 mod identity;
 mod kind;
 mod lenient;
+mod mapped;
 mod mparticle;
 mod name;
 mod notes;
-mod outcome;
 mod raw;
 mod request;
 mod stop;
@@ -38,12 +38,12 @@ pub use body::{BodyError, Excerpt, excerpt};
 pub use context::context_fields;
 pub use identity::{User, check_email, check_user_id};
 pub use kind::Kind;
+pub use mapped::{
+    EventType, Mapped, MappedEvent, RejectReason, Rejected, SkipReason, Skipped, Source,
+};
 pub use mparticle::INTERNAL_MEMBERS;
 pub use name::{TemplateError, placeholders};
 pub use notes::{Note, Notes};
-pub use outcome::{
-    EventType, Mapped, MappedEvent, RejectReason, Rejected, SkipReason, Skipped, Source,
-};
 pub use request::{MAX_BYTES, MAX_EVENT_BYTES, MAX_EVENTS};
 pub use table::{Field, FieldType};
 pub use transform::{Exhausted, FUEL, TransformError};

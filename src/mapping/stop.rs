@@ -2,7 +2,7 @@
 
 use super::{
     identity::Unidentified,
-    outcome::{MappedEvent, RejectReason, SkipReason},
+    mapped::{MappedEvent, RejectReason, SkipReason},
     request::MAX_EVENT_BYTES,
     transform::RunError,
     transformed::OutputError,

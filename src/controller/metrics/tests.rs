@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::*;
-use crate::api::{QueueDepth, RecentRun, RunStatus, Totals};
+use crate::api::{QueueDepth, RecentRun, RunStatus, RunTotals};
 
 const DOC: &str = include_str!("../../../docs/metrics.md");
 
@@ -57,11 +57,11 @@ fn status() -> EventForwarderStatus {
             forwarded: 21,
             rejected: 0,
         }],
-        totals: Totals {
+        totals: RunTotals {
             runs: 5,
             failed_runs: 1,
             forwarded: 21,
-            ..Totals::default()
+            ..RunTotals::default()
         },
         last_success_time: Some(time(90)),
         next_run_time: Some(time(3600)),

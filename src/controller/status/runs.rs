@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Learned;
 use crate::{
-    api::{EventForwarderStatus, RecentRun, RunStatus, Totals},
+    api::{EventForwarderStatus, RecentRun, RunStatus, RunTotals},
     controller::observe::{AwaitedStep, End, Report, Run},
     drain::report::{Outcome, RunReport},
 };
@@ -191,7 +191,7 @@ pub fn recent_runs(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Ve
 }
 
 /// The sums over all runs since the forwarder was made.
-pub fn totals(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Totals {
+pub fn totals(previous: &EventForwarderStatus, learned: &Learned<'_>) -> RunTotals {
     learned
         .reports
         .iter()
