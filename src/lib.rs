@@ -27,4 +27,5 @@ pub mod mapping;
 pub mod plugin;
 pub mod sqs;
 pub mod telemetry;
+mod text;
 pub mod trust;

@@ -69,9 +69,9 @@ pub struct CronJobOptions<'a> {
 pub fn desired(
     forwarder: &EventForwarder,
     plan: &ValidatedSpec,
-    around: CronJobOptions<'_>,
+    options: CronJobOptions<'_>,
 ) -> CronJob {
-    let mut cronjob = unmarked(forwarder, plan, around);
+    let mut cronjob = unmarked(forwarder, plan, options);
     let hash = short_hash(&json!(cronjob).to_string());
     let annotations = cronjob.metadata.annotations.get_or_insert_default();
     annotations.insert(APPLIED.to_owned(), hash);
@@ -81,7 +81,7 @@ pub fn desired(
 fn unmarked(
     forwarder: &EventForwarder,
     plan: &ValidatedSpec,
-    around: CronJobOptions<'_>,
+    options: CronJobOptions<'_>,
 ) -> CronJob {
     let spec = &forwarder.spec;
     let labels = labels(&plan.cronjob_name);
@@ -110,7 +110,7 @@ fn unmarked(
             // Without one, the zone of kube-controller-manager would count.
             time_zone: Some(spec.time_zone.as_deref().unwrap_or("Etc/UTC").to_owned()),
             concurrency_policy: Some("Forbid".to_owned()),
-            suspend: Some(spec.suspend || around.paused),
+            suspend: Some(spec.suspend || options.paused),
             starting_deadline_seconds: Some(spec.starting_deadline_seconds),
             successful_jobs_history_limit: Some(spec.job.history_limits.successful),
             failed_jobs_history_limit: Some(spec.job.history_limits.failed),
@@ -120,7 +120,7 @@ fn unmarked(
                     annotations: Some(annotations.clone()),
                     ..ObjectMeta::default()
                 }),
-                spec: Some(job(forwarder, around.image, labels, annotations)),
+                spec: Some(job(forwarder, options.image, labels, annotations)),
             },
         }),
         status: None,

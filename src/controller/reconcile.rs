@@ -218,11 +218,11 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     let applied = match &plan {
         Err(_) => None,
         Ok(plan) => {
-            let around = CronJobOptions {
+            let options = CronJobOptions {
                 image: &context.image,
                 paused: secrets.check().is_err() || mapping.is_err(),
             };
-            let desired = cronjob::desired(forwarder, plan, around);
+            let desired = cronjob::desired(forwarder, plan, options);
             let api = Api::<CronJob>::namespaced(client.clone(), &namespace);
             let owner = forwarder.metadata.uid.as_deref();
             Some(apply(&api, owner, &desired, cronjob.as_ref()).await?)

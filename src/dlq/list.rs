@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::walk::{DeadLetterMessage, Sight};
-use crate::api::Duration;
+use crate::{api::Duration, text::one_line};
 
 /// How much of a sample's body a list shows, in characters.
 const SAMPLE: usize = 60;
@@ -40,7 +40,7 @@ impl Summary {
                 newest: message.sent_at,
                 sample: message.id.clone(),
                 detail: label.detail.clone(),
-                body: line(&message.body),
+                body: one_line(&message.body, SAMPLE),
             });
         reason.letters += 1;
         reason.events += label.events.unwrap_or(0);
@@ -156,13 +156,4 @@ pub fn in_full(letter: &DeadLetterMessage) -> String {
         Err(_) => text.push_str(&message.body),
     }
     text
-}
-
-fn line(body: &str) -> String {
-    let words = body.split_whitespace().collect::<Vec<_>>().join(" ");
-    words
-        .chars()
-        .filter(|character| !character.is_control())
-        .take(SAMPLE)
-        .collect()
 }

@@ -3,6 +3,10 @@ use std::{fmt, time::Duration};
 use serde_json::Value;
 
 use super::Listed;
+use crate::text::one_line;
+
+/// The longest quote of a response.
+const MAX_EXCERPT_CHARS: usize = 200;
 
 /// What became of one request, in the classes that differ in who must act: nobody, the events,
 /// the request's size, the key, the address, or the sink.
@@ -169,8 +173,8 @@ impl Refusal {
         let text = |name| value.get(name).and_then(Value::as_str);
         let code = text("code").map(str::to_owned);
         let said = match text("msg") {
-            Some(msg) => line(msg),
-            None => line(&String::from_utf8_lossy(body.get(..400).unwrap_or(body))),
+            Some(msg) => excerpt(msg),
+            None => excerpt(&String::from_utf8_lossy(body.get(..400).unwrap_or(body))),
         };
         Self {
             status,
@@ -181,13 +185,12 @@ impl Refusal {
     }
 }
 
-/// A text as one line of at most 200 characters.
-fn line(text: &str) -> String {
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if words.is_empty() {
-        return "an empty body".to_owned();
+/// Returns the start of a response on one line.
+fn excerpt(text: &str) -> String {
+    match one_line(text, MAX_EXCERPT_CHARS) {
+        empty if empty.is_empty() => "an empty body".to_owned(),
+        excerpt => excerpt,
     }
-    words.chars().take(200).collect()
 }
 
 #[cfg(test)]

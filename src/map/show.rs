@@ -48,8 +48,8 @@ pub fn json(
 
 /// One JSON object a line for each event.
 pub fn events(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Result<()> {
-    for line in lines(results) {
-        serde_json::to_writer(&mut *out, &line)?;
+    for row in lines(results) {
+        serde_json::to_writer(&mut *out, &row)?;
         writeln!(out)?;
     }
     Ok(())
@@ -67,7 +67,7 @@ pub fn table(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Resul
     // Names may have hundreds of characters; one such row must not push all others off the screen.
     const MAX_WIDTHS: [usize; 4] = [120, 60, 60, 60];
     let mut rows = vec![HEADER.map(str::to_owned)];
-    rows.extend(lines(results).map(|line| line.cells()));
+    rows.extend(lines(results).map(|row| row.cells()));
     let mut widths = [0; 4];
     for row in &rows {
         for ((width, max), cell) in widths.iter_mut().zip(MAX_WIDTHS).zip(row) {
@@ -75,12 +75,12 @@ pub fn table(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Resul
         }
     }
     for [first @ .., last] in &rows {
-        let mut line = String::new();
+        let mut row = String::new();
         for (cell, width) in first.iter().zip(widths) {
-            line.push_str(&format!("{cell:<width$}  "));
+            row.push_str(&format!("{cell:<width$}  "));
         }
-        line.push_str(last);
-        writeln!(out, "{}", line.trim_end())?;
+        row.push_str(last);
+        writeln!(out, "{}", row.trim_end())?;
     }
     Ok(())
 }
@@ -149,7 +149,7 @@ fn lines<'r>(results: &'r [(String, MapResult)]) -> impl Iterator<Item = Line<'r
 
 /// The lines of one body, in its order.
 fn lines_of<'r>(file: &'r str, mapped: &'r Mapped) -> Vec<Line<'r>> {
-    let line = |position, event_type, outcome| Line {
+    let row = |position, event_type, outcome| Line {
         source: LineSource {
             file,
             position: Some(position),
@@ -165,24 +165,24 @@ fn lines_of<'r>(file: &'r str, mapped: &'r Mapped) -> Vec<Line<'r>> {
     let forwarded = mapped.events.iter().map(|event| Line {
         event: serde_json::from_str(event.json()).ok(),
         mapped: Some(event),
-        ..line(event.source(), event.event_type(), EventOutcome::Forwarded)
+        ..row(event.source(), event.event_type(), EventOutcome::Forwarded)
     });
     let skipped = mapped.skipped.iter().map(|skipped| Line {
         reason: Some(skipped.reason.as_str()),
-        ..line(skipped.source, &skipped.event_type, EventOutcome::Skipped)
+        ..row(skipped.source, &skipped.event_type, EventOutcome::Skipped)
     });
     let rejected = mapped.rejected.iter().map(|rejected| Line {
         reason: Some(rejected.reason.as_str()),
         detail: Some(rejected.detail.clone()),
         count: Some(rejected.count).filter(|count| *count > 1),
-        ..line(
+        ..row(
             rejected.source,
             &rejected.event_type,
             EventOutcome::Rejected,
         )
     });
     let mut lines: Vec<_> = forwarded.chain(skipped).chain(rejected).collect();
-    lines.sort_by_key(|line| line.source.position);
+    lines.sort_by_key(|row| row.source.position);
     lines
 }
 

@@ -46,7 +46,7 @@ struct BatchScope<'b, 'a> {
     context: ContextFields,
     skip: Option<SkipReason>,
     /// What the user's rules see; made when the first event needs it.
-    seen: OnceCell<ProgramInput<'a>>,
+    program_input: OnceCell<ProgramInput<'a>>,
 }
 
 /// The batch as the user's rules see it.
@@ -103,14 +103,14 @@ impl<'m> BatchMapping<'m> {
         if events.is_empty() {
             return;
         }
-        let around = self.scope(batch);
+        let scope = self.scope(batch);
         for entry in events {
             let source = Source {
                 batch: self.index,
                 event: entry.position,
             };
             let event_type = event_type_of(&entry.event);
-            match self.event(source, &event_type, &entry.event, &around) {
+            match self.event(source, &event_type, &entry.event, &scope) {
                 Ok(event) => self.mapped.events.push(event),
                 Err(Stop::Skip(reason)) => {
                     self.mapped.skipped.push(Skipped {
@@ -202,7 +202,7 @@ impl<'m> BatchMapping<'m> {
             batch,
             identities,
             skip,
-            seen: OnceCell::new(),
+            program_input: OnceCell::new(),
         }
     }
 
@@ -211,7 +211,7 @@ impl<'m> BatchMapping<'m> {
         source: Source,
         event_type: &EventType,
         event: &Lenient<Event<'m>>,
-        around: &BatchScope<'_, 'm>,
+        scope: &BatchScope<'_, 'm>,
     ) -> Result<MappedEvent, Stop> {
         let at = EventLocation {
             path: self.path,
@@ -228,7 +228,7 @@ impl<'m> BatchMapping<'m> {
             &nothing
         };
         let kind = Kind::of(event_type, data);
-        let rule = self.select(kind, event_type, &event.data, around, at)?;
+        let rule = self.select(kind, event_type, &event.data, scope, at)?;
         if kind == Kind::ScreenView && data.is_screen_left() {
             return Err(Stop::Skip(SkipReason::ScreenLeft));
         }
@@ -236,7 +236,7 @@ impl<'m> BatchMapping<'m> {
             let why = "no source_message_id, event_id or timestamp_unixtime_ms, so nothing tells it from another event";
             return Err(at.reject(RejectReason::NoData, ".data", why));
         }
-        if let (Err(error), None) = (&around.user, &self.mapper.transform) {
+        if let (Err(error), None) = (&scope.user, &self.mapper.transform) {
             return Err(at.unidentified(error));
         }
         let name = rule
@@ -246,7 +246,7 @@ impl<'m> BatchMapping<'m> {
             let why = "nothing in it gives a name by the template in spec.mapping.eventName";
             return Err(at.reject(RejectReason::NoEventName, "", why));
         };
-        let time = around.clocks.event_time(data.timestamp);
+        let time = scope.clocks.event_time(data.timestamp);
         if let Some(note) = time.note {
             self.mapped.notes.add(note);
         }
@@ -256,19 +256,19 @@ impl<'m> BatchMapping<'m> {
             source,
             event_type,
             event_name,
-            user: around.user.clone(),
+            user: scope.user.clone(),
             id: EventId::derive(
                 event_type,
                 data,
-                around.batch,
-                &around.identities,
-                around.user.as_ref().ok(),
+                scope.batch,
+                &scope.identities,
+                scope.user.as_ref().ok(),
             ),
             time,
         };
         match &self.mapper.transform {
-            None => self.encode(draft, around, at),
-            Some(transform) => self.transform(transform, draft, around, at),
+            None => self.encode(draft, scope, at),
+            Some(transform) => self.transform(transform, draft, scope, at),
         }
     }
 
@@ -278,7 +278,7 @@ impl<'m> BatchMapping<'m> {
         kind: Kind,
         event_type: &str,
         data: &Lenient<EventData<'_>>,
-        around: &BatchScope<'_, '_>,
+        scope: &BatchScope<'_, '_>,
         at: EventLocation<'_>,
     ) -> Result<&'m KindRule, Stop> {
         if event_type.is_empty() {
@@ -289,7 +289,7 @@ impl<'m> BatchMapping<'m> {
         let Some(rule) = mapper.rule(kind).filter(|rule| rule.is_selected) else {
             return Err(Stop::Skip(SkipReason::NotSelected));
         };
-        if let Some(reason) = around.skip {
+        if let Some(reason) = scope.skip {
             return Err(Stop::Skip(reason));
         }
         if let Lenient::Malformed = data {
@@ -301,10 +301,10 @@ impl<'m> BatchMapping<'m> {
     fn encode(
         &mut self,
         draft: Draft<'_>,
-        around: &BatchScope<'_, '_>,
+        scope: &BatchScope<'_, '_>,
         at: EventLocation<'_>,
     ) -> Result<MappedEvent, Stop> {
-        let encoded = self.encode_draft(&draft, around);
+        let encoded = self.encode_draft(&draft, scope);
         let Draft {
             event_name,
             user,
@@ -322,7 +322,7 @@ impl<'m> BatchMapping<'m> {
         ))
     }
 
-    fn encode_draft(&mut self, draft: &Draft<'_>, around: &BatchScope<'_, '_>) -> Encoded {
+    fn encode_draft(&mut self, draft: &Draft<'_>, scope: &BatchScope<'_, '_>) -> Encoded {
         let head = Head {
             event_name: &draft.event_name,
             user: draft.user.as_ref().ok().map(UserKey::user),
@@ -334,15 +334,15 @@ impl<'m> BatchMapping<'m> {
             .data
             .custom_attributes
             .map_or(0, |raw| raw.json().len());
-        let size_hint = 384 + around.context.json().len() + attributes;
+        let size_hint = 384 + scope.context.json().len() + attributes;
         Encoded::new(head, size_hint, |json| {
-            self.data_fields(json, draft, around)
+            self.data_fields(json, draft, scope)
         })
     }
 
     /// The sender's attributes come first, and members that are not known last: of two fields with one
     /// name, the first stays.
-    fn data_fields(&mut self, json: &mut String, draft: &Draft<'_>, around: &BatchScope<'_, '_>) {
+    fn data_fields(&mut self, json: &mut String, draft: &Draft<'_>, scope: &BatchScope<'_, '_>) {
         let data = draft.data;
         let mut writer = FieldWriter::new(json, self.mapper.fields, &mut self.mapped.notes);
         if let Some(attributes) = data.custom_attributes {
@@ -359,7 +359,7 @@ impl<'m> BatchMapping<'m> {
             writer.expect_object(location);
             writer.known(context::LOCATION, &|name| location.member(name));
         }
-        writer.context(&around.context);
+        writer.context(&scope.context);
         if let (Some(field), Some(millis)) = (&self.mapper.milliseconds_field, draft.time.millis) {
             writer.integer(field, millis);
         }
@@ -372,17 +372,17 @@ impl<'m> BatchMapping<'m> {
         &mut self,
         transform: &Transform,
         draft: Draft<'_>,
-        around: &BatchScope<'_, 'm>,
+        scope: &BatchScope<'_, 'm>,
         at: EventLocation<'_>,
     ) -> Result<MappedEvent, Stop> {
-        let input = self.encode_draft(&draft, around).json;
-        let seen = around.seen.get_or_init(|| self.program_input());
-        let event = seen.events.get(draft.source.event as usize).copied();
+        let input = self.encode_draft(&draft, scope).json;
+        let program_input = scope.program_input.get_or_init(|| self.program_input());
+        let event = program_input.events.get(draft.source.event as usize).copied();
         let (Some(input), Some(event)) = (Raw::parse(&input), event) else {
             let error = RunError::Failed("the event can't be read again".to_owned());
             return Err(at.run_error(&error));
         };
-        let output = match &seen.envelope {
+        let output = match &program_input.envelope {
             Ok(envelope) => transform.run(input, event, envelope),
             Err(error) => Err(error.clone()),
         };

@@ -4,7 +4,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use crate::trust::TrustError;
+use crate::{text::one_line, trust::TrustError};
 
 /// The longest account of what happened, in characters.
 const MAX_DETAIL_CHARS: usize = 300;
@@ -308,22 +308,16 @@ fn chain(error: &dyn StdError) -> String {
         }
         next = cause.source();
     }
-    line(&text)
+    one_line(&text, MAX_DETAIL_CHARS)
 }
 
 /// What stands in an answer that is not SQS's own: a proxy's page, an older protocol's document.
 fn body(answer: &HttpResponse) -> String {
     let text = String::from_utf8_lossy(answer.body().bytes().unwrap_or_default());
-    match line(&text) {
+    match one_line(&text, MAX_DETAIL_CHARS) {
         nothing if nothing.is_empty() => "no further word".to_owned(),
         text => text,
     }
-}
-
-/// Some causes print whole tables: a condition is read on one line.
-fn line(text: &str) -> String {
-    let words: Vec<_> = text.split_whitespace().collect();
-    words.join(" ").chars().take(MAX_DETAIL_CHARS).collect()
 }
 
 fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {

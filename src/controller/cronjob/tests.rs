@@ -22,11 +22,11 @@ fn forwarder(spec: Value) -> EventForwarder {
 fn built(spec: Value) -> Value {
     let forwarder = forwarder(spec);
     let plan = ValidatedSpec::new("mparticle", &forwarder.spec).expect("a plan");
-    let around = CronJobOptions {
+    let options = CronJobOptions {
         image: "event-forwarder:1",
         paused: false,
     };
-    serde_json::to_value(desired(&forwarder, &plan, around)).expect("json")
+    serde_json::to_value(desired(&forwarder, &plan, options)).expect("json")
 }
 
 fn pod(cronjob: &Value) -> &Value {
