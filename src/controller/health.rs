@@ -25,10 +25,10 @@ const WATCH_FAILS_FOR: Duration = Duration::from_secs(10);
 
 /// What is known of the controller's state, shared by all who add to it.
 #[derive(Debug, Clone)]
-pub struct Health(Arc<Mutex<State>>);
+pub struct Health(Arc<Mutex<HealthState>>);
 
 #[derive(Debug)]
-struct State {
+struct HealthState {
     waiting: Option<String>,
     at_work: BTreeMap<u64, (String, Instant)>,
     begun: u64,
@@ -65,7 +65,7 @@ impl Drop for AtWork {
 impl Health {
     /// That of a controller that has only started.
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(HealthState {
             waiting: Some("waits for the API server".to_owned()),
             at_work: BTreeMap::new(),
             begun: 0,
@@ -135,12 +135,12 @@ impl Health {
 
     /// What is noted is whole after each statement, so a panic in the lock's scope leaves nothing
     /// half done.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, HealthState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn alive(state: &State, now: Instant) -> Result<(), String> {
+fn alive(state: &HealthState, now: Instant) -> Result<(), String> {
     let oldest = state.at_work.values().min_by_key(|(_, begun)| *begun);
     let still = now.saturating_duration_since(state.pulse);
     if still >= PULSE_STOPS_AFTER {
@@ -172,7 +172,7 @@ fn alive(state: &State, now: Instant) -> Result<(), String> {
     Ok(())
 }
 
-fn ready(state: &State, now: Instant) -> Result<(), String> {
+fn ready(state: &HealthState, now: Instant) -> Result<(), String> {
     if let Some(waiting) = &state.waiting {
         return Err(waiting.clone());
     }
@@ -190,8 +190,8 @@ fn ready(state: &State, now: Instant) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn state(now: Instant) -> State {
-        State {
+    fn state(now: Instant) -> HealthState {
+        HealthState {
             waiting: None,
             at_work: BTreeMap::new(),
             begun: 0,

@@ -26,7 +26,7 @@ use crate::{
     api::{ReasonCount, reason_counts},
     cli::{DlqAction, DlqArgs, DlqFilter},
     drain::letter::redriven,
-    sqs::{EntryError, Error as QueueError, MAX_MESSAGE_BYTES},
+    sqs::{BatchEntryError, Error as QueueError, MAX_MESSAGE_BYTES},
 };
 
 /// Why a command on dead letters failed.
@@ -54,7 +54,7 @@ pub enum DlqError {
         /// How many.
         count: usize,
         /// The first reason.
-        first: EntryError,
+        first: BatchEntryError,
     },
     /// The answer was no.
     #[error("nothing was deleted")]
@@ -244,7 +244,7 @@ fn hindrance(sight: Sight) -> &'static str {
 #[derive(Default)]
 struct Left {
     count: usize,
-    first: Option<EntryError>,
+    first: Option<BatchEntryError>,
 }
 
 impl Left {
@@ -252,7 +252,7 @@ impl Left {
     fn without(
         &mut self,
         letters: Vec<DeadLetterMessage>,
-        results: Vec<Result<(), EntryError>>,
+        results: Vec<Result<(), BatchEntryError>>,
     ) -> Vec<DeadLetterMessage> {
         let mut well = Vec::new();
         for (letter, result) in letters.into_iter().zip(results) {

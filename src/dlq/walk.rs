@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 
 use crate::{
     drain::letter::Label,
-    sqs::{Depth, EntryError, Error, MAX_ENTRIES, Message, QueueClient},
+    sqs::{BatchEntryError, Depth, Error, MAX_ENTRIES, Message, QueueClient},
 };
 
 /// How long a letter is hidden when a command first sees it.
@@ -163,7 +163,7 @@ impl Walk {
     pub async fn delete(
         &mut self,
         letters: &[DeadLetterMessage],
-    ) -> Result<Vec<Result<(), EntryError>>, Error> {
+    ) -> Result<Vec<Result<(), BatchEntryError>>, Error> {
         if letters.is_empty() {
             return Ok(Vec::new());
         }

@@ -48,7 +48,7 @@ pub fn json(
 
 /// One JSON object a line for each event.
 pub fn events(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Result<()> {
-    for row in lines(results) {
+    for row in event_rows(results) {
         serde_json::to_writer(&mut *out, &row)?;
         writeln!(out)?;
     }
@@ -67,7 +67,7 @@ pub fn table(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Resul
     // Names may have hundreds of characters; one such row must not push all others off the screen.
     const MAX_WIDTHS: [usize; 4] = [120, 60, 60, 60];
     let mut rows = vec![HEADER.map(str::to_owned)];
-    rows.extend(lines(results).map(|row| row.cells()));
+    rows.extend(event_rows(results).map(|row| row.cells()));
     let mut widths = [0; 4];
     for row in &rows {
         for ((width, max), cell) in widths.iter_mut().zip(MAX_WIDTHS).zip(row) {
@@ -88,8 +88,8 @@ pub fn table(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Resul
 /// What became of one event, or of a body that can't be read.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Line<'r> {
-    source: LineSource<'r>,
+struct EventRow<'r> {
+    source: RowSource<'r>,
     event_type: &'r str,
     outcome: EventOutcome,
     /// How many malformed entries it stands for, if more than itself.
@@ -106,7 +106,7 @@ struct Line<'r> {
 }
 
 #[derive(Serialize)]
-struct LineSource<'r> {
+struct RowSource<'r> {
     file: &'r str,
     #[serde(flatten, serialize_with = "source_members")]
     position: Option<Source>,
@@ -128,11 +128,11 @@ fn source_members<S: serde::Serializer>(
     out.collect_map(members.into_iter().flatten())
 }
 
-fn lines<'r>(results: &'r [(String, MapResult)]) -> impl Iterator<Item = Line<'r>> {
+fn event_rows<'r>(results: &'r [(String, MapResult)]) -> impl Iterator<Item = EventRow<'r>> {
     results.iter().flat_map(|(file, result)| match result {
-        Ok(mapped) => lines_of(file, mapped),
-        Err(error) => vec![Line {
-            source: LineSource {
+        Ok(mapped) => rows_of(file, mapped),
+        Err(error) => vec![EventRow {
+            source: RowSource {
                 file,
                 position: None,
             },
@@ -148,9 +148,9 @@ fn lines<'r>(results: &'r [(String, MapResult)]) -> impl Iterator<Item = Line<'r
 }
 
 /// The lines of one body, in its order.
-fn lines_of<'r>(file: &'r str, mapped: &'r Mapped) -> Vec<Line<'r>> {
-    let row = |position, event_type, outcome| Line {
-        source: LineSource {
+fn rows_of<'r>(file: &'r str, mapped: &'r Mapped) -> Vec<EventRow<'r>> {
+    let row = |position, event_type, outcome| EventRow {
+        source: RowSource {
             file,
             position: Some(position),
         },
@@ -162,16 +162,16 @@ fn lines_of<'r>(file: &'r str, mapped: &'r Mapped) -> Vec<Line<'r>> {
         event: None,
         mapped: None,
     };
-    let forwarded = mapped.events.iter().map(|event| Line {
+    let forwarded = mapped.events.iter().map(|event| EventRow {
         event: serde_json::from_str(event.json()).ok(),
         mapped: Some(event),
         ..row(event.source(), event.event_type(), EventOutcome::Forwarded)
     });
-    let skipped = mapped.skipped.iter().map(|skipped| Line {
+    let skipped = mapped.skipped.iter().map(|skipped| EventRow {
         reason: Some(skipped.reason.as_str()),
         ..row(skipped.source, &skipped.event_type, EventOutcome::Skipped)
     });
-    let rejected = mapped.rejected.iter().map(|rejected| Line {
+    let rejected = mapped.rejected.iter().map(|rejected| EventRow {
         reason: Some(rejected.reason.as_str()),
         detail: Some(rejected.detail.clone()),
         count: Some(rejected.count).filter(|count| *count > 1),
@@ -186,7 +186,7 @@ fn lines_of<'r>(file: &'r str, mapped: &'r Mapped) -> Vec<Line<'r>> {
     lines
 }
 
-impl Line<'_> {
+impl EventRow<'_> {
     fn cells(&self) -> [String; 5] {
         let position = match self.source.position {
             Some(Source { batch, event }) => format!("{}[{batch}][{event}]", self.source.file),

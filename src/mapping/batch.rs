@@ -335,9 +335,7 @@ impl<'m> BatchMapping<'m> {
             .custom_attributes
             .map_or(0, |raw| raw.json().len());
         let size_hint = 384 + scope.context.json().len() + attributes;
-        Encoded::new(head, size_hint, |json| {
-            self.data_fields(json, draft, scope)
-        })
+        Encoded::new(head, size_hint, |json| self.data_fields(json, draft, scope))
     }
 
     /// The sender's attributes come first, and members that are not known last: of two fields with one
@@ -377,7 +375,10 @@ impl<'m> BatchMapping<'m> {
     ) -> Result<MappedEvent, Stop> {
         let input = self.encode_draft(&draft, scope).json;
         let program_input = scope.program_input.get_or_init(|| self.program_input());
-        let event = program_input.events.get(draft.source.event as usize).copied();
+        let event = program_input
+            .events
+            .get(draft.source.event as usize)
+            .copied();
         let (Some(input), Some(event)) = (Raw::parse(&input), event) else {
             let error = RunError::Failed("the event can't be read again".to_owned());
             return Err(at.run_error(&error));

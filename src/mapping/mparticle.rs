@@ -20,7 +20,7 @@ use super::{
 #[derive(Debug, Default)]
 pub struct Batch<'a> {
     /// The entries of `events`.
-    pub events: Lenient<Vec<Entry<'a>>>,
+    pub events: Lenient<Vec<EventEntry<'a>>>,
     /// `production`, `development` or `unknown`.
     pub environment: Option<Raw<'a>>,
     /// The mParticle ID, a signed 64-bit integer.
@@ -104,7 +104,7 @@ pub const MAX_MALFORMED: usize = 100;
 /// An entry of `events`, or, past [`MAX_MALFORMED`], a malformed one and all later ones of its
 /// kind.
 #[derive(Debug)]
-pub struct Entry<'a> {
+pub struct EventEntry<'a> {
     /// Its position, counted from 0.
     pub position: u32,
     /// How many entries it stands for.
@@ -308,7 +308,7 @@ impl<'de> Visitor<'de> for BatchVisitor {
     }
 }
 
-impl<'de> FromParts<'de> for Vec<Entry<'de>> {
+impl<'de> FromParts<'de> for Vec<EventEntry<'de>> {
     fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Option<Self>, A::Error> {
         let mut entries: Self = Vec::new();
         let mut counts = MalformedCounts::default();
@@ -327,7 +327,7 @@ impl<'de> FromParts<'de> for Vec<Entry<'de>> {
                     if let Some(kind) = kind {
                         *last.of(kind) = Some(entries.len());
                     }
-                    entries.push(Entry {
+                    entries.push(EventEntry {
                         position,
                         count: 1,
                         event,

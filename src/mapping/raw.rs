@@ -112,7 +112,7 @@ impl<'a> Raw<'a> {
         if self.shape() == Shape::Object {
             let mut input = serde_json::Deserializer::from_str(self.0);
             // The text was found to be well-formed before, so this ends without an error.
-            let _ = input.deserialize_map(Members(visit));
+            let _ = input.deserialize_map(MemberVisitor(visit));
         }
     }
 
@@ -120,7 +120,7 @@ impl<'a> Raw<'a> {
     pub fn each_element(self, visit: impl FnMut(Raw<'a>)) {
         if self.shape() == Shape::List {
             let mut input = serde_json::Deserializer::from_str(self.0);
-            let _ = input.deserialize_seq(Elements(visit));
+            let _ = input.deserialize_seq(ElementVisitor(visit));
         }
     }
 
@@ -199,9 +199,9 @@ impl Visitor<'_> for LossyText {
     }
 }
 
-struct Members<F>(F);
+struct MemberVisitor<F>(F);
 
-impl<'de, F: FnMut(Cow<'de, str>, Raw<'de>)> Visitor<'de> for Members<F> {
+impl<'de, F: FnMut(Cow<'de, str>, Raw<'de>)> Visitor<'de> for MemberVisitor<F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -216,9 +216,9 @@ impl<'de, F: FnMut(Cow<'de, str>, Raw<'de>)> Visitor<'de> for Members<F> {
     }
 }
 
-struct Elements<F>(F);
+struct ElementVisitor<F>(F);
 
-impl<'de, F: FnMut(Raw<'de>)> Visitor<'de> for Elements<F> {
+impl<'de, F: FnMut(Raw<'de>)> Visitor<'de> for ElementVisitor<F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -277,7 +277,7 @@ impl Error {
 /// Why one entry of a batch request failed while the others did not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {detail}")]
-pub struct EntryError {
+pub struct BatchEntryError {
     /// The code that SQS gave.
     pub code: String,
     /// Whether the request is at fault, so that a repeat can't succeed.
@@ -286,7 +286,7 @@ pub struct EntryError {
     pub detail: String,
 }
 
-impl EntryError {
+impl BatchEntryError {
     /// Whether the message may be in other hands by now: its handle is no longer the newest, or
     /// its visibility timeout has passed.
     pub fn is_expired(&self) -> bool {
@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn a_fifo_queue_says_in_words_that_a_handle_has_expired() {
-        let entry = EntryError {
+        let entry = BatchEntryError {
             code: "InvalidParameterValue".to_owned(),
             sender_fault: true,
             detail: "Value AQEB for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."

@@ -14,7 +14,7 @@ mod settings;
 
 pub use connect::{Connector, endpoint, region_of};
 pub use credentials::Credentials;
-pub use error::{EntryError, Error};
+pub use error::{BatchEntryError, Error};
 pub use message::{Attribute, Message, Outgoing};
 pub use payload::{PayloadError, Payloads, Pointer, pointer};
 pub use queue::{QueueAccess, QueueClient};

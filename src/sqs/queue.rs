@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Credentials, Depth, EntryError, Error, Message, Outgoing, QueueSettings,
+    BatchEntryError, Credentials, Depth, Error, Message, Outgoing, QueueSettings,
     connect::{CALL_LIMIT, Connector, endpoint},
     room::{Room, WithRoom},
     settings::{Attributes, url_of_arn},
@@ -223,7 +223,10 @@ impl QueueClient {
 
     /// Deletes messages by their receipts, ten at most. The answer has one result per receipt,
     /// in their order: SQS accepts a request of which single entries fail.
-    pub async fn delete(&self, receipts: &[String]) -> Result<Vec<Result<(), EntryError>>, Error> {
+    pub async fn delete(
+        &self,
+        receipts: &[String],
+    ) -> Result<Vec<Result<(), BatchEntryError>>, Error> {
         let entries = self.entries("DeleteMessage", receipts, |index, receipt| {
             DeleteMessageBatchRequestEntry::builder()
                 .id(index)
@@ -248,7 +251,7 @@ impl QueueClient {
         &self,
         receipts: &[String],
         timeout: Duration,
-    ) -> Result<Vec<Result<(), EntryError>>, Error> {
+    ) -> Result<Vec<Result<(), BatchEntryError>>, Error> {
         let entries = self.entries("ChangeMessageVisibility", receipts, |index, receipt| {
             ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(index)
@@ -275,7 +278,7 @@ impl QueueClient {
     pub async fn send(
         &self,
         messages: Vec<Outgoing>,
-    ) -> Result<Vec<Result<(), EntryError>>, Error> {
+    ) -> Result<Vec<Result<(), BatchEntryError>>, Error> {
         self.count();
         let count = messages.len();
         let entries = messages
@@ -330,9 +333,9 @@ fn by_position<'a>(
     count: usize,
     done: impl Iterator<Item = &'a str>,
     failed: Vec<BatchResultErrorEntry>,
-) -> Vec<Result<(), EntryError>> {
+) -> Vec<Result<(), BatchEntryError>> {
     let mut results = vec![
-        Err(EntryError {
+        Err(BatchEntryError {
             code: "NoWord".to_owned(),
             sender_fault: false,
             detail: "the answer does not name this entry".to_owned(),
@@ -355,7 +358,7 @@ fn by_position<'a>(
             .ok()
             .and_then(|index: usize| results.get_mut(index))
         {
-            *result = Err(EntryError {
+            *result = Err(BatchEntryError {
                 code: entry.code,
                 sender_fault: entry.sender_fault,
                 detail: entry.message.unwrap_or_default(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Action, Engine};
 use crate::{
     drain::ack::Ticket,
-    sqs::{EntryError, Error, MAX_ENTRIES},
+    sqs::{BatchEntryError, Error, MAX_ENTRIES},
 };
 
 /// The longest time that SQS keeps a message invisible, counted from its receive.
@@ -101,7 +101,7 @@ impl Engine {
         &mut self,
         began: Instant,
         receipts: &[Receipt],
-        result: Result<Vec<Result<(), EntryError>>, Error>,
+        result: Result<Vec<Result<(), BatchEntryError>>, Error>,
     ) {
         self.others -= 1;
         let visibility = self.config.visibility;

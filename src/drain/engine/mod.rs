@@ -38,7 +38,7 @@ use crate::{
     api::{RejectedEvents, TypeConflicts, UnknownUsers},
     iterable::{Answer, NewUser},
     mapping::Source,
-    sqs::{EntryError, Error, PayloadError, Pointer},
+    sqs::{BatchEntryError, Error, PayloadError, Pointer},
 };
 
 /// What a run is bound by.
@@ -159,7 +159,7 @@ pub enum Done {
         /// What was to be deleted.
         deletions: Vec<Deletion>,
         /// One result each.
-        result: Result<Vec<Result<(), EntryError>>, Error>,
+        result: Result<Vec<Result<(), BatchEntryError>>, Error>,
     },
     /// A visibility change that began at `began`.
     Extended {
@@ -168,7 +168,7 @@ pub enum Done {
         /// Which messages.
         receipts: Vec<Receipt>,
         /// One result each.
-        result: Result<Vec<Result<(), EntryError>>, Error>,
+        result: Result<Vec<Result<(), BatchEntryError>>, Error>,
     },
     /// Messages were given back, or will come back by themselves.
     GivenBack,
@@ -186,7 +186,7 @@ pub enum Done {
         /// Which.
         letters: Vec<Letter>,
         /// One result each.
-        result: Result<Vec<Result<(), EntryError>>, Error>,
+        result: Result<Vec<Result<(), BatchEntryError>>, Error>,
     },
 }
 

@@ -14,7 +14,7 @@ use crate::{
         report::{DEAD_LETTER_QUEUE_DENIED, Outcome},
         retry::back_off,
     },
-    sqs::{EntryError, Error, MAX_ENTRIES, MAX_MESSAGE_BYTES, Pointer},
+    sqs::{BatchEntryError, Error, MAX_ENTRIES, MAX_MESSAGE_BYTES, Pointer},
 };
 
 /// How often a delete, or the send of a dead letter, is tried.
@@ -205,7 +205,7 @@ impl Engine {
     pub(super) fn deleted(
         &mut self,
         deletions: Vec<Deletion>,
-        result: Result<Vec<Result<(), EntryError>>, Error>,
+        result: Result<Vec<Result<(), BatchEntryError>>, Error>,
         now: Instant,
     ) {
         self.deleting -= 1;
@@ -318,7 +318,7 @@ impl Engine {
     pub(super) fn sent_dead_letters(
         &mut self,
         letters: Vec<Letter>,
-        result: Result<Vec<Result<(), EntryError>>, Error>,
+        result: Result<Vec<Result<(), BatchEntryError>>, Error>,
         now: Instant,
     ) {
         self.others -= 1;

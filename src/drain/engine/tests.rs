@@ -366,14 +366,14 @@ impl World {
                 let results = deletions.iter().map(|deletion| {
                     if self.failing_deletes > 0 {
                         self.failing_deletes -= 1;
-                        return Err(EntryError {
+                        return Err(BatchEntryError {
                             code: "Failed".to_owned(),
                             sender_fault: self.sender_fault,
                             detail: String::new(),
                         });
                     }
                     if self.dice.f64() * 100.0 < f64::from(self.queue_faults) {
-                        return Err(EntryError {
+                        return Err(BatchEntryError {
                             code: "InternalError".to_owned(),
                             sender_fault: false,
                             detail: String::new(),
@@ -416,7 +416,7 @@ impl World {
                     );
                 }
                 let until = self.now + timeout;
-                let refused = EntryError {
+                let refused = BatchEntryError {
                     code: "InvalidParameterValue".to_owned(),
                     sender_fault: true,
                     detail: "the handle is not the newest".to_owned(),
@@ -425,7 +425,7 @@ impl World {
                     Err(refused)
                 } else if self.faulty_extensions > 0 {
                     self.faulty_extensions -= 1;
-                    Err(EntryError {
+                    Err(BatchEntryError {
                         code: "InternalError".to_owned(),
                         sender_fault: false,
                         detail: String::new(),
@@ -479,7 +479,7 @@ impl World {
                 let mut results = Vec::new();
                 for letter in &letters {
                     if self.hits(self.queue_faults) {
-                        results.push(Err(EntryError {
+                        results.push(Err(BatchEntryError {
                             code: "InternalError".to_owned(),
                             sender_fault: self.hits(20),
                             detail: String::new(),

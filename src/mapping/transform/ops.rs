@@ -9,7 +9,7 @@ use jaq_core::{Error, ValR, ops::Math};
 
 use super::{
     meter,
-    value::{Members, Number, Value},
+    value::{Number, ObjectMembers, Value},
 };
 
 type Result<T = Value> = ValR<T, Value>;
@@ -141,7 +141,7 @@ impl Mul for Value {
 }
 
 /// Merges objects that stand under one name in both. As deep as values may nest.
-fn merged(mut left: Members, right: Members) -> Members {
+fn merged(mut left: ObjectMembers, right: ObjectMembers) -> ObjectMembers {
     for (name, value) in right {
         let value = match (left.get(&name), value) {
             (Some(Value::Object(old)), Value::Object(new)) => {

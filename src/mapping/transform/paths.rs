@@ -6,7 +6,7 @@ use jaq_core::{Error, Exn, ValR, ValX, box_iter::box_once, path::Opt};
 
 use super::{
     meter,
-    value::{Members, Number, Value},
+    value::{Number, ObjectMembers, Value},
 };
 
 type Result<T = Value> = ValR<T, Value>;
@@ -167,7 +167,9 @@ impl jaq_core::ValT for Value {
                 let bounds = bounds.content();
                 value.map_range(bounds.get("start")..bounds.get("end"), opt, f)
             }
-            (Self::Null, Self::Text(_)) => Self::object(Members::new()).map_index(index, opt, f),
+            (Self::Null, Self::Text(_)) => {
+                Self::object(ObjectMembers::new()).map_index(index, opt, f)
+            }
             (Self::Object(node), Self::Text(name)) => {
                 let mut members = Self::owned(node);
                 // Taken out while it is changed, so that it need not be copied.

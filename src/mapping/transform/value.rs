@@ -31,11 +31,11 @@ pub enum Value {
     /// An array.
     List(Arc<Node<Vec<Value>>>),
     /// An object, its members in order.
-    Object(Arc<Node<Members>>),
+    Object(Arc<Node<ObjectMembers>>),
 }
 
 /// The members of an object.
-pub type Members = IndexMap<Arc<str>, Value>;
+pub type ObjectMembers = IndexMap<Arc<str>, Value>;
 
 /// A number: 64 bits where they suffice, a double where arithmetic made one, and else as it was
 /// written, so that what a program only passes on is not changed.
@@ -86,7 +86,7 @@ impl Value {
     }
 
     /// An object. Its members are counted, and the bytes of their names, which are hashed.
-    pub fn object(members: Members) -> Self {
+    pub fn object(members: ObjectMembers) -> Self {
         meter::spend(name_bytes(&members) / 64);
         let items = members.len();
         let (depth, size) = measure(
@@ -151,7 +151,7 @@ impl Value {
                 Self::list(elements)
             }
             Shape::Object => {
-                let mut members = Members::new();
+                let mut members = ObjectMembers::new();
                 raw.each_member(|name, value| {
                     members.insert(Arc::from(name), Self::read_within(value, inner));
                 });
@@ -312,14 +312,14 @@ impl Ord for Value {
 }
 
 /// The members by name. Counted, whatever is compared after it.
-fn sorted(members: &Members) -> Vec<(&Arc<str>, &Value)> {
+fn sorted(members: &ObjectMembers) -> Vec<(&Arc<str>, &Value)> {
     meter::spend(members.len() + name_bytes(members) / 16);
     let mut members: Vec<_> = members.iter().collect();
     members.sort_by_key(|(name, _)| *name);
     members
 }
 
-fn name_bytes(members: &Members) -> usize {
+fn name_bytes(members: &ObjectMembers) -> usize {
     members.keys().map(|name| name.len()).sum()
 }
 
