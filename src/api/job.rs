@@ -262,7 +262,7 @@ fn any_objects(_: &mut SchemaGenerator) -> Schema {
 fn whole_volumes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Volume>, D::Error> {
     let given = Value::deserialize(deserializer)?;
     let volumes = Vec::<Volume>::deserialize(&given).map_err(D::Error::custom)?;
-    match lost_field(&given, &serde_json::json!(volumes)) {
+    match unknown_field(&given, &serde_json::json!(volumes)) {
         None => Ok(volumes),
         Some(path) => Err(D::Error::custom(format!(
             "spec.job.volumes{path} is no field of a volume that this version knows"
@@ -271,17 +271,17 @@ fn whole_volumes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Volum
 }
 
 /// The path of a field that is in `given` and not in `kept`.
-fn lost_field(given: &Value, kept: &Value) -> Option<String> {
+fn unknown_field(given: &Value, kept: &Value) -> Option<String> {
     match given {
         Value::Object(members) => members
             .iter()
             .filter(|(_, value)| !value.is_null())
             .find_map(|(name, value)| match kept.get(name) {
                 None => Some(format!(".{name}")),
-                Some(kept) => lost_field(value, kept).map(|path| format!(".{name}{path}")),
+                Some(kept) => unknown_field(value, kept).map(|path| format!(".{name}{path}")),
             }),
         Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| {
-            lost_field(item, kept.get(index)?).map(|path| format!("[{index}]{path}"))
+            unknown_field(item, kept.get(index)?).map(|path| format!("[{index}]{path}"))
         }),
         _ => None,
     }

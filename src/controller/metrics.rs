@@ -285,18 +285,18 @@ impl Metrics {
 }
 
 /// A forwarder's namespace and name.
-type Key = (String, String);
+type ForwarderKey = (String, String);
 
-fn key(namespace: &str, name: &str) -> Key {
+fn key(namespace: &str, name: &str) -> ForwarderKey {
     (namespace.to_owned(), name.to_owned())
 }
 
 /// The forwarders that are to be reconciled since something has changed.
 #[derive(Debug, Default)]
-struct Waiting(Mutex<HashSet<Key>>);
+struct Waiting(Mutex<HashSet<ForwarderKey>>);
 
 impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, HashSet<Key>> {
+    fn lock(&self) -> MutexGuard<'_, HashSet<ForwarderKey>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,7 +11,7 @@ use super::{batch::RequestLimits, engine::Config, pace::Limits};
 use crate::{
     api::{EventForwarder, EventForwarderSpec},
     cli::DrainArgs,
-    iterable::{ApiKey, KeyError},
+    iterable::{ApiKey, ApiKeyError},
     mapping::MapperError,
     sqs::{Credentials, MAX_ENTRIES, QueueSettings},
 };
@@ -65,7 +65,7 @@ pub enum PlanError {
     },
     /// The key can't be read.
     #[error(transparent)]
-    Key(#[from] KeyError),
+    Key(#[from] ApiKeyError),
     /// The mapping can't be used.
     #[error("spec.mapping can't be used: {0}")]
     Mapping(#[from] MapperError),

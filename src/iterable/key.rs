@@ -11,7 +11,7 @@ pub struct ApiKey(HeaderValue);
 
 /// A file that holds no usable key.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
+pub enum ApiKeyError {
     /// The file can't be read.
     #[error("the API key's file {} can't be read: {cause}; check spec.iterable.apiKeySecretRef", path.display())]
     Unreadable {
@@ -39,17 +39,17 @@ pub enum KeyError {
 
 impl ApiKey {
     /// Reads the key from a file; blanks and line ends around it don't count.
-    pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let text = fs::read_to_string(path).map_err(|cause| KeyError::Unreadable {
+    pub fn read(path: &Path) -> Result<Self, ApiKeyError> {
+        let text = fs::read_to_string(path).map_err(|cause| ApiKeyError::Unreadable {
             path: path.to_owned(),
             cause,
         })?;
         if text.trim().is_empty() {
-            return Err(KeyError::Empty {
+            return Err(ApiKeyError::Empty {
                 path: path.to_owned(),
             });
         }
-        Self::new(text.trim()).ok_or_else(|| KeyError::Malformed {
+        Self::new(text.trim()).ok_or_else(|| ApiKeyError::Malformed {
             path: path.to_owned(),
         })
     }

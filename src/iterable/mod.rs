@@ -9,5 +9,5 @@ mod retry_after;
 
 pub use answer::{Answer, Counts, Refusal, Trouble};
 pub use client::{Client, ClientError, NewUser};
-pub use key::{ApiKey, KeyError};
+pub use key::{ApiKey, ApiKeyError};
 pub use listed::{ListReason, Listed, ListedUser, UserKind};

@@ -13,7 +13,7 @@ use serde::{
 
 use super::{
     lenient::{FromParts, Lenient},
-    raw::{Key, Raw},
+    raw::{MemberName, Raw},
 };
 
 /// One batch: events of one user on one device, and what surrounds them.
@@ -275,7 +275,7 @@ impl<'de> Visitor<'de> for BatchVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Batch<'de>, A::Error> {
         let mut batch = Batch::default();
         let mut seen_events = false;
-        while let Some(Key(key)) = map.next_key()? {
+        while let Some(MemberName(key)) = map.next_key()? {
             let slot = match &*key {
                 // With two lists of events, one would be lost.
                 "events" if seen_events => return Err(A::Error::duplicate_field("events")),
@@ -343,7 +343,7 @@ impl<'de> FromParts<'de> for Vec<EventEntry<'de>> {
 impl<'de> FromParts<'de> for Event<'de> {
     fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
         let mut event = Event::default();
-        while let Some(Key(key)) = map.next_key()? {
+        while let Some(MemberName(key)) = map.next_key()? {
             match &*key {
                 "event_type" => event.event_type = map.next_value::<Raw<'de>>()?.present(),
                 "data" => event.data = map.next_value()?,
@@ -359,7 +359,7 @@ impl<'de> FromParts<'de> for Event<'de> {
 impl<'de> FromParts<'de> for EventData<'de> {
     fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
         let mut data = EventData::default();
-        while let Some(Key(key)) = map.next_key()? {
+        while let Some(MemberName(key)) = map.next_key()? {
             let slot = match &*key {
                 "timestamp_unixtime_ms" => &mut data.timestamp,
                 "event_id" => &mut data.event_id,

@@ -153,7 +153,7 @@ impl<'de> Visitor<'de> for MemberFinder<'_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<Key<'de>>()? {
+        while let Some(key) = map.next_key::<MemberName<'de>>()? {
             let value = map.next_value()?;
             if key.0 == self.name {
                 *self.found = Some(value);
@@ -173,9 +173,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
 /// A member's name, borrowed from the text where nothing in it is escaped. Escapes that spell no
 /// character, half a surrogate pair, become replacement characters: a name is no reason to lose
 /// what stands beside it.
-pub struct Key<'a>(pub Cow<'a, str>);
+pub struct MemberName<'a>(pub Cow<'a, str>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for MemberName<'a> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let raw = Raw::deserialize(input)?;
         Ok(Self(match raw.plain_text() {
@@ -209,7 +209,7 @@ impl<'de, F: FnMut(Cow<'de, str>, Raw<'de>)> Visitor<'de> for MemberVisitor<F> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<Key<'de>>()? {
+        while let Some(key) = map.next_key::<MemberName<'de>>()? {
             (self.0)(key.0, map.next_value()?);
         }
         Ok(())

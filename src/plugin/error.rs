@@ -115,7 +115,7 @@ pub enum PluginError {
 }
 
 /// The exit code of a run that left no report.
-pub const LOST: u8 = 48;
+pub const RUN_LOST_EXIT_CODE: u8 = 48;
 
 impl PluginError {
     /// The process's exit code: none that a run, `map` or bad usage ends with.

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::{
     cli::RunArgs,
     cluster::Cluster,
-    error::{LOST, PluginError},
+    error::{PluginError, RUN_LOST_EXIT_CODE},
     health::{condition, is_current},
     print,
     runs::{self, RequestedRun, requested_run},
@@ -174,7 +174,7 @@ fn exit_code(run: &RunStatus) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let outcome: Option<Outcome> = serde_json::from_value(json!(run.outcome)).ok();
-    ExitCode::from(outcome.map_or(LOST, Outcome::exit_code))
+    ExitCode::from(outcome.map_or(RUN_LOST_EXIT_CODE, Outcome::exit_code))
 }
 
 /// What goes on, on standard error: a line that moves on a terminal, elsewhere a line for each
@@ -299,7 +299,7 @@ mod tests {
             ("Deadline", 0),
             ("SinkDown", 20),
             ("KeyRefused", 21),
-            ("Lost", LOST),
+            ("Lost", RUN_LOST_EXIT_CODE),
         ] {
             assert_eq!(exit_code(&run(outcome)), ExitCode::from(code), "{outcome}");
         }

@@ -13,12 +13,12 @@ use prometheus_client::{
     metrics::{counter::ConstCounter, gauge::ConstGauge},
 };
 
-use super::Key;
+use super::ForwarderKey;
 use crate::api::EventForwarderStatus;
 
 /// The numbers of all forwarders.
 #[derive(Debug, Default)]
-pub struct Forwarders(Mutex<BTreeMap<Key, Numbers>>);
+pub struct Forwarders(Mutex<BTreeMap<ForwarderKey, Numbers>>);
 
 /// What is shown of one forwarder; what is not known is not shown.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ struct Numbers {
 
 impl Forwarders {
     /// Shows a forwarder's status from now on.
-    pub fn show(&self, key: Key, status: &EventForwarderStatus) {
+    pub fn show(&self, key: ForwarderKey, status: &EventForwarderStatus) {
         let numbers = Numbers {
             gauges: GAUGES.map(|(_, _, read)| read(status)),
             counters: COUNTERS.map(|(_, _, read)| read(status)),
@@ -40,11 +40,11 @@ impl Forwarders {
     }
 
     /// Shows it no longer; yields whether it was shown.
-    pub fn forget(&self, key: &Key) -> bool {
+    pub fn forget(&self, key: &ForwarderKey) -> bool {
         self.lock().remove(key).is_some()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Numbers>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ForwarderKey, Numbers>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -228,7 +228,7 @@ fn encode_family<'a, M: EncodeMetric>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    values: impl Iterator<Item = (&'a Key, Option<&'a str>, Option<M>)>,
+    values: impl Iterator<Item = (&'a ForwarderKey, Option<&'a str>, Option<M>)>,
 ) -> Result<(), fmt::Error> {
     let mut values = values
         .filter_map(|(key, outcome, value)| Some((key, outcome, value?)))
