@@ -18,9 +18,9 @@ use clap::Parser;
 use event_forwarder::{
     api::EventForwarder,
     cli::{Cli, Command},
-    controller, dlq, drain, map,
+    controller, dlq, drain,
     plugin::{self, PluginCli, Role},
-    telemetry,
+    preview, telemetry,
 };
 use kube::CustomResourceExt;
 use tokio::signal::unix::{SignalKind, signal};
@@ -69,7 +69,7 @@ fn operator(command: Command) -> ExitCode {
             traces.end().await;
             Ok(ExitCode::from(outcome.exit_code()))
         }),
-        Command::Map(args) => map::run(&args),
+        Command::Map(args) => preview::run(&args),
         Command::Dlq(args) => run(async {
             dlq::command(args).await?;
             Ok(ExitCode::SUCCESS)

@@ -37,7 +37,7 @@ pub use error::PluginError;
 use crate::{
     api::EventForwarder,
     dlq::{self, place::QueuePair, place::credentials},
-    map::{self, Rules},
+    preview::{self, Rules},
     sqs::Credentials,
 };
 use cluster::Cluster;
@@ -79,7 +79,7 @@ pub async fn command(cli: PluginCli) -> ExitCode {
             let _ = writeln!(
                 io::stderr(),
                 "error: {}",
-                map::printable(&error.to_string())
+                preview::printable(&error.to_string())
             );
             error.exit_code()
         }
@@ -100,7 +100,7 @@ async fn carry_out(cli: PluginCli) -> Result<ExitCode, PluginError> {
         PluginCommand::Suspend { name } => print(&suspend::suspend(&cluster, &name).await?)?,
         PluginCommand::Resume { name } => print(&suspend::resume(&cluster, &name).await?)?,
         PluginCommand::Map { name, batches } => {
-            return Ok(map::run_with(&rules(&cluster, &name).await?, &batches));
+            return Ok(preview::run_with(&rules(&cluster, &name).await?, &batches));
         }
         PluginCommand::Dlq {
             name,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{EventForwarder, EventForwarderStatus, QueueDepth, ReasonCount, RunStatus},
-    map::printable,
+    preview::printable,
 };
 
 /// What is known of a forwarder's dead letters beyond their number.

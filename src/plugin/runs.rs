@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{EventForwarderStatus, RecentRun, RunStatus},
-    map::printable,
+    preview::printable,
 };
 
 /// The longest bar, in characters.
