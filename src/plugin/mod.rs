@@ -37,7 +37,7 @@ pub use error::PluginError;
 use crate::{
     api::EventForwarder,
     dlq::{self, place::QueuePair, place::credentials},
-    preview::{self, Rules},
+    preview::{self, MappingConfig},
     sqs::Credentials,
 };
 use cluster::Cluster;
@@ -166,7 +166,7 @@ async fn queues(
 }
 
 /// What a forwarder does to events, with the jq program that its ConfigMap holds.
-async fn rules(cluster: &Cluster, name: &str) -> Result<Rules, PluginError> {
+async fn rules(cluster: &Cluster, name: &str) -> Result<MappingConfig, PluginError> {
     let spec = cluster.forwarder(name).await?.spec;
     let reference = spec
         .mapping
@@ -182,7 +182,7 @@ async fn rules(cluster: &Cluster, name: &str) -> Result<Rules, PluginError> {
             found.and_then(|config_map| config_map.data?.remove(&reference.key))
         }
     };
-    Ok(Rules::new(spec, transform))
+    Ok(MappingConfig::new(spec, transform))
 }
 
 /// Prints a text, in colour on a terminal alone.

@@ -8,7 +8,7 @@ use std::{
 
 use serde::de::IgnoredAny;
 
-use super::MapError;
+use super::PreviewError;
 
 /// One message body and where it came from.
 pub struct Body {
@@ -19,7 +19,7 @@ pub struct Body {
 }
 
 /// Reads every body that the paths name, directories in the order of their names.
-pub fn bodies(paths: &[PathBuf]) -> Result<Vec<Body>, MapError> {
+pub fn bodies(paths: &[PathBuf]) -> Result<Vec<Body>, PreviewError> {
     let mut bodies = Vec::new();
     if paths.is_empty() {
         add_standard_input(&mut bodies)?;
@@ -40,12 +40,12 @@ pub fn bodies(paths: &[PathBuf]) -> Result<Vec<Body>, MapError> {
 
 /// Standard input has no name that tells lines from one body: what is no one JSON value, but starts with
 /// a line that is, is taken to be lines.
-fn add_standard_input(bodies: &mut Vec<Body>) -> Result<(), MapError> {
+fn add_standard_input(bodies: &mut Vec<Body>) -> Result<(), PreviewError> {
     let mut bytes = Vec::new();
     io::stdin()
         .lock()
         .read_to_end(&mut bytes)
-        .map_err(|error| MapError::Read {
+        .map_err(|error| PreviewError::Read {
             path: "standard input".to_owned(),
             error,
         })?;
@@ -57,8 +57,8 @@ fn add_standard_input(bodies: &mut Vec<Body>) -> Result<(), MapError> {
     Ok(())
 }
 
-fn files_in(directory: &Path) -> Result<Vec<PathBuf>, MapError> {
-    let failed = |error| MapError::Read {
+fn files_in(directory: &Path) -> Result<Vec<PathBuf>, PreviewError> {
+    let failed = |error| PreviewError::Read {
         path: directory.display().to_string(),
         error,
     };
@@ -73,9 +73,9 @@ fn files_in(directory: &Path) -> Result<Vec<PathBuf>, MapError> {
     Ok(files)
 }
 
-fn add_file(path: &Path, bodies: &mut Vec<Body>) -> Result<(), MapError> {
+fn add_file(path: &Path, bodies: &mut Vec<Body>) -> Result<(), PreviewError> {
     let name = path.display().to_string();
-    let bytes = fs::read(path).map_err(|error| MapError::Read {
+    let bytes = fs::read(path).map_err(|error| PreviewError::Read {
         path: name.clone(),
         error,
     })?;

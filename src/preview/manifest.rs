@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use crate::api::EventForwarder;
 
-use super::{MapError, read};
+use super::{PreviewError, read};
 
 /// Reads a manifest. A field that the definition does not have is refused: it is a slip, and
 /// without it the batches would be mapped by the defaults.
-pub fn forwarder(path: &Path) -> Result<EventForwarder, MapError> {
+pub fn forwarder(path: &Path) -> Result<EventForwarder, PreviewError> {
     let text = read(path)?;
-    let failed = |error: String| MapError::Forwarder {
+    let failed = |error: String| PreviewError::Forwarder {
         path: path.display().to_string(),
         error,
     };

@@ -2,8 +2,8 @@
 
 mod input;
 mod manifest;
-mod show;
-mod totals;
+mod output;
+mod summary;
 
 use std::{
     fs,
@@ -20,8 +20,8 @@ use crate::{
 };
 
 use input::Body;
-pub use show::printable;
-use totals::PreviewSummary;
+pub use output::printable;
+use summary::PreviewSummary;
 
 /// Something was rejected.
 const REJECTED: u8 = 3;
@@ -30,7 +30,7 @@ const BAD_USAGE: u8 = 2;
 
 /// A command that can't be carried out.
 #[derive(Debug, thiserror::Error)]
-enum MapError {
+enum PreviewError {
     #[error("can't read {path}: {error}")]
     Read { path: String, error: io::Error },
     #[error("{path} is no EventForwarder: {error}")]
@@ -43,7 +43,7 @@ enum MapError {
 
 /// What a forwarder does to events.
 #[derive(Debug)]
-pub struct Rules {
+pub struct MappingConfig {
     mapping: MappingSpec,
     project: ProjectType,
     limits: RequestLimits,
@@ -52,15 +52,15 @@ pub struct Rules {
 
 /// Maps what the arguments name, prints it on standard output and totals on standard error.
 pub fn run(args: &MapArgs) -> ExitCode {
-    exit_code(Rules::of(args).and_then(|rules| map(&rules, &args.batches)))
+    exit_code(MappingConfig::from_args(args).and_then(|rules| map(&rules, &args.batches)))
 }
 
 /// Maps batches by rules from elsewhere, and prints as [`run`] does.
-pub fn run_with(rules: &Rules, batches: &BatchArgs) -> ExitCode {
+pub fn run_with(rules: &MappingConfig, batches: &BatchArgs) -> ExitCode {
     exit_code(map(rules, batches))
 }
 
-fn exit_code(result: Result<PreviewSummary, MapError>) -> ExitCode {
+fn exit_code(result: Result<PreviewSummary, PreviewError>) -> ExitCode {
     match result {
         Ok(totals) => {
             // Nothing is left to be done if standard error is closed.
@@ -72,7 +72,7 @@ fn exit_code(result: Result<PreviewSummary, MapError>) -> ExitCode {
             }
         }
         // Whoever reads us has seen enough, as in `map … | head`.
-        Err(MapError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+        Err(PreviewError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -82,7 +82,7 @@ fn exit_code(result: Result<PreviewSummary, MapError>) -> ExitCode {
     }
 }
 
-fn map(rules: &Rules, batches: &BatchArgs) -> Result<PreviewSummary, MapError> {
+fn map(rules: &MappingConfig, batches: &BatchArgs) -> Result<PreviewSummary, PreviewError> {
     let mapper = Mapper::new(&rules.mapping, rules.project, rules.transform.as_deref())?;
     let is_terminal = io::stdout().is_terminal();
     let output = match batches.output {
@@ -100,16 +100,16 @@ fn map(rules: &Rules, batches: &BatchArgs) -> Result<PreviewSummary, MapError> {
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
     match output {
-        MapOutput::Json => show::json(&mut out, rules.limits, &results)?,
-        MapOutput::Events => show::events(&mut out, &results)?,
-        MapOutput::Table => show::table(&mut out, &results)?,
+        MapOutput::Json => output::json(&mut out, rules.limits, &results)?,
+        MapOutput::Events => output::events(&mut out, &results)?,
+        MapOutput::Table => output::table(&mut out, &results)?,
     }
     out.flush()?;
     Ok(totals)
 }
 
-impl Rules {
-    fn of(args: &MapArgs) -> Result<Self, MapError> {
+impl MappingConfig {
+    fn from_args(args: &MapArgs) -> Result<Self, PreviewError> {
         let transform = args.transform.as_deref().map(read).transpose()?;
         let Some(path) = &args.forwarder else {
             return Ok(Self {
@@ -141,8 +141,8 @@ impl Rules {
     }
 }
 
-fn read(path: &Path) -> Result<String, MapError> {
-    fs::read_to_string(path).map_err(|error| MapError::Read {
+fn read(path: &Path) -> Result<String, PreviewError> {
+    fs::read_to_string(path).map_err(|error| PreviewError::Read {
         path: path.display().to_string(),
         error,
     })
