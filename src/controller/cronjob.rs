@@ -20,7 +20,7 @@ use k8s_openapi::{
 use kube::Resource;
 use serde_json::json;
 
-use super::plan::{ValidatedSpec, short_hash};
+use super::validate::{ValidatedSpec, short_hash};
 use crate::api::{ConfigMapKeyRef, EventForwarder};
 
 /// The label that marks what this controller made.

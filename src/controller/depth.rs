@@ -14,7 +14,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{ambient::AmbientUse, metrics::Metrics};
+use super::{ambient_credentials::AmbientCredentialsPolicy, metrics::Metrics};
 use crate::{
     api::{EventForwarder, QueueSpec},
     sqs::{Connector, Credentials, Depth, Error, QueueAccess},
@@ -41,7 +41,7 @@ pub struct DepthProblem {
 
 /// A queue, and the identity that it is read with.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Target {
+pub struct DepthTarget {
     /// The queue.
     pub queue: QueueSpec,
     /// The identity.
@@ -59,7 +59,7 @@ impl From<Error> for DepthProblem {
 
 /// The readings of all forwarders of one scope.
 pub struct Depths {
-    ambient: AmbientUse,
+    ambient: AmbientCredentialsPolicy,
     connector: Connector,
     followed: Mutex<HashMap<ObjectRef<EventForwarder>, Followed>>,
     permits: Semaphore,
@@ -68,7 +68,7 @@ pub struct Depths {
 }
 
 struct Followed {
-    target: Arc<Target>,
+    target: Arc<DepthTarget>,
     reading: Option<DepthResult>,
     task: AbortHandle,
 }
@@ -76,7 +76,7 @@ struct Followed {
 impl Depths {
     /// No readings yet. Yields the forwarders whose reading has changed.
     pub fn new(
-        ambient: AmbientUse,
+        ambient: AmbientCredentialsPolicy,
         connector: Connector,
         metrics: Metrics,
     ) -> (
@@ -100,7 +100,7 @@ impl Depths {
     pub fn follow(
         self: &Arc<Self>,
         forwarder: &ObjectRef<EventForwarder>,
-        target: Target,
+        target: DepthTarget,
     ) -> Option<DepthResult> {
         let namespace = forwarder.namespace.as_deref().unwrap_or_default();
         if let Err(problem) = self.ambient.check(namespace, &target) {
@@ -128,7 +128,11 @@ impl Depths {
         }
     }
 
-    fn start(self: &Arc<Self>, forwarder: &ObjectRef<EventForwarder>, target: Target) -> Followed {
+    fn start(
+        self: &Arc<Self>,
+        forwarder: &ObjectRef<EventForwarder>,
+        target: DepthTarget,
+    ) -> Followed {
         let target = Arc::new(target);
         let polling = poll_on(Arc::clone(self), forwarder.clone(), Arc::clone(&target));
         Followed {
@@ -158,7 +162,11 @@ impl Depths {
     }
 }
 
-async fn poll_on(depths: Arc<Depths>, forwarder: ObjectRef<EventForwarder>, target: Arc<Target>) {
+async fn poll_on(
+    depths: Arc<Depths>,
+    forwarder: ObjectRef<EventForwarder>,
+    target: Arc<DepthTarget>,
+) {
     let interval = target.queue.poll_interval.get();
     let mut failures = 0_u32;
     let mut access = None;
@@ -196,7 +204,7 @@ fn pause_after(failures: u32, interval: Duration) -> Duration {
 async fn poll(
     connector: &Connector,
     access: &mut Option<QueueAccess>,
-    target: &Target,
+    target: &DepthTarget,
 ) -> Result<Depth, Error> {
     let access = match access {
         Some(known) => known,
@@ -242,8 +250,8 @@ mod tests {
 
     use super::*;
 
-    fn target(endpoint: &str) -> Target {
-        Target {
+    fn target(endpoint: &str) -> DepthTarget {
+        DepthTarget {
             queue: serde_json::from_value(json!({
                 "url": "https://sqs.us-east-1.amazonaws.com/123456789012/q",
                 "endpoint": endpoint,
@@ -255,7 +263,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_queue_that_may_not_be_read_is_polled_no_more() {
-        let ambient = AmbientUse {
+        let ambient = AmbientCredentialsPolicy {
             hosts: "http://127.0.0.1:1".parse().expect("hosts"),
             roles: "any".parse().expect("roles"),
         };

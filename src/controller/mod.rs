@@ -1,16 +1,16 @@
 //! Turns each EventForwarder into a CronJob and keeps its status.
 //!
 //! [`reconcile`] tells the story in five steps: [`observe`] (what the cluster holds),
-//! [`plan`] (pure: what was declared, parsed), [`cronjob`] (pure: the CronJob that should be),
+//! [`validate`] (pure: what was declared, parsed), [`cronjob`] (pure: the CronJob that should be),
 //! [`apply`] (makes it so), [`status`] (pure: what was seen and done, as status, which
 //! [`publish`] writes).
 //! [`depth`] reads the queues beside it; [`run`] wires all of it to the API server.
 
-mod ambient;
+mod ambient_credentials;
 mod apply;
 mod client;
+mod crd;
 mod cronjob;
-mod definition;
 mod departed;
 mod depth;
 mod error;
@@ -22,7 +22,6 @@ mod metrics;
 mod observe;
 mod packed;
 mod pause;
-mod plan;
 mod prerequisites;
 mod publish;
 mod reconcile;
@@ -30,11 +29,12 @@ mod run;
 mod run_index;
 mod schedule;
 mod status;
+mod validate;
 mod written;
 
-pub use ambient::{AllowedHosts, AllowedRoles};
+pub use ambient_credentials::{AllowedHosts, AllowedRoles};
 pub use cronjob::{RUN_NOW, run_now_name};
 pub use error::Error;
-pub use plan::cronjob_name;
 pub use run::run;
 pub use status::{PENDING, RUNNING, succeeded};
+pub use validate::cronjob_name;

@@ -71,7 +71,7 @@ mod tests {
     use crate::controller::{
         apply::{Applied, Started},
         observe::{AwaitedStep, Pending, SecretProblem},
-        plan::SpecError,
+        validate::SpecError,
     };
 
     const NOW: &str = "2026-03-01T12:30:00Z";

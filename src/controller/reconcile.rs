@@ -27,17 +27,17 @@ use super::{
     apply::{Applied, Started, apply, start},
     cronjob::{self, CronJobOptions, RUN_NOW},
     departed::Departed,
-    depth::{Depths, Target},
+    depth::{DepthTarget, Depths},
     error::Error,
     health::{Health, RECONCILE_LIMIT},
     metrics::Metrics,
     observe::{self, Pending, Report, Run, Silence},
     packed::Packed,
     pause::{next_look, pause_after},
-    plan::{self, ValidatedSpec},
     publish::{publish_news, report_failure, report_unreadable, write_status},
     run_index::RunIndex,
     status::{self, Learned},
+    validate::{self, ValidatedSpec},
     written::Written,
 };
 use crate::api::EventForwarder;
@@ -180,7 +180,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     let client = &context.client;
 
     let plan = ValidatedSpec::new(&name, &forwarder.spec);
-    let cronjob_name = plan::cronjob_name(&name);
+    let cronjob_name = validate::cronjob_name(&name);
     let cronjob = context
         .cronjobs
         .get(&ObjectRef::new(&cronjob_name).within(&namespace))
@@ -197,12 +197,12 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         &forwarder.spec,
     )
     .await?;
-    let mapping = plan::check_mapping(&forwarder.spec, transform.as_deref());
+    let mapping = validate::check_mapping(&forwarder.spec, transform.as_deref());
     let seen = observe_runs(forwarder, &cronjob_name, context, &namespace, now).await?;
     let this = ObjectRef::from_obj(forwarder);
     let depth = match &secrets.queue {
         Ok(credentials) => {
-            let target = Target {
+            let target = DepthTarget {
                 queue: forwarder.spec.queue.clone(),
                 credentials: credentials.clone(),
             };

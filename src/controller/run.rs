@@ -22,10 +22,10 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ambient::AmbientUse,
+    ambient_credentials::AmbientCredentialsPolicy,
     client::{self, Overseer},
+    crd,
     cronjob::{FORWARDER, MANAGED_BY, MANAGER},
-    definition,
     departed::Departed,
     depth::Depths,
     error::Error,
@@ -86,7 +86,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
     }
     // A standby is ready: it could take over at any moment.
     overseer.health.waits_for(None);
-    tokio::spawn(definition::up_to_date(
+    tokio::spawn(crd::wait_until_current(
         client.clone(),
         overseer.metrics.clone(),
     ));
@@ -211,7 +211,7 @@ async fn watch(
             std::future::ready(forwarder)
         });
 
-    let ambient = AmbientUse {
+    let ambient = AmbientCredentialsPolicy {
         hosts: args.ambient_credentials_hosts.clone(),
         roles: args.ambient_credentials_roles.clone(),
     };

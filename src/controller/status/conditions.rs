@@ -12,7 +12,7 @@ use crate::{
         depth::{DepthProblem, DepthResult},
         error::Error,
         observe::{AwaitedStep, SecretProblem},
-        plan::SpecError,
+        validate::SpecError,
     },
     mapping::MapperError,
 };

@@ -15,7 +15,7 @@ use super::{
     apply::{Applied, Started},
     depth::DepthResult,
     observe::{Pending, Report, Run, SecretProblem},
-    plan::{SpecError, ValidatedSpec},
+    validate::{SpecError, ValidatedSpec},
 };
 use crate::{
     api::{EventForwarder, EventForwarderStatus, QueueDepth},

@@ -8,7 +8,7 @@ use crate::{
         depth::DepthProblem,
         error::Error,
         observe::{AwaitedStep, End},
-        plan::check_mapping,
+        validate::check_mapping,
     },
     drain::report::{Outcome, RunReport},
     sqs::Depth,

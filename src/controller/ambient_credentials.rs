@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-use super::depth::{DepthProblem, Target};
+use super::depth::{DepthProblem, DepthTarget};
 use crate::sqs::{Credentials, endpoint, region_of};
 
 /// The word for AWS's own SQS hosts in a list of hosts.
@@ -19,24 +19,24 @@ const NAMESPACE: &str = "{namespace}";
 /// What the controller's own AWS identity may be used for. A forwarder that brings credentials
 /// of its own is free to use them anywhere.
 #[derive(Debug, Clone)]
-pub struct AmbientUse {
+pub struct AmbientCredentialsPolicy {
     /// The hosts that requests signed with it may go to.
     pub hosts: AllowedHosts,
     /// The roles that it may assume.
     pub roles: AllowedRoles,
 }
 
-impl AmbientUse {
+impl AmbientCredentialsPolicy {
     /// Whether a queue may be read for a forwarder of `namespace`.
     ///
     /// # Errors
     /// The condition that says why not.
-    pub fn check(&self, namespace: &str, target: &Target) -> Result<(), DepthProblem> {
+    pub fn check(&self, namespace: &str, target: &DepthTarget) -> Result<(), DepthProblem> {
         if target.credentials != Credentials::Ambient {
             return Ok(());
         }
         let endpoint = endpoint(&target.queue).map_err(DepthProblem::from)?;
-        if !self.hosts.hold(&endpoint) {
+        if !self.hosts.allows(&endpoint) {
             return Err(DepthProblem {
                 reason: "HostNotAllowed",
                 message: format!(
@@ -46,7 +46,7 @@ impl AmbientUse {
             });
         }
         match &target.queue.assume_role {
-            Some(role) if !self.roles.hold(&role.arn, namespace) => Err(DepthProblem {
+            Some(role) if !self.roles.allows(&role.arn, namespace) => Err(DepthProblem {
                 reason: "RoleNotAllowed",
                 message: format!(
                     "the controller does not assume {} with its own AWS identity for namespace {namespace}: set spec.queue.credentialsSecretRef, or have who installed the controller add the role to ambientCredentials.roles",
@@ -76,7 +76,7 @@ enum AllowedHost {
 }
 
 impl AllowedHosts {
-    fn hold(&self, endpoint: &Url) -> bool {
+    fn allows(&self, endpoint: &Url) -> bool {
         self.0.iter().any(|allowed| match allowed {
             AllowedHost::Aws => {
                 endpoint.scheme() == "https"
@@ -143,7 +143,7 @@ fn allowed_host(entry: &str) -> Result<AllowedHost, String> {
 pub struct AllowedRoles(Vec<String>);
 
 impl AllowedRoles {
-    fn hold(&self, arn: &str, namespace: &str) -> bool {
+    fn allows(&self, arn: &str, namespace: &str) -> bool {
         self.0
             .iter()
             .any(|pattern| pattern == ANY || matches(&pattern.replace(NAMESPACE, namespace), arn))
@@ -200,11 +200,11 @@ mod tests {
     }
 
     fn verdict(list: &str, roles: &str, queue: serde_json::Value) -> Result<(), &'static str> {
-        let ambient = AmbientUse {
+        let ambient = AmbientCredentialsPolicy {
             hosts: hosts(list),
             roles: roles.parse().expect(roles),
         };
-        let target = Target {
+        let target = DepthTarget {
             queue: serde_json::from_value::<QueueSpec>(queue).expect("a queue"),
             credentials: Credentials::Ambient,
         };
@@ -380,11 +380,11 @@ mod tests {
 
     #[test]
     fn credentials_of_the_forwarders_own_go_anywhere() {
-        let ambient = AmbientUse {
+        let ambient = AmbientCredentialsPolicy {
             hosts: hosts(""),
             roles: "".parse().expect("roles"),
         };
-        let target = Target {
+        let target = DepthTarget {
             queue: serde_json::from_value(json!({
                 "url": "http://localhost:4566/1/q",
                 "assumeRole": {"arn": "arn:aws:iam::123456789012:role/r"},

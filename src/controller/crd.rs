@@ -18,11 +18,11 @@ use crate::api::EventForwarder;
 /// What every user of a cluster may read.
 const PUBLISHED: &str = "/openapi/v3/apis/eventforwarder.io/v1alpha1";
 /// How soon a definition that is too old, or could not be read, is looked at again.
-const PAUSE: Duration = Duration::from_secs(300);
+const CHECK_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Returns once the definition has every field that this program knows; says meanwhile what it
 /// lacks.
-pub async fn up_to_date(client: Client, metrics: Metrics) {
+pub async fn wait_until_current(client: Client, metrics: Metrics) {
     let mut told = Vec::new();
     loop {
         match missing_fields(&client).await {
@@ -42,7 +42,7 @@ pub async fn up_to_date(client: Client, metrics: Metrics) {
             }
             Err(error) => tracing::warn!("{error}"),
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 
@@ -67,7 +67,7 @@ async fn missing_fields(client: &Client) -> Result<Vec<String>, Error> {
     let published = Call::new("get", "the definition of EventForwarder")
         .run(ask)
         .await?;
-    Ok(lacks(&known(), published_schema(&published)))
+    Ok(missing_from(&known(), published_schema(&published)))
 }
 
 /// The schema that this program would install.
@@ -95,7 +95,7 @@ fn published_schema(published: &Value) -> &Value {
 
 /// The fields of `known` that `installed` has not, as paths; of a field that is missing, not
 /// those below it.
-fn lacks(known: &Value, installed: &Value) -> Vec<String> {
+fn missing_from(known: &Value, installed: &Value) -> Vec<String> {
     let mut missing = Vec::new();
     for part in ["spec", "status"] {
         let (known, installed) = (property(known, part), property(installed, part));
@@ -163,19 +163,19 @@ mod tests {
             ),
             (Value::Null, vec!["spec", "status"]),
         ] {
-            assert_eq!(lacks(&known, &older), expected);
+            assert_eq!(missing_from(&known, &older), expected);
         }
     }
 
     #[test]
     fn a_field_that_is_removed_from_the_definition_is_missed() {
         let known = known();
-        assert_eq!(lacks(&known, &known), Vec::<String>::new());
+        assert_eq!(missing_from(&known, &known), Vec::<String>::new());
         let mut older = known.clone();
         older["properties"]["status"]["properties"]
             .as_object_mut()
             .expect("the status's fields")
             .remove("totals");
-        assert_eq!(lacks(&known, &older), ["status.totals"]);
+        assert_eq!(missing_from(&known, &older), ["status.totals"]);
     }
 }
