@@ -25,7 +25,7 @@ const CONCURRENT_POLLS: usize = 32;
 /// How soon a poll that failed is made again, unless polls are closer together anyway.
 const FIRST_RETRY: Duration = Duration::from_secs(30);
 /// The longest pause after polls that failed.
-const MAX_PAUSE: Duration = Duration::from_secs(600);
+const MAX_POLL_DELAY: Duration = Duration::from_secs(600);
 
 /// What the last poll yielded.
 pub type DepthResult = Result<Depth, DepthProblem>;
@@ -187,16 +187,16 @@ async fn poll_on(
         depths.record(&forwarder, reading);
         // Only a role's keys are worth keeping: the rest is quickly made again.
         access = access.filter(|_| target.queue.assume_role.is_some());
-        tokio::time::sleep(jittered(pause_after(failures, interval), &forwarder)).await;
+        tokio::time::sleep(jittered(poll_delay(failures, interval), &forwarder)).await;
     }
 }
 
 /// The pause after so many failures in a row: ever longer ones, so that a queue that throttles is
 /// left in peace, and none so long that what was mended is not seen for hours.
-fn pause_after(failures: u32, interval: Duration) -> Duration {
+fn poll_delay(failures: u32, interval: Duration) -> Duration {
     match failures.checked_sub(1) {
         None => interval,
-        Some(before) => (interval.min(FIRST_RETRY) * (1 << before.min(9))).min(MAX_PAUSE),
+        Some(before) => (interval.min(FIRST_RETRY) * (1 << before.min(9))).min(MAX_POLL_DELAY),
     }
 }
 
@@ -305,7 +305,7 @@ mod tests {
     fn pauses_after_failures_grow_from_the_interval_or_half_a_minute_to_ten_minutes() {
         let pauses = |interval| {
             [0, 1, 2, 3, 8, u32::MAX]
-                .map(|failures| pause_after(failures, Duration::from_secs(interval)).as_secs())
+                .map(|failures| poll_delay(failures, Duration::from_secs(interval)).as_secs())
         };
         assert_eq!(pauses(2), [2, 2, 4, 8, 256, 600]);
         assert_eq!(pauses(60), [60, 30, 60, 120, 600, 600]);

@@ -154,7 +154,7 @@ async fn patch_status(context: &Context, object: &ObjectMeta, status: &Value) ->
         &Patch::Apply(&patch),
     ))
     .await?;
-    context.written.note(
+    context.written.record(
         ObjectRef::new(name).within(namespace),
         written.resource_version(),
     );

@@ -25,20 +25,20 @@ use tracing::{Instrument, field::Empty};
 
 use super::{
     apply::{Applied, Started, apply, start},
+    compressed::Compressed,
     cronjob::{self, CronJobOptions, RUN_NOW},
-    departed::Departed,
     depth::{DepthTarget, Depths},
     error::Error,
     health::{Health, RECONCILE_LIMIT},
     metrics::Metrics,
     observe::{self, Pending, Report, Run, Silence},
-    packed::Packed,
-    pause::{next_look, pause_after},
     publish::{publish_news, report_failure, report_unreadable, write_status},
+    requeue::{error_backoff, requeue_delay},
     run_index::RunIndex,
+    stale_reads::StaleReadGuard,
     status::{self, Learned},
+    terminated_pods::TerminatedPods,
     validate::{self, ValidatedSpec},
-    written::Written,
 };
 use crate::api::EventForwarder;
 
@@ -55,13 +55,13 @@ pub struct Context {
     /// The image for runs that name none.
     pub image: String,
     /// The CronJobs with our label.
-    pub cronjobs: Store<Packed<CronJob>>,
+    pub cronjobs: Store<Compressed<CronJob>>,
     /// The runs, by the Jobs with our label.
     pub runs: Arc<RunIndex>,
     /// Pods that ended while they were being deleted.
-    pub departed: Arc<Departed>,
+    pub departed: Arc<TerminatedPods>,
     /// The statuses written last.
-    pub written: Written,
+    pub written: StaleReadGuard,
     /// The queues' depths.
     pub depths: Arc<Depths>,
     /// Publishes events.
@@ -110,7 +110,7 @@ impl Context {
 /// # Errors
 /// When the API server fails; what the user can mend is a condition instead.
 pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
-    if let Some(pause) = context.written.pause(&guarded) {
+    if let Some(pause) = context.written.delay(&guarded) {
         return Ok(Action::requeue(pause));
     }
     let started = Instant::now();
@@ -151,7 +151,7 @@ pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<A
         Err(error) => {
             let failed = context.failed_again(reference);
             span.in_scope(|| {
-                tracing::warn!(pause_seconds = pause_after(failed).as_secs(), "{error}");
+                tracing::warn!(pause_seconds = error_backoff(failed).as_secs(), "{error}");
             });
             span.record("otel.status_code", "ERROR");
             if failed >= LASTING_FAILURES
@@ -170,7 +170,7 @@ pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<A
 pub fn on_error(guarded: Arc<Guarded>, _: &Error, context: Arc<Context>) -> Action {
     let reference = ObjectRef::from_obj(guarded.as_ref());
     let failed = context.failures().get(&reference).copied();
-    Action::requeue(pause_after(failed.unwrap_or_default()))
+    Action::requeue(error_backoff(failed.unwrap_or_default()))
 }
 
 async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Action, Error> {
@@ -184,7 +184,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
     let cronjob = context
         .cronjobs
         .get(&ObjectRef::new(&cronjob_name).within(&namespace))
-        .and_then(|packed| packed.unpack());
+        .and_then(|packed| packed.decompress());
     let secrets = observe::secrets(
         &Api::<Secret>::namespaced(client.clone(), &namespace),
         &namespace,
@@ -277,7 +277,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         .keep(&reference(&namespace, &name), under_way);
     context.metrics.show(&namespace, &name, &status);
     publish_news(forwarder, &status, &context.recorder).await;
-    Ok(Action::requeue(next_look(
+    Ok(Action::requeue(requeue_delay(
         &status,
         &learned,
         seen.is_whole,

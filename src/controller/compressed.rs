@@ -11,13 +11,13 @@ use serde::{Serialize, de::DeserializeOwned};
 /// An object of which only the name, the namespace and the owners are at hand; the rest is
 /// unpacked when it is read.
 #[derive(Debug)]
-pub struct Packed<K> {
+pub struct Compressed<K> {
     metadata: ObjectMeta,
     text: Arc<[u8]>,
     kind: PhantomData<fn() -> K>,
 }
 
-impl<K> Clone for Packed<K> {
+impl<K> Clone for Compressed<K> {
     fn clone(&self) -> Self {
         Self {
             metadata: self.metadata.clone(),
@@ -27,7 +27,7 @@ impl<K> Clone for Packed<K> {
     }
 }
 
-impl<K: Resource + Serialize + DeserializeOwned> Packed<K> {
+impl<K: Resource + Serialize + DeserializeOwned> Compressed<K> {
     /// Packs an object.
     pub fn new(object: &K) -> Self {
         Self {
@@ -55,12 +55,12 @@ impl<K: Resource + Serialize + DeserializeOwned> Packed<K> {
     }
 
     /// The whole object.
-    pub fn unpack(&self) -> Option<K> {
+    pub fn decompress(&self) -> Option<K> {
         serde_json::from_slice(&decompress_size_prepended(&self.text).ok()?).ok()
     }
 }
 
-impl<K: Resource> Resource for Packed<K> {
+impl<K: Resource> Resource for Compressed<K> {
     type DynamicType = K::DynamicType;
     type Scope = K::Scope;
 
@@ -108,10 +108,10 @@ mod tests {
             "status": {"lastScheduleTime": "2026-01-01T00:00:00Z"},
         }))
         .expect("a CronJob");
-        let packed = Packed::new(&cronjob);
+        let packed = Compressed::new(&cronjob);
         assert_eq!(packed.name_any(), "mparticle");
         assert_eq!(packed.namespace().as_deref(), Some("marketing"));
         assert_eq!(packed.owner_references(), cronjob.owner_references());
-        assert_eq!(packed.unpack(), Some(cronjob));
+        assert_eq!(packed.decompress(), Some(cronjob));
     }
 }

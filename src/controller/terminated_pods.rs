@@ -18,18 +18,18 @@ use super::{cronjob::FORWARDER, observe::terminated, reconcile::Guarded};
 const JOB: &str = "batch.kubernetes.io/job-name";
 
 /// How long the watch of pods may be behind that of Jobs, and behind a list.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WATCH_DELAY: Duration = Duration::from_secs(5);
 
 /// Pods that have ended while they were being deleted, by their forwarder.
 #[derive(Default)]
-pub struct Departed {
+pub struct TerminatedPods {
     pods: Mutex<HashMap<ObjectRef<Guarded>, Vec<Pod>>>,
     missed: Mutex<HashMap<(ObjectRef<Guarded>, String), Instant>>,
 }
 
-impl Departed {
+impl TerminatedPods {
     /// Remembers a pod if it has ended and is being deleted; yields the forwarder to look at then.
-    pub fn note(&self, pod: &Pod) -> Option<ObjectRef<Guarded>> {
+    pub fn record(&self, pod: &Pod) -> Option<ObjectRef<Guarded>> {
         pod.metadata.deletion_timestamp.as_ref()?;
         terminated(pod)?;
         let forwarder = ObjectRef::new(pod.annotations().get(FORWARDER)?).within(&pod.namespace()?);
@@ -53,11 +53,11 @@ impl Departed {
     /// Whether the last words of a run of which no pod is left have been waited for long enough.
     pub fn waited(&self, forwarder: &ObjectRef<Guarded>, job_name: &str) -> bool {
         let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
-        missed.retain(|_, since| since.elapsed() < PATIENCE * 10);
+        missed.retain(|_, since| since.elapsed() < WATCH_DELAY * 10);
         let since = missed
             .entry((forwarder.clone(), job_name.to_owned()))
             .or_insert_with(Instant::now);
-        since.elapsed() >= PATIENCE
+        since.elapsed() >= WATCH_DELAY
     }
 
     /// Forgets all pods but those of runs that are not over.
@@ -121,14 +121,14 @@ mod tests {
 
     #[test]
     fn only_a_pod_that_ended_while_it_was_deleted_is_remembered_and_once() {
-        let departed = Departed::default();
+        let departed = TerminatedPods::default();
         let forwarder = ObjectRef::new("mparticle").within("marketing");
-        assert_eq!(departed.note(&pod("a", "run-1", false, true)), None);
-        assert_eq!(departed.note(&pod("a", "run-1", true, false)), None);
+        assert_eq!(departed.record(&pod("a", "run-1", false, true)), None);
+        assert_eq!(departed.record(&pod("a", "run-1", true, false)), None);
         let ended = pod("a", "run-1", true, true);
-        assert_eq!(departed.note(&ended), Some(forwarder.clone()));
-        departed.note(&ended);
-        departed.note(&pod("b", "run-2", true, true));
+        assert_eq!(departed.record(&ended), Some(forwarder.clone()));
+        departed.record(&ended);
+        departed.record(&pod("b", "run-2", true, true));
         let names = |job| -> Vec<_> {
             let pods = departed.of(&forwarder, job);
             pods.iter().map(ResourceExt::name_any).collect()

@@ -9,32 +9,32 @@ use crate::api::EventForwarderStatus;
 
 /// How soon a missing Secret or ConfigMap is looked for again. They are not watched: that would
 /// take the right to list them.
-const MISSING_PAUSE: Duration = Duration::from_secs(15);
+const SECRET_MISSING_DELAY: Duration = Duration::from_secs(15);
 /// How soon a run whose container has not started, and what the API server forbids, is looked at
 /// again.
-const PENDING_PAUSE: Duration = Duration::from_secs(30);
+const RUN_PENDING_DELAY: Duration = Duration::from_secs(30);
 /// How soon a run is looked at again that is over and whose last word is waited for.
-const ENDING_PAUSE: Duration = Duration::from_secs(6);
+const POD_ENDING_DELAY: Duration = Duration::from_secs(6);
 /// How soon a forwarder whose run is due is looked at again.
-const DUE_PAUSE: Duration = Duration::from_secs(30);
+const RUN_DUE_DELAY: Duration = Duration::from_secs(30);
 /// How many seconds after a run is due the one after it is announced, if the run itself was not
 /// heard of before.
 const ANNOUNCE_AFTER: RangeInclusive<u64> = 5..=30;
 /// How soon a forwarder is looked at again when nothing happens, on average.
 const RESYNC: Duration = Duration::from_secs(600);
 /// The longest pause after reconciliations that failed.
-const MAX_PAUSE: Duration = Duration::from_secs(300);
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 /// How long to wait after so many failures of one forwarder in a row.
-pub fn pause_after(failures: u32) -> Duration {
-    Duration::from_secs(1 << failures.min(9)).min(MAX_PAUSE)
+pub fn error_backoff(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.min(9)).min(MAX_BACKOFF)
 }
 
 /// When to look again although nothing was heard of. Spread, since thousands of forwarders start
 /// together with the controller, and may share a schedule.
 ///
 /// `is_whole` is whether each run that is over has left its last word.
-pub fn next_look(
+pub fn requeue_delay(
     status: &EventForwarderStatus,
     learned: &Learned<'_>,
     is_whole: bool,
@@ -42,13 +42,13 @@ pub fn next_look(
 ) -> Duration {
     let mut pause = RESYNC.mul_f64(0.5 + fastrand::f64());
     if learned.held_back() {
-        pause = pause.min(MISSING_PAUSE);
+        pause = pause.min(SECRET_MISSING_DELAY);
     }
     if !is_whole {
-        pause = pause.min(ENDING_PAUSE);
+        pause = pause.min(POD_ENDING_DELAY);
     }
     if learned.pending.is_some_and(|pending| !pending.too_long) || learned.forbidden() {
-        pause = pause.min(PENDING_PAUSE);
+        pause = pause.min(RUN_PENDING_DELAY);
     }
     // A little after the next run is due, to announce the one after it.
     let until_due = status
@@ -58,7 +58,7 @@ pub fn next_look(
     match until_due.map(Duration::try_from) {
         Some(Ok(until)) => pause.min(until + Duration::from_secs(fastrand::u64(ANNOUNCE_AFTER))),
         // It is due and has not been seen to start.
-        Some(Err(_)) => pause.min(DUE_PAUSE),
+        Some(Err(_)) => pause.min(RUN_DUE_DELAY),
         None => pause,
     }
 }
@@ -89,7 +89,7 @@ mod tests {
 
     /// The pauses of many looks, in seconds: the shortest and the longest.
     fn pauses(status: &EventForwarderStatus, learned: &Learned<'_>, is_whole: bool) -> [u64; 2] {
-        let looks = (0..500).map(|_| next_look(status, learned, is_whole, at(NOW)).as_secs());
+        let looks = (0..500).map(|_| requeue_delay(status, learned, is_whole, at(NOW)).as_secs());
         [looks.clone().min(), looks.max()].map(Option::unwrap_or_default)
     }
 
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_with_the_failures_in_a_row_up_to_five_minutes() {
-        let pauses = [0, 1, 2, 3, 8, 9, 1000].map(|failures| pause_after(failures).as_secs());
+        let pauses = [0, 1, 2, 3, 8, 9, 1000].map(|failures| error_backoff(failures).as_secs());
         assert_eq!(pauses, [1, 2, 4, 8, 256, 300, 300]);
     }
 }

@@ -12,20 +12,20 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use super::reconcile::Guarded;
 
 /// How soon the watch is asked again whether it shows the status that was written.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// How long the watch is waited for: should versions ever start anew, as after the restore of a
 /// backup, none would seem new enough.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_AGE: Duration = Duration::from_secs(10);
 
 /// The versions in which statuses were written.
 #[derive(Default)]
-pub struct Written {
+pub struct StaleReadGuard {
     versions: Mutex<HashMap<ObjectRef<Guarded>, (u64, Instant)>>,
 }
 
-impl Written {
+impl StaleReadGuard {
     /// Remembers the version that a write made.
-    pub fn note(&self, forwarder: ObjectRef<Guarded>, version: Option<String>) {
+    pub fn record(&self, forwarder: ObjectRef<Guarded>, version: Option<String>) {
         if let Some(version) = version.and_then(|version| version.parse().ok()) {
             self.lock().insert(forwarder, (version, Instant::now()));
         }
@@ -33,16 +33,16 @@ impl Written {
 
     /// How long to wait before this sight of a forwarder is looked at again; none if it is no
     /// older than what was written.
-    pub fn pause(&self, seen: &Guarded) -> Option<Duration> {
+    pub fn delay(&self, seen: &Guarded) -> Option<Duration> {
         let reference = ObjectRef::from_obj(seen);
         let mut versions = self.lock();
         let (written, at) = *versions.get(&reference)?;
         let seen: u64 = seen.resource_version()?.parse().ok()?;
-        if seen >= written || at.elapsed() > PATIENCE {
+        if seen >= written || at.elapsed() > MAX_AGE {
             versions.remove(&reference);
             return None;
         }
-        Some(PAUSE)
+        Some(RETRY_DELAY)
     }
 
     /// Forgets a forwarder.
@@ -72,11 +72,11 @@ mod tests {
 
     #[test]
     fn a_forwarder_is_looked_at_when_the_watch_shows_what_was_written() {
-        let written = Written::default();
-        assert_eq!(written.pause(&seen("99")), None);
-        written.note(ObjectRef::from_obj(&seen("99")), Some("100".to_owned()));
-        assert_eq!(written.pause(&seen("99")), Some(PAUSE));
-        assert_eq!(written.pause(&seen("100")), None);
-        assert_eq!(written.pause(&seen("99")), None, "and is forgotten then");
+        let written = StaleReadGuard::default();
+        assert_eq!(written.delay(&seen("99")), None);
+        written.record(ObjectRef::from_obj(&seen("99")), Some("100".to_owned()));
+        assert_eq!(written.delay(&seen("99")), Some(RETRY_DELAY));
+        assert_eq!(written.delay(&seen("100")), None);
+        assert_eq!(written.delay(&seen("99")), None, "and is forgotten then");
     }
 }

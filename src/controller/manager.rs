@@ -24,20 +24,20 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ambient_credentials::AmbientCredentialsPolicy,
     client::{self, Overseer},
+    compressed::Compressed,
     crd,
     cronjob::{FORWARDER, MANAGED_BY, MANAGER},
-    departed::Departed,
     depth::Depths,
     error::Error,
     health::Health,
     http,
     lease::{Candidate, Leadership},
     metrics::Metrics,
-    packed::Packed,
     prerequisites::{self, Scope},
     reconcile::{Context, Guarded, on_error, reconcile},
     run_index::RunIndex,
-    written::Written,
+    stale_reads::StaleReadGuard,
+    terminated_pods::TerminatedPods,
 };
 use crate::{api::EventForwarder, cli::ControllerArgs, sqs::Connector};
 
@@ -50,7 +50,7 @@ const CONCURRENCY: u16 = 16;
 
 /// How long reconciliations under way may go on once this replica is told to stop: a successor
 /// waits for it. One that waits for a list which it may not have would never end.
-const LAST_WORK: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs the controller until SIGTERM or SIGINT.
 ///
@@ -91,7 +91,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
         overseer.metrics.clone(),
     ));
     let work = watch_all(&client, &connector, &scopes, &args, &overseer, &stop);
-    let work = given_up_after(LAST_WORK, &stop, work);
+    let work = with_shutdown_timeout(SHUTDOWN_TIMEOUT, &stop, work);
     let Some(namespace) = &args.lease_namespace else {
         overseer.metrics.leads(true);
         work.await;
@@ -126,7 +126,11 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
 
 /// Does the work, and at most `limit` of it after the stop. What is left undone, the next leader
 /// takes up.
-async fn given_up_after(limit: Duration, stop: &CancellationToken, work: impl Future<Output = ()>) {
+async fn with_shutdown_timeout(
+    limit: Duration,
+    stop: &CancellationToken,
+    work: impl Future<Output = ()>,
+) {
     let too_late = async {
         stop.cancelled().await;
         tokio::time::sleep(limit).await;
@@ -170,7 +174,7 @@ async fn watch(
     let all = watcher::Config::default().page_size(PAGE);
     let ours = all.clone().labels(&format!("{MANAGED_BY}={MANAGER}"));
     let (forwarders, writer) = reflector::store::<Guarded>();
-    let forwarder_stream = watched(scope.api::<Guarded>(client), all)
+    let forwarder_stream = watch_stream(scope.api::<Guarded>(client), all)
         .reflect(writer)
         .applied_objects()
         .predicate_filter(
@@ -184,25 +188,25 @@ async fn watch(
         .inspect_ok(noted(metrics.clone(), |forwarder: &Guarded| {
             Some(ObjectRef::from_obj(forwarder))
         }));
-    let (cronjobs, writer) = reflector::store::<Packed<CronJob>>();
-    let cronjob_stream = watched(scope.api::<CronJob>(client), ours.clone())
-        .map_ok(Packed::event)
+    let (cronjobs, writer) = reflector::store::<Compressed<CronJob>>();
+    let cronjob_stream = watch_stream(scope.api::<CronJob>(client), ours.clone())
+        .map_ok(Compressed::event)
         .reflect(writer)
         .touched_objects()
         .inspect_ok(noted(metrics.clone(), owner_of));
     let runs = Arc::new(RunIndex::default());
     let learning = Arc::clone(&runs);
-    let job_stream = watched(scope.api::<Job>(client), ours.clone())
+    let job_stream = watch_stream(scope.api::<Job>(client), ours.clone())
         .inspect_ok(move |event| learning.learn(event))
         .touched_objects()
         .inspect_ok(noted(metrics.clone(), forwarder_of));
-    let departed = Arc::new(Departed::default());
+    let departed = Arc::new(TerminatedPods::default());
     let ended = Arc::clone(&departed);
-    let departures = watched(scope.api::<Pod>(client), ours)
+    let departures = watch_stream(scope.api::<Pod>(client), ours)
         .touched_objects()
         .filter_map(move |pod| {
             let forwarder = match pod {
-                Ok(pod) => ended.note(&pod),
+                Ok(pod) => ended.record(&pod),
                 Err(error) => {
                     tracing::warn!(%error, "the watch of pods failed; it is started again");
                     None
@@ -222,7 +226,7 @@ async fn watch(
         cronjobs: cronjobs.clone(),
         runs: Arc::clone(&runs),
         departed,
-        written: Written::default(),
+        written: StaleReadGuard::default(),
         depths: Arc::clone(&depths),
         recorder: Recorder::new(
             client.clone(),
@@ -285,7 +289,7 @@ async fn watch(
 }
 
 /// A watch that starts again by itself and leaves out what nobody here reads.
-fn watched<K>(
+fn watch_stream<K>(
     api: Api<K>,
     config: watcher::Config,
 ) -> impl futures::Stream<Item = watcher::Result<watcher::Event<K>>>
@@ -314,7 +318,7 @@ fn noted<T>(
 }
 
 /// The forwarder that a CronJob was made for.
-fn owner_of(cronjob: &Packed<CronJob>) -> Option<ObjectRef<Guarded>> {
+fn owner_of(cronjob: &Compressed<CronJob>) -> Option<ObjectRef<Guarded>> {
     let owner = cronjob.controller_owner_ref(&())?;
     let owner = (owner.kind == EventForwarder::kind(&())).then_some(owner)?;
     Some(ObjectRef::new(&owner.name).within(&cronjob.namespace()?))
@@ -341,7 +345,7 @@ mod tests {
     #[tokio::test]
     async fn work_that_does_not_end_is_given_up_once_told_to_stop_and_not_before() {
         let (stop, soon) = (CancellationToken::new(), Duration::from_millis(1));
-        let mut work = Box::pin(given_up_after(soon, &stop, pending()));
+        let mut work = Box::pin(with_shutdown_timeout(soon, &stop, pending()));
         let goes_on = timeout(Duration::from_millis(50), &mut work).await;
         assert!(goes_on.is_err(), "nobody told it to stop");
         stop.cancel();
