@@ -8,22 +8,22 @@ use kube::{
 use serde_json::Value;
 
 use super::{
-    cronjob::MANAGER,
+    cronjob::FIELD_MANAGER,
     error::{Call, Error},
 };
 
 /// What became of the CronJob.
 #[derive(Debug)]
-pub enum Applied {
+pub enum CronJobResult {
     /// It is as it should be, changed just now or not.
-    InPlace,
+    UpToDate,
     /// An object of that name stands there that this forwarder does not own.
-    NameTaken {
+    NameConflict {
         /// The CronJob's name.
         name: String,
     },
     /// The API server refused it as invalid.
-    Refused {
+    Rejected {
         /// The API server's words.
         message: String,
     },
@@ -36,11 +36,11 @@ pub enum Applied {
 
 /// What became of a request to run now.
 #[derive(Debug)]
-pub enum Started {
+pub enum RunStart {
     /// Its Job is there.
-    UnderWay,
+    Created,
     /// The API server refused the Job.
-    Refused {
+    Rejected {
         /// The API server's words.
         message: String,
     },
@@ -50,13 +50,13 @@ pub enum Started {
 ///
 /// # Errors
 /// When the API server fails or does not answer; a refusal of the object itself is
-/// [`Applied::Refused`] or [`Applied::Forbidden`].
+/// [`CronJobResult::Rejected`] or [`CronJobResult::Forbidden`].
 pub async fn apply(
     api: &Api<CronJob>,
     owner_uid: Option<&str>,
     desired: &CronJob,
     seen: Option<&CronJob>,
-) -> Result<Applied, Error> {
+) -> Result<CronJobResult, Error> {
     let name = desired.name_any();
     let object = format!("CronJob {}/{name}", desired.namespace().unwrap_or_default());
     let unwatched;
@@ -70,13 +70,16 @@ pub async fn apply(
     };
     if let Some(live) = live {
         if !owned_by(live, owner_uid) {
-            return Ok(Applied::NameTaken { name });
+            return Ok(CronJobResult::NameConflict { name });
         }
         if satisfies(live, desired) {
-            return Ok(Applied::InPlace);
+            return Ok(CronJobResult::UpToDate);
         }
     }
-    let (params, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(desired));
+    let (params, patch) = (
+        PatchParams::apply(FIELD_MANAGER).force(),
+        Patch::Apply(desired),
+    );
     match Call::new("apply", &object)
         .run(api.patch(&name, &params, &patch))
         .await
@@ -87,13 +90,13 @@ pub async fn apply(
                 created = live.is_none(),
                 "applied the CronJob"
             );
-            Ok(Applied::InPlace)
+            Ok(CronJobResult::UpToDate)
         }
         Err(error) => match error.answer() {
-            Some((400 | 422, message)) => Ok(Applied::Refused {
+            Some((400 | 422, message)) => Ok(CronJobResult::Rejected {
                 message: message.to_owned(),
             }),
-            Some((403, message)) => Ok(Applied::Forbidden {
+            Some((403, message)) => Ok(CronJobResult::Forbidden {
                 message: message.to_owned(),
             }),
             _ => Err(error),
@@ -105,7 +108,7 @@ pub async fn apply(
 ///
 /// # Errors
 /// When the API server fails or does not answer.
-pub async fn start(api: &Api<Job>, job: &Job) -> Result<Started, Error> {
+pub async fn create_run_job(api: &Api<Job>, job: &Job) -> Result<RunStart, Error> {
     let name = job.name_any();
     let object = format!("Job {}/{name}", job.namespace().unwrap_or_default());
     match Call::new("create", object)
@@ -114,11 +117,11 @@ pub async fn start(api: &Api<Job>, job: &Job) -> Result<Started, Error> {
     {
         Ok(_) => {
             tracing::info!(job = name, "started a run that was asked for");
-            Ok(Started::UnderWay)
+            Ok(RunStart::Created)
         }
         Err(error) => match error.answer() {
-            Some((409, _)) => Ok(Started::UnderWay),
-            Some((400 | 403 | 422, message)) => Ok(Started::Refused {
+            Some((409, _)) => Ok(RunStart::Created),
+            Some((400 | 403 | 422, message)) => Ok(RunStart::Rejected {
                 message: message.to_owned(),
             }),
             _ => Err(error),
@@ -137,22 +140,22 @@ fn owned_by(live: &CronJob, owner_uid: Option<&str>) -> bool {
 /// can't be told from those; the hash in the annotation tells.
 fn satisfies(live: &CronJob, desired: &CronJob) -> bool {
     match (serde_json::to_value(live), serde_json::to_value(desired)) {
-        (Ok(live), Ok(desired)) => holds(&live, &desired),
+        (Ok(live), Ok(desired)) => is_superset(&live, &desired),
         _ => false,
     }
 }
 
-fn holds(live: &Value, desired: &Value) -> bool {
+fn is_superset(live: &Value, desired: &Value) -> bool {
     match (live, desired) {
         (Value::Object(live), Value::Object(desired)) => {
             desired.iter().all(|(key, wanted)| match live.get(key) {
-                Some(live) => holds(live, wanted),
-                None => is_left_out(key, wanted),
+                Some(live) => is_superset(live, wanted),
+                None => is_omitted_by_api_server(key, wanted),
             })
         }
         (Value::Array(live), Value::Array(desired)) => desired
             .iter()
-            .all(|wanted| live.iter().any(|live| holds(live, wanted))),
+            .all(|wanted| live.iter().any(|live| is_superset(live, wanted))),
         (Value::String(live), Value::String(desired)) => {
             live == desired || same_quantity(live, desired)
         }
@@ -162,7 +165,7 @@ fn holds(live: &Value, desired: &Value) -> bool {
 
 /// Whether the API server leaves this out where it has it: it stores no `readOnly: false` and
 /// no empty text or list.
-fn is_left_out(key: &str, value: &Value) -> bool {
+fn is_omitted_by_api_server(key: &str, value: &Value) -> bool {
     match value {
         Value::Bool(value) => key == "readOnly" && !value,
         Value::String(text) => text.is_empty(),
@@ -226,12 +229,12 @@ mod tests {
     #[test]
     fn defaults_that_the_server_added_are_no_difference() {
         let live = json!({"spec": {"suspend": false, "jobTemplate": {"spec": {"completions": 1, "backoffLimit": 0}}}});
-        assert!(holds(
+        assert!(is_superset(
             &live,
             &json!({"spec": {"jobTemplate": {"spec": {"backoffLimit": 0}}}})
         ));
-        assert!(!holds(&live, &json!({"spec": {"suspend": true}})));
-        assert!(!holds(&live, &json!({"spec": {"timeZone": "UTC"}})));
+        assert!(!is_superset(&live, &json!({"spec": {"suspend": true}})));
+        assert!(!is_superset(&live, &json!({"spec": {"timeZone": "UTC"}})));
     }
 
     #[test]
@@ -242,14 +245,14 @@ mod tests {
             json!({"value": ""}),
             json!({"items": []}),
         ] {
-            assert!(holds(&live, &left_out), "{left_out}");
+            assert!(is_superset(&live, &left_out), "{left_out}");
         }
-        assert!(!holds(&live, &json!({"readOnly": true})));
-        assert!(!holds(
+        assert!(!is_superset(&live, &json!({"readOnly": true})));
+        assert!(!is_superset(
             &json!({"readOnly": true}),
             &json!({"readOnly": false})
         ));
-        assert!(!holds(
+        assert!(!is_superset(
             &live,
             &json!({"automountServiceAccountToken": false})
         ));
@@ -288,7 +291,7 @@ mod tests {
     #[test]
     fn a_list_holds_what_others_added_to_it() {
         let live = json!([{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]);
-        assert!(holds(&live, &json!([{"name": "B", "value": "2"}])));
-        assert!(!holds(&live, &json!([{"name": "B", "value": "3"}])));
+        assert!(is_superset(&live, &json!([{"name": "B", "value": "2"}])));
+        assert!(!is_superset(&live, &json!([{"name": "B", "value": "3"}])));
     }
 }

@@ -24,20 +24,20 @@ use super::validate::{ValidatedSpec, short_hash};
 use crate::api::{ConfigMapKeyRef, EventForwarder};
 
 /// The label that marks what this controller made.
-pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// The value of [`MANAGED_BY`], and the field manager of every apply.
-pub const MANAGER: &str = "event-forwarder";
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY_LABEL`], and the field manager of every apply.
+pub const FIELD_MANAGER: &str = "event-forwarder";
 /// The label that holds the CronJob's name, on all that stems from it.
-pub const INSTANCE: &str = "app.kubernetes.io/instance";
+pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 /// The annotation that holds the forwarder's full name, on CronJobs and Jobs.
-pub const FORWARDER: &str = "eventforwarder.io/forwarder";
+pub const FORWARDER_ANNOTATION: &str = "eventforwarder.io/forwarder";
 /// The CronJob's annotation that tells what was applied: a hash over all that was asked for, so that
 /// what is asked for no more is seen to be gone.
-pub const APPLIED: &str = "eventforwarder.io/applied";
+pub const SPEC_HASH_ANNOTATION: &str = "eventforwarder.io/applied";
 /// The annotation by which a user asks for a run now; any new value asks again.
-pub const RUN_NOW: &str = "eventforwarder.io/run-now";
+pub const RUN_NOW_ANNOTATION: &str = "eventforwarder.io/run-now";
 /// The pod annotation that holds the forwarder as the run reads it.
-const RESOURCE: &str = "eventforwarder.io/resource";
+const RESOURCE_ANNOTATION: &str = "eventforwarder.io/resource";
 
 /// The name of the container that drains.
 pub const CONTAINER: &str = "drain";
@@ -66,19 +66,19 @@ pub struct CronJobOptions<'a> {
 
 /// The CronJob as it should be. Every field is set that the API server would default to
 /// something else, and nothing else, so that a second apply changes nothing.
-pub fn desired(
+pub fn build(
     forwarder: &EventForwarder,
     plan: &ValidatedSpec,
     options: CronJobOptions<'_>,
 ) -> CronJob {
-    let mut cronjob = unmarked(forwarder, plan, options);
+    let mut cronjob = build_without_hash(forwarder, plan, options);
     let hash = short_hash(&json!(cronjob).to_string());
     let annotations = cronjob.metadata.annotations.get_or_insert_default();
-    annotations.insert(APPLIED.to_owned(), hash);
+    annotations.insert(SPEC_HASH_ANNOTATION.to_owned(), hash);
     cronjob
 }
 
-fn unmarked(
+fn build_without_hash(
     forwarder: &EventForwarder,
     plan: &ValidatedSpec,
     options: CronJobOptions<'_>,
@@ -86,7 +86,7 @@ fn unmarked(
     let spec = &forwarder.spec;
     let labels = labels(&plan.cronjob_name);
     let annotations = BTreeMap::from([(
-        FORWARDER.to_owned(),
+        FORWARDER_ANNOTATION.to_owned(),
         forwarder.metadata.name.clone().unwrap_or_default(),
     )]);
     CronJob {
@@ -129,7 +129,7 @@ fn unmarked(
 
 /// The Job that a request to run now asks for, by the CronJob that stands. The same request
 /// gives the same name, so that it is met once.
-pub fn run_now(cronjob: &CronJob, request: &str) -> Option<Job> {
+pub fn run_now_job(cronjob: &CronJob, request: &str) -> Option<Job> {
     let name = cronjob.metadata.name.as_ref()?;
     let template = &cronjob.spec.as_ref()?.job_template;
     let metadata = template.metadata.clone().unwrap_or_default();
@@ -165,10 +165,10 @@ pub fn run_now_name(cronjob_name: &str, request: &str) -> String {
 
 fn labels(cronjob_name: &str) -> BTreeMap<String, String> {
     [
-        (MANAGED_BY, MANAGER),
+        (MANAGED_BY_LABEL, FIELD_MANAGER),
         ("app.kubernetes.io/name", "event-forwarder"),
         ("app.kubernetes.io/component", "drain"),
-        (INSTANCE, cronjob_name),
+        (INSTANCE_LABEL, cronjob_name),
     ]
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -193,7 +193,10 @@ fn job(
 ) -> JobSpec {
     let spec = &forwarder.spec;
     let max_duration = i64::try_from(spec.drain.max_duration.get().as_secs()).unwrap_or(i64::MAX);
-    annotations.insert(RESOURCE.to_owned(), resource_for_the_run(forwarder));
+    annotations.insert(
+        RESOURCE_ANNOTATION.to_owned(),
+        resource_for_the_run(forwarder),
+    );
     let pods = i32::try_from(spec.drain.parallelism).unwrap_or(i32::MAX);
     let several = pods > 1;
     JobSpec {
@@ -412,7 +415,7 @@ fn resource_volume() -> Volume {
                 path: CONFIG_FILE.to_owned(),
                 field_ref: Some(ObjectFieldSelector {
                     api_version: Some("v1".to_owned()),
-                    field_path: format!("metadata.annotations['{RESOURCE}']"),
+                    field_path: format!("metadata.annotations['{RESOURCE_ANNOTATION}']"),
                 }),
                 ..DownwardAPIVolumeFile::default()
             }]),

@@ -23,7 +23,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{
-    cronjob::MANAGER,
+    cronjob::FIELD_MANAGER,
     error::{Call, Error},
 };
 
@@ -234,7 +234,7 @@ impl Candidate {
                     "spec": spec,
                 });
                 let params = PatchParams {
-                    field_manager: Some(MANAGER.to_owned()),
+                    field_manager: Some(FIELD_MANAGER.to_owned()),
                     ..PatchParams::default()
                 };
                 let patch = Patch::Merge(patch);
@@ -251,7 +251,7 @@ impl Candidate {
                     spec: Some(spec),
                 };
                 let params = PostParams {
-                    field_manager: Some(MANAGER.to_owned()),
+                    field_manager: Some(FIELD_MANAGER.to_owned()),
                     ..PostParams::default()
                 };
                 Call::new("create", &self.lease_ref)

@@ -26,7 +26,7 @@ use super::{
     client::{self, Overseer},
     compressed::Compressed,
     crd,
-    cronjob::{FORWARDER, MANAGED_BY, MANAGER},
+    cronjob::{FIELD_MANAGER, FORWARDER_ANNOTATION, MANAGED_BY_LABEL},
     depth::Depths,
     error::Error,
     health::Health,
@@ -172,7 +172,9 @@ async fn watch(
         metrics, health, ..
     } = overseer;
     let all = watcher::Config::default().page_size(PAGE);
-    let ours = all.clone().labels(&format!("{MANAGED_BY}={MANAGER}"));
+    let ours = all
+        .clone()
+        .labels(&format!("{MANAGED_BY_LABEL}={FIELD_MANAGER}"));
     let (forwarders, writer) = reflector::store::<Guarded>();
     let forwarder_stream = watch_stream(scope.api::<Guarded>(client), all)
         .reflect(writer)
@@ -231,7 +233,7 @@ async fn watch(
         recorder: Recorder::new(
             client.clone(),
             Reporter {
-                controller: MANAGER.to_owned(),
+                controller: FIELD_MANAGER.to_owned(),
                 instance: Some(args.identity.clone()),
             },
         ),
@@ -326,7 +328,7 @@ fn owner_of(cronjob: &Compressed<CronJob>) -> Option<ObjectRef<Guarded>> {
 
 /// The forwarder that a Job runs for, by the annotation that its CronJob's template gave it.
 fn forwarder_of(job: &Job) -> Option<ObjectRef<Guarded>> {
-    let name = job.annotations().get(FORWARDER)?;
+    let name = job.annotations().get(FORWARDER_ANNOTATION)?;
     Some(ObjectRef::new(name).within(&job.namespace()?))
 }
 

@@ -33,7 +33,7 @@ mod terminated_pods;
 mod validate;
 
 pub use ambient_credentials::{AllowedHosts, AllowedRoles};
-pub use cronjob::{RUN_NOW, run_now_name};
+pub use cronjob::{RUN_NOW_ANNOTATION, run_now_name};
 pub use error::Error;
 pub use manager::run;
 pub use status::{PENDING, RUNNING, succeeded};

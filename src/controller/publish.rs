@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{
-    cronjob::MANAGER,
+    cronjob::FIELD_MANAGER,
     error::{Call, Error},
     reconcile::{Context, Guarded},
     status,
@@ -150,7 +150,7 @@ async fn patch_status(context: &Context, object: &ObjectMeta, status: &Value) ->
     )
     .run(api.patch_status(
         name,
-        &PatchParams::apply(MANAGER).force(),
+        &PatchParams::apply(FIELD_MANAGER).force(),
         &Patch::Apply(&patch),
     ))
     .await?;

@@ -24,9 +24,9 @@ use tokio::time::timeout;
 use tracing::{Instrument, field::Empty};
 
 use super::{
-    apply::{Applied, Started, apply, start},
+    apply::{CronJobResult, RunStart, apply, create_run_job},
     compressed::Compressed,
-    cronjob::{self, CronJobOptions, RUN_NOW},
+    cronjob::{self, CronJobOptions, RUN_NOW_ANNOTATION},
     depth::{DepthTarget, Depths},
     error::Error,
     health::{Health, RECONCILE_LIMIT},
@@ -222,26 +222,28 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
                 image: &context.image,
                 paused: secrets.check().is_err() || mapping.is_err(),
             };
-            let desired = cronjob::desired(forwarder, plan, options);
+            let desired = cronjob::build(forwarder, plan, options);
             let api = Api::<CronJob>::namespaced(client.clone(), &namespace);
             let owner = forwarder.metadata.uid.as_deref();
             Some(apply(&api, owner, &desired, cronjob.as_ref()).await?)
         }
     };
 
-    let in_place = matches!(applied, Some(Applied::InPlace));
+    let in_place = matches!(applied, Some(CronJobResult::UpToDate));
     let request =
         run_request(forwarder).filter(|_| in_place && secrets.check().is_ok() && mapping.is_ok());
     let job = request
         .zip(cronjob.as_ref())
-        .and_then(|(request, cronjob)| cronjob::run_now(cronjob, request));
+        .and_then(|(request, cronjob)| cronjob::run_now_job(cronjob, request));
     let started = match &job {
-        Some(job) => Some(start(&Api::<Job>::namespaced(client.clone(), &namespace), job).await?),
+        Some(job) => {
+            Some(create_run_job(&Api::<Job>::namespaced(client.clone(), &namespace), job).await?)
+        }
         None => None,
     };
 
     let learned = Learned {
-        run_request: request.filter(|_| matches!(started, Some(Started::UnderWay))),
+        run_request: request.filter(|_| matches!(started, Some(RunStart::Created))),
         started: started.as_ref(),
         cronjob_stands: cronjob.is_some(),
         plan: plan.as_ref(),
@@ -291,7 +293,7 @@ fn reference(namespace: &str, name: &str) -> ObjectRef<Guarded> {
 
 /// The request for a run now that has not been met yet.
 fn run_request(forwarder: &EventForwarder) -> Option<&str> {
-    let request = forwarder.annotations().get(RUN_NOW)?;
+    let request = forwarder.annotations().get(RUN_NOW_ANNOTATION)?;
     let met = forwarder
         .status
         .as_ref()

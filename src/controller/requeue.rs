@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
     use crate::controller::{
-        apply::{Applied, Started},
+        apply::{CronJobResult, RunStart},
         observe::{AwaitedStep, Pending, SecretProblem},
         validate::SpecError,
     };
@@ -127,10 +127,10 @@ mod tests {
         };
         assert_eq!(pauses(&due(None), &held_back, true), [15, 15]);
 
-        let refused = Started::Refused {
+        let refused = RunStart::Rejected {
             message: String::new(),
         };
-        let forbidden = Applied::Forbidden {
+        let forbidden = CronJobResult::Forbidden {
             message: String::new(),
         };
         let waits = |too_long| Pending {

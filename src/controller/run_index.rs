@@ -11,7 +11,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::{ResourceExt, runtime::watcher::Event};
 use tokio::sync::watch;
 
-use super::{cronjob::INSTANCE, observe::Run};
+use super::{cronjob::INSTANCE_LABEL, observe::Run};
 
 /// The runs of one scope.
 #[derive(Debug, Default)]
@@ -82,7 +82,7 @@ impl RunIndex {
 }
 
 fn key(job: &Job) -> Option<(String, String)> {
-    Some((job.namespace()?, job.labels().get(INSTANCE)?.clone()))
+    Some((job.namespace()?, job.labels().get(INSTANCE_LABEL)?.clone()))
 }
 
 fn file(filed: &mut Filed, job: &Job) {
@@ -113,7 +113,7 @@ mod tests {
     fn job(namespace: &str, cronjob: &str, name: &str, created_at: &str) -> Job {
         serde_json::from_value(json!({"metadata": {
             "namespace": namespace, "name": name, "creationTimestamp": created_at,
-            "labels": {INSTANCE: cronjob},
+            "labels": {INSTANCE_LABEL: cronjob},
         }}))
         .expect("a Job")
     }

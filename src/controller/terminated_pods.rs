@@ -12,7 +12,7 @@ use std::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
-use super::{cronjob::FORWARDER, observe::terminated, reconcile::Guarded};
+use super::{cronjob::FORWARDER_ANNOTATION, observe::terminated, reconcile::Guarded};
 
 /// The label that holds a pod's Job.
 const JOB: &str = "batch.kubernetes.io/job-name";
@@ -32,7 +32,8 @@ impl TerminatedPods {
     pub fn record(&self, pod: &Pod) -> Option<ObjectRef<Guarded>> {
         pod.metadata.deletion_timestamp.as_ref()?;
         terminated(pod)?;
-        let forwarder = ObjectRef::new(pod.annotations().get(FORWARDER)?).within(&pod.namespace()?);
+        let forwarder =
+            ObjectRef::new(pod.annotations().get(FORWARDER_ANNOTATION)?).within(&pod.namespace()?);
         let mut pods = self.lock();
         let known = pods.entry(forwarder.clone()).or_default();
         known.retain(|other| other.metadata.uid != pod.metadata.uid);
@@ -103,7 +104,7 @@ mod tests {
         let mut pod: Pod = serde_json::from_value(json!({
             "metadata": {
                 "name": uid, "uid": uid, "namespace": "marketing",
-                "labels": {JOB: job}, "annotations": {FORWARDER: "mparticle"},
+                "labels": {JOB: job}, "annotations": {FORWARDER_ANNOTATION: "mparticle"},
             },
             "status": {"containerStatuses": [{
                 "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     api::{EventForwarder, RunStatus},
-    controller::{RUN_NOW, cronjob_name, run_now_name, succeeded},
+    controller::{RUN_NOW_ANNOTATION, cronjob_name, run_now_name, succeeded},
     drain::report::Outcome,
 };
 
@@ -87,7 +87,7 @@ pub async fn run(cluster: &Cluster, args: &RunArgs) -> Result<ExitCode, PluginEr
             return Err(PluginError::NotTakenUp {
                 name: args.name.clone(),
                 namespace: cluster.namespace.clone(),
-                annotation: RUN_NOW,
+                annotation: RUN_NOW_ANNOTATION,
                 seconds: waited.as_secs(),
             });
         }
@@ -105,7 +105,7 @@ pub async fn run(cluster: &Cluster, args: &RunArgs) -> Result<ExitCode, PluginEr
 
 async fn ask_for_run(cluster: &Cluster, name: &str, request: &str) -> Result<(), PluginError> {
     let call = format!("annotate EventForwarder {}/{name}", cluster.namespace);
-    let annotation = json!({"metadata": {"annotations": {RUN_NOW: request}}});
+    let annotation = json!({"metadata": {"annotations": {RUN_NOW_ANNOTATION: request}}});
     let params = PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PatchParams::default()

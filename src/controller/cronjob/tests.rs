@@ -26,7 +26,7 @@ fn built(spec: Value) -> Value {
         image: "event-forwarder:1",
         paused: false,
     };
-    serde_json::to_value(desired(&forwarder, &plan, options)).expect("json")
+    serde_json::to_value(build(&forwarder, &plan, options)).expect("json")
 }
 
 fn pod(cronjob: &Value) -> &Value {
@@ -86,7 +86,7 @@ fn the_run_reads_the_forwarder_that_was_declared() {
         json!({"drain": {"maxDuration": "20m"}, "job": {"priorityClassName": "low", "terminationGracePeriodSeconds": 90}}),
     );
     let template = &cronjob["spec"]["jobTemplate"]["spec"]["template"]["metadata"];
-    let text = template["annotations"][RESOURCE]
+    let text = template["annotations"][RESOURCE_ANNOTATION]
         .as_str()
         .expect("the resource");
     let read: EventForwarder = serde_saphyr::from_str(text).expect("a forwarder");
@@ -122,7 +122,7 @@ fn a_forwarder_that_can_not_run_is_held_back_like_a_suspended_one() {
         paused: true,
     };
     assert_eq!(
-        desired(&forwarder, &plan, paused)
+        build(&forwarder, &plan, paused)
             .spec
             .and_then(|spec| spec.suspend),
         Some(true)
@@ -133,10 +133,11 @@ fn a_forwarder_that_can_not_run_is_held_back_like_a_suspended_one() {
 
 #[test]
 fn the_users_labels_never_replace_the_ones_that_runs_are_found_by() {
-    let cronjob = built(json!({"job": {"podLabels": {INSTANCE: "mine", "team": "marketing"}}}));
+    let cronjob =
+        built(json!({"job": {"podLabels": {INSTANCE_LABEL: "mine", "team": "marketing"}}}));
     let labels = &cronjob["spec"]["jobTemplate"]["metadata"]["labels"];
     assert_eq!(
-        (&labels[INSTANCE], &labels["team"]),
+        (&labels[INSTANCE_LABEL], &labels["team"]),
         (&json!("mparticle"), &json!("marketing"))
     );
 }
@@ -191,7 +192,8 @@ fn several_pods_are_one_indexed_job_in_which_one_failure_stops_no_other() {
 
 #[test]
 fn the_annotation_changes_with_what_is_asked_for() {
-    let applied = |spec: Value| built(spec)["metadata"]["annotations"][APPLIED].clone();
+    let applied =
+        |spec: Value| built(spec)["metadata"]["annotations"][SPEC_HASH_ANNOTATION].clone();
     let with = |job: Value| applied(json!({"job": job}));
     assert!(applied(json!({})).is_string());
     assert_eq!(applied(json!({})), applied(json!({})));

@@ -7,8 +7,8 @@ use super::{Learned, dead_letters::dead_letters_empty, overdue::overdue, runs::s
 use crate::{
     api::{EventForwarder, EventForwarderStatus},
     controller::{
-        apply::{Applied, Started},
-        cronjob::RUN_NOW,
+        apply::{CronJobResult, RunStart},
+        cronjob::RUN_NOW_ANNOTATION,
         depth::{DepthProblem, DepthResult},
         error::Error,
         observe::{AwaitedStep, SecretProblem},
@@ -243,8 +243,8 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
     };
     let name = &plan.cronjob_name;
     match learned.applied {
-        None | Some(Applied::InPlace) => {}
-        Some(Applied::NameTaken { name }) => {
+        None | Some(CronJobResult::UpToDate) => {}
+        Some(CronJobResult::NameConflict { name }) => {
             return draft(
                 "False",
                 "NameTaken",
@@ -253,7 +253,7 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
                 ),
             );
         }
-        Some(Applied::Refused { message }) => {
+        Some(CronJobResult::Rejected { message }) => {
             return draft(
                 "False",
                 "CronJobRefused",
@@ -262,7 +262,7 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
                 ),
             );
         }
-        Some(Applied::Forbidden { message }) => {
+        Some(CronJobResult::Forbidden { message }) => {
             return draft(
                 "False",
                 "CronJobForbidden",
@@ -272,12 +272,12 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
             );
         }
     }
-    if let Some(Started::Refused { message }) = learned.started {
+    if let Some(RunStart::Rejected { message }) = learned.started {
         return draft(
             "False",
             "RunRefused",
             format!(
-                "the API server refused the Job of the run that the annotation {RUN_NOW} asks for: {message}. Mend that, and the run starts by itself; or remove the annotation"
+                "the API server refused the Job of the run that the annotation {RUN_NOW_ANNOTATION} asks for: {message}. Mend that, and the run starts by itself; or remove the annotation"
             ),
         );
     }

@@ -12,7 +12,7 @@ pub use conditions::{failing, unreadable};
 pub use runs::{PENDING, RUNNING, succeeded, unrecorded, vanished};
 
 use super::{
-    apply::{Applied, Started},
+    apply::{CronJobResult, RunStart},
     depth::DepthResult,
     observe::{Pending, Report, Run, SecretProblem},
     validate::{SpecError, ValidatedSpec},
@@ -31,11 +31,11 @@ pub struct Learned<'a> {
     /// The mapping, tried.
     pub mapping: Result<(), &'a MapperError>,
     /// What became of the CronJob; none if the plan did not allow one.
-    pub applied: Option<&'a Applied>,
+    pub applied: Option<&'a CronJobResult>,
     /// Whether the CronJob was there before.
     pub cronjob_stands: bool,
     /// What became of a request for a run now, if there was one to be met.
-    pub started: Option<&'a Started>,
+    pub started: Option<&'a RunStart>,
     /// The request for a run now that was met just now.
     pub run_request: Option<&'a str>,
     /// When the CronJob last started a run by its schedule, or else was made.
@@ -58,8 +58,8 @@ impl Learned<'_> {
 
     /// Whether the API server forbids what others may come to allow.
     pub const fn forbidden(&self) -> bool {
-        matches!(self.applied, Some(Applied::Forbidden { .. }))
-            || matches!(self.started, Some(Started::Refused { .. }))
+        matches!(self.applied, Some(CronJobResult::Forbidden { .. }))
+            || matches!(self.started, Some(RunStart::Rejected { .. }))
     }
 }
 
@@ -95,7 +95,7 @@ fn next_run_time(
     learned: &Learned<'_>,
     now: Timestamp,
 ) -> Option<Time> {
-    let in_place = matches!(learned.applied, Some(Applied::InPlace));
+    let in_place = matches!(learned.applied, Some(CronJobResult::UpToDate));
     if forwarder.spec.suspend || learned.held_back() || !in_place {
         return None;
     }

@@ -43,9 +43,9 @@ fn forwarder(spec: serde_json::Value, status: Option<EventForwarderStatus>) -> E
 struct World {
     forwarder: EventForwarder,
     secrets: Result<(), SecretProblem>,
-    applied: Option<Applied>,
+    applied: Option<CronJobResult>,
     cronjob_stands: bool,
-    started: Option<Started>,
+    started: Option<RunStart>,
     runs: Vec<Run>,
     report: Option<Report>,
     pending: Option<Pending>,
@@ -61,7 +61,7 @@ impl World {
         Self {
             forwarder: forwarder(json!({}), None),
             secrets: Ok(()),
-            applied: Some(Applied::InPlace),
+            applied: Some(CronJobResult::UpToDate),
             cronjob_stands: false,
             started: None,
             runs: Vec::new(),
@@ -232,46 +232,46 @@ fn a_suspended_forwarder_is_ready_says_so_and_has_no_next_run() {
 
 #[test]
 fn what_stands_in_the_way_of_the_cronjob_is_a_condition() {
-    let cases: [(serde_json::Value, Option<Applied>, &str); 9] = [
+    let cases: [(serde_json::Value, Option<CronJobResult>, &str); 9] = [
         (
             json!({"mapping": {"transform": {"jq": "del(.dataFields"}}}),
-            Some(Applied::InPlace),
+            Some(CronJobResult::UpToDate),
             "InvalidTransform",
         ),
         (
             json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules"}}}}),
-            Some(Applied::InPlace),
+            Some(CronJobResult::UpToDate),
             "TransformMissing",
         ),
         (
             json!({"mapping": {"eventName": {"screenView": "{no_such_field"}}}),
-            Some(Applied::InPlace),
+            Some(CronJobResult::UpToDate),
             "InvalidMapping",
         ),
         (json!({"schedule": "5-3 * * * *"}), None, "InvalidSchedule"),
         (json!({"timeZone": "Mars/Base"}), None, "InvalidTimeZone"),
         (
             json!({"schedule": "0 0 31 2 *"}),
-            Some(Applied::InPlace),
+            Some(CronJobResult::UpToDate),
             "NeverFires",
         ),
         (
             json!({}),
-            Some(Applied::NameTaken {
+            Some(CronJobResult::NameConflict {
                 name: "mparticle".into(),
             }),
             "NameTaken",
         ),
         (
             json!({}),
-            Some(Applied::Refused {
+            Some(CronJobResult::Rejected {
                 message: "spec.x: Invalid".into(),
             }),
             "CronJobRefused",
         ),
         (
             json!({}),
-            Some(Applied::Forbidden {
+            Some(CronJobResult::Forbidden {
                 message: "exceeded quota: few".into(),
             }),
             "CronJobForbidden",
@@ -672,7 +672,7 @@ fn a_schedule_that_can_not_be_read_leaves_the_one_before_and_says_so() {
 #[test]
 fn a_run_now_that_is_refused_is_a_condition_and_not_met() {
     let mut world = World::well();
-    world.started = Some(Started::Refused {
+    world.started = Some(RunStart::Rejected {
         message: "exceeded quota: few".into(),
     });
     let status = world.status();
