@@ -19,7 +19,7 @@ use super::{error::Error, health::Health, lease::Leadership, metrics::Metrics};
 
 /// What calls are reported to, and who allows those that write.
 #[derive(Clone)]
-pub struct Overseer {
+pub struct ClientHooks {
     /// Counts and durations.
     pub metrics: Metrics,
     /// Which watches fail.
@@ -37,22 +37,22 @@ struct NotLeading;
 ///
 /// # Errors
 /// When the configuration can't be used.
-pub fn connect(config: Config, overseer: Overseer) -> Result<Client, Error> {
+pub fn connect(config: Config, hooks: ClientHooks) -> Result<Client, Error> {
     let builder =
         ClientBuilder::try_from(config).map_err(|error| Error::NoCluster(error.to_string()))?;
-    let layer = layer_fn(|inner| Overseen {
+    let layer = layer_fn(|inner| HookedService {
         inner,
-        overseer: overseer.clone(),
+        hooks: hooks.clone(),
     });
     Ok(builder.with_layer(&layer).build())
 }
 
-struct Overseen<S> {
+struct HookedService<S> {
     inner: S,
-    overseer: Overseer,
+    hooks: ClientHooks,
 }
 
-impl<S, B> Service<Request<Body>> for Overseen<S>
+impl<S, B> Service<Request<Body>> for HookedService<S>
 where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Error: Into<BoxError>,
@@ -68,33 +68,33 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let uri = request.uri();
-        let asked = Asked::of(
+        let asked = ApiRequest::new(
             request.method(),
             uri.path(),
             uri.query().unwrap_or_default(),
         );
-        if asked.writes() && !self.overseer.leadership.holds() {
+        if asked.is_write() && !self.hooks.leadership.is_leader() {
             return Box::pin(async { Err(NotLeading.into()) });
         }
         let begun = Instant::now();
         let answer = self.inner.call(request);
-        let Overseer {
+        let ClientHooks {
             metrics,
             health,
             leadership,
-        } = self.overseer.clone();
+        } = self.hooks.clone();
         Box::pin(async move {
             let answer = answer.await.map_err(Into::into);
             let status = answer.as_ref().map(|answer| answer.status());
             let code = status.as_ref().map_or(0, |status| status.as_u16());
             metrics.asked(asked.verb, &asked.resource, code, begun.elapsed());
-            if let Some(what) = asked.watched().filter(|_| leadership.holds()) {
+            if let Some(what) = asked.watched_resource().filter(|_| leadership.is_leader()) {
                 let problem = match &status {
                     Ok(status) if status.is_success() => None,
                     Ok(status) => Some(format!("the API server answered {status}")),
                     Err(error) => Some(format!("no answer: {error}")),
                 };
-                health.watched(&what, problem);
+                health.record_watch(&what, problem);
             }
             answer
         })
@@ -103,15 +103,15 @@ where
 
 /// A call, in the words of RBAC.
 #[derive(Debug, PartialEq, Eq)]
-struct Asked {
+struct ApiRequest {
     verb: &'static str,
     /// The plural, with the subresource if there is one.
     resource: String,
     namespace: Option<String>,
 }
 
-impl Asked {
-    fn of(method: &Method, path: &str, query: &str) -> Self {
+impl ApiRequest {
+    fn new(method: &Method, path: &str, query: &str) -> Self {
         let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
         let mut rest = match parts.as_slice() {
             ["api", _version, rest @ ..] | ["apis", _, _version, rest @ ..] => rest.to_vec(),
@@ -151,12 +151,12 @@ impl Asked {
     }
 
     /// Whether the call changes what the cluster holds.
-    fn writes(&self) -> bool {
+    fn is_write(&self) -> bool {
         !matches!(self.verb, "get" | "list" | "watch") && self.resource != ACCESS_REVIEWS
     }
 
     /// What the call watches, or lists before it watches.
-    fn watched(&self) -> Option<String> {
+    fn watched_resource(&self) -> Option<String> {
         let watches = self.verb == "watch"
             || self.verb == "list"
                 && ["eventforwarders", "cronjobs", "jobs"].contains(&self.resource.as_str());
@@ -287,14 +287,14 @@ mod tests {
                 false,
             ),
         ] {
-            let asked = Asked::of(&method, &path, query);
-            let expected = Asked {
+            let asked = ApiRequest::new(&method, &path, query);
+            let expected = ApiRequest {
                 verb,
                 resource: resource.to_owned(),
                 namespace: namespace.map(str::to_owned),
             };
             assert_eq!(asked, expected, "{method} {path}?{query}");
-            assert_eq!(asked.writes(), writes, "{method} {path}?{query}");
+            assert_eq!(asked.is_write(), writes, "{method} {path}?{query}");
         }
     }
 
@@ -309,8 +309,8 @@ mod tests {
             ("/api/v1/namespaces/a/pods", None),
             ("/apis/batch/v1/namespaces/a/jobs/b", None),
         ] {
-            let asked = Asked::of(&Method::GET, path, "");
-            assert_eq!(asked.watched().as_deref(), watched, "{path}");
+            let asked = ApiRequest::new(&Method::GET, path, "");
+            assert_eq!(asked.watched_resource().as_deref(), watched, "{path}");
         }
     }
 
@@ -321,11 +321,11 @@ mod tests {
         for (method, leadership, sent) in [
             (Method::GET, Leadership::default(), true),
             (Method::PATCH, Leadership::default(), false),
-            (Method::PATCH, Leadership::of_the_only_replica(), true),
+            (Method::PATCH, Leadership::sole_replica(), true),
         ] {
-            let mut overseen = Overseen {
+            let mut overseen = HookedService {
                 inner: answer,
-                overseer: Overseer {
+                hooks: ClientHooks {
                     metrics: Metrics::new(),
                     health: Health::new(),
                     leadership,

@@ -3,7 +3,7 @@ use std::{fmt, future::Future, time::Duration};
 use tokio::time::timeout;
 use tracing::{Instrument, Span, field::Empty};
 
-use super::{health::RECONCILE_LIMIT, installation::APPLY};
+use super::{health::RECONCILE_TIMEOUT, installation::APPLY};
 use crate::trust::TrustError;
 
 /// How long one call to the API server may take. The client retries by itself inside it.
@@ -33,7 +33,7 @@ pub enum Error {
 
     /// All calls of a reconciliation together took too long.
     #[error(
-        "the reconciliation did not end within {} s; it is tried again with growing pauses", RECONCILE_LIMIT.as_secs()
+        "the reconciliation did not end within {} s; it is tried again with growing pauses", RECONCILE_TIMEOUT.as_secs()
     )]
     TooLong,
 

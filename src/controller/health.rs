@@ -10,18 +10,18 @@ use std::{
 
 /// The longest that one reconciliation may take; then it ends with an error. Longer than all
 /// its calls together take as a rule, each being limited by itself.
-pub const RECONCILE_LIMIT: Duration = Duration::from_secs(240);
+pub const RECONCILE_TIMEOUT: Duration = Duration::from_secs(240);
 /// A reconciliation that is at work for longer does not listen to its limit.
-const STUCK_AFTER: Duration = Duration::from_secs(300);
+const STUCK_TIMEOUT: Duration = Duration::from_secs(300);
 /// A watch is begun anew at least so often: kube-runtime ends each after 290 s, and waits a little
 /// longer for the API server to do so.
-const WATCH_ENDS_AFTER: Duration = Duration::from_secs(900);
+const WATCH_TIMEOUT: Duration = Duration::from_secs(900);
 /// The runtime's tasks are at a standstill if none has run for so long.
-const PULSE_STOPS_AFTER: Duration = Duration::from_secs(60);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often the runtime shows that it runs.
-const PULSE: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// For how long a watch may fail before the controller counts as not ready.
-const WATCH_FAILS_FOR: Duration = Duration::from_secs(10);
+const WATCH_FAILURE_DELAY: Duration = Duration::from_secs(10);
 
 /// What is known of the controller's state, shared by all who add to it.
 #[derive(Debug, Clone)]
@@ -29,11 +29,11 @@ pub struct Health(Arc<Mutex<HealthState>>);
 
 #[derive(Debug)]
 struct HealthState {
-    waiting: Option<String>,
-    at_work: BTreeMap<u64, (String, Instant)>,
+    not_ready: Option<String>,
+    reconciles: BTreeMap<u64, (String, Instant)>,
     begun: u64,
     watches: BTreeMap<String, Watch>,
-    pulse: Instant,
+    last_heartbeat: Instant,
 }
 
 #[derive(Debug, Clone)]
@@ -44,21 +44,21 @@ struct Watch {
 
 /// A reconciliation at work, until it is dropped.
 #[must_use]
-pub struct AtWork {
+pub struct ReconcileGuard {
     health: Health,
     id: u64,
 }
 
-impl AtWork {
+impl ReconcileGuard {
     /// Which one it is of all that this process has begun.
     pub const fn id(&self) -> u64 {
         self.id
     }
 }
 
-impl Drop for AtWork {
+impl Drop for ReconcileGuard {
     fn drop(&mut self) {
-        self.health.lock().at_work.remove(&self.id);
+        self.health.lock().reconciles.remove(&self.id);
     }
 }
 
@@ -66,43 +66,43 @@ impl Health {
     /// That of a controller that has only started.
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(HealthState {
-            waiting: Some("waits for the API server".to_owned()),
-            at_work: BTreeMap::new(),
+            not_ready: Some("waits for the API server".to_owned()),
+            reconciles: BTreeMap::new(),
             begun: 0,
             watches: BTreeMap::new(),
-            pulse: Instant::now(),
+            last_heartbeat: Instant::now(),
         })))
     }
 
     /// Shows from now on, until the runtime ends, that its tasks run.
-    pub async fn beat(self) {
+    pub async fn run_heartbeat(self) {
         loop {
-            self.lock().pulse = Instant::now();
-            tokio::time::sleep(PULSE).await;
+            self.lock().last_heartbeat = Instant::now();
+            tokio::time::sleep(HEARTBEAT_INTERVAL).await;
         }
     }
 
     /// The controller can't work before something has happened; `None`: it can.
-    pub fn waits_for(&self, what: Option<String>) {
-        self.lock().waiting = what;
+    pub fn set_not_ready(&self, what: Option<String>) {
+        self.lock().not_ready = what;
     }
 
     /// A reconciliation of `object` begins.
-    pub fn begin(&self, object: impl Display) -> AtWork {
+    pub fn start_reconcile(&self, object: impl Display) -> ReconcileGuard {
         let begun = (object.to_string(), Instant::now());
         let mut state = self.lock();
         state.begun += 1;
         let id = state.begun;
-        state.at_work.insert(id, begun);
+        state.reconciles.insert(id, begun);
         drop(state);
-        AtWork {
+        ReconcileGuard {
             health: self.clone(),
             id,
         }
     }
 
     /// A watch, or the list before it, was answered, well or with a problem.
-    pub fn watched(&self, what: &str, problem: Option<String>) {
+    pub fn record_watch(&self, what: &str, problem: Option<String>) {
         let now = Instant::now();
         let mut state = self.lock();
         let since = state
@@ -141,9 +141,9 @@ impl Health {
 }
 
 fn alive(state: &HealthState, now: Instant) -> Result<(), String> {
-    let oldest = state.at_work.values().min_by_key(|(_, begun)| *begun);
-    let still = now.saturating_duration_since(state.pulse);
-    if still >= PULSE_STOPS_AFTER {
+    let oldest = state.reconciles.values().min_by_key(|(_, begun)| *begun);
+    let still = now.saturating_duration_since(state.last_heartbeat);
+    if still >= HEARTBEAT_TIMEOUT {
         let object = oldest.map_or("none", |(object, _)| object);
         return Err(format!(
             "no task has run for {} s; the oldest reconciliation at work is that of {object}",
@@ -152,17 +152,17 @@ fn alive(state: &HealthState, now: Instant) -> Result<(), String> {
     }
     if let Some((object, begun)) = oldest {
         let took = now.saturating_duration_since(*begun);
-        if took >= STUCK_AFTER {
+        if took >= STUCK_TIMEOUT {
             return Err(format!(
                 "the reconciliation of {object} is stuck: it is at work for {} s, and may take {} s",
                 took.as_secs(),
-                RECONCILE_LIMIT.as_secs()
+                RECONCILE_TIMEOUT.as_secs()
             ));
         }
     }
     for (what, watch) in &state.watches {
         let lasted = now.saturating_duration_since(watch.begun);
-        if lasted >= WATCH_ENDS_AFTER {
+        if lasted >= WATCH_TIMEOUT {
             return Err(format!(
                 "the watch of {what} is dead: it was last begun {} s ago, and ends after 290 s",
                 lasted.as_secs()
@@ -173,12 +173,12 @@ fn alive(state: &HealthState, now: Instant) -> Result<(), String> {
 }
 
 fn ready(state: &HealthState, now: Instant) -> Result<(), String> {
-    if let Some(waiting) = &state.waiting {
+    if let Some(waiting) = &state.not_ready {
         return Err(waiting.clone());
     }
     for (what, watch) in &state.watches {
         if let Some((problem, since)) = &watch.problem
-            && now.saturating_duration_since(*since) >= WATCH_FAILS_FOR
+            && now.saturating_duration_since(*since) >= WATCH_FAILURE_DELAY
         {
             return Err(format!("can't watch {what}: {problem}"));
         }
@@ -192,11 +192,11 @@ mod tests {
 
     fn state(now: Instant) -> HealthState {
         HealthState {
-            waiting: None,
-            at_work: BTreeMap::new(),
+            not_ready: None,
+            reconciles: BTreeMap::new(),
             begun: 0,
             watches: BTreeMap::new(),
-            pulse: now,
+            last_heartbeat: now,
         }
     }
 
@@ -216,23 +216,23 @@ mod tests {
             let mut state = state(now);
             let young = ("marketing/young".to_owned(), now);
             let old = ("marketing/mparticle".to_owned(), ago(now, seconds));
-            state.at_work = [(1, young), (2, old)].into();
+            state.reconciles = [(1, young), (2, old)].into();
             let judged = alive(&state, now);
             assert_eq!(judged.is_ok(), verdict, "{seconds} s: {judged:?}");
             if let Err(why) = judged {
                 assert!(why.contains("marketing/mparticle"), "{why}");
             }
         }
-        assert!(RECONCILE_LIMIT < STUCK_AFTER);
+        assert!(RECONCILE_TIMEOUT < STUCK_TIMEOUT);
     }
 
     #[test]
     fn a_standstill_is_told_with_the_reconciliation_at_work() {
         let now = later();
         let mut state = state(ago(now, 59));
-        state.at_work = [(1, ("marketing/mparticle".to_owned(), ago(now, 70)))].into();
+        state.reconciles = [(1, ("marketing/mparticle".to_owned(), ago(now, 70)))].into();
         assert_eq!(alive(&state, now), Ok(()));
-        state.pulse = ago(now, 60);
+        state.last_heartbeat = ago(now, 60);
         let why = alive(&state, now).expect_err("a standstill");
         assert!(
             why.contains("60 s") && why.contains("marketing/mparticle"),
@@ -271,13 +271,13 @@ mod tests {
     #[test]
     fn a_problem_counts_from_its_first_appearance_and_ends_with_a_good_answer() {
         let health = Health::new();
-        health.waits_for(None);
+        health.set_not_ready(None);
         let problem = |health: &Health| health.lock().watches["jobs"].problem.clone();
-        health.watched("jobs", Some("no answer".to_owned()));
+        health.record_watch("jobs", Some("no answer".to_owned()));
         let (_, first) = problem(&health).expect("a problem");
-        health.watched("jobs", Some("403 Forbidden".to_owned()));
+        health.record_watch("jobs", Some("403 Forbidden".to_owned()));
         assert_eq!(problem(&health), Some(("403 Forbidden".to_owned(), first)));
-        health.watched("jobs", None);
+        health.record_watch("jobs", None);
         assert_eq!(problem(&health), None);
     }
 
@@ -285,18 +285,18 @@ mod tests {
     fn what_is_waited_for_is_said_until_it_is_there() {
         let health = Health::new();
         assert!(health.ready().is_err());
-        health.waits_for(Some("waits for the definition".to_owned()));
+        health.set_not_ready(Some("waits for the definition".to_owned()));
         assert_eq!(health.ready(), Err("waits for the definition".to_owned()));
-        health.waits_for(None);
+        health.set_not_ready(None);
         assert_eq!(health.ready(), Ok(()));
     }
 
     #[test]
     fn a_reconciliation_that_has_ended_is_not_at_work() {
         let health = Health::new();
-        let work = health.begin("marketing/mparticle");
-        assert_eq!(health.lock().at_work.len(), 1);
+        let work = health.start_reconcile("marketing/mparticle");
+        assert_eq!(health.lock().reconciles.len(), 1);
         drop(work);
-        assert!(health.lock().at_work.is_empty());
+        assert!(health.lock().reconciles.is_empty());
     }
 }

@@ -21,7 +21,7 @@ use super::{
 };
 
 #[derive(Clone)]
-struct Served {
+struct ServerState {
     metrics: Metrics,
     health: Health,
 }
@@ -38,7 +38,7 @@ pub fn serve(address: SocketAddr, metrics: Metrics, health: Health) -> Result<()
         .enable_all()
         .build()
         .map_err(failed)?;
-    let served = Served { metrics, health };
+    let served = ServerState { metrics, health };
     let work = move || {
         let served = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -72,7 +72,7 @@ fn fallback(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
         .then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
 }
 
-fn routes(served: Served) -> Router {
+fn routes(served: ServerState) -> Router {
     Router::new()
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
@@ -80,11 +80,11 @@ fn routes(served: Served) -> Router {
         .with_state(served)
 }
 
-async fn alive(State(served): State<Served>) -> Response {
+async fn alive(State(served): State<ServerState>) -> Response {
     probe_response(served.health.alive())
 }
 
-async fn ready(State(served): State<Served>) -> Response {
+async fn ready(State(served): State<ServerState>) -> Response {
     probe_response(served.health.ready())
 }
 
@@ -95,7 +95,7 @@ fn probe_response(health: Result<(), String>) -> Response {
     }
 }
 
-async fn metrics(State(served): State<Served>, headers: HeaderMap) -> Response {
+async fn metrics(State(served): State<ServerState>, headers: HeaderMap) -> Response {
     let accepted = headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     /// The status, the media type and the text that a path answers.
-    async fn get(served: &Served, path: &str, accept: &str) -> (u16, String, String) {
+    async fn get(served: &ServerState, path: &str, accept: &str) -> (u16, String, String) {
         let request = Request::get(path)
             .header(header::ACCEPT, accept)
             .body(Body::empty())
@@ -139,7 +139,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_verdict_is_a_status_and_a_sentence() {
-        let served = Served {
+        let served = ServerState {
             metrics: Metrics::new(),
             health: Health::new(),
         };
@@ -147,14 +147,14 @@ mod tests {
         assert_eq!((status, text.as_str()), (503, "waits for the API server\n"));
         let (status, _, text) = get(&served, "/healthz", "*/*").await;
         assert_eq!((status, text.as_str()), (200, "ok\n"));
-        served.health.waits_for(None);
+        served.health.set_not_ready(None);
         let (status, _, text) = get(&served, "/readyz", "*/*").await;
         assert_eq!((status, text.as_str()), (200, "ok\n"));
     }
 
     #[tokio::test]
     async fn metrics_come_in_the_format_that_is_asked_for() {
-        let served = Served {
+        let served = ServerState {
             metrics: Metrics::new(),
             health: Health::new(),
         };

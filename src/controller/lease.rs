@@ -28,15 +28,15 @@ use super::{
 };
 
 /// How long a lease holds that is not renewed, in whole seconds.
-const LEASE: Duration = Duration::from_secs(9);
-/// How long after a renewal its holder acts on it. The rest of [`LEASE`] is for a write that was
+const LEASE_DURATION: Duration = Duration::from_secs(9);
+/// How long after a renewal its holder acts on it. The rest of [`LEASE_DURATION`] is for a write that was
 /// sent at the last moment.
-const ACTING: Duration = Duration::from_secs(6);
+const RENEW_DEADLINE: Duration = Duration::from_secs(6);
 /// The pause between renewals, and between looks at another's lease.
-const PAUSE: Duration = Duration::from_secs(2);
-/// How long one call about the lease may take: less than what is left of [`ACTING`] after a
-/// [`PAUSE`], so that one that hangs can be tried again.
-const CALL_LIMIT: Duration = Duration::from_secs(2);
+const RETRY_PERIOD: Duration = Duration::from_secs(2);
+/// How long one call about the lease may take: less than what is left of [`RENEW_DEADLINE`] after a
+/// [`RETRY_PERIOD`], so that one that hangs can be tried again.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Until when this replica may act.
 #[derive(Debug, Clone, Default)]
@@ -52,12 +52,12 @@ enum LeaderState {
 
 impl Leadership {
     /// That of the only replica.
-    pub fn of_the_only_replica() -> Self {
+    pub fn sole_replica() -> Self {
         Self(Arc::new(Mutex::new(LeaderState::SoleReplica)))
     }
 
     /// Whether this replica may act now.
-    pub fn holds(&self) -> bool {
+    pub fn is_leader(&self) -> bool {
         self.state().includes(Instant::now())
     }
 
@@ -87,7 +87,7 @@ pub struct Candidate {
     lease_ref: String,
     identity: String,
     leadership: Leadership,
-    seen: Option<ObservedLease>,
+    observed: Option<ObservedLease>,
 }
 
 /// A state of the lease, and when it was first seen.
@@ -98,8 +98,8 @@ struct ObservedLease {
 
 /// What is to be done about the lease.
 #[derive(Debug, PartialEq, Eq)]
-enum Move {
-    Take,
+enum LeaseAction {
+    Acquire,
     Renew,
     Wait,
 }
@@ -119,12 +119,12 @@ impl Candidate {
             lease_ref: format!("Lease {namespace}/{lease}"),
             identity: identity.to_owned(),
             leadership,
-            seen: None,
+            observed: None,
         }
     }
 
     /// Returns once this replica leads.
-    pub async fn elected(&mut self) {
+    pub async fn acquire(&mut self) {
         let mut known = String::new();
         loop {
             match self.try_once().await {
@@ -138,14 +138,14 @@ impl Candidate {
                 }
                 Err(error) => tracing::warn!("{error}"),
             }
-            sleep(PAUSE).await;
+            sleep(RETRY_PERIOD).await;
         }
     }
 
     /// Keeps the lease; returns once it is lost.
-    pub async fn deposed(&mut self) {
+    pub async fn hold_until_lost(&mut self) {
         while let LeaderState::LeaderUntil(end) = self.leadership.state() {
-            sleep_until((Instant::now() + PAUSE).min(end)).await;
+            sleep_until((Instant::now() + RETRY_PERIOD).min(end)).await;
             match timeout_at(end, self.try_once()).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) | Err(_) => break,
@@ -159,7 +159,7 @@ impl Candidate {
     ///
     /// # Errors
     /// When the lease can't be written; then another takes over when it has run out.
-    pub async fn resign(&mut self) -> Result<(), Error> {
+    pub async fn release_lease(&mut self) -> Result<(), Error> {
         self.leadership.set(LeaderState::Standby);
         let Some(lease) = self.read().await? else {
             return Ok(());
@@ -179,7 +179,7 @@ impl Candidate {
     }
 
     fn holder(&self) -> Option<&str> {
-        self.seen.as_ref()?.spec.holder_identity.as_deref()
+        self.observed.as_ref()?.spec.holder_identity.as_deref()
     }
 
     /// Looks at the lease, and takes or renews it if it may. Yields whether it is ours.
@@ -190,24 +190,24 @@ impl Candidate {
             .and_then(|lease| lease.spec.clone())
             .unwrap_or_default();
         let now = Instant::now();
-        let since = match &self.seen {
+        let since = match &self.observed {
             Some(seen) if seen.spec == spec => seen.since,
             _ => now,
         };
-        self.seen = Some(ObservedLease {
+        self.observed = Some(ObservedLease {
             spec: spec.clone(),
             since,
         });
         let renewed = MicroTime(Timestamp::now());
         let ours = match decide(&spec, &self.identity, now - since) {
-            Move::Wait => return Ok(false),
-            Move::Renew => LeaseSpec {
+            LeaseAction::Wait => return Ok(false),
+            LeaseAction::Renew => LeaseSpec {
                 renew_time: Some(renewed),
                 ..spec
             },
-            Move::Take => LeaseSpec {
+            LeaseAction::Acquire => LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
-                lease_duration_seconds: i32::try_from(LEASE.as_secs()).ok(),
+                lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
                 acquire_time: Some(renewed.clone()),
                 renew_time: Some(renewed),
                 lease_transitions: Some(spec.lease_transitions.unwrap_or_default() + 1),
@@ -215,13 +215,14 @@ impl Candidate {
             },
         };
         self.write(lease.as_ref(), ours).await?;
-        self.leadership.set(LeaderState::LeaderUntil(now + ACTING));
+        self.leadership
+            .set(LeaderState::LeaderUntil(now + RENEW_DEADLINE));
         Ok(true)
     }
 
     async fn read(&self) -> Result<Option<Lease>, Error> {
         Call::new("get", &self.lease_ref)
-            .within(CALL_LIMIT, self.api.get_opt(&self.lease))
+            .within(CALL_TIMEOUT, self.api.get_opt(&self.lease))
             .await
     }
 
@@ -239,7 +240,7 @@ impl Candidate {
                 };
                 let patch = Patch::Merge(patch);
                 Call::new("patch", &self.lease_ref)
-                    .within(CALL_LIMIT, self.api.patch(&self.lease, &params, &patch))
+                    .within(CALL_TIMEOUT, self.api.patch(&self.lease, &params, &patch))
                     .await?;
             }
             None => {
@@ -255,7 +256,7 @@ impl Candidate {
                     ..PostParams::default()
                 };
                 Call::new("create", &self.lease_ref)
-                    .within(CALL_LIMIT, self.api.create(&params, &lease))
+                    .within(CALL_TIMEOUT, self.api.create(&params, &lease))
                     .await?;
             }
         }
@@ -264,16 +265,16 @@ impl Candidate {
 }
 
 /// What a replica is to do about a lease that it has seen unchanged for so long.
-fn decide(lease: &LeaseSpec, identity: &str, unchanged: Duration) -> Move {
+fn decide(lease: &LeaseSpec, identity: &str, unchanged: Duration) -> LeaseAction {
     let holds = lease
         .lease_duration_seconds
         .and_then(|seconds| u64::try_from(seconds).ok())
-        .map_or(LEASE, Duration::from_secs);
+        .map_or(LEASE_DURATION, Duration::from_secs);
     match lease.holder_identity.as_deref() {
-        None | Some("") => Move::Take,
-        Some(holder) if holder == identity => Move::Renew,
-        Some(_) if unchanged >= holds => Move::Take,
-        Some(_) => Move::Wait,
+        None | Some("") => LeaseAction::Acquire,
+        Some(holder) if holder == identity => LeaseAction::Renew,
+        Some(_) if unchanged >= holds => LeaseAction::Acquire,
+        Some(_) => LeaseAction::Wait,
     }
 }
 
@@ -284,16 +285,16 @@ mod tests {
     #[test]
     fn a_lease_is_taken_when_it_is_free_or_was_seen_unchanged_for_as_long_as_it_holds() {
         for (holder, seconds, unchanged, expected) in [
-            (None, None, 0, Move::Take),
-            (Some(""), Some(9), 0, Move::Take),
-            (Some("me"), Some(9), 0, Move::Renew),
-            (Some("me"), Some(9), 60, Move::Renew),
-            (Some("other"), Some(9), 0, Move::Wait),
-            (Some("other"), Some(9), 8, Move::Wait),
-            (Some("other"), Some(9), 9, Move::Take),
-            (Some("other"), Some(30), 29, Move::Wait),
-            (Some("other"), None, 8, Move::Wait),
-            (Some("other"), Some(-1), 9, Move::Take),
+            (None, None, 0, LeaseAction::Acquire),
+            (Some(""), Some(9), 0, LeaseAction::Acquire),
+            (Some("me"), Some(9), 0, LeaseAction::Renew),
+            (Some("me"), Some(9), 60, LeaseAction::Renew),
+            (Some("other"), Some(9), 0, LeaseAction::Wait),
+            (Some("other"), Some(9), 8, LeaseAction::Wait),
+            (Some("other"), Some(9), 9, LeaseAction::Acquire),
+            (Some("other"), Some(30), 29, LeaseAction::Wait),
+            (Some("other"), None, 8, LeaseAction::Wait),
+            (Some("other"), Some(-1), 9, LeaseAction::Acquire),
         ] {
             let lease = LeaseSpec {
                 holder_identity: holder.map(str::to_owned),
@@ -309,13 +310,13 @@ mod tests {
 
     #[test]
     fn a_holder_stops_before_another_may_begin_and_a_hand_over_stays_under_15_seconds() {
-        assert!(ACTING + CALL_LIMIT < LEASE);
+        assert!(RENEW_DEADLINE + CALL_TIMEOUT < LEASE_DURATION);
         assert!(
-            PAUSE + CALL_LIMIT < ACTING,
+            RETRY_PERIOD + CALL_TIMEOUT < RENEW_DEADLINE,
             "a call that hangs is tried again"
         );
         // Seen a pause late, taken a pause late, by two calls at their slowest.
-        assert!(LEASE + 2 * PAUSE < Duration::from_secs(15));
+        assert!(LEASE_DURATION + 2 * RETRY_PERIOD < Duration::from_secs(15));
     }
 
     #[test]
@@ -323,14 +324,14 @@ mod tests {
         let now = Instant::now();
         for (until, before, after) in [
             (LeaderState::Standby, false, false),
-            (LeaderState::LeaderUntil(now + ACTING), true, false),
+            (LeaderState::LeaderUntil(now + RENEW_DEADLINE), true, false),
             (LeaderState::SoleReplica, true, true),
         ] {
             assert_eq!(until.includes(now), before, "{until:?}");
-            assert_eq!(until.includes(now + ACTING), after, "{until:?}");
+            assert_eq!(until.includes(now + RENEW_DEADLINE), after, "{until:?}");
         }
         assert!(
-            !Leadership::default().holds(),
+            !Leadership::default().is_leader(),
             "nobody leads before an election"
         );
     }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ambient_credentials::AmbientCredentialsPolicy,
-    client::{self, Overseer},
+    client::{self, ClientHooks},
     compressed::Compressed,
     crd,
     cronjob::{FIELD_MANAGER, FORWARDER_ANNOTATION, MANAGED_BY_LABEL},
@@ -59,16 +59,16 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Error> {
     let (metrics, health) = (Metrics::new(), Health::new());
     http::serve(args.listen, metrics.clone(), health.clone())?;
-    tokio::spawn(health.clone().beat());
+    tokio::spawn(health.clone().run_heartbeat());
 
     let config = Config::infer()
         .await
         .map_err(|error| Error::NoCluster(error.to_string()))?;
     let leadership = match args.lease_namespace {
-        None => Leadership::of_the_only_replica(),
+        None => Leadership::sole_replica(),
         Some(_) => Leadership::default(),
     };
-    let overseer = Overseer {
+    let overseer = ClientHooks {
         metrics,
         health,
         leadership,
@@ -85,7 +85,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
         () = prerequisites::met(&client, &scopes, &overseer.health) => {}
     }
     // A standby is ready: it could take over at any moment.
-    overseer.health.waits_for(None);
+    overseer.health.set_not_ready(None);
     tokio::spawn(crd::wait_until_current(
         client.clone(),
         overseer.metrics.clone(),
@@ -98,8 +98,8 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
         return Ok(());
     };
     // The lease is written by a client of its own, which may write without holding it.
-    let elector = Overseer {
-        leadership: Leadership::of_the_only_replica(),
+    let elector = ClientHooks {
+        leadership: Leadership::sole_replica(),
         ..overseer.clone()
     };
     let mut candidate = Candidate::new(
@@ -111,17 +111,17 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
     );
     let elected = tokio::select! {
         () = stop.cancelled() => false,
-        () = candidate.elected() => true,
+        () = candidate.acquire() => true,
     };
     if elected {
         tracing::info!(identity = args.identity, "this replica leads");
         overseer.metrics.leads(true);
         tokio::select! {
             () = work => {}
-            () = candidate.deposed() => return Err(Error::LeaseLost),
+            () = candidate.hold_until_lost() => return Err(Error::LeaseLost),
         }
     }
-    candidate.resign().await
+    candidate.release_lease().await
 }
 
 /// Does the work, and at most `limit` of it after the stop. What is left undone, the next leader
@@ -148,7 +148,7 @@ async fn watch_all(
     connector: &Connector,
     scopes: &[Scope],
     args: &ControllerArgs,
-    overseer: &Overseer,
+    overseer: &ClientHooks,
     stop: &CancellationToken,
 ) {
     join_all(
@@ -165,10 +165,10 @@ async fn watch(
     connector: &Connector,
     scope: &Scope,
     args: &ControllerArgs,
-    overseer: &Overseer,
+    overseer: &ClientHooks,
     stop: &CancellationToken,
 ) {
-    let Overseer {
+    let ClientHooks {
         metrics, health, ..
     } = overseer;
     let all = watcher::Config::default().page_size(PAGE);

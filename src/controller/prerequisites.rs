@@ -70,7 +70,7 @@ pub async fn met(client: &Client, scopes: &[Scope], health: &Health) {
         };
         if told.as_ref() != Some(&missing) {
             tracing::warn!("waits: {missing}");
-            health.waits_for(Some(missing.clone()));
+            health.set_not_ready(Some(missing.clone()));
             told = Some(missing);
         }
         tokio::time::sleep(PAUSE).await;

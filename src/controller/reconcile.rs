@@ -29,7 +29,7 @@ use super::{
     cronjob::{self, CronJobOptions, RUN_NOW_ANNOTATION},
     depth::{DepthTarget, Depths},
     error::Error,
-    health::{Health, RECONCILE_LIMIT},
+    health::{Health, RECONCILE_TIMEOUT},
     metrics::Metrics,
     observe::{self, Pending, Report, Run, Silence},
     publish::{publish_news, report_failure, report_unreadable, write_status},
@@ -119,7 +119,7 @@ pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<A
     let _under_way = context.metrics.began(namespace, &reference.name);
     let at_work = context
         .health
-        .begin(format_args!("{namespace}/{}", reference.name));
+        .start_reconcile(format_args!("{namespace}/{}", reference.name));
     let steps = async {
         match &guarded.0 {
             _ if guarded.meta().deletion_timestamp.is_some() => Ok(Action::await_change()),
@@ -134,7 +134,7 @@ pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<A
         id = at_work.id(),
         otel.status_code = Empty,
     );
-    let result = match timeout(RECONCILE_LIMIT, steps)
+    let result = match timeout(RECONCILE_TIMEOUT, steps)
         .instrument(span.clone())
         .await
     {
