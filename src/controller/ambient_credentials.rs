@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-use super::depth::{DepthProblem, DepthTarget};
+use super::depth::{DepthError, DepthTarget};
 use crate::sqs::{Credentials, endpoint, region_of};
 
 /// The word for AWS's own SQS hosts in a list of hosts.
@@ -31,13 +31,13 @@ impl AmbientCredentialsPolicy {
     ///
     /// # Errors
     /// The condition that says why not.
-    pub fn check(&self, namespace: &str, target: &DepthTarget) -> Result<(), DepthProblem> {
+    pub fn check(&self, namespace: &str, target: &DepthTarget) -> Result<(), DepthError> {
         if target.credentials != Credentials::Ambient {
             return Ok(());
         }
-        let endpoint = endpoint(&target.queue).map_err(DepthProblem::from)?;
+        let endpoint = endpoint(&target.queue).map_err(DepthError::from)?;
         if !self.hosts.allows(&endpoint) {
-            return Err(DepthProblem {
+            return Err(DepthError {
                 reason: "HostNotAllowed",
                 message: format!(
                     "the controller does not show its own AWS identity to {}: set spec.queue.credentialsSecretRef, or have who installed the controller add this address to ambientCredentials.hosts",
@@ -46,7 +46,7 @@ impl AmbientCredentialsPolicy {
             });
         }
         match &target.queue.assume_role {
-            Some(role) if !self.roles.allows(&role.arn, namespace) => Err(DepthProblem {
+            Some(role) if !self.roles.allows(&role.arn, namespace) => Err(DepthError {
                 reason: "RoleNotAllowed",
                 message: format!(
                     "the controller does not assume {} with its own AWS identity for namespace {namespace}: set spec.queue.credentialsSecretRef, or have who installed the controller add the role to ambientCredentials.roles",

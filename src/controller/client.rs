@@ -87,7 +87,7 @@ where
             let answer = answer.await.map_err(Into::into);
             let status = answer.as_ref().map(|answer| answer.status());
             let code = status.as_ref().map_or(0, |status| status.as_u16());
-            metrics.asked(asked.verb, &asked.resource, code, begun.elapsed());
+            metrics.record_request(asked.verb, &asked.resource, code, begun.elapsed());
             if let Some(what) = asked.watched_resource().filter(|_| leadership.is_leader()) {
                 let problem = match &status {
                     Ok(status) if status.is_success() => None,

@@ -27,7 +27,7 @@ pub async fn wait_until_current(client: Client, metrics: Metrics) {
     loop {
         match missing_fields(&client).await {
             Ok(missing) => {
-                metrics.definition_lacks(missing.len());
+                metrics.set_missing_fields(missing.len());
                 if missing.is_empty() {
                     return;
                 }

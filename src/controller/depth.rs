@@ -23,16 +23,16 @@ use crate::{
 /// Polls at work at the same time.
 const CONCURRENT_POLLS: usize = 32;
 /// How soon a poll that failed is made again, unless polls are closer together anyway.
-const FIRST_RETRY: Duration = Duration::from_secs(30);
+const MAX_FIRST_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// The longest pause after polls that failed.
 const MAX_POLL_DELAY: Duration = Duration::from_secs(600);
 
 /// What the last poll yielded.
-pub type DepthResult = Result<Depth, DepthProblem>;
+pub type DepthResult = Result<Depth, DepthError>;
 
 /// Why a queue's depth can't be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DepthProblem {
+pub struct DepthError {
     /// The condition's reason.
     pub reason: &'static str,
     /// What happened, to which queue, and what mends it.
@@ -48,7 +48,7 @@ pub struct DepthTarget {
     pub credentials: Credentials,
 }
 
-impl From<Error> for DepthProblem {
+impl From<Error> for DepthError {
     fn from(error: Error) -> Self {
         Self {
             reason: error.reason(),
@@ -58,22 +58,22 @@ impl From<Error> for DepthProblem {
 }
 
 /// The readings of all forwarders of one scope.
-pub struct Depths {
+pub struct DepthPoller {
     ambient: AmbientCredentialsPolicy,
     connector: Connector,
-    followed: Mutex<HashMap<ObjectRef<EventForwarder>, Followed>>,
+    polled: Mutex<HashMap<ObjectRef<EventForwarder>, PolledQueue>>,
     permits: Semaphore,
     metrics: Metrics,
     changed: mpsc::UnboundedSender<ObjectRef<EventForwarder>>,
 }
 
-struct Followed {
+struct PolledQueue {
     target: Arc<DepthTarget>,
     reading: Option<DepthResult>,
     task: AbortHandle,
 }
 
-impl Depths {
+impl DepthPoller {
     /// No readings yet. Yields the forwarders whose reading has changed.
     pub fn new(
         ambient: AmbientCredentialsPolicy,
@@ -87,7 +87,7 @@ impl Depths {
         let depths = Self {
             ambient,
             connector,
-            followed: Mutex::default(),
+            polled: Mutex::default(),
             permits: Semaphore::new(CONCURRENT_POLLS),
             metrics,
             changed,
@@ -97,7 +97,7 @@ impl Depths {
 
     /// Sees to it that a forwarder's queue is polled, and yields the last reading. A queue that
     /// may not be read is not polled.
-    pub fn follow(
+    pub fn ensure_polled(
         self: &Arc<Self>,
         forwarder: &ObjectRef<EventForwarder>,
         target: DepthTarget,
@@ -132,10 +132,10 @@ impl Depths {
         self: &Arc<Self>,
         forwarder: &ObjectRef<EventForwarder>,
         target: DepthTarget,
-    ) -> Followed {
+    ) -> PolledQueue {
         let target = Arc::new(target);
-        let polling = poll_on(Arc::clone(self), forwarder.clone(), Arc::clone(&target));
-        Followed {
+        let polling = poll_repeatedly(Arc::clone(self), forwarder.clone(), Arc::clone(&target));
+        PolledQueue {
             target,
             reading: None,
             task: tokio::spawn(polling).abort_handle(),
@@ -157,13 +157,13 @@ impl Depths {
 
     /// The map is whole after each statement that changes it, so a panic elsewhere in the
     /// lock's scope leaves nothing half done.
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<EventForwarder>, Followed>> {
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<EventForwarder>, PolledQueue>> {
+        self.polled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn poll_on(
-    depths: Arc<Depths>,
+async fn poll_repeatedly(
+    depths: Arc<DepthPoller>,
     forwarder: ObjectRef<EventForwarder>,
     target: Arc<DepthTarget>,
 ) {
@@ -175,11 +175,11 @@ async fn poll_on(
             // Boxed, so that a task that waits holds nothing of it.
             Ok(_permit) => Box::pin(poll(&depths.connector, &mut access, &target))
                 .await
-                .map_err(DepthProblem::from),
+                .map_err(DepthError::from),
             Err(_) => return,
         };
         let failed = reading.as_ref().err().map(|problem| problem.reason);
-        depths.metrics.polled(failed);
+        depths.metrics.record_poll(failed);
         failures = match reading {
             Ok(_) => 0,
             Err(_) => failures.saturating_add(1),
@@ -196,7 +196,9 @@ async fn poll_on(
 fn poll_delay(failures: u32, interval: Duration) -> Duration {
     match failures.checked_sub(1) {
         None => interval,
-        Some(before) => (interval.min(FIRST_RETRY) * (1 << before.min(9))).min(MAX_POLL_DELAY),
+        Some(before) => {
+            (interval.min(MAX_FIRST_RETRY_DELAY) * (1 << before.min(9))).min(MAX_POLL_DELAY)
+        }
     }
 }
 
@@ -267,18 +269,18 @@ mod tests {
             hosts: "http://127.0.0.1:1".parse().expect("hosts"),
             roles: "any".parse().expect("roles"),
         };
-        let (depths, _changes) = Depths::new(
+        let (depths, _changes) = DepthPoller::new(
             ambient,
             Connector::new().expect("a connector"),
             Metrics::new(),
         );
         let forwarder = ObjectRef::new("mparticle").within("marketing");
         assert_eq!(
-            depths.follow(&forwarder, target("http://127.0.0.1:1")),
+            depths.ensure_polled(&forwarder, target("http://127.0.0.1:1")),
             None
         );
         assert_eq!(depths.lock().len(), 1);
-        let reading = depths.follow(&forwarder, target("http://127.0.0.1:2"));
+        let reading = depths.ensure_polled(&forwarder, target("http://127.0.0.1:2"));
         assert_eq!(
             reading.map(|reading| reading.map_err(|problem| problem.reason)),
             Some(Err("HostNotAllowed"))

@@ -27,7 +27,7 @@ use super::{
     compressed::Compressed,
     crd,
     cronjob::{FIELD_MANAGER, FORWARDER_ANNOTATION, MANAGED_BY_LABEL},
-    depth::Depths,
+    depth::DepthPoller,
     error::Error,
     health::Health,
     http,
@@ -93,7 +93,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
     let work = watch_all(&client, &connector, &scopes, &args, &overseer, &stop);
     let work = with_shutdown_timeout(SHUTDOWN_TIMEOUT, &stop, work);
     let Some(namespace) = &args.lease_namespace else {
-        overseer.metrics.leads(true);
+        overseer.metrics.set_leader(true);
         work.await;
         return Ok(());
     };
@@ -115,7 +115,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
     };
     if elected {
         tracing::info!(identity = args.identity, "this replica leads");
-        overseer.metrics.leads(true);
+        overseer.metrics.set_leader(true);
         tokio::select! {
             () = work => {}
             () = candidate.hold_until_lost() => return Err(Error::LeaseLost),
@@ -199,7 +199,7 @@ async fn watch(
     let runs = Arc::new(RunIndex::default());
     let learning = Arc::clone(&runs);
     let job_stream = watch_stream(scope.api::<Job>(client), ours.clone())
-        .inspect_ok(move |event| learning.learn(event))
+        .inspect_ok(move |event| learning.apply_event(event))
         .touched_objects()
         .inspect_ok(noted(metrics.clone(), forwarder_of));
     let departed = Arc::new(TerminatedPods::default());
@@ -221,7 +221,7 @@ async fn watch(
         hosts: args.ambient_credentials_hosts.clone(),
         roles: args.ambient_credentials_roles.clone(),
     };
-    let (depths, changed_depths) = Depths::new(ambient, connector.clone(), metrics.clone());
+    let (depths, changed_depths) = DepthPoller::new(ambient, connector.clone(), metrics.clone());
     let context = Arc::new(Context {
         client: client.clone(),
         image: args.image.clone(),
@@ -253,7 +253,7 @@ async fn watch(
     // of several that wait for a store themselves, kube-runtime wakes only the last. They fail to
     // become ready only while the controller stops.
     let stores_known = async move {
-        let _ = tokio::join!(cronjobs.wait_until_ready(), runs.complete());
+        let _ = tokio::join!(cronjobs.wait_until_ready(), runs.wait_until_synced());
     }
     .boxed()
     .shared();
@@ -311,7 +311,7 @@ fn noted<T>(
 ) -> impl Fn(&T) {
     move |object| {
         if let Some(forwarder) = forwarder_of(object) {
-            metrics.changed(
+            metrics.record_change(
                 forwarder.namespace.as_deref().unwrap_or_default(),
                 &forwarder.name,
             );

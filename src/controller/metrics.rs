@@ -33,7 +33,7 @@ pub struct Metrics {
     reconciles: Family<ResultLabel, Counter>,
     errors: Family<ReasonLabel, Counter>,
     duration: Histogram,
-    in_flight: Gauge,
+    in_progress: Gauge,
     waiting: Arc<Waiting>,
     polls: Family<ResultLabel, Counter>,
     poll_errors: Family<ReasonLabel, Counter>,
@@ -103,9 +103,9 @@ impl Format {
 
 /// A reconciliation under way, until it is dropped.
 #[must_use]
-pub struct InFlight(Gauge);
+pub struct InProgressGuard(Gauge);
 
-impl Drop for InFlight {
+impl Drop for InProgressGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -191,7 +191,7 @@ impl Metrics {
             reconciles,
             errors,
             duration,
-            in_flight,
+            in_progress: in_flight,
             waiting,
             polls,
             poll_errors,
@@ -204,19 +204,19 @@ impl Metrics {
     }
 
     /// Notes that a forwarder is to be reconciled, since something has changed.
-    pub fn changed(&self, namespace: &str, name: &str) {
+    pub fn record_change(&self, namespace: &str, name: &str) {
         self.waiting.lock().insert(key(namespace, name));
     }
 
     /// Counts a forwarder's reconciliation as under way.
-    pub fn began(&self, namespace: &str, name: &str) -> InFlight {
+    pub fn start_reconcile(&self, namespace: &str, name: &str) -> InProgressGuard {
         self.waiting.lock().remove(&key(namespace, name));
-        self.in_flight.inc();
-        InFlight(self.in_flight.clone())
+        self.in_progress.inc();
+        InProgressGuard(self.in_progress.clone())
     }
 
     /// Counts one reconciliation that has ended.
-    pub fn reconciled(&self, took: Duration, error: Option<&'static str>) {
+    pub fn record_reconcile(&self, took: Duration, error: Option<&'static str>) {
         self.duration.observe(took.as_secs_f64());
         self.reconciles.get_or_create(&ResultLabel::of(error)).inc();
         if let Some(reason) = error {
@@ -225,7 +225,7 @@ impl Metrics {
     }
 
     /// Counts one reading of a queue's depth.
-    pub fn polled(&self, error: Option<&'static str>) {
+    pub fn record_poll(&self, error: Option<&'static str>) {
         self.polls.get_or_create(&ResultLabel::of(error)).inc();
         if let Some(reason) = error {
             self.poll_errors
@@ -235,7 +235,7 @@ impl Metrics {
     }
 
     /// Counts one request to the API server; `code` is the HTTP status, 0 if there was no answer.
-    pub fn asked(&self, verb: &'static str, resource: &str, code: u16, took: Duration) {
+    pub fn record_request(&self, verb: &'static str, resource: &str, code: u16, took: Duration) {
         let labels = RequestLabels {
             verb,
             resource: resource.to_owned(),
@@ -248,12 +248,12 @@ impl Metrics {
     }
 
     /// Says whether this replica is at work.
-    pub fn leads(&self, leads: bool) {
+    pub fn set_leader(&self, leads: bool) {
         self.leader.set(leads.into());
     }
 
     /// Says how many fields the installed definition lacks.
-    pub fn definition_lacks(&self, fields: usize) {
+    pub fn set_missing_fields(&self, fields: usize) {
         self.missing_fields
             .set(i64::try_from(fields).unwrap_or(i64::MAX));
     }

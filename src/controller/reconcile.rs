@@ -27,7 +27,7 @@ use super::{
     apply::{CronJobResult, RunStart, apply, create_run_job},
     compressed::Compressed,
     cronjob::{self, CronJobOptions, RUN_NOW_ANNOTATION},
-    depth::{DepthTarget, Depths},
+    depth::{DepthPoller, DepthTarget},
     error::Error,
     health::{Health, RECONCILE_TIMEOUT},
     metrics::Metrics,
@@ -63,7 +63,7 @@ pub struct Context {
     /// The statuses written last.
     pub written: StaleReadGuard,
     /// The queues' depths.
-    pub depths: Arc<Depths>,
+    pub depths: Arc<DepthPoller>,
     /// Publishes events.
     pub recorder: Recorder,
     /// Counts and durations.
@@ -116,7 +116,7 @@ pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<A
     let started = Instant::now();
     let reference = ObjectRef::from_obj(guarded.as_ref());
     let namespace = reference.namespace.as_deref().unwrap_or_default();
-    let _under_way = context.metrics.began(namespace, &reference.name);
+    let _under_way = context.metrics.start_reconcile(namespace, &reference.name);
     let at_work = context
         .health
         .start_reconcile(format_args!("{namespace}/{}", reference.name));
@@ -143,7 +143,7 @@ pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<A
     };
     context
         .metrics
-        .reconciled(started.elapsed(), result.as_ref().err().map(Error::reason));
+        .record_reconcile(started.elapsed(), result.as_ref().err().map(Error::reason));
     match &result {
         Ok(_) => {
             context.failures().remove(&reference);
@@ -206,7 +206,7 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
                 queue: forwarder.spec.queue.clone(),
                 credentials: credentials.clone(),
             };
-            context.depths.follow(&this, target)
+            context.depths.ensure_polled(&this, target)
         }
         Err(_) => {
             // Credentials that were taken away must not be used on.

@@ -16,44 +16,40 @@ use super::{cronjob::INSTANCE_LABEL, observe::Run};
 /// The runs of one scope.
 #[derive(Debug, Default)]
 pub struct RunIndex {
-    known: Mutex<Known>,
-    complete: watch::Sender<bool>,
+    state: Mutex<IndexState>,
+    synced: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    runs: Filed,
+struct IndexState {
+    runs: RunsByCronJob,
     /// What a list that has not ended yet has told so far.
-    listed: Filed,
+    listed: RunsByCronJob,
 }
 
 /// By namespace and CronJob, then by Job.
-type Filed = HashMap<(String, String), BTreeMap<String, Run>>;
+type RunsByCronJob = HashMap<(String, String), BTreeMap<String, Run>>;
 
 impl RunIndex {
     /// Takes in what the watch tells.
-    pub fn learn(&self, event: &Event<Job>) {
+    pub fn apply_event(&self, event: &Event<Job>) {
         let mut known = self.lock();
         match event {
-            Event::Apply(job) => file(&mut known.runs, job),
+            Event::Apply(job) => insert(&mut known.runs, job),
             Event::Delete(job) => remove(&mut known.runs, job),
-            Event::Init => known.listed = Filed::new(),
-            Event::InitApply(job) => file(&mut known.listed, job),
+            Event::Init => known.listed = RunsByCronJob::new(),
+            Event::InitApply(job) => insert(&mut known.listed, job),
             Event::InitDone => {
                 known.runs = mem::take(&mut known.listed);
-                self.complete.send_replace(true);
+                self.synced.send_replace(true);
             }
         }
     }
 
     /// Returns once all runs of the cluster are known.
-    pub async fn complete(&self) {
+    pub async fn wait_until_synced(&self) {
         // The sender lives as long as this does.
-        let _ = self
-            .complete
-            .subscribe()
-            .wait_for(|complete| *complete)
-            .await;
+        let _ = self.synced.subscribe().wait_for(|complete| *complete).await;
     }
 
     /// The runs of one CronJob, the newest first.
@@ -76,8 +72,8 @@ impl RunIndex {
     }
 
     /// The map is whole after each statement that changes it.
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, IndexState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,7 +81,7 @@ fn key(job: &Job) -> Option<(String, String)> {
     Some((job.namespace()?, job.labels().get(INSTANCE_LABEL)?.clone()))
 }
 
-fn file(filed: &mut Filed, job: &Job) {
+fn insert(filed: &mut RunsByCronJob, job: &Job) {
     if let Some(key) = key(job) {
         filed
             .entry(key)
@@ -94,7 +90,7 @@ fn file(filed: &mut Filed, job: &Job) {
     }
 }
 
-fn remove(filed: &mut Filed, job: &Job) {
+fn remove(filed: &mut RunsByCronJob, job: &Job) {
     let Some(key) = key(job) else { return };
     if let Some(runs) = filed.get_mut(&key) {
         runs.remove(&job.name_any());
@@ -133,30 +129,30 @@ mod tests {
             job("a", "y", "y-1", "2026-01-01T00:00:00Z"),
             job("b", "x", "x-9", "2026-01-01T00:00:00Z"),
         ] {
-            index.learn(&Event::Apply(job));
+            index.apply_event(&Event::Apply(job));
         }
         assert_eq!(names(&index, "a", "x"), ["x-3", "x-2", "x-1"]);
         assert_eq!(names(&index, "b", "x"), ["x-9"]);
         assert!(names(&index, "b", "y").is_empty());
-        index.learn(&Event::Delete(job("a", "x", "x-3", "2026-01-01T02:00:00Z")));
+        index.apply_event(&Event::Delete(job("a", "x", "x-3", "2026-01-01T02:00:00Z")));
         assert_eq!(names(&index, "a", "x"), ["x-2", "x-1"]);
     }
 
     #[tokio::test]
     async fn a_list_replaces_what_was_known_once_it_has_ended() {
         let index = RunIndex::default();
-        index.learn(&Event::Apply(job("a", "x", "old", "2026-01-01T00:00:00Z")));
-        index.learn(&Event::Init);
-        index.learn(&Event::InitApply(job(
+        index.apply_event(&Event::Apply(job("a", "x", "old", "2026-01-01T00:00:00Z")));
+        index.apply_event(&Event::Init);
+        index.apply_event(&Event::InitApply(job(
             "a",
             "x",
             "new",
             "2026-01-01T00:00:00Z",
         )));
         assert_eq!(names(&index, "a", "x"), ["old"]);
-        assert!(!*index.complete.borrow());
-        index.learn(&Event::InitDone);
-        index.complete().await;
+        assert!(!*index.synced.borrow());
+        index.apply_event(&Event::InitDone);
+        index.wait_until_synced().await;
         assert_eq!(names(&index, "a", "x"), ["new"]);
     }
 }

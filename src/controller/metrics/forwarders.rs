@@ -18,11 +18,11 @@ use crate::api::EventForwarderStatus;
 
 /// The numbers of all forwarders.
 #[derive(Debug, Default)]
-pub struct Forwarders(Mutex<BTreeMap<ForwarderKey, Numbers>>);
+pub struct Forwarders(Mutex<BTreeMap<ForwarderKey, ForwarderMetrics>>);
 
 /// What is shown of one forwarder; what is not known is not shown.
 #[derive(Debug)]
-struct Numbers {
+struct ForwarderMetrics {
     gauges: [Option<i64>; GAUGES.len()],
     counters: [Option<u64>; COUNTERS.len()],
     outcome: Option<String>,
@@ -31,7 +31,7 @@ struct Numbers {
 impl Forwarders {
     /// Shows a forwarder's status from now on.
     pub fn show(&self, key: ForwarderKey, status: &EventForwarderStatus) {
-        let numbers = Numbers {
+        let numbers = ForwarderMetrics {
             gauges: GAUGES.map(|(_, _, read)| read(status)),
             counters: COUNTERS.map(|(_, _, read)| read(status)),
             outcome: status.last_run.as_ref().map(|run| run.outcome.clone()),
@@ -44,20 +44,20 @@ impl Forwarders {
         self.lock().remove(key).is_some()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ForwarderKey, Numbers>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ForwarderKey, ForwarderMetrics>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A name, what it means, and where it stands in the status.
-type Shown<N> = (
+type MetricSource<N> = (
     &'static str,
     &'static str,
     fn(&EventForwarderStatus) -> Option<N>,
 );
 
 /// What goes up and down.
-const GAUGES: [Shown<i64>; 13] = [
+const GAUGES: [MetricSource<i64>; 13] = [
     ("ready", "1 if the forwarder is ready", |status| {
         holds(status, "Ready")
     }),
@@ -131,7 +131,7 @@ const GAUGES: [Shown<i64>; 13] = [
 ];
 
 /// What only goes up: sums over all runs since the forwarder was made.
-const COUNTERS: [Shown<u64>; 6] = [
+const COUNTERS: [MetricSource<u64>; 6] = [
     ("runs", "Runs that have ended", |status| {
         Some(status.totals.runs)
     }),

@@ -72,11 +72,11 @@ fn status() -> EventForwarderStatus {
 /// Metrics in which each that there is has a value.
 fn filled() -> Metrics {
     let metrics = Metrics::new();
-    metrics.reconciled(Duration::from_millis(30), None);
-    metrics.reconciled(Duration::from_millis(30), Some("Api"));
-    metrics.polled(None);
-    metrics.polled(Some("AccessDenied"));
-    metrics.asked("patch", "eventforwarders/status", 200, Duration::ZERO);
+    metrics.record_reconcile(Duration::from_millis(30), None);
+    metrics.record_reconcile(Duration::from_millis(30), Some("Api"));
+    metrics.record_poll(None);
+    metrics.record_poll(Some("AccessDenied"));
+    metrics.record_request("patch", "eventforwarders/status", 200, Duration::ZERO);
     metrics.show("marketing", "mparticle", &status());
     metrics.show("we\"ird\\", "line\nbreak", &status());
     metrics
@@ -146,18 +146,18 @@ fn a_forwarder_is_shown_until_it_is_forgotten() {
 fn reconciliations_are_counted_from_the_change_to_the_result() {
     let metrics = Metrics::new();
     let shows = |line: &str| assert_line(&page(&metrics, Format::Prometheus), line);
-    metrics.changed("a", "one");
-    metrics.changed("a", "one");
-    metrics.changed("a", "two");
-    metrics.changed("a", "gone");
+    metrics.record_change("a", "one");
+    metrics.record_change("a", "one");
+    metrics.record_change("a", "two");
+    metrics.record_change("a", "gone");
     metrics.forget("a", "gone");
     shows("event_forwarder_reconciles_waiting 2");
-    let under_way = metrics.began("a", "one");
+    let under_way = metrics.start_reconcile("a", "one");
     shows("event_forwarder_reconciles_waiting 1");
     shows("event_forwarder_reconciles_in_flight 1");
     drop(under_way);
-    metrics.reconciled(Duration::ZERO, Some("Timeout"));
-    metrics.reconciled(Duration::ZERO, None);
+    metrics.record_reconcile(Duration::ZERO, Some("Timeout"));
+    metrics.record_reconcile(Duration::ZERO, None);
     shows("event_forwarder_reconciles_in_flight 0");
     shows("event_forwarder_reconciles_total{result=\"success\"} 1");
     shows("event_forwarder_reconciles_total{result=\"error\"} 1");

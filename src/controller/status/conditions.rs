@@ -9,7 +9,7 @@ use crate::{
     controller::{
         apply::{CronJobResult, RunStart},
         cronjob::RUN_NOW_ANNOTATION,
-        depth::{DepthProblem, DepthResult},
+        depth::{DepthError, DepthResult},
         error::Error,
         observe::{AwaitedStep, SecretProblem},
         validate::SpecError,
@@ -192,7 +192,7 @@ fn queue_reachable(
     };
     match depth {
         Some(Ok(_)) => draft("True", "Reachable", "the queue answers".to_owned()),
-        Some(Err(DepthProblem { reason, message })) => draft("False", reason, message.clone()),
+        Some(Err(DepthError { reason, message })) => draft("False", reason, message.clone()),
         // A controller that has just started knows nothing against what was found before.
         None => (previous.observed_generation == generation)
             .then(|| as_before(previous, QUEUE_REACHABLE))

@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     api::{EventCounts, MessageCounts, ReasonCount, RequestCounts},
     controller::{
-        depth::DepthProblem,
+        depth::DepthError,
         error::Error,
         observe::{AwaitedStep, End},
         validate::check_mapping,
@@ -291,7 +291,7 @@ fn what_stands_in_the_way_of_the_cronjob_is_a_condition() {
 #[test]
 fn a_queue_that_can_not_be_read_keeps_its_last_depth_and_says_why() {
     let mut world = World::well().then("2026-03-01T12:31:00Z");
-    world.depth = Some(Err(DepthProblem {
+    world.depth = Some(Err(DepthError {
         reason: "AccessDenied",
         message: "grant sqs:GetQueueAttributes".into(),
     }));
@@ -859,7 +859,7 @@ fn events_are_for_news_only() {
         0,
         "nor is a queue that was not read before and is well"
     );
-    world.depth = Some(Err(DepthProblem {
+    world.depth = Some(Err(DepthError {
         reason: "QueueMissing",
         message: "no queue".into(),
     }));
