@@ -92,7 +92,7 @@ pub async fn apply(
             );
             Ok(CronJobResult::UpToDate)
         }
-        Err(error) => match error.answer() {
+        Err(error) => match error.response() {
             Some((400 | 422, message)) => Ok(CronJobResult::Rejected {
                 message: message.to_owned(),
             }),
@@ -119,7 +119,7 @@ pub async fn create_run_job(api: &Api<Job>, job: &Job) -> Result<RunStart, Error
             tracing::info!(job = name, "started a run that was asked for");
             Ok(RunStart::Created)
         }
-        Err(error) => match error.answer() {
+        Err(error) => match error.response() {
             Some((409, _)) => Ok(RunStart::Created),
             Some((400 | 403 | 422, message)) => Ok(RunStart::Rejected {
                 message: message.to_owned(),

@@ -7,7 +7,7 @@ use super::{health::RECONCILE_TIMEOUT, installation::APPLY};
 use crate::trust::TrustError;
 
 /// How long one call to the API server may take. The client retries by itself inside it.
-const CALL_LIMIT: Duration = Duration::from_secs(15);
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why a reconciliation, or the controller itself, could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -35,14 +35,14 @@ pub enum Error {
     #[error(
         "the reconciliation did not end within {} s; it is tried again with growing pauses", RECONCILE_TIMEOUT.as_secs()
     )]
-    TooLong,
+    ReconcileTimeout,
 
     /// The cluster lacks the resource's definition.
     #[error(
         "the cluster has no CRD of EventForwarder. Install it as you installed the controller: `helm upgrade RELEASE charts/event-forwarder --namespace RELEASE-NAMESPACE --reset-then-reuse-values --set crds.install=true`, or without Helm `{}`. The controller then continues by itself",
         APPLY
     )]
-    DefinitionMissing,
+    CrdMissing,
 
     /// The client's configuration can't be used.
     #[error(
@@ -92,14 +92,14 @@ impl Call {
     /// # Errors
     /// [`Error::Api`] or [`Error::Timeout`].
     pub async fn run<T>(self, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-        self.within(CALL_LIMIT, call).await
+        self.with_timeout(CALL_TIMEOUT, call).await
     }
 
     /// Makes the call, within a time limit of its own.
     ///
     /// # Errors
     /// [`Error::Api`] or [`Error::Timeout`].
-    pub async fn within<T>(
+    pub async fn with_timeout<T>(
         self,
         limit: Duration,
         call: impl Future<Output = kube::Result<T>>,
@@ -137,7 +137,7 @@ impl fmt::Display for Call {
 
 impl Error {
     /// What the API server answered, if this is an answer of it: HTTP status and words.
-    pub fn answer(&self) -> Option<(u16, &str)> {
+    pub fn response(&self) -> Option<(u16, &str)> {
         match self {
             Self::Api { source, .. } => match &**source {
                 kube::Error::Api(status) => Some((status.code, &status.message)),
@@ -152,8 +152,8 @@ impl Error {
         match self {
             Self::Api { .. } => "Api",
             Self::Timeout { .. } => "Timeout",
-            Self::TooLong => "TooLong",
-            Self::DefinitionMissing => "DefinitionMissing",
+            Self::ReconcileTimeout => "TooLong",
+            Self::CrdMissing => "DefinitionMissing",
             Self::NoCluster(_) => "NoCluster",
             Self::LeaseLost => "LeaseLost",
             Self::Trust(_) => "Trust",

@@ -222,7 +222,7 @@ impl Candidate {
 
     async fn read(&self) -> Result<Option<Lease>, Error> {
         Call::new("get", &self.lease_ref)
-            .within(CALL_TIMEOUT, self.api.get_opt(&self.lease))
+            .with_timeout(CALL_TIMEOUT, self.api.get_opt(&self.lease))
             .await
     }
 
@@ -240,7 +240,7 @@ impl Candidate {
                 };
                 let patch = Patch::Merge(patch);
                 Call::new("patch", &self.lease_ref)
-                    .within(CALL_TIMEOUT, self.api.patch(&self.lease, &params, &patch))
+                    .with_timeout(CALL_TIMEOUT, self.api.patch(&self.lease, &params, &patch))
                     .await?;
             }
             None => {
@@ -256,7 +256,7 @@ impl Candidate {
                     ..PostParams::default()
                 };
                 Call::new("create", &self.lease_ref)
-                    .within(CALL_TIMEOUT, self.api.create(&params, &lease))
+                    .with_timeout(CALL_TIMEOUT, self.api.create(&params, &lease))
                     .await?;
             }
         }

@@ -34,7 +34,7 @@ use super::{
     lease::{Candidate, Leadership},
     metrics::Metrics,
     prerequisites::{self, Scope},
-    reconcile::{Context, Guarded, on_error, reconcile},
+    reconcile::{Context, GuardedForwarder, on_error, reconcile},
     run_index::RunIndex,
     stale_reads::StaleReadGuard,
     terminated_pods::TerminatedPods,
@@ -175,19 +175,19 @@ async fn watch(
     let ours = all
         .clone()
         .labels(&format!("{MANAGED_BY_LABEL}={FIELD_MANAGER}"));
-    let (forwarders, writer) = reflector::store::<Guarded>();
-    let forwarder_stream = watch_stream(scope.api::<Guarded>(client), all)
+    let (forwarders, writer) = reflector::store::<GuardedForwarder>();
+    let forwarder_stream = watch_stream(scope.api::<GuardedForwarder>(client), all)
         .reflect(writer)
         .applied_objects()
         .predicate_filter(
-            |forwarder: &Guarded| {
+            |forwarder: &GuardedForwarder| {
                 predicates::generation(forwarder)
                     .zip(predicates::annotations(forwarder))
                     .map(|(a, b)| a ^ b.rotate_left(1))
             },
             Default::default(),
         )
-        .inspect_ok(noted(metrics.clone(), |forwarder: &Guarded| {
+        .inspect_ok(noted(metrics.clone(), |forwarder: &GuardedForwarder| {
             Some(ObjectRef::from_obj(forwarder))
         }));
     let (cronjobs, writer) = reflector::store::<Compressed<CronJob>>();
@@ -227,8 +227,8 @@ async fn watch(
         image: args.image.clone(),
         cronjobs: cronjobs.clone(),
         runs: Arc::clone(&runs),
-        departed,
-        written: StaleReadGuard::default(),
+        terminated_pods: departed,
+        stale_reads: StaleReadGuard::default(),
         depths: Arc::clone(&depths),
         recorder: Recorder::new(
             client.clone(),
@@ -245,9 +245,10 @@ async fn watch(
         let forwarder = changes.recv().await?;
         Some((guarded(&forwarder), changes))
     })
-    .inspect(noted(metrics.clone(), |forwarder: &ObjectRef<Guarded>| {
-        Some(forwarder.clone())
-    }));
+    .inspect(noted(
+        metrics.clone(),
+        |forwarder: &ObjectRef<GuardedForwarder>| Some(forwarder.clone()),
+    ));
 
     // Without them, a forwarder would seem to have no runs. Awaited once for all reconciliations:
     // of several that wait for a store themselves, kube-runtime wakes only the last. They fail to
@@ -307,7 +308,7 @@ where
 /// Notes each forwarder that something in a stream makes due for a reconciliation.
 fn noted<T>(
     metrics: Metrics,
-    forwarder_of: impl Fn(&T) -> Option<ObjectRef<Guarded>>,
+    forwarder_of: impl Fn(&T) -> Option<ObjectRef<GuardedForwarder>>,
 ) -> impl Fn(&T) {
     move |object| {
         if let Some(forwarder) = forwarder_of(object) {
@@ -320,19 +321,19 @@ fn noted<T>(
 }
 
 /// The forwarder that a CronJob was made for.
-fn owner_of(cronjob: &Compressed<CronJob>) -> Option<ObjectRef<Guarded>> {
+fn owner_of(cronjob: &Compressed<CronJob>) -> Option<ObjectRef<GuardedForwarder>> {
     let owner = cronjob.controller_owner_ref(&())?;
     let owner = (owner.kind == EventForwarder::kind(&())).then_some(owner)?;
     Some(ObjectRef::new(&owner.name).within(&cronjob.namespace()?))
 }
 
 /// The forwarder that a Job runs for, by the annotation that its CronJob's template gave it.
-fn forwarder_of(job: &Job) -> Option<ObjectRef<Guarded>> {
+fn forwarder_of(job: &Job) -> Option<ObjectRef<GuardedForwarder>> {
     let name = job.annotations().get(FORWARDER_ANNOTATION)?;
     Some(ObjectRef::new(name).within(&job.namespace()?))
 }
 
-fn guarded(forwarder: &ObjectRef<EventForwarder>) -> ObjectRef<Guarded> {
+fn guarded(forwarder: &ObjectRef<EventForwarder>) -> ObjectRef<GuardedForwarder> {
     ObjectRef::new(&forwarder.name).within(forwarder.namespace.as_deref().unwrap_or_default())
 }
 

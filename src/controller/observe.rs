@@ -20,13 +20,13 @@ const SESSION_TOKEN: &str = "sessionToken";
 
 /// A Secret that the forwarder refers to and that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretProblem {
+pub enum SecretError {
     /// There is no such Secret.
     Missing {
         /// Its name.
         name: String,
         /// A command that makes it.
-        mend: String,
+        create_command: String,
     },
     /// The Secret lacks a key, or holds nothing under it.
     KeyMissing {
@@ -42,9 +42,9 @@ pub enum SecretProblem {
 #[derive(Debug)]
 pub struct Secrets {
     /// Whether Iterable's key is there.
-    pub iterable: Result<(), SecretProblem>,
+    pub iterable: Result<(), SecretError>,
     /// The identity that the queue is read with.
-    pub queue: Result<Credentials, SecretProblem>,
+    pub queue: Result<Credentials, SecretError>,
 }
 
 impl Secrets {
@@ -52,7 +52,7 @@ impl Secrets {
     ///
     /// # Errors
     /// That problem.
-    pub fn check(&self) -> Result<(), &SecretProblem> {
+    pub fn check(&self) -> Result<(), &SecretError> {
         self.iterable.as_ref()?;
         self.queue.as_ref().map(|_| ())
     }
@@ -69,7 +69,8 @@ pub async fn secrets(
 ) -> Result<Secrets, Error> {
     let key = &spec.iterable.api_key_secret_ref;
     let secret = get_secret(api, namespace, &key.name, &[&key.key]).await?;
-    let iterable = secret.and_then(|secret| part(&secret, &key.name, &key.key).map(|_| ()));
+    let iterable =
+        secret.and_then(|secret| required_value(&secret, &key.name, &key.key).map(|_| ()));
     let queue = match &spec.queue.credentials_secret_ref {
         None => Ok(Credentials::Ambient),
         Some(SecretRef { name }) => {
@@ -81,10 +82,10 @@ pub async fn secrets(
     Ok(Secrets { iterable, queue })
 }
 
-fn credentials(secret: &Secret, name: &str) -> Result<Credentials, SecretProblem> {
+fn credentials(secret: &Secret, name: &str) -> Result<Credentials, SecretError> {
     Ok(Credentials::Keys {
-        access_key_id: part(secret, name, ACCESS_KEY_ID)?,
-        secret_access_key: part(secret, name, SECRET_ACCESS_KEY)?,
+        access_key_id: required_value(secret, name, ACCESS_KEY_ID)?,
+        secret_access_key: required_value(secret, name, SECRET_ACCESS_KEY)?,
         session_token: value(secret, SESSION_TOKEN),
     })
 }
@@ -117,7 +118,7 @@ async fn get_secret(
     namespace: &str,
     name: &str,
     keys: &[&str],
-) -> Result<Result<Secret, SecretProblem>, Error> {
+) -> Result<Result<Secret, SecretError>, Error> {
     let secret = Call::new("get", format!("Secret {namespace}/{name}"))
         .run(api.get_opt(name))
         .await?;
@@ -126,15 +127,17 @@ async fn get_secret(
             .iter()
             .map(|key| format!(" --from-file={key}=FILE-WITH-THE-KEY"))
             .collect();
-        SecretProblem::Missing {
+        SecretError::Missing {
             name: name.to_owned(),
-            mend: format!("kubectl create secret generic {name} --namespace {namespace}{files}"),
+            create_command: format!(
+                "kubectl create secret generic {name} --namespace {namespace}{files}"
+            ),
         }
     }))
 }
 
-fn part(secret: &Secret, name: &str, key: &str) -> Result<String, SecretProblem> {
-    value(secret, key).ok_or_else(|| SecretProblem::KeyMissing {
+fn required_value(secret: &Secret, name: &str, key: &str) -> Result<String, SecretError> {
+    value(secret, key).ok_or_else(|| SecretError::KeyMissing {
         name: name.to_owned(),
         key: key.to_owned(),
     })

@@ -20,7 +20,7 @@ use kube::{
 use super::{
     error::{Call, Error},
     health::Health,
-    reconcile::Guarded,
+    reconcile::GuardedForwarder,
 };
 use crate::api::EventForwarder;
 
@@ -102,7 +102,7 @@ async fn missing(client: &Client, scopes: &[Scope]) -> Result<Option<String>, Er
         )));
     }
     for scope in scopes {
-        let api: Api<Guarded> = scope.api(client);
+        let api: Api<GuardedForwarder> = scope.api(client);
         let one = ListParams::default().limit(1);
         match Call::new("list", "EventForwarders")
             .run(api.list(&one))
@@ -111,7 +111,7 @@ async fn missing(client: &Client, scopes: &[Scope]) -> Result<Option<String>, Er
             Ok(_) => {}
             Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) =>
             {
-                return Ok(Some(Error::DefinitionMissing.to_string()));
+                return Ok(Some(Error::CrdMissing.to_string()));
             }
             Err(error) => return Err(error),
         }

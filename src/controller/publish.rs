@@ -19,13 +19,13 @@ use tokio::time::timeout;
 use super::{
     cronjob::FIELD_MANAGER,
     error::{Call, Error},
-    reconcile::{Context, Guarded},
+    reconcile::{Context, GuardedForwarder},
     status,
 };
 use crate::api::{EventForwarder, EventForwarderStatus};
 
 /// How long the publication of one event may take.
-const EVENT_LIMIT: Duration = Duration::from_secs(15);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Writes the status, if it differs from the one that stands.
 pub async fn write_status(
@@ -42,7 +42,7 @@ pub async fn write_status(
 
 /// Publishes an event for each condition that is news. Status holds the same, so an event that
 /// can't be published costs no more than a line in the log.
-pub async fn publish_news(
+pub async fn emit_events(
     forwarder: &EventForwarder,
     status: &EventForwarderStatus,
     recorder: &Recorder,
@@ -52,7 +52,7 @@ pub async fn publish_news(
         .as_ref()
         .map_or(&[][..], |status| &status.conditions);
     let reference = forwarder.object_ref(&());
-    for condition in status::news(before, &status.conditions) {
+    for condition in status::changed_conditions(before, &status.conditions) {
         if ["Ready", "Stalled"].contains(&condition.type_.as_str()) || condition.status == "Unknown"
         {
             continue;
@@ -74,11 +74,11 @@ pub async fn publish_news(
             action: condition.type_.clone(),
             secondary: None,
         };
-        let published = timeout(EVENT_LIMIT, recorder.publish(&event, &reference)).await;
+        let published = timeout(EVENT_TIMEOUT, recorder.publish(&event, &reference)).await;
         let failed = match published {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} s", EVENT_LIMIT.as_secs()),
+            Err(_) => format!("no answer within {} s", EVENT_TIMEOUT.as_secs()),
         };
         tracing::warn!(
             error = failed,
@@ -103,7 +103,7 @@ pub async fn report_failure(
 
 /// Says that a forwarder can't be read, and leaves the rest of its status as it is.
 pub async fn report_unreadable(
-    guarded: &Guarded,
+    guarded: &GuardedForwarder,
     error: &str,
     context: &Context,
 ) -> Result<Action, Error> {
@@ -137,7 +137,7 @@ pub async fn report_unreadable(
 async fn patch_status(context: &Context, object: &ObjectMeta, status: &Value) -> Result<(), Error> {
     let namespace = object.namespace.as_deref().unwrap_or_default();
     let name = object.name.as_deref().unwrap_or_default();
-    let api = Api::<Guarded>::namespaced(context.client.clone(), namespace);
+    let api = Api::<GuardedForwarder>::namespaced(context.client.clone(), namespace);
     let patch = json!({
         "apiVersion": EventForwarder::api_version(&()),
         "kind": EventForwarder::kind(&()),
@@ -154,7 +154,7 @@ async fn patch_status(context: &Context, object: &ObjectMeta, status: &Value) ->
         &Patch::Apply(&patch),
     ))
     .await?;
-    context.written.record(
+    context.stale_reads.record(
         ObjectRef::new(name).within(namespace),
         written.resource_version(),
     );

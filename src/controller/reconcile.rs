@@ -31,8 +31,8 @@ use super::{
     error::Error,
     health::{Health, RECONCILE_TIMEOUT},
     metrics::Metrics,
-    observe::{self, Pending, Report, Run, Silence},
-    publish::{publish_news, report_failure, report_unreadable, write_status},
+    observe::{self, NoReport, Report, Run, RunWait},
+    publish::{emit_events, report_failure, report_unreadable, write_status},
     requeue::{error_backoff, requeue_delay},
     run_index::RunIndex,
     stale_reads::StaleReadGuard,
@@ -44,10 +44,10 @@ use crate::api::EventForwarder;
 
 /// A forwarder, or what is known of one that can't be read: one such object must not stop the
 /// watch of all others.
-pub type Guarded = DeserializeGuard<EventForwarder>;
+pub type GuardedForwarder = DeserializeGuard<EventForwarder>;
 
 /// From how many failures in a row on the status tells of them.
-const LASTING_FAILURES: u32 = 3;
+const REPORTED_FAILURES: u32 = 3;
 /// What reconciliations of one scope share.
 pub struct Context {
     /// The API server.
@@ -59,9 +59,9 @@ pub struct Context {
     /// The runs, by the Jobs with our label.
     pub runs: Arc<RunIndex>,
     /// Pods that ended while they were being deleted.
-    pub departed: Arc<TerminatedPods>,
+    pub terminated_pods: Arc<TerminatedPods>,
     /// The statuses written last.
-    pub written: StaleReadGuard,
+    pub stale_reads: StaleReadGuard,
     /// The queues' depths.
     pub depths: Arc<DepthPoller>,
     /// Publishes events.
@@ -71,16 +71,16 @@ pub struct Context {
     /// Which reconciliations are at work; each has a number, its id in the log.
     pub health: Health,
     /// How often in a row each forwarder has failed.
-    pub failures: Mutex<HashMap<ObjectRef<Guarded>, u32>>,
+    pub failures: Mutex<HashMap<ObjectRef<GuardedForwarder>, u32>>,
 }
 
 impl Context {
-    fn failures(&self) -> MutexGuard<'_, HashMap<ObjectRef<Guarded>, u32>> {
+    fn failures(&self) -> MutexGuard<'_, HashMap<ObjectRef<GuardedForwarder>, u32>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a failure; yields how many there were in a row.
-    fn failed_again(&self, forwarder: ObjectRef<Guarded>) -> u32 {
+    fn count_failure(&self, forwarder: ObjectRef<GuardedForwarder>) -> u32 {
         let mut failures = self.failures();
         let failed = failures.entry(forwarder).or_default();
         *failed = failed.saturating_add(1);
@@ -88,7 +88,7 @@ impl Context {
     }
 
     /// Forgets a forwarder that is no more.
-    pub fn forget(&self, forwarder: &ObjectRef<Guarded>) {
+    pub fn forget(&self, forwarder: &ObjectRef<GuardedForwarder>) {
         let namespace = forwarder.namespace.as_deref().unwrap_or_default();
         self.depths
             .forget(&ObjectRef::new(&forwarder.name).within(namespace));
@@ -99,8 +99,8 @@ impl Context {
                 "the forwarder is gone; Kubernetes deletes its CronJob and runs"
             );
         }
-        self.departed.forget(forwarder);
-        self.written.forget(forwarder);
+        self.terminated_pods.forget(forwarder);
+        self.stale_reads.forget(forwarder);
         self.failures().remove(forwarder);
     }
 }
@@ -109,8 +109,11 @@ impl Context {
 ///
 /// # Errors
 /// When the API server fails; what the user can mend is a condition instead.
-pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
-    if let Some(pause) = context.written.delay(&guarded) {
+pub async fn reconcile(
+    guarded: Arc<GuardedForwarder>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    if let Some(pause) = context.stale_reads.delay(&guarded) {
         return Ok(Action::requeue(pause));
     }
     let started = Instant::now();
@@ -123,7 +126,7 @@ pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<A
     let steps = async {
         match &guarded.0 {
             _ if guarded.meta().deletion_timestamp.is_some() => Ok(Action::await_change()),
-            Ok(forwarder) => five_steps(forwarder, &context).await,
+            Ok(forwarder) => reconcile_forwarder(forwarder, &context).await,
             Err(invalid) => report_unreadable(&guarded, &invalid.error, &context).await,
         }
     };
@@ -139,7 +142,7 @@ pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<A
         .await
     {
         Ok(result) => result,
-        Err(_) => Err(Error::TooLong),
+        Err(_) => Err(Error::ReconcileTimeout),
     };
     context
         .metrics
@@ -149,13 +152,13 @@ pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<A
             context.failures().remove(&reference);
         }
         Err(error) => {
-            let failed = context.failed_again(reference);
+            let failed = context.count_failure(reference);
             span.in_scope(|| {
                 tracing::warn!(pause_seconds = error_backoff(failed).as_secs(), "{error}");
             });
             span.record("otel.status_code", "ERROR");
-            if failed >= LASTING_FAILURES
-                && error.answer().is_some()
+            if failed >= REPORTED_FAILURES
+                && error.response().is_some()
                 && let Ok(forwarder) = &guarded.0
                 && let Err(unwritten) = report_failure(forwarder, error, &context).await
             {
@@ -167,13 +170,16 @@ pub async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<A
 }
 
 /// Waits longer the more often in a row the same forwarder has failed.
-pub fn on_error(guarded: Arc<Guarded>, _: &Error, context: Arc<Context>) -> Action {
+pub fn on_error(guarded: Arc<GuardedForwarder>, _: &Error, context: Arc<Context>) -> Action {
     let reference = ObjectRef::from_obj(guarded.as_ref());
     let failed = context.failures().get(&reference).copied();
     Action::requeue(error_backoff(failed.unwrap_or_default()))
 }
 
-async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Action, Error> {
+async fn reconcile_forwarder(
+    forwarder: &EventForwarder,
+    context: &Context,
+) -> Result<Action, Error> {
     let now = Timestamp::now();
     let name = forwarder.name_any();
     let namespace = forwarder.namespace().unwrap_or_default();
@@ -268,26 +274,26 @@ async fn five_steps(forwarder: &EventForwarder, context: &Context) -> Result<Act
         );
     }
     let under_way = |job: &str| {
-        !seen.is_whole
+        !seen.all_reported
             || seen
                 .runs
                 .iter()
                 .any(|run| run.job_name == job && run.end.is_none())
     };
     context
-        .departed
+        .terminated_pods
         .keep(&reference(&namespace, &name), under_way);
     context.metrics.show(&namespace, &name, &status);
-    publish_news(forwarder, &status, &context.recorder).await;
+    emit_events(forwarder, &status, &context.recorder).await;
     Ok(Action::requeue(requeue_delay(
         &status,
         &learned,
-        seen.is_whole,
+        seen.all_reported,
         now,
     )))
 }
 
-fn reference(namespace: &str, name: &str) -> ObjectRef<Guarded> {
+fn reference(namespace: &str, name: &str) -> ObjectRef<GuardedForwarder> {
     ObjectRef::new(name).within(namespace)
 }
 
@@ -306,8 +312,8 @@ struct ObservedRuns {
     runs: Vec<Run>,
     reports: Vec<(Run, Report)>,
     /// Whether each run that is over has left its report, or never will.
-    is_whole: bool,
-    pending: Option<Pending>,
+    all_reported: bool,
+    pending: Option<RunWait>,
 }
 
 async fn observe_runs(
@@ -326,10 +332,10 @@ async fn observe_runs(
     let with_job = ended.into_iter().map(|run| (run, false));
     for (run, job_is_gone) in with_job.chain(vanished.map(|run| (run, true))) {
         let job_name = &run.job_name;
-        let departed = context.departed.of(&reference, job_name);
+        let departed = context.terminated_pods.of(&reference, job_name);
         match observe::report(&pods, namespace, &run, departed, job_is_gone).await? {
             Ok(report) => reports.push((run, report)),
-            Err(Silence::NoPod) if context.departed.waited(&reference, job_name) => {
+            Err(NoReport::NoPod) if context.terminated_pods.waited(&reference, job_name) => {
                 let why = match job_is_gone {
                     true => "its Job was deleted, and its pod is gone",
                     false => "its pod is gone",
@@ -341,7 +347,7 @@ async fn observe_runs(
                     },
                 ));
             }
-            Err(Silence::NoPod | Silence::Works) => is_whole = false,
+            Err(NoReport::NoPod | NoReport::PodRunning) => is_whole = false,
         }
     }
     let grace = SignedDuration::from_secs(forwarder.spec.job.termination_grace_period_seconds);
@@ -353,7 +359,7 @@ async fn observe_runs(
     Ok(ObservedRuns {
         runs,
         reports,
-        is_whole,
+        all_reported: is_whole,
         pending,
     })
 }

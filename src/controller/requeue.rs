@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::controller::{
         apply::{CronJobResult, RunStart},
-        observe::{AwaitedStep, Pending, SecretProblem},
+        observe::{AwaitedStep, RunWait, SecretError},
         validate::SpecError,
     };
 
@@ -117,7 +117,7 @@ mod tests {
         );
         assert_eq!(pauses(&due(None), &quiet, false), [6, 6]);
 
-        let missing = SecretProblem::KeyMissing {
+        let missing = SecretError::KeyMissing {
             name: String::new(),
             key: String::new(),
         };
@@ -133,7 +133,7 @@ mod tests {
         let forbidden = CronJobResult::Forbidden {
             message: String::new(),
         };
-        let waits = |too_long| Pending {
+        let waits = |too_long| RunWait {
             until: AwaitedStep::ContainerStart,
             why: String::new(),
             too_long,

@@ -86,7 +86,7 @@ fn insert(filed: &mut RunsByCronJob, job: &Job) {
         filed
             .entry(key)
             .or_default()
-            .insert(job.name_any(), Run::of(job));
+            .insert(job.name_any(), Run::from_job(job));
     }
 }
 

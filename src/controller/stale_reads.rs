@@ -9,7 +9,7 @@ use std::{
 
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
-use super::reconcile::Guarded;
+use super::reconcile::GuardedForwarder;
 
 /// How soon the watch is asked again whether it shows the status that was written.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -20,12 +20,12 @@ const MAX_AGE: Duration = Duration::from_secs(10);
 /// The versions in which statuses were written.
 #[derive(Default)]
 pub struct StaleReadGuard {
-    versions: Mutex<HashMap<ObjectRef<Guarded>, (u64, Instant)>>,
+    versions: Mutex<HashMap<ObjectRef<GuardedForwarder>, (u64, Instant)>>,
 }
 
 impl StaleReadGuard {
     /// Remembers the version that a write made.
-    pub fn record(&self, forwarder: ObjectRef<Guarded>, version: Option<String>) {
+    pub fn record(&self, forwarder: ObjectRef<GuardedForwarder>, version: Option<String>) {
         if let Some(version) = version.and_then(|version| version.parse().ok()) {
             self.lock().insert(forwarder, (version, Instant::now()));
         }
@@ -33,7 +33,7 @@ impl StaleReadGuard {
 
     /// How long to wait before this sight of a forwarder is looked at again; none if it is no
     /// older than what was written.
-    pub fn delay(&self, seen: &Guarded) -> Option<Duration> {
+    pub fn delay(&self, seen: &GuardedForwarder) -> Option<Duration> {
         let reference = ObjectRef::from_obj(seen);
         let mut versions = self.lock();
         let (written, at) = *versions.get(&reference)?;
@@ -46,11 +46,11 @@ impl StaleReadGuard {
     }
 
     /// Forgets a forwarder.
-    pub fn forget(&self, forwarder: &ObjectRef<Guarded>) {
+    pub fn forget(&self, forwarder: &ObjectRef<GuardedForwarder>) {
         self.lock().remove(forwarder);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<Guarded>, (u64, Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<GuardedForwarder>, (u64, Instant)>> {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -61,7 +61,7 @@ mod tests {
 
     use super::*;
 
-    fn seen(version: &str) -> Guarded {
+    fn seen(version: &str) -> GuardedForwarder {
         serde_json::from_value(json!({
             "apiVersion": "eventforwarder.io/v1alpha1",
             "kind": "EventForwarder",

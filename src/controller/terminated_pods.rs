@@ -12,7 +12,7 @@ use std::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
-use super::{cronjob::FORWARDER_ANNOTATION, observe::terminated, reconcile::Guarded};
+use super::{cronjob::FORWARDER_ANNOTATION, observe::terminated, reconcile::GuardedForwarder};
 
 /// The label that holds a pod's Job.
 const JOB: &str = "batch.kubernetes.io/job-name";
@@ -23,13 +23,13 @@ const WATCH_DELAY: Duration = Duration::from_secs(5);
 /// Pods that have ended while they were being deleted, by their forwarder.
 #[derive(Default)]
 pub struct TerminatedPods {
-    pods: Mutex<HashMap<ObjectRef<Guarded>, Vec<Pod>>>,
-    missed: Mutex<HashMap<(ObjectRef<Guarded>, String), Instant>>,
+    pods: Mutex<HashMap<ObjectRef<GuardedForwarder>, Vec<Pod>>>,
+    missed: Mutex<HashMap<(ObjectRef<GuardedForwarder>, String), Instant>>,
 }
 
 impl TerminatedPods {
     /// Remembers a pod if it has ended and is being deleted; yields the forwarder to look at then.
-    pub fn record(&self, pod: &Pod) -> Option<ObjectRef<Guarded>> {
+    pub fn record(&self, pod: &Pod) -> Option<ObjectRef<GuardedForwarder>> {
         pod.metadata.deletion_timestamp.as_ref()?;
         terminated(pod)?;
         let forwarder =
@@ -42,7 +42,7 @@ impl TerminatedPods {
     }
 
     /// The pods of one run.
-    pub fn of(&self, forwarder: &ObjectRef<Guarded>, job_name: &str) -> Vec<Pod> {
+    pub fn of(&self, forwarder: &ObjectRef<GuardedForwarder>, job_name: &str) -> Vec<Pod> {
         let pods = self.lock();
         let known = pods.get(forwarder).into_iter().flatten();
         known
@@ -52,7 +52,7 @@ impl TerminatedPods {
     }
 
     /// Whether the last words of a run of which no pod is left have been waited for long enough.
-    pub fn waited(&self, forwarder: &ObjectRef<Guarded>, job_name: &str) -> bool {
+    pub fn waited(&self, forwarder: &ObjectRef<GuardedForwarder>, job_name: &str) -> bool {
         let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         missed.retain(|_, since| since.elapsed() < WATCH_DELAY * 10);
         let since = missed
@@ -62,7 +62,11 @@ impl TerminatedPods {
     }
 
     /// Forgets all pods but those of runs that are not over.
-    pub fn keep(&self, forwarder: &ObjectRef<Guarded>, is_under_way: impl Fn(&str) -> bool) {
+    pub fn keep(
+        &self,
+        forwarder: &ObjectRef<GuardedForwarder>,
+        is_under_way: impl Fn(&str) -> bool,
+    ) {
         let mut pods = self.lock();
         if let Some(known) = pods.get_mut(forwarder) {
             known.retain(|pod| pod.labels().get(JOB).is_some_and(|job| is_under_way(job)));
@@ -73,11 +77,11 @@ impl TerminatedPods {
     }
 
     /// Forgets a forwarder's pods.
-    pub fn forget(&self, forwarder: &ObjectRef<Guarded>) {
+    pub fn forget(&self, forwarder: &ObjectRef<GuardedForwarder>) {
         self.lock().remove(forwarder);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<Guarded>, Vec<Pod>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<GuardedForwarder>, Vec<Pod>>> {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,11 +14,11 @@ use super::{cli::ClusterArgs, error::PluginError, names};
 use crate::api::EventForwarder;
 
 /// How long connecting may take, and how long a call.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-const CALL_LIMIT: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A forwarder, or what is known of one that this version can't read.
-pub type Guarded = DeserializeGuard<EventForwarder>;
+pub type GuardedForwarder = DeserializeGuard<EventForwarder>;
 
 /// A cluster, and the namespace in question.
 #[derive(Clone)]
@@ -50,7 +50,7 @@ impl Cluster {
             }
             Err(error) => return Err(no_kubeconfig(error)),
         };
-        config.connect_timeout = Some(CONNECT_LIMIT);
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.default_retry = false;
         let server = config.cluster_url.to_string();
         let namespace = args
@@ -85,11 +85,11 @@ impl Cluster {
         call: impl Into<String>,
         answer: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, PluginError> {
-        match tokio::time::timeout(CALL_LIMIT, answer).await {
+        match tokio::time::timeout(CALL_TIMEOUT, answer).await {
             Ok(answer) => answer.map_err(|error| refusal(error, call.into(), &self.server)),
             Err(_) => Err(PluginError::Unreachable {
                 server: self.server.clone(),
-                cause: format!("nothing within {} s", CALL_LIMIT.as_secs()),
+                cause: format!("nothing within {} s", CALL_TIMEOUT.as_secs()),
             }),
         }
     }
@@ -110,9 +110,9 @@ impl Cluster {
     ///
     /// # Errors
     /// A failed call.
-    pub async fn all(&self) -> Result<Vec<Guarded>, PluginError> {
+    pub async fn all(&self) -> Result<Vec<GuardedForwarder>, PluginError> {
         let call = format!("list EventForwarders in namespace {}", self.namespace);
-        let api: Api<Guarded> = Api::namespaced(self.client.clone(), &self.namespace);
+        let api: Api<GuardedForwarder> = Api::namespaced(self.client.clone(), &self.namespace);
         Ok(self
             .ask(call, api.list(&ListParams::default()))
             .await?
@@ -134,7 +134,7 @@ impl Cluster {
     async fn no_such(&self, name: &str) -> PluginError {
         let here = match self.names().await {
             Ok(names) => names,
-            Err(error @ PluginError::DefinitionMissing { .. }) => return error,
+            Err(error @ PluginError::CrdMissing { .. }) => return error,
             // A person may be allowed to get and not to list: then nothing is known.
             Err(_) => Vec::new(),
         };
@@ -174,7 +174,7 @@ fn refusal(error: kube::Error, call: String, server: &str) -> PluginError {
             match status.code {
                 401 => PluginError::Unauthenticated { server, said },
                 403 => PluginError::Forbidden { call, said },
-                404 if !names_an_object => PluginError::DefinitionMissing { server },
+                404 if !names_an_object => PluginError::CrdMissing { server },
                 _ => PluginError::Refused { call, said },
             }
         }
@@ -224,10 +224,7 @@ mod tests {
         let gone = refused(json!({
             "code": 404, "reason": "NotFound", "message": "the server could not find the requested resource",
         }));
-        assert!(
-            matches!(gone, PluginError::DefinitionMissing { .. }),
-            "{gone}"
-        );
+        assert!(matches!(gone, PluginError::CrdMissing { .. }), "{gone}");
         let denied = refused(json!({
             "code": 403, "reason": "Forbidden", "message": "eventforwarders is forbidden: User \"ann\" cannot get",
         }));

@@ -40,7 +40,7 @@ pub enum PluginError {
     #[error(
         "the cluster at {server} does not know EventForwarders: install the operator by its chart, or choose another cluster with --context"
     )]
-    DefinitionMissing {
+    CrdMissing {
         /// The API server's address.
         server: String,
     },
@@ -126,7 +126,7 @@ impl PluginError {
             Self::Unreachable { .. } => 41,
             Self::Unauthenticated { .. } => 42,
             Self::Forbidden { .. } => 43,
-            Self::DefinitionMissing { .. } => 44,
+            Self::CrdMissing { .. } => 44,
             Self::NoSuchForwarder { .. } => 45,
             Self::Refused { .. } | Self::Unreadable { .. } => 46,
             Self::Hindered(_) => 47,

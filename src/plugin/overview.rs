@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
-    cluster::Guarded,
+    cluster::GuardedForwarder,
     health::{ForwarderHealth, HealthLevel, bold},
     time::{relative, span},
 };
@@ -15,7 +15,7 @@ use crate::api::EventForwarder;
 const NOTHING: &str = "-";
 
 /// The lines, under a heading.
-pub fn overview(forwarders: &[Guarded], now: Timestamp) -> String {
+pub fn overview(forwarders: &[GuardedForwarder], now: Timestamp) -> String {
     let heading = ["", "NAME", "STATE", "DEPTH", "DEAD", "LAST RUN", "NEXT RUN"].map(str::to_owned);
     let rows: Vec<_> = forwarders
         .iter()
@@ -44,7 +44,7 @@ pub fn overview(forwarders: &[Guarded], now: Timestamp) -> String {
     lines.join("\n")
 }
 
-fn row(forwarder: &Guarded, now: Timestamp) -> (HealthLevel, [String; 7]) {
+fn row(forwarder: &GuardedForwarder, now: Timestamp) -> (HealthLevel, [String; 7]) {
     let name = forwarder.name_any();
     let (level, [state, depth, dead, last, next]) = match &forwarder.0 {
         Ok(forwarder) => cells(forwarder, now),
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn each_forwarder_has_a_line_also_one_that_can_not_be_read() {
-        let of = |name: &str, spec: Value, status: Value| -> Guarded {
+        let of = |name: &str, spec: Value, status: Value| -> GuardedForwarder {
             serde_json::from_value(json!({
                 "apiVersion": "eventforwarder.io/v1alpha1", "kind": "EventForwarder",
                 "metadata": {"name": name, "namespace": "marketing"}, "spec": spec, "status": status,

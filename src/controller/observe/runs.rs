@@ -31,12 +31,12 @@ pub struct Run {
     /// How many pods are to end well for it to be complete.
     pub pods: usize,
     /// When and how it ended; none while it is under way.
-    pub end: Option<End>,
+    pub end: Option<JobEnd>,
 }
 
 /// How a Job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End {
+pub struct JobEnd {
     /// When.
     pub at: Timestamp,
     /// The Job's own reason for its failure, if it failed.
@@ -45,7 +45,7 @@ pub struct End {
 
 impl Run {
     /// Reads a Job.
-    pub fn of(job: &Job) -> Self {
+    pub fn from_job(job: &Job) -> Self {
         let status = job.status.as_ref();
         let conditions = status
             .and_then(|status| status.conditions.as_deref())
@@ -56,7 +56,7 @@ impl Run {
                 condition.status == "True"
                     && matches!(condition.type_.as_str(), "Complete" | "Failed")
             })
-            .map(|condition| End {
+            .map(|condition| JobEnd {
                 at: status
                     .and_then(|status| status.completion_time.as_ref())
                     .or(condition.last_transition_time.as_ref())
@@ -99,7 +99,7 @@ impl Run {
 
 /// What a run waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
+pub struct RunWait {
     /// What does not come.
     pub until: AwaitedStep,
     /// What the pod, or the Job without a pod, waits for.
@@ -118,7 +118,7 @@ pub enum AwaitedStep {
 }
 
 /// How long a pod may take to be placed and started before someone is told.
-pub const PENDING_LIMIT: SignedDuration = SignedDuration::from_secs(120);
+pub const PENDING_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
 
 /// Reads why a run that is under way has not started its container; none if it has.
 ///
@@ -129,11 +129,11 @@ pub async fn pending(
     namespace: &str,
     run: &Run,
     now: Timestamp,
-) -> Result<Option<Pending>, Error> {
+) -> Result<Option<RunWait>, Error> {
     let pods = pods_of(api, namespace, &run.job_name).await?;
-    let too_long = now.duration_since(run.created_at) > PENDING_LIMIT;
+    let too_long = now.duration_since(run.created_at) > PENDING_TIMEOUT;
     Ok(
-        what_it_waits_for(namespace, &run.job_name, &pods).map(|why| Pending {
+        wait_reason(namespace, &run.job_name, &pods).map(|why| RunWait {
             until: AwaitedStep::ContainerStart,
             why,
             too_long,
@@ -143,19 +143,19 @@ pub async fn pending(
 
 /// Why a run that has failed is not over: a pod whose node does not answer stays for as long as
 /// nobody takes the node away. `grace` is how long a pod that is told to end may take.
-pub fn stuck(run: &Run, namespace: &str, grace: SignedDuration, now: Timestamp) -> Option<Pending> {
+pub fn stuck(run: &Run, namespace: &str, grace: SignedDuration, now: Timestamp) -> Option<RunWait> {
     let waits = now.duration_since(run.failing_since?);
-    Some(Pending {
+    Some(RunWait {
         until: AwaitedStep::PodEnd,
         why: format!(
             "it has failed and its pod is still there, so no further run starts; if the pod's node is dead, delete the node, or the pod by force: see `kubectl get pods -n {namespace} --output wide --selector batch.kubernetes.io/job-name={}`",
             run.job_name
         ),
-        too_long: waits > grace.saturating_add(PENDING_LIMIT),
+        too_long: waits > grace.saturating_add(PENDING_TIMEOUT),
     })
 }
 
-fn what_it_waits_for(namespace: &str, job: &str, pods: &[Pod]) -> Option<String> {
+fn wait_reason(namespace: &str, job: &str, pods: &[Pod]) -> Option<String> {
     let Some(pod) = pods.last() else {
         return Some(format!(
             "it has no pod; a quota, a limit or a policy may forbid it: see `kubectl describe job {job} -n {namespace}`"
@@ -214,9 +214,9 @@ pub enum Report {
 
 /// Why there is no word yet on what a run left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Silence {
+pub enum NoReport {
     /// Its Job is gone, and a pod of it still works.
-    Works,
+    PodRunning,
     /// No pod of it is left, nor the last word of one.
     NoPod,
 }
@@ -231,9 +231,9 @@ pub async fn report(
     namespace: &str,
     run: &Run,
     departed: Vec<Pod>,
-    job_is_gone: bool,
-) -> Result<Result<Report, Silence>, Error> {
-    let pods = with_departed(pods_of(api, namespace, &run.job_name).await?, departed);
+    job_deleted: bool,
+) -> Result<Result<Report, NoReport>, Error> {
+    let pods = with_terminated(pods_of(api, namespace, &run.job_name).await?, departed);
     let works = |pod: &Pod| {
         let phase = pod
             .status
@@ -242,15 +242,15 @@ pub async fn report(
         terminated(pod).is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
     };
     if pods.is_empty() {
-        return Ok(Err(Silence::NoPod));
+        return Ok(Err(NoReport::NoPod));
     }
-    if job_is_gone && pods.iter().any(works) {
-        return Ok(Err(Silence::Works));
+    if job_deleted && pods.iter().any(works) {
+        return Ok(Err(NoReport::PodRunning));
     }
     Ok(Ok(report_in(run, &pods)))
 }
 
-fn with_departed(mut pods: Vec<Pod>, departed: Vec<Pod>) -> Vec<Pod> {
+fn with_terminated(mut pods: Vec<Pod>, departed: Vec<Pod>) -> Vec<Pod> {
     for pod in departed {
         if pods
             .iter()
@@ -276,7 +276,7 @@ fn report_in(run: &Run, pods: &[Pod]) -> Report {
     for pod in pods {
         match report_of(pod) {
             Some(report) => reports.push(report),
-            None => silent = Some(what_became_of(pod)),
+            None => silent = Some(termination_reason(pod)),
         }
     }
     let failed = run.end.as_ref().is_some_and(|end| end.failure.is_some());
@@ -309,7 +309,7 @@ pub fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
     ours.state.as_ref()?.terminated.as_ref()
 }
 
-fn what_became_of(pod: &Pod) -> String {
+fn termination_reason(pod: &Pod) -> String {
     let name = pod.name_any();
     if let Some(terminated) = terminated(pod) {
         let reason = terminated.reason.as_deref().unwrap_or("no reason given");

@@ -11,7 +11,7 @@ use crate::{
         cronjob::RUN_NOW_ANNOTATION,
         depth::{DepthError, DepthResult},
         error::Error,
-        observe::{AwaitedStep, SecretProblem},
+        observe::{AwaitedStep, SecretError},
         validate::SpecError,
     },
     mapping::MapperError,
@@ -155,7 +155,7 @@ fn stalled(drafts: &[ConditionDraft]) -> Option<ConditionDraft> {
     ))
 }
 
-fn secrets_available(secrets: Result<(), &SecretProblem>) -> ConditionDraft {
+fn secrets_available(secrets: Result<(), &SecretError>) -> ConditionDraft {
     let draft = |status, reason, message: String| {
         ConditionDraft::new(SECRETS_AVAILABLE, status, reason, message)
     };
@@ -165,14 +165,17 @@ fn secrets_available(secrets: Result<(), &SecretProblem>) -> ConditionDraft {
             "Found",
             "every Secret and key that the spec names is there".to_owned(),
         ),
-        Err(SecretProblem::Missing { name, mend }) => draft(
+        Err(SecretError::Missing {
+            name,
+            create_command: mend,
+        }) => draft(
             "False",
             "SecretMissing",
             format!(
                 "Secret {name} does not exist; runs are held back until it does. Create it with `{mend}`"
             ),
         ),
-        Err(SecretProblem::KeyMissing { name, key }) => draft(
+        Err(SecretError::KeyMissing { name, key }) => draft(
             "False",
             "SecretKeyMissing",
             format!(

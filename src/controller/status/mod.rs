@@ -14,7 +14,7 @@ pub use runs::{PENDING, RUNNING, succeeded, unrecorded, vanished};
 use super::{
     apply::{CronJobResult, RunStart},
     depth::DepthResult,
-    observe::{Pending, Report, Run, SecretProblem},
+    observe::{Report, Run, RunWait, SecretError},
     validate::{SpecError, ValidatedSpec},
 };
 use crate::{
@@ -27,7 +27,7 @@ pub struct Learned<'a> {
     /// The spec, parsed.
     pub plan: Result<&'a ValidatedSpec, &'a SpecError>,
     /// The Secrets.
-    pub secrets: Result<(), &'a SecretProblem>,
+    pub secrets: Result<(), &'a SecretError>,
     /// The mapping, tried.
     pub mapping: Result<(), &'a MapperError>,
     /// What became of the CronJob; none if the plan did not allow one.
@@ -45,7 +45,7 @@ pub struct Learned<'a> {
     /// The reports of the runs that are [`unrecorded`] or have [`vanished`], the oldest first.
     pub reports: &'a [(Run, Report)],
     /// What the newest run waits for, if it waits.
-    pub pending: Option<&'a Pending>,
+    pub pending: Option<&'a RunWait>,
     /// The queue's depth; none before the first poll.
     pub depth: Option<&'a DepthResult>,
 }
@@ -142,7 +142,7 @@ fn queue(
 
 /// The conditions that are worth an event: those whose verdict or reason is not what it was, and
 /// of what was not known before those that are not good.
-pub fn news<'a>(
+pub fn changed_conditions<'a>(
     before: &'a [Condition],
     after: &'a [Condition],
 ) -> impl Iterator<Item = &'a Condition> {

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::Learned;
 use crate::{
     api::{EventForwarderStatus, RecentRun, RunStatus, RunTotals},
-    controller::observe::{AwaitedStep, End, Report, Run},
+    controller::observe::{AwaitedStep, JobEnd, Report, Run},
     drain::report::{Outcome, RunReport},
 };
 
@@ -72,7 +72,7 @@ pub fn vanished(
             container_started: true,
             failing_since: None,
             pods: 1,
-            end: Some(End {
+            end: Some(JobEnd {
                 at: now,
                 failure: None,
             }),

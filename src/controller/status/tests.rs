@@ -7,7 +7,7 @@ use crate::{
     controller::{
         depth::DepthError,
         error::Error,
-        observe::{AwaitedStep, End},
+        observe::{AwaitedStep, JobEnd},
         validate::check_mapping,
     },
     drain::report::{Outcome, RunReport},
@@ -42,13 +42,13 @@ fn forwarder(spec: serde_json::Value, status: Option<EventForwarderStatus>) -> E
 /// The world when all is well and nothing has run; tests change what they are about.
 struct World {
     forwarder: EventForwarder,
-    secrets: Result<(), SecretProblem>,
+    secrets: Result<(), SecretError>,
     applied: Option<CronJobResult>,
     cronjob_stands: bool,
     started: Option<RunStart>,
     runs: Vec<Run>,
     report: Option<Report>,
-    pending: Option<Pending>,
+    pending: Option<RunWait>,
     /// Whether a pod still works of a run whose Job is gone.
     pod_works: bool,
     last_scheduled: Option<&'static str>,
@@ -123,7 +123,7 @@ fn depth(visible: i64, dead_letters: Option<i64>) -> Depth {
     }
 }
 
-fn run(job_name: &str, end: Option<End>) -> Run {
+fn run(job_name: &str, end: Option<JobEnd>) -> Run {
     Run {
         job_name: job_name.to_owned(),
         created_at: at("2026-03-01T12:00:00Z"),
@@ -135,8 +135,8 @@ fn run(job_name: &str, end: Option<End>) -> Run {
     }
 }
 
-fn ended(failure: Option<&str>) -> Option<End> {
-    Some(End {
+fn ended(failure: Option<&str>) -> Option<JobEnd> {
+    Some(JobEnd {
         at: at("2026-03-01T12:00:09Z"),
         failure: failure.map(str::to_owned),
     })
@@ -206,9 +206,9 @@ fn a_forwarder_in_good_order_is_ready_before_its_first_run() {
 #[test]
 fn a_missing_secret_is_named_with_its_mend_and_pauses_runs() {
     let mut world = World::well();
-    world.secrets = Err(SecretProblem::Missing {
+    world.secrets = Err(SecretError::Missing {
         name: "iterable".into(),
-        mend: "kubectl create secret …".into(),
+        create_command: "kubectl create secret …".into(),
     });
     let status = world.status();
     let message = assert_condition(&status, "SecretsAvailable", "False", "SecretMissing");
@@ -479,7 +479,7 @@ fn runs_that_ended_while_the_controller_was_away_are_all_counted_once() {
                 started_at: Some(created),
                 ..run(
                     &format!("mparticle-{n}"),
-                    Some(End {
+                    Some(JobEnd {
                         at: at(end),
                         failure: None,
                     }),
@@ -527,7 +527,7 @@ fn more_jobs_than_status_remembers_are_not_counted_again() {
                 started_at: Some(created),
                 ..run(
                     &format!("mparticle-{n}"),
-                    Some(End {
+                    Some(JobEnd {
                         at: end,
                         failure: None,
                     }),
@@ -547,7 +547,7 @@ fn a_run_that_waits_too_long_for_its_container_is_told() {
     let mut world = World::well();
     world.runs = vec![run("mparticle-1", None)];
     let waits = |until, too_long| {
-        Some(Pending {
+        Some(RunWait {
             until,
             why: "pod p: ErrImagePull: not found".to_owned(),
             too_long,
@@ -687,7 +687,7 @@ fn a_run_now_that_is_refused_is_a_condition_and_not_met() {
 fn failures_that_last_are_told_beside_what_was_known() {
     let before = World::well().status();
     let failed = |now| {
-        let error = Error::TooLong;
+        let error = Error::ReconcileTimeout;
         failing(&error, &before.conditions, Some(3), at(now))
     };
     let after = failed("2026-03-01T12:31:00Z");
@@ -697,7 +697,12 @@ fn failures_that_last_are_told_beside_what_was_known() {
     };
     assert_condition(&status, "Ready", "False", "ReconcileFailed");
     assert_condition(&status, "Scheduled", "True", "CronJobInPlace");
-    let again = failing(&Error::TooLong, &after, Some(3), at("2026-03-01T12:32:00Z"));
+    let again = failing(
+        &Error::ReconcileTimeout,
+        &after,
+        Some(3),
+        at("2026-03-01T12:32:00Z"),
+    );
     assert_eq!(after, again, "no write while nothing changes");
 }
 
@@ -712,7 +717,7 @@ fn what_only_the_spec_can_mend_is_stalled_and_nothing_else() {
     };
     assert_eq!(stalled(&World::well().status()), None);
     let mut world = World::well();
-    world.secrets = Err(SecretProblem::KeyMissing {
+    world.secrets = Err(SecretError::KeyMissing {
         name: "iterable".into(),
         key: "api-key".into(),
     });
@@ -792,7 +797,7 @@ fn a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue() {
     assert_eq!(busy.next_run_time, Some(Time(at("2026-03-01T14:00:00Z"))));
 
     let ends = |end| {
-        let end = End {
+        let end = JobEnd {
             at: at(end),
             failure: None,
         };
@@ -846,16 +851,16 @@ fn events_are_for_news_only() {
     let mut world = World::well().then("2026-03-01T12:31:00Z");
     let first = world.status().conditions;
     assert_eq!(
-        news(&[], &first).count(),
+        changed_conditions(&[], &first).count(),
         0,
         "a new forwarder in good order is no news"
     );
-    assert_eq!(news(&first, &first).count(), 0);
+    assert_eq!(changed_conditions(&first, &first).count(), 0);
     let (depth, status) = (world.depth.take(), world.forwarder.status.take());
     let unread = world.status().conditions;
     (world.depth, world.forwarder.status) = (depth, status);
     assert_eq!(
-        news(&unread, &first).count(),
+        changed_conditions(&unread, &first).count(),
         0,
         "nor is a queue that was not read before and is well"
     );
@@ -864,7 +869,7 @@ fn events_are_for_news_only() {
         message: "no queue".into(),
     }));
     let second = world.status().conditions;
-    let types: Vec<_> = news(&first, &second)
+    let types: Vec<_> = changed_conditions(&first, &second)
         .map(|condition| condition.type_.as_str())
         .collect();
     assert_eq!(types, ["Ready", "QueueReachable"]);
@@ -876,7 +881,7 @@ fn times_of_transition_move_only_when_the_verdict_does() {
     let world = World::well().then("2026-03-01T12:31:00Z");
     assert_eq!(since(&world.status()), Time(at(NOW)));
     let mut world = world;
-    world.secrets = Err(SecretProblem::KeyMissing {
+    world.secrets = Err(SecretError::KeyMissing {
         name: "iterable".into(),
         key: "api-key".into(),
     });

@@ -11,7 +11,7 @@ fn run(pods: usize, failure: Option<&str>) -> Run {
         container_started: true,
         failing_since: None,
         pods,
-        end: Some(End {
+        end: Some(JobEnd {
             at: Timestamp::UNIX_EPOCH,
             failure: failure.map(str::to_owned),
         }),
@@ -77,11 +77,11 @@ fn the_report_of_a_pod_that_is_gone_counts_and_none_counts_twice() {
         pod.metadata.uid = Some(uid.to_owned());
         pod
     };
-    let forwarded = |pods, departed| match report_in(&run(2, None), &with_departed(pods, departed))
-    {
-        Report::Read(report) => report.events.forwarded,
-        other => panic!("{other:?}"),
-    };
+    let forwarded =
+        |pods, departed| match report_in(&run(2, None), &with_terminated(pods, departed)) {
+            Report::Read(report) => report.events.forwarded,
+            other => panic!("{other:?}"),
+        };
     assert_eq!(forwarded(vec![], vec![ended("a")]), 3);
     assert_eq!(forwarded(vec![ended("a")], vec![ended("a")]), 3);
     assert_eq!(forwarded(vec![ended("b")], vec![ended("a")]), 6);
@@ -143,7 +143,7 @@ fn a_failed_run_whose_pod_does_not_end_is_stuck_after_its_grace() {
     let stuck_at = |job: &Job, now: &str| {
         let grace = SignedDuration::from_secs(60);
         stuck(
-            &Run::of(job),
+            &Run::from_job(job),
             "marketing",
             grace,
             now.parse().expect("a time"),
@@ -163,14 +163,14 @@ fn a_failed_run_whose_pod_does_not_end_is_stuck_after_its_grace() {
 
 #[test]
 fn what_a_run_waits_for_before_its_container_starts_is_told() {
-    let told = |status: serde_json::Value| what_it_waits_for("marketing", "run-1", &[pod(status)]);
+    let told = |status: serde_json::Value| wait_reason("marketing", "run-1", &[pod(status)]);
     let waiting = |reason: &str, message: &str| {
         json!({"phase": "Pending", "containerStatuses": [{
             "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": reason, "message": message}},
         }]})
     };
-    let none = what_it_waits_for("marketing", "run-1", &[]).expect("no pod");
+    let none = wait_reason("marketing", "run-1", &[]).expect("no pod");
     assert!(
         none.contains("quota") && none.contains("`kubectl describe job run-1 -n marketing`"),
         "{none}"
