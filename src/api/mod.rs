@@ -1,6 +1,7 @@
 //! The `EventForwarder` custom resource, `eventforwarder.io/v1alpha1`: what users declare
 //! (`spec`) and what the controller saw (`status`). Depends on nothing else in this crate.
 
+use kube::core::DeserializeGuard;
 use schemars::{Schema, transform::transform_subschemas};
 use serde_json::{Value, json};
 
@@ -25,6 +26,10 @@ pub use mapping::*;
 pub use queue::*;
 pub use spec::*;
 pub use status::*;
+
+/// An EventForwarder, or the metadata and the error of one that this version can't parse, so that
+/// one such object does not stop the list or watch of all others.
+pub type GuardedForwarder = DeserializeGuard<EventForwarder>;
 
 /// A rule that a text has this shape, with the sentence that the API server refuses others with.
 /// A schema's own `pattern` would show the expression in its place.

@@ -34,12 +34,16 @@ use super::{
     lease::{Candidate, Leadership},
     metrics::Metrics,
     prerequisites::{self, Scope},
-    reconcile::{Context, GuardedForwarder, on_error, reconcile},
+    reconcile::{Context, on_error, reconcile},
     run_index::RunIndex,
     stale_reads::StaleReadGuard,
     terminated_pods::TerminatedPods,
 };
-use crate::{api::EventForwarder, cli::ControllerArgs, sqs::Connector};
+use crate::{
+    api::{EventForwarder, GuardedForwarder},
+    cli::ControllerArgs,
+    sqs::Connector,
+};
 
 /// Where `kubectl apply` keeps a copy of the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

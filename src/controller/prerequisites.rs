@@ -20,9 +20,8 @@ use kube::{
 use super::{
     error::{Call, Error},
     health::Health,
-    reconcile::GuardedForwarder,
 };
-use crate::api::EventForwarder;
+use crate::api::{EventForwarder, GuardedForwarder};
 
 /// How often what is missing is looked for.
 const PAUSE: Duration = Duration::from_secs(5);

@@ -19,10 +19,10 @@ use tokio::time::timeout;
 use super::{
     cronjob::FIELD_MANAGER,
     error::{Call, Error},
-    reconcile::{Context, GuardedForwarder},
+    reconcile::Context,
     status,
 };
-use crate::api::{EventForwarder, EventForwarderStatus};
+use crate::api::{EventForwarder, EventForwarderStatus, GuardedForwarder};
 
 /// How long the publication of one event may take.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(15);

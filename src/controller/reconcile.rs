@@ -13,7 +13,6 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::DeserializeGuard,
     runtime::{
         controller::Action,
         events::Recorder,
@@ -40,11 +39,7 @@ use super::{
     terminated_pods::TerminatedPods,
     validate::{self, ValidatedSpec},
 };
-use crate::api::EventForwarder;
-
-/// A forwarder, or what is known of one that can't be read: one such object must not stop the
-/// watch of all others.
-pub type GuardedForwarder = DeserializeGuard<EventForwarder>;
+use crate::api::{EventForwarder, GuardedForwarder};
 
 /// From how many failures in a row on the status tells of them.
 const REPORTED_FAILURES: u32 = 3;

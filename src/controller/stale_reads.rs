@@ -9,7 +9,7 @@ use std::{
 
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
-use super::reconcile::GuardedForwarder;
+use crate::api::GuardedForwarder;
 
 /// How soon the watch is asked again whether it shows the status that was written.
 const RETRY_DELAY: Duration = Duration::from_millis(100);

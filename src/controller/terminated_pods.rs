@@ -12,7 +12,8 @@ use std::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
-use super::{cronjob::FORWARDER_ANNOTATION, observe::terminated, reconcile::GuardedForwarder};
+use super::{cronjob::FORWARDER_ANNOTATION, observe::terminated};
+use crate::api::GuardedForwarder;
 
 /// The label that holds a pod's Job.
 const JOB: &str = "batch.kubernetes.io/job-name";

@@ -7,18 +7,14 @@ use kube::{
     Api, Client, Config, ResourceExt,
     api::ListParams,
     config::{KubeConfigOptions, KubeconfigError},
-    core::DeserializeGuard,
 };
 
 use super::{cli::ClusterArgs, error::PluginError, names};
-use crate::api::EventForwarder;
+use crate::api::{EventForwarder, GuardedForwarder};
 
 /// How long connecting may take, and how long a call.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// A forwarder, or what is known of one that this version can't read.
-pub type GuardedForwarder = DeserializeGuard<EventForwarder>;
 
 /// A cluster, and the namespace in question.
 #[derive(Clone)]

@@ -5,11 +5,10 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
-    cluster::GuardedForwarder,
     health::{ForwarderHealth, HealthLevel, bold},
     time::{relative, span},
 };
-use crate::api::EventForwarder;
+use crate::api::{EventForwarder, GuardedForwarder};
 
 /// Stands where there is nothing to show.
 const NOTHING: &str = "-";
