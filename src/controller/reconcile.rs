@@ -35,7 +35,7 @@ use super::{
     requeue::{error_backoff, requeue_delay},
     run_index::RunIndex,
     stale_reads::StaleReadGuard,
-    status::{self, Learned},
+    status::{self, Observation},
     terminated_pods::TerminatedPods,
     validate::{self, ValidatedSpec},
 };
@@ -243,21 +243,21 @@ async fn reconcile_forwarder(
         None => None,
     };
 
-    let learned = Learned {
+    let observation = Observation {
         run_request: request.filter(|_| matches!(started, Some(RunStart::Created))),
-        started: started.as_ref(),
-        cronjob_stands: cronjob.is_some(),
-        plan: plan.as_ref(),
+        run_start: started.as_ref(),
+        cronjob_exists: cronjob.is_some(),
+        spec: plan.as_ref(),
         secrets: secrets.check(),
         mapping: mapping.as_ref().copied(),
-        applied: applied.as_ref(),
+        cronjob_result: applied.as_ref(),
         last_scheduled: cronjob.as_ref().and_then(last_scheduled),
         runs: &seen.runs,
         reports: &seen.reports,
-        pending: seen.pending.as_ref(),
+        run_wait: seen.pending.as_ref(),
         depth: depth.as_ref(),
     };
-    let status = status::next(forwarder, &learned, now);
+    let status = status::build_status(forwarder, &observation, now);
     write_status(forwarder, &status, context).await?;
     for run in status.recent_runs.iter().take(seen.reports.len()) {
         tracing::info!(
@@ -282,7 +282,7 @@ async fn reconcile_forwarder(
     emit_events(forwarder, &status, &context.recorder).await;
     Ok(Action::requeue(requeue_delay(
         &status,
-        &learned,
+        &observation,
         seen.all_reported,
         now,
     )))
@@ -323,7 +323,7 @@ async fn observe_runs(
     let reference = reference(namespace, &forwarder.name_any());
     let (mut reports, mut is_whole) = (Vec::new(), true);
     let ended = status::unrecorded(forwarder.status.as_ref(), &runs);
-    let vanished = status::vanished(forwarder.status.as_ref(), &runs, now);
+    let vanished = status::run_without_job(forwarder.status.as_ref(), &runs, now);
     let with_job = ended.into_iter().map(|run| (run, false));
     for (run, job_is_gone) in with_job.chain(vanished.map(|run| (run, true))) {
         let job_name = &run.job_name;

@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use jiff::Timestamp;
 
-use super::status::Learned;
+use super::status::Observation;
 use crate::api::EventForwarderStatus;
 
 /// How soon a missing Secret or ConfigMap is looked for again. They are not watched: that would
@@ -36,18 +36,22 @@ pub fn error_backoff(failures: u32) -> Duration {
 /// `is_whole` is whether each run that is over has left its last word.
 pub fn requeue_delay(
     status: &EventForwarderStatus,
-    learned: &Learned<'_>,
+    observation: &Observation<'_>,
     is_whole: bool,
     now: Timestamp,
 ) -> Duration {
     let mut pause = RESYNC.mul_f64(0.5 + fastrand::f64());
-    if learned.held_back() {
+    if observation.is_paused() {
         pause = pause.min(SECRET_MISSING_DELAY);
     }
     if !is_whole {
         pause = pause.min(POD_ENDING_DELAY);
     }
-    if learned.pending.is_some_and(|pending| !pending.too_long) || learned.forbidden() {
+    if observation
+        .run_wait
+        .is_some_and(|pending| !pending.too_long)
+        || observation.is_denied()
+    {
         pause = pause.min(RUN_PENDING_DELAY);
     }
     // A little after the next run is due, to announce the one after it.
@@ -88,26 +92,31 @@ mod tests {
     }
 
     /// The pauses of many looks, in seconds: the shortest and the longest.
-    fn pauses(status: &EventForwarderStatus, learned: &Learned<'_>, is_whole: bool) -> [u64; 2] {
-        let looks = (0..500).map(|_| requeue_delay(status, learned, is_whole, at(NOW)).as_secs());
+    fn pauses(
+        status: &EventForwarderStatus,
+        observation: &Observation<'_>,
+        is_whole: bool,
+    ) -> [u64; 2] {
+        let looks =
+            (0..500).map(|_| requeue_delay(status, observation, is_whole, at(NOW)).as_secs());
         [looks.clone().min(), looks.max()].map(Option::unwrap_or_default)
     }
 
     #[test]
     fn a_forwarder_is_looked_at_as_soon_as_something_may_have_come() {
         let zone = SpecError::TimeZone(String::new());
-        let quiet = Learned {
-            plan: Err(&zone),
+        let quiet = Observation {
+            spec: Err(&zone),
             secrets: Ok(()),
             mapping: Ok(()),
-            applied: None,
-            cronjob_stands: true,
-            started: None,
+            cronjob_result: None,
+            cronjob_exists: true,
+            run_start: None,
             run_request: None,
             last_scheduled: None,
             runs: &[],
             reports: &[],
-            pending: None,
+            run_wait: None,
             depth: None,
         };
         let [shortest, longest] = pauses(&due(None), &quiet, true);
@@ -121,7 +130,7 @@ mod tests {
             name: String::new(),
             key: String::new(),
         };
-        let held_back = Learned {
+        let held_back = Observation {
             secrets: Err(&missing),
             ..quiet
         };
@@ -139,24 +148,24 @@ mod tests {
             too_long,
         };
         let (soon, late) = (waits(false), waits(true));
-        for learned in [
-            Learned {
-                started: Some(&refused),
+        for observation in [
+            Observation {
+                run_start: Some(&refused),
                 ..quiet
             },
-            Learned {
-                applied: Some(&forbidden),
+            Observation {
+                cronjob_result: Some(&forbidden),
                 ..quiet
             },
-            Learned {
-                pending: Some(&soon),
+            Observation {
+                run_wait: Some(&soon),
                 ..quiet
             },
         ] {
-            assert_eq!(pauses(&due(None), &learned, true), [30, 30]);
+            assert_eq!(pauses(&due(None), &observation, true), [30, 30]);
         }
-        let told = Learned {
-            pending: Some(&late),
+        let told = Observation {
+            run_wait: Some(&late),
             ..quiet
         };
         assert!(

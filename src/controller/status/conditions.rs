@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{Learned, dead_letters::dead_letters_empty, overdue::overdue, runs::succeeded};
+use super::{Observation, dead_letters::dead_letters_empty, overdue::overdue, runs::succeeded};
 use crate::{
     api::{EventForwarder, EventForwarderStatus},
     controller::{
@@ -27,7 +27,7 @@ const STALLED: &str = "Stalled";
 pub const RUN_OVERDUE: &str = "RunOverdue";
 
 /// The reasons that nothing but a change of the spec can mend.
-const NEEDS_A_CHANGE: [&str; 8] = [
+const STALLED_REASONS: [&str; 8] = [
     "InvalidSchedule",
     "InvalidTimeZone",
     "NeverFires",
@@ -65,24 +65,24 @@ impl ConditionDraft {
     }
 
     /// Whether this is its reason.
-    pub fn is(&self, reason: &str) -> bool {
+    pub fn has_reason(&self, reason: &str) -> bool {
         self.reason == reason
     }
 }
 
 /// All conditions of `status`, whose other fields are those to be written.
-pub fn all(
+pub fn build_conditions(
     forwarder: &EventForwarder,
     previous: &EventForwarderStatus,
     status: &EventForwarderStatus,
-    learned: &Learned<'_>,
+    observation: &Observation<'_>,
     now: Timestamp,
 ) -> Vec<Condition> {
     let drafts = vec![
-        secrets_available(learned.secrets),
-        queue_reachable(previous, status.observed_generation, learned.depth),
-        scheduled(forwarder, learned, now),
-        last_run_succeeded(forwarder, previous, status, learned),
+        secrets_available(observation.secrets),
+        queue_reachable(previous, status.observed_generation, observation.depth),
+        scheduled(forwarder, observation, now),
+        last_run_succeeded(forwarder, previous, status, observation),
         dead_letters_empty(forwarder, previous, status),
     ];
     let ready = ready(forwarder, &drafts);
@@ -90,7 +90,9 @@ pub fn all(
     std::iter::once(ready)
         .chain(drafts)
         .chain(stalled)
-        .map(|draft| dated(draft, &previous.conditions, status.observed_generation, now))
+        .map(|draft| {
+            with_transition_time(draft, &previous.conditions, status.observed_generation, now)
+        })
         .collect()
 }
 
@@ -107,7 +109,7 @@ pub fn unreadable(
     );
     let ready = ConditionDraft::new(READY, "False", "Unreadable", message.clone());
     let stalled = ConditionDraft::new(STALLED, "True", "Unreadable", message);
-    replaced(ready, Some(stalled), previous, generation, now)
+    replace_summary(ready, Some(stalled), previous, generation, now)
 }
 
 /// The conditions of a forwarder whose reconciliations go on failing; what else was found before
@@ -119,18 +121,18 @@ pub fn failing(
     now: Timestamp,
 ) -> Vec<Condition> {
     let ready = ConditionDraft::new(READY, "False", "ReconcileFailed", error.to_string());
-    replaced(ready, None, previous, generation, now)
+    replace_summary(ready, None, previous, generation, now)
 }
 
 /// The conditions with other verdicts of the summing types.
-fn replaced(
+fn replace_summary(
     ready: ConditionDraft,
     stalled: Option<ConditionDraft>,
     previous: &[Condition],
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let date = |draft| dated(draft, previous, generation, now);
+    let date = |draft| with_transition_time(draft, previous, generation, now);
     let others = previous
         .iter()
         .filter(|known| ![READY, STALLED].contains(&known.type_.as_str()));
@@ -144,7 +146,7 @@ fn replaced(
 /// change of the spec helps. Absent otherwise, as the convention has it.
 fn stalled(drafts: &[ConditionDraft]) -> Option<ConditionDraft> {
     let in_vain = |draft: &&ConditionDraft| {
-        draft.status == "False" && NEEDS_A_CHANGE.contains(&draft.reason.as_str())
+        draft.status == "False" && STALLED_REASONS.contains(&draft.reason.as_str())
     };
     let found = drafts.iter().find(in_vain)?;
     Some(ConditionDraft::new(
@@ -198,7 +200,7 @@ fn queue_reachable(
         Some(Err(DepthError { reason, message })) => draft("False", reason, message.clone()),
         // A controller that has just started knows nothing against what was found before.
         None => (previous.observed_generation == generation)
-            .then(|| as_before(previous, QUEUE_REACHABLE))
+            .then(|| previous_condition(previous, QUEUE_REACHABLE))
             .flatten()
             .unwrap_or_else(|| {
                 draft(
@@ -211,7 +213,10 @@ fn queue_reachable(
 }
 
 /// The verdict of a type that status holds, if it is one.
-pub fn as_before(previous: &EventForwarderStatus, type_: &'static str) -> Option<ConditionDraft> {
+pub fn previous_condition(
+    previous: &EventForwarderStatus,
+    type_: &'static str,
+) -> Option<ConditionDraft> {
     let before = previous
         .conditions
         .iter()
@@ -227,17 +232,21 @@ pub fn as_before(previous: &EventForwarderStatus, type_: &'static str) -> Option
     ))
 }
 
-fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) -> ConditionDraft {
+fn scheduled(
+    forwarder: &EventForwarder,
+    observation: &Observation<'_>,
+    now: Timestamp,
+) -> ConditionDraft {
     let draft =
         |status, reason, message: String| ConditionDraft::new(SCHEDULED, status, reason, message);
-    let plan = match learned.plan {
+    let plan = match observation.spec {
         Ok(plan) => plan,
         Err(error) => {
             let reason = match error {
                 SpecError::Schedule { .. } => "InvalidSchedule",
                 SpecError::TimeZone(_) => "InvalidTimeZone",
             };
-            let meanwhile = match learned.cronjob_stands {
+            let meanwhile = match observation.cronjob_exists {
                 true => "; until then runs start by the schedule that CronJob has",
                 false => "",
             };
@@ -245,7 +254,7 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
         }
     };
     let name = &plan.cronjob_name;
-    match learned.applied {
+    match observation.cronjob_result {
         None | Some(CronJobResult::UpToDate) => {}
         Some(CronJobResult::NameConflict { name }) => {
             return draft(
@@ -275,7 +284,7 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
             );
         }
     }
-    if let Some(RunStart::Rejected { message }) = learned.started {
+    if let Some(RunStart::Rejected { message }) = observation.run_start {
         return draft(
             "False",
             "RunRefused",
@@ -287,14 +296,14 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
     if forwarder.spec.suspend {
         return draft("False", "Suspended", "no runs start while spec.suspend is true; messages wait in the queue, no longer than its retention time".to_owned());
     }
-    if let Err(error) = learned.mapping {
+    if let Err(error) = observation.mapping {
         return draft(
             "False",
             mapping_reason(error),
             format!("runs are held back, since they could not map any event: {error}"),
         );
     }
-    if learned.secrets.is_err() {
+    if observation.secrets.is_err() {
         return draft(
             "False",
             "Paused",
@@ -311,7 +320,7 @@ fn scheduled(forwarder: &EventForwarder, learned: &Learned<'_>, now: Timestamp) 
             ),
         );
     }
-    if let Some(message) = overdue(forwarder, name, learned, now) {
+    if let Some(message) = overdue(forwarder, name, observation, now) {
         return draft("False", RUN_OVERDUE, message);
     }
     draft(
@@ -325,7 +334,7 @@ fn last_run_succeeded(
     forwarder: &EventForwarder,
     previous: &EventForwarderStatus,
     status: &EventForwarderStatus,
-    learned: &Learned<'_>,
+    observation: &Observation<'_>,
 ) -> ConditionDraft {
     let draft = |verdict, reason: &str, message: String| {
         ConditionDraft::new(LAST_RUN_SUCCEEDED, verdict, reason, message)
@@ -333,7 +342,7 @@ fn last_run_succeeded(
     let Some(run) = &status.last_run else {
         return draft("Unknown", "NoRunYet", "no run has ended yet".to_owned());
     };
-    if let Some(pending) = learned.pending.filter(|pending| pending.too_long) {
+    if let Some(pending) = observation.run_wait.filter(|pending| pending.too_long) {
         let job = &run.job_name;
         let why = &pending.why;
         return match pending.until {
@@ -354,8 +363,8 @@ fn last_run_succeeded(
     }
     // A run that is under way says nothing yet: the verdict on the one before it stays.
     if run.finished_at.is_none() {
-        return as_before(previous, LAST_RUN_SUCCEEDED)
-            .filter(|before| !before.is("RunPending") && !before.is("RunStuck"))
+        return previous_condition(previous, LAST_RUN_SUCCEEDED)
+            .filter(|before| !before.has_reason("RunPending") && !before.has_reason("RunStuck"))
             .unwrap_or_else(|| {
                 draft(
                     "Unknown",
@@ -417,7 +426,7 @@ fn ready(forwarder: &EventForwarder, drafts: &[ConditionDraft]) -> ConditionDraf
 }
 
 /// Gives a finding its times: `lastTransitionTime` moves only when the status does.
-fn dated(
+fn with_transition_time(
     draft: ConditionDraft,
     previous: &[Condition],
     generation: Option<i64>,

@@ -1,6 +1,6 @@
 //! The verdict on dead letters: whether there are any, and whether rejected events can become some.
 
-use super::conditions::{ConditionDraft, DEAD_LETTERS_EMPTY, as_before};
+use super::conditions::{ConditionDraft, DEAD_LETTERS_EMPTY, previous_condition};
 use crate::{
     api::{EventForwarder, EventForwarderStatus, RejectedEvents},
     drain::report::DEAD_LETTER_QUEUE_DENIED,
@@ -74,7 +74,8 @@ fn denied(
 ) -> Option<ConditionDraft> {
     let run = status.last_run.as_ref()?;
     if run.finished_at.is_none() {
-        return as_before(previous, DEAD_LETTERS_EMPTY).filter(|before| before.is(DENIED));
+        return previous_condition(previous, DEAD_LETTERS_EMPTY)
+            .filter(|before| before.has_reason(DENIED));
     }
     let refused = run
         .reasons

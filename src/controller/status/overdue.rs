@@ -3,26 +3,26 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Learned,
+    Observation,
     conditions::{RUN_OVERDUE, SCHEDULED},
 };
 use crate::api::EventForwarder;
 
 /// How late a run may be before someone is told, beyond its own starting deadline.
-const OVERDUE_AFTER: SignedDuration = SignedDuration::from_secs(60);
+const OVERDUE_DELAY: SignedDuration = SignedDuration::from_secs(60);
 
 /// What to say of an announced start that was not kept in time, as long as no later one is.
 pub fn overdue(
     forwarder: &EventForwarder,
     cronjob: &str,
-    learned: &Learned<'_>,
+    observation: &Observation<'_>,
     now: Timestamp,
 ) -> Option<String> {
     let given_up = |due: &Timestamp| {
-        due.checked_add(patience(forwarder))
+        due.checked_add(start_deadline(forwarder))
             .is_ok_and(|end| now > end)
     };
-    if let Some(due) = broken_promise(forwarder, learned).filter(given_up) {
+    if let Some(due) = missed_start(forwarder, observation).filter(given_up) {
         return Some(format!(
             "the run that was due at {due} has not started. Look at the events of CronJob {cronjob} and at the cluster's kube-controller-manager"
         ));
@@ -34,18 +34,21 @@ pub fn overdue(
         .find(|condition| condition.type_ == SCHEDULED && condition.reason == RUN_OVERDUE)?;
     let since = before.last_transition_time.0;
     let stands = status.observed_generation == forwarder.metadata.generation
-        && learned.last_scheduled.is_none_or(|last| last < since);
+        && observation.last_scheduled.is_none_or(|last| last < since);
     stands.then(|| before.message.clone())
 }
 
 /// The next run that status announced for this very spec and that has not started. While another
 /// run is under way none is to start, and what was due then may be left out.
-pub fn broken_promise(forwarder: &EventForwarder, learned: &Learned<'_>) -> Option<Timestamp> {
+pub fn missed_start(
+    forwarder: &EventForwarder,
+    observation: &Observation<'_>,
+) -> Option<Timestamp> {
     let status = forwarder.status.as_ref()?;
     let due = status.next_run_time.as_ref()?.0;
     let same_spec = status.observed_generation == forwarder.metadata.generation;
-    let kept = learned.last_scheduled.is_some_and(|last| last >= due);
-    let was_busy = learned
+    let kept = observation.last_scheduled.is_some_and(|last| last >= due);
+    let was_busy = observation
         .runs
         .iter()
         .any(|run| run.created_at <= due && run.end.as_ref().is_none_or(|end| end.at >= due));
@@ -53,7 +56,7 @@ pub fn broken_promise(forwarder: &EventForwarder, learned: &Learned<'_>) -> Opti
 }
 
 /// How late a run may start before it counts as overdue.
-pub fn patience(forwarder: &EventForwarder) -> SignedDuration {
+pub fn start_deadline(forwarder: &EventForwarder) -> SignedDuration {
     SignedDuration::from_secs(forwarder.spec.starting_deadline_seconds)
-        .saturating_add(OVERDUE_AFTER)
+        .saturating_add(OVERDUE_DELAY)
 }

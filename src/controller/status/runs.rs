@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::Learned;
+use super::Observation;
 use crate::{
     api::{EventForwarderStatus, RecentRun, RunStatus, RunTotals},
     controller::observe::{AwaitedStep, JobEnd, Report, Run},
@@ -56,7 +56,7 @@ fn started(run: &Run) -> Timestamp {
 
 /// The run that status holds as under way and whose Job is gone, as far as it is known, to have
 /// ended `now`.
-pub fn vanished(
+pub fn run_without_job(
     status: Option<&EventForwarderStatus>,
     runs: &[Run],
     now: Timestamp,
@@ -81,18 +81,25 @@ pub fn vanished(
 }
 
 /// How many runs are under way, one whose Job is gone and whose pod still ends among them.
-pub fn active(previous: &EventForwarderStatus, learned: &Learned<'_>) -> i32 {
-    let under_way = learned.runs.iter().filter(|run| run.end.is_none()).count();
-    let ending = still_ends(previous, learned).is_some();
+pub fn active(previous: &EventForwarderStatus, observation: &Observation<'_>) -> i32 {
+    let under_way = observation
+        .runs
+        .iter()
+        .filter(|run| run.end.is_none())
+        .count();
+    let ending = terminating_run(previous, observation).is_some();
     i32::try_from(under_way + usize::from(ending)).unwrap_or(i32::MAX)
 }
 
 /// The run that is under way, or else the one that ended last.
-pub fn last_run(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Option<RunStatus> {
-    let newest = learned.runs.first();
+pub fn last_run(
+    previous: &EventForwarderStatus,
+    observation: &Observation<'_>,
+) -> Option<RunStatus> {
+    let newest = observation.runs.first();
     if let Some(under_way) = newest.filter(|run| run.end.is_none()) {
-        let mut run = blank(under_way);
-        if let Some(pending) = learned.pending {
+        let mut run = from_job(under_way);
+        if let Some(pending) = observation.run_wait {
             let waits = pending.until == AwaitedStep::ContainerStart;
             if waits {
                 run.outcome = PENDING.to_owned();
@@ -101,32 +108,35 @@ pub fn last_run(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Optio
         }
         return Some(run);
     }
-    if let Some(last) = still_ends(previous, learned) {
+    if let Some(last) = terminating_run(previous, observation) {
         return Some(last.clone());
     }
-    match learned.reports.last() {
-        Some((run, report)) => Some(ended(run, report)),
+    match observation.reports.last() {
+        Some((run, report)) => Some(finished(run, report)),
         None => previous.last_run.clone(),
     }
 }
 
 /// The run that status holds as under way, whose Job is gone, and that is not over yet.
-fn still_ends<'a>(
+fn terminating_run<'a>(
     previous: &'a EventForwarderStatus,
-    learned: &Learned<'_>,
+    observation: &Observation<'_>,
 ) -> Option<&'a RunStatus> {
     let is_last = |name: &str, last: &RunStatus| name == last.job_name;
     previous.last_run.as_ref().filter(|last| {
         last.finished_at.is_none()
-            && learned.runs.iter().all(|run| !is_last(&run.job_name, last))
-            && learned
+            && observation
+                .runs
+                .iter()
+                .all(|run| !is_last(&run.job_name, last))
+            && observation
                 .reports
                 .iter()
                 .all(|(run, _)| !is_last(&run.job_name, last))
     })
 }
 
-fn blank(run: &Run) -> RunStatus {
+fn from_job(run: &Run) -> RunStatus {
     RunStatus {
         job_name: run.job_name.clone(),
         started_at: Some(Time(started(run))),
@@ -140,20 +150,20 @@ fn blank(run: &Run) -> RunStatus {
     }
 }
 
-fn ended(run: &Run, report: &Report) -> RunStatus {
-    let mut status = blank(run);
+fn finished(run: &Run, report: &Report) -> RunStatus {
+    let mut status = from_job(run);
     match report {
-        Report::Read(report) => tell(&mut status, report),
+        Report::Read(report) => copy_report(&mut status, report),
         Report::Partial { report, why } => {
-            tell(&mut status, report);
-            lose(&mut status, run, "a pod of the run", why);
+            copy_report(&mut status, report);
+            mark_lost(&mut status, run, "a pod of the run", why);
         }
-        Report::Missing { why } => lose(&mut status, run, "the run", why),
+        Report::Missing { why } => mark_lost(&mut status, run, "the run", why),
     }
     status
 }
 
-fn tell(status: &mut RunStatus, report: &RunReport) {
+fn copy_report(status: &mut RunStatus, report: &RunReport) {
     status.outcome = report.outcome.to_string();
     status.messages = report.messages;
     status.events = report.events;
@@ -162,7 +172,7 @@ fn tell(status: &mut RunStatus, report: &RunReport) {
     status.message = report.message.clone();
 }
 
-fn lose(status: &mut RunStatus, run: &Run, who: &str, why: &str) {
+fn mark_lost(status: &mut RunStatus, run: &Run, who: &str, why: &str) {
     status.outcome = LOST.to_owned();
     let failure = run.end.as_ref().and_then(|end| end.failure.as_deref());
     let failure = failure.map(|failure| format!("; the Job failed with {failure}"));
@@ -173,9 +183,12 @@ fn lose(status: &mut RunStatus, run: &Run, who: &str, why: &str) {
 }
 
 /// The latest runs that have ended, the newest first.
-pub fn recent_runs(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Vec<RecentRun> {
-    let new = learned.reports.iter().rev().map(|(run, report)| {
-        let ended = ended(run, report);
+pub fn recent_runs(
+    previous: &EventForwarderStatus,
+    observation: &Observation<'_>,
+) -> Vec<RecentRun> {
+    let new = observation.reports.iter().rev().map(|(run, report)| {
+        let ended = finished(run, report);
         RecentRun {
             job_name: ended.job_name,
             started_at: Time(started(run)),
@@ -191,12 +204,12 @@ pub fn recent_runs(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Ve
 }
 
 /// The sums over all runs since the forwarder was made.
-pub fn totals(previous: &EventForwarderStatus, learned: &Learned<'_>) -> RunTotals {
-    learned
+pub fn totals(previous: &EventForwarderStatus, observation: &Observation<'_>) -> RunTotals {
+    observation
         .reports
         .iter()
         .fold(previous.totals, |mut totals, (run, report)| {
-            let run = ended(run, report);
+            let run = finished(run, report);
             totals.runs += 1;
             totals.failed_runs += u64::from(!succeeded(&run.outcome));
             totals.messages_deleted += run.messages.deleted;
@@ -208,12 +221,15 @@ pub fn totals(previous: &EventForwarderStatus, learned: &Learned<'_>) -> RunTota
 }
 
 /// When the last run that succeeded ended.
-pub fn last_success_time(previous: &EventForwarderStatus, learned: &Learned<'_>) -> Option<Time> {
-    learned
+pub fn last_success_time(
+    previous: &EventForwarderStatus,
+    observation: &Observation<'_>,
+) -> Option<Time> {
+    observation
         .reports
         .iter()
         .rev()
-        .find(|(run, report)| succeeded(&ended(run, report).outcome))
+        .find(|(run, report)| succeeded(&finished(run, report).outcome))
         .and_then(|(run, _)| run.end.as_ref().map(|end| Time(end.at)))
         .or_else(|| previous.last_success_time.clone())
 }

@@ -78,7 +78,8 @@ impl World {
         let plan = ValidatedSpec::new("mparticle", &self.forwarder.spec);
         let mapping = check_mapping(&self.forwarder.spec, None);
         let before = self.forwarder.status.as_ref();
-        let vanished = vanished(before, &self.runs, at(self.now)).filter(|_| !self.pod_works);
+        let vanished =
+            run_without_job(before, &self.runs, at(self.now)).filter(|_| !self.pod_works);
         let reports: Vec<_> = unrecorded(before, &self.runs)
             .into_iter()
             .chain(vanished)
@@ -89,21 +90,21 @@ impl World {
                 (run, self.report.clone().unwrap_or_else(gone))
             })
             .collect();
-        let learned = Learned {
-            plan: plan.as_ref(),
+        let observation = Observation {
+            spec: plan.as_ref(),
             secrets: self.secrets.as_ref().copied(),
             mapping: mapping.as_ref().copied(),
-            applied: self.applied.as_ref(),
-            cronjob_stands: self.cronjob_stands,
-            started: self.started.as_ref(),
+            cronjob_result: self.applied.as_ref(),
+            cronjob_exists: self.cronjob_stands,
+            run_start: self.started.as_ref(),
             runs: &self.runs,
             reports: &reports,
             run_request: None,
-            pending: self.pending.as_ref(),
+            run_wait: self.pending.as_ref(),
             last_scheduled: self.last_scheduled.map(at),
             depth: self.depth.as_ref(),
         };
-        next(&self.forwarder, &learned, at(self.now))
+        build_status(&self.forwarder, &observation, at(self.now))
     }
 
     /// The same world, the status so far being part of it, at another time.
