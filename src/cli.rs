@@ -145,7 +145,7 @@ pub enum DlqAction {
     List {
         /// Which ones.
         #[command(flatten)]
-        which: DlqFilter,
+        filter: DlqFilter,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -160,7 +160,7 @@ pub enum DlqAction {
     Redrive {
         /// Which ones.
         #[command(flatten)]
-        which: DlqFilter,
+        filter: DlqFilter,
         /// Only say what would be sent.
         #[arg(long)]
         dry_run: bool,
@@ -169,7 +169,7 @@ pub enum DlqAction {
     Purge {
         /// Which ones.
         #[command(flatten)]
-        which: DlqFilter,
+        filter: DlqFilter,
         /// Don't ask first.
         #[arg(long)]
         yes: bool,

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, fmt::Write};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::walk::{DeadLetterMessage, Sight};
+use super::scan::{DeadLetterMessage, ScanCoverage};
 use crate::{api::Duration, text::one_line};
 
 /// How much of a sample's body a list shows, in characters.
-const SAMPLE: usize = 60;
+const MAX_SAMPLE_CHARS: usize = 60;
 
 /// Letters by reason.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub struct Summary(BTreeMap<String, Reason>);
 
 #[derive(Debug)]
 struct Reason {
-    letters: u64,
+    messages: u64,
     events: u64,
     oldest: Option<Timestamp>,
     newest: Option<Timestamp>,
@@ -28,36 +28,36 @@ struct Reason {
 
 impl Summary {
     /// Counts a letter.
-    pub fn add(&mut self, letter: &DeadLetterMessage) {
-        let (message, label) = (&letter.message, &letter.label);
+    pub fn add(&mut self, message: &DeadLetterMessage) {
+        let (message, label) = (&message.message, &message.label);
         let reason = self
             .0
             .entry(label.reason.clone())
             .or_insert_with(|| Reason {
-                letters: 0,
+                messages: 0,
                 events: 0,
                 oldest: message.sent_at,
                 newest: message.sent_at,
                 sample: message.id.clone(),
                 detail: label.detail.clone(),
-                body: one_line(&message.body, SAMPLE),
+                body: one_line(&message.body, MAX_SAMPLE_CHARS),
             });
-        reason.letters += 1;
+        reason.messages += 1;
         reason.events += label.events.unwrap_or(0);
         reason.oldest = reason.oldest.into_iter().chain(message.sent_at).min();
         reason.newest = reason.newest.into_iter().chain(message.sent_at).max();
     }
 
     /// The number of letters.
-    pub fn letters(&self) -> u64 {
-        self.0.values().map(|reason| reason.letters).sum()
+    pub fn messages(&self) -> u64 {
+        self.0.values().map(|reason| reason.messages).sum()
     }
 
     /// The number of letters by reason.
     pub fn counts(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0
             .iter()
-            .map(|(name, reason)| (name.as_str(), reason.letters))
+            .map(|(name, reason)| (name.as_str(), reason.messages))
     }
 
     /// For programs.
@@ -68,7 +68,7 @@ impl Summary {
             .map(|(name, reason)| {
                 json!({
                     "reason": name,
-                    "letters": reason.letters,
+                    "letters": reason.messages,
                     "events": reason.events,
                     "oldest": reason.oldest,
                     "newest": reason.newest,
@@ -81,10 +81,10 @@ impl Summary {
     }
 
     /// For people: by reason. `sight` tells what it means that there are none.
-    pub fn to_table(&self, now: Timestamp, sight: Sight) -> String {
+    pub fn to_table(&self, now: Timestamp, coverage: ScanCoverage) -> String {
         if self.0.is_empty() {
-            return match sight.seen {
-                0 if sight.is_whole() => "no dead letters".to_owned(),
+            return match coverage.read {
+                0 if coverage.is_complete() => "no dead letters".to_owned(),
                 0 => "no dead letters to see".to_owned(),
                 seen => format!("none of the {seen} dead letters that were seen is selected"),
             };
@@ -99,7 +99,7 @@ impl Summary {
         let rows = self.0.iter().map(|(name, reason)| {
             [
                 name.clone(),
-                reason.letters.to_string(),
+                reason.messages.to_string(),
                 reason.events.to_string(),
                 age(reason.oldest),
                 age(reason.newest),
@@ -132,8 +132,8 @@ impl Summary {
 }
 
 /// All of a letter: its label, and its body, set out if it is JSON.
-pub fn in_full(letter: &DeadLetterMessage) -> String {
-    let (message, label) = (&letter.message, &letter.label);
+pub fn format_message(message: &DeadLetterMessage) -> String {
+    let (message, label) = (&message.message, &message.label);
     let mut text = String::new();
     let mut field = |name: &str, value: Option<String>| {
         if let Some(value) = value {

@@ -1,11 +1,11 @@
 //! Dead letters: lists, shows, redrives and purges those of one forwarder.
 //!
-//! SQS has no way to look at a queue: [`walk`] receives each letter, keeps it hidden from others
+//! SQS has no way to look at a queue: [`scan`] receives each letter, keeps it hidden from others
 //! meanwhile, and gives back what it leaves. Where it has not seen all, the command does what it can
-//! and fails with [`DlqError::Unseen`]. [`place`] finds the queues.
+//! and fails with [`DlqError::IncompleteScan`]. [`queues`] finds the queues.
 
-pub mod place;
-pub mod walk;
+pub mod queues;
+pub mod scan;
 
 mod list;
 
@@ -19,8 +19,8 @@ use jiff::Timestamp;
 
 use self::{
     list::Summary,
-    place::{QueuePair, QueuePairError},
-    walk::{DeadLetterMessage, HIDDEN, Sight, Walk},
+    queues::{QueuePair, QueuePairError},
+    scan::{DeadLetterMessage, INITIAL_VISIBILITY, Scan, ScanCoverage},
 };
 use crate::{
     api::{ReasonCount, reason_counts},
@@ -42,15 +42,15 @@ pub enum DlqError {
     #[error(
         "no dead letter {0} among those that could be seen: `list` says how many these are, and one that another command holds comes back after it"
     )]
-    NoSuchLetter(String),
+    MessageNotFound(String),
     /// Some letters could not be seen; what could be done with the others is done.
-    #[error("only {} of about {} dead letters could be seen: {}", .0.seen, .0.total, hindrance(*.0))]
-    Unseen(Sight),
+    #[error("only {} of about {} dead letters could be seen: {}", .0.read, .0.total, incomplete_hint(*.0))]
+    IncompleteScan(ScanCoverage),
     /// Some letters could not be sent or deleted.
     #[error(
         "{count} dead letters were left where they are, the first because of {first}; give the command again"
     )]
-    Left {
+    NotProcessed {
         /// How many.
         count: usize,
         /// The first reason.
@@ -66,21 +66,21 @@ pub enum DlqError {
 
 /// Runs the command.
 pub async fn command(args: DlqArgs) -> Result<(), DlqError> {
-    act(&QueuePair::find(&args).await?, args.action).await
+    run_action(&QueuePair::find(&args).await?, args.action).await
 }
 
 /// Does one thing to the letters of a place, and says on standard output what.
-pub async fn act(queues: &QueuePair, action: DlqAction) -> Result<(), DlqError> {
+pub async fn run_action(queues: &QueuePair, action: DlqAction) -> Result<(), DlqError> {
     let mut out = io::stdout().lock();
     match action {
-        DlqAction::List { which, json } => list(queues, &which, json, &mut out).await,
+        DlqAction::List { filter, json } => list(queues, &filter, json, &mut out).await,
         DlqAction::Show { id } => show(queues, &id, &mut out).await,
-        DlqAction::Redrive { which, dry_run } => redrive(queues, &which, dry_run, &mut out).await,
-        DlqAction::Purge { which, yes } => {
-            if !yes && !confirm(queues, &which, &mut out)? {
+        DlqAction::Redrive { filter, dry_run } => redrive(queues, &filter, dry_run, &mut out).await,
+        DlqAction::Purge { filter, yes } => {
+            if !yes && !confirm(queues, &filter, &mut out)? {
                 return Err(DlqError::NotConfirmed);
             }
-            purge(queues, &which, &mut out).await
+            purge(queues, &filter, &mut out).await
         }
     }
 }
@@ -93,62 +93,62 @@ pub async fn reasons(
 ) -> Result<(Vec<ReasonCount>, bool), DlqError> {
     let started = Instant::now();
     let mut by_reason = BTreeMap::new();
-    let mut walk = Walk::begin(queues.dead_letters.clone(), HIDDEN).await?;
+    let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY).await?;
     let mut is_cut = false;
-    while let Some(found) = walk.next().await? {
-        for letter in &found {
-            *by_reason.entry(letter.label.reason.clone()).or_default() += 1;
+    while let Some(found) = scan.next().await? {
+        for message in &found {
+            *by_reason.entry(message.label.reason.clone()).or_default() += 1;
         }
         if started.elapsed() > limit {
             is_cut = true;
             break;
         }
     }
-    let sight = walk.end().await?;
-    Ok((reason_counts(&by_reason), !is_cut && sight.is_whole()))
+    let coverage = scan.end().await?;
+    Ok((reason_counts(&by_reason), !is_cut && coverage.is_complete()))
 }
 
 /// Counts the letters that `which` selects, by reason.
 pub async fn list(
     queues: &QueuePair,
-    which: &DlqFilter,
+    filter: &DlqFilter,
     json: bool,
     out: &mut impl Write,
 ) -> Result<(), DlqError> {
     let mut summary = Summary::default();
-    let mut walk = Walk::begin(queues.dead_letters.clone(), HIDDEN).await?;
-    while let Some(found) = walk.next().await? {
-        for letter in &found {
-            if selects(which, letter) {
-                summary.add(letter);
+    let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY).await?;
+    while let Some(found) = scan.next().await? {
+        for message in &found {
+            if selects(filter, message) {
+                summary.add(message);
             }
         }
     }
-    let sight = walk.end().await?;
+    let coverage = scan.end().await?;
     let text = if json {
         summary.to_json()
     } else {
-        summary.to_table(Timestamp::now(), sight)
+        summary.to_table(Timestamp::now(), coverage)
     };
     writeln!(out, "{text}")?;
-    whole(sight)
+    require_complete(coverage)
 }
 
 /// Prints one letter.
 pub async fn show(queues: &QueuePair, id: &str, out: &mut impl Write) -> Result<(), DlqError> {
-    let mut walk = Walk::begin(queues.dead_letters.clone(), HIDDEN).await?;
+    let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY).await?;
     let mut text = None;
-    while let Some(found) = walk.next().await? {
+    while let Some(found) = scan.next().await? {
         text = found
             .iter()
-            .find(|letter| letter.message.id == id)
-            .map(list::in_full);
+            .find(|message| message.message.id == id)
+            .map(list::format_message);
         if text.is_some() {
             break;
         }
     }
-    walk.end().await?;
-    let text = text.ok_or_else(|| DlqError::NoSuchLetter(id.to_owned()))?;
+    scan.end().await?;
+    let text = text.ok_or_else(|| DlqError::MessageNotFound(id.to_owned()))?;
     writeln!(out, "{text}")?;
     Ok(())
 }
@@ -157,83 +157,83 @@ pub async fn show(queues: &QueuePair, id: &str, out: &mut impl Write) -> Result<
 /// letter is in one of the queues, or for once in both, which changes nothing in Iterable.
 pub async fn redrive(
     queues: &QueuePair,
-    which: &DlqFilter,
+    filter: &DlqFilter,
     dry_run: bool,
     out: &mut impl Write,
 ) -> Result<(), DlqError> {
     let is_fifo = queues.queue.is_fifo();
-    let mut walk = Walk::begin(queues.dead_letters.clone(), HIDDEN).await?;
+    let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY).await?;
     let mut sent = Summary::default();
-    let mut left = Left::default();
-    while let Some(found) = walk.next().await? {
-        let chosen = chosen(which, found);
+    let mut left = FailedEntries::default();
+    while let Some(found) = scan.next().await? {
+        let chosen = chosen(filter, found);
         if dry_run {
-            chosen.iter().for_each(|letter| sent.add(letter));
+            chosen.iter().for_each(|message| sent.add(message));
             continue;
         }
         for batch in by_size(chosen) {
             let outgoing = batch
                 .iter()
-                .map(|letter| redriven(&letter.message, is_fifo))
+                .map(|message| redriven(&message.message, is_fifo))
                 .collect();
             let results = queues.queue.send(outgoing).await?;
-            let arrived = left.without(batch, results);
-            arrived.iter().for_each(|letter| sent.add(letter));
-            let results = walk.delete(&arrived).await?;
-            left.without(arrived, results);
+            let arrived = left.partition_failed(batch, results);
+            arrived.iter().for_each(|message| sent.add(message));
+            let results = scan.delete(&arrived).await?;
+            left.partition_failed(arrived, results);
         }
     }
-    let sight = walk.end().await?;
+    let coverage = scan.end().await?;
     let verb = if dry_run { "would be sent" } else { "sent" };
     writeln!(
         out,
         "{} dead letters {verb} to {}",
-        sent.letters(),
+        sent.messages(),
         queues.queue.url()
     )?;
     for (reason, count) in sent.counts() {
         writeln!(out, "  {reason}: {count}")?;
     }
     left.into_result()?;
-    whole(sight)
+    require_complete(coverage)
 }
 
 /// Deletes the selected letters.
 pub async fn purge(
     queues: &QueuePair,
-    which: &DlqFilter,
+    filter: &DlqFilter,
     out: &mut impl Write,
 ) -> Result<(), DlqError> {
-    let mut walk = Walk::begin(queues.dead_letters.clone(), HIDDEN).await?;
+    let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY).await?;
     let mut purged = 0;
-    let mut left = Left::default();
-    while let Some(found) = walk.next().await? {
-        let chosen = chosen(which, found);
-        let results = walk.delete(&chosen).await?;
-        purged += left.without(chosen, results).len();
+    let mut left = FailedEntries::default();
+    while let Some(found) = scan.next().await? {
+        let chosen = chosen(filter, found);
+        let results = scan.delete(&chosen).await?;
+        purged += left.partition_failed(chosen, results).len();
     }
-    let sight = walk.end().await?;
+    let coverage = scan.end().await?;
     writeln!(
         out,
         "{purged} dead letters deleted from {}",
         queues.dead_letters.url()
     )?;
     left.into_result()?;
-    whole(sight)
+    require_complete(coverage)
 }
 
 /// An error if letters were missed.
-fn whole(sight: Sight) -> Result<(), DlqError> {
-    if sight.is_whole() {
+fn require_complete(coverage: ScanCoverage) -> Result<(), DlqError> {
+    if coverage.is_complete() {
         Ok(())
     } else {
-        Err(DlqError::Unseen(sight))
+        Err(DlqError::IncompleteScan(coverage))
     }
 }
 
 /// Why letters may have been missed, and what to do.
-fn hindrance(sight: Sight) -> &'static str {
-    if sight.is_fifo {
+fn incomplete_hint(coverage: ScanCoverage) -> &'static str {
+    if coverage.is_fifo {
         "a FIFO queue shows at most the first ten letters of a message group until some of these are gone. Redrive or purge the first ones, whatever their reason, or wait for another command that holds them, and give the command again"
     } else {
         "another command holds the others, or has just ended. Give the command again in a few minutes"
@@ -242,22 +242,22 @@ fn hindrance(sight: Sight) -> &'static str {
 
 /// What could not be done, one by one.
 #[derive(Default)]
-struct Left {
+struct FailedEntries {
     count: usize,
     first: Option<BatchEntryError>,
 }
 
-impl Left {
+impl FailedEntries {
     /// Those that went well.
-    fn without(
+    fn partition_failed(
         &mut self,
-        letters: Vec<DeadLetterMessage>,
+        messages: Vec<DeadLetterMessage>,
         results: Vec<Result<(), BatchEntryError>>,
     ) -> Vec<DeadLetterMessage> {
         let mut well = Vec::new();
-        for (letter, result) in letters.into_iter().zip(results) {
+        for (message, result) in messages.into_iter().zip(results) {
             match result {
-                Ok(()) => well.push(letter),
+                Ok(()) => well.push(message),
                 Err(error) => {
                     self.count += 1;
                     self.first.get_or_insert(error);
@@ -269,7 +269,7 @@ impl Left {
 
     fn into_result(self) -> Result<(), DlqError> {
         match self.first {
-            Some(first) => Err(DlqError::Left {
+            Some(first) => Err(DlqError::NotProcessed {
                 count: self.count,
                 first,
             }),
@@ -278,46 +278,46 @@ impl Left {
     }
 }
 
-fn chosen(which: &DlqFilter, found: Vec<DeadLetterMessage>) -> Vec<DeadLetterMessage> {
+fn chosen(filter: &DlqFilter, found: Vec<DeadLetterMessage>) -> Vec<DeadLetterMessage> {
     found
         .into_iter()
-        .filter(|letter| selects(which, letter))
+        .filter(|message| selects(filter, message))
         .collect()
 }
 
-fn selects(which: &DlqFilter, letter: &DeadLetterMessage) -> bool {
-    let age = letter
+fn selects(filter: &DlqFilter, message: &DeadLetterMessage) -> bool {
+    let age = message
         .message
         .sent_at
         .map(|at| Timestamp::now().duration_since(at).unsigned_abs());
-    (which.reason.is_empty() || which.reason.contains(&letter.label.reason))
-        && which
+    (filter.reason.is_empty() || filter.reason.contains(&message.label.reason))
+        && filter
             .older_than
             .is_none_or(|least| age.is_some_and(|age| age >= least.get()))
-        && which
+        && filter
             .newer_than
             .is_none_or(|most| age.is_some_and(|age| age <= most.get()))
 }
 
 /// Letters that fit into one send: together no larger than one message may be.
-fn by_size(letters: Vec<DeadLetterMessage>) -> Vec<Vec<DeadLetterMessage>> {
+fn by_size(messages: Vec<DeadLetterMessage>) -> Vec<Vec<DeadLetterMessage>> {
     let mut batches: Vec<Vec<DeadLetterMessage>> = Vec::new();
     let mut bytes = usize::MAX;
-    for letter in letters {
-        let own = redriven(&letter.message, true).bytes();
+    for message in messages {
+        let own = redriven(&message.message, true).bytes();
         bytes = bytes.saturating_add(own);
         match batches.last_mut() {
-            Some(batch) if bytes <= MAX_MESSAGE_BYTES => batch.push(letter),
+            Some(batch) if bytes <= MAX_MESSAGE_BYTES => batch.push(message),
             _ => {
                 bytes = own;
-                batches.push(vec![letter]);
+                batches.push(vec![message]);
             }
         }
     }
     batches
 }
 
-fn confirm(queues: &QueuePair, which: &DlqFilter, out: &mut impl Write) -> Result<bool, DlqError> {
+fn confirm(queues: &QueuePair, filter: &DlqFilter, out: &mut impl Write) -> Result<bool, DlqError> {
     let name = queues
         .dead_letters
         .url()
@@ -325,7 +325,7 @@ fn confirm(queues: &QueuePair, which: &DlqFilter, out: &mut impl Write) -> Resul
         .next()
         .unwrap_or_default();
     let what =
-        if which.reason.is_empty() && which.older_than.is_none() && which.newer_than.is_none() {
+        if filter.reason.is_empty() && filter.older_than.is_none() && filter.newer_than.is_none() {
             "ALL dead letters".to_owned()
         } else {
             "the dead letters that these options select".to_owned()

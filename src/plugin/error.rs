@@ -1,6 +1,6 @@
 use std::{io, process::ExitCode};
 
-use crate::dlq::{DlqError, place::QueuePairError};
+use crate::dlq::{DlqError, queues::QueuePairError};
 
 /// Why a command of the plugin could not do its work.
 #[derive(Debug, thiserror::Error)]

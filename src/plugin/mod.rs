@@ -36,7 +36,7 @@ pub use error::PluginError;
 
 use crate::{
     api::EventForwarder,
-    dlq::{self, place::QueuePair, place::credentials},
+    dlq::{self, queues::QueuePair, queues::credentials},
     preview::{self, MappingConfig},
     sqs::Credentials,
 };
@@ -109,7 +109,7 @@ async fn carry_out(cli: PluginCli) -> Result<ExitCode, PluginError> {
         } => {
             let forwarder = cluster.forwarder(&name).await?;
             let given = aws_credentials_dir.map(Credentials::Dir);
-            dlq::act(&queues(&cluster, &forwarder, given).await?, action).await?;
+            dlq::run_action(&queues(&cluster, &forwarder, given).await?, action).await?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -8,8 +8,8 @@ use event_forwarder::{
     cli::DlqFilter,
     dlq::{
         self, DlqError,
-        place::QueuePair,
-        walk::{HIDDEN, Sight, Walk},
+        queues::QueuePair,
+        scan::{INITIAL_VISIBILITY, Scan, ScanCoverage},
     },
     sqs::{Attribute, Outgoing},
 };
@@ -105,7 +105,7 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
     let error = dlq::show(&place, "nothing", &mut Vec::new())
         .await
         .unwrap_err();
-    assert!(matches!(error, DlqError::NoSuchLetter(_)));
+    assert!(matches!(error, DlqError::MessageNotFound(_)));
 
     let mut out = Vec::new();
     dlq::redrive(&place, &by_reason("DisallowedEventName"), true, &mut out)
@@ -155,7 +155,7 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
 #[tokio::test]
 async fn letters_that_somebody_looks_at_still_count() {
     let (_world, place) = with_dead_letters(Kind::Fauxqs).await;
-    let mut walk = Walk::begin(place.dead_letters.clone(), HIDDEN)
+    let mut walk = Scan::begin(place.dead_letters.clone(), INITIAL_VISIBILITY)
         .await
         .unwrap();
     let seen = walk.next().await.unwrap().unwrap();
@@ -236,7 +236,7 @@ async fn a_message_that_sqs_moved_is_told_from_one_that_a_run_put_there() {
 async fn what_is_held_stays_hidden_for_as_long_as_the_walk_takes(kind: Kind) {
     let (world, place) = with_dead_letters(kind).await;
     let hidden = Duration::from_secs(20);
-    let mut walk = Walk::begin(place.dead_letters.clone(), hidden)
+    let mut walk = Scan::begin(place.dead_letters.clone(), hidden)
         .await
         .unwrap();
     let first = walk.next().await.unwrap().unwrap();
@@ -247,7 +247,7 @@ async fn what_is_held_stays_hidden_for_as_long_as_the_walk_takes(kind: Kind) {
     sleep(hidden / 2).await;
     let receipts = place
         .dead_letters
-        .receive(10, Duration::from_secs(1), Some(HIDDEN), None)
+        .receive(10, Duration::from_secs(1), Some(INITIAL_VISIBILITY), None)
         .await
         .unwrap();
     assert!(
@@ -263,7 +263,7 @@ async fn what_is_held_stays_hidden_for_as_long_as_the_walk_takes(kind: Kind) {
 
 async fn letters_that_show_up_again_do_not_end_a_walk(kind: Kind) {
     let (_world, place) = with_dead_letters(kind).await;
-    let mut walk = Walk::begin(place.dead_letters.clone(), HIDDEN)
+    let mut walk = Scan::begin(place.dead_letters.clone(), INITIAL_VISIBILITY)
         .await
         .unwrap();
     let first = walk.next().await.unwrap().unwrap();
@@ -281,20 +281,20 @@ async fn letters_that_show_up_again_do_not_end_a_walk(kind: Kind) {
         seen += found.len();
     }
     assert_eq!(seen, 17);
-    assert!(walk.end().await.unwrap().is_whole());
+    assert!(walk.end().await.unwrap().is_complete());
 }
 
 async fn letters_that_another_command_holds_are_told_of(kind: Kind) {
     let (_world, place) = with_dead_letters(kind).await;
-    let mut other = Walk::begin(place.dead_letters.clone(), HIDDEN)
+    let mut other = Scan::begin(place.dead_letters.clone(), INITIAL_VISIBILITY)
         .await
         .unwrap();
     let mut held = 0;
     while held < 10 {
         held += other.next().await.unwrap().unwrap().len() as u64;
     }
-    let short = Sight {
-        seen: 17 - held,
+    let short = ScanCoverage {
+        read: 17 - held,
         total: 17,
         is_fifo: false,
     };
@@ -310,13 +310,13 @@ async fn letters_that_another_command_holds_are_told_of(kind: Kind) {
             .unwrap_err(),
     ] {
         assert!(
-            matches!(&error, DlqError::Unseen(sight) if *sight == short),
+            matches!(&error, DlqError::IncompleteScan(sight) if *sight == short),
             "{error}"
         );
         assert!(
             error
                 .to_string()
-                .starts_with(&format!("only {} of about 17 dead letters", short.seen)),
+                .starts_with(&format!("only {} of about 17 dead letters", short.read)),
             "{error}"
         );
     }
@@ -325,7 +325,7 @@ async fn letters_that_another_command_holds_are_told_of(kind: Kind) {
         .iter()
         .map(|reason| reason["letters"].as_u64().unwrap())
         .sum();
-    assert_eq!(letters, short.seen, "what was seen is listed all the same");
+    assert_eq!(letters, short.read, "what was seen is listed all the same");
     let (_, is_all) = dlq::reasons(&place, Duration::from_secs(60)).await.unwrap();
     assert!(!is_all);
 
@@ -413,13 +413,13 @@ async fn what_a_fifo_queue_does_not_show_is_told(kind: Kind) {
             .await
             .unwrap_err(),
     ] {
-        let short = Sight {
-            seen: 10,
+        let short = ScanCoverage {
+            read: 10,
             total: 25,
             is_fifo: true,
         };
         assert!(
-            matches!(&error, DlqError::Unseen(sight) if *sight == short),
+            matches!(&error, DlqError::IncompleteScan(sight) if *sight == short),
             "{error}"
         );
         assert!(error.to_string().contains("FIFO"), "{error}");

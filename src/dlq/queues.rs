@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long the API server may take. Its client repeats calls by itself for minutes.
-const CLUSTER_LIMIT: Duration = Duration::from_secs(15);
+const CLUSTER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A forwarder's queues.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub enum QueuePairError {
     /// The API server is silent.
     #[error(
         "the API server did not answer within {} s when asked for EventForwarder {name}: check the network and the context of the kubeconfig, or give --file",
-        CLUSTER_LIMIT.as_secs()
+        CLUSTER_TIMEOUT.as_secs()
     )]
     NoAnswer {
         /// The forwarder's name.
@@ -97,7 +97,7 @@ impl QueuePair {
             (None, name) => {
                 let name = name.as_deref().unwrap_or_default();
                 let reading = from_cluster(name, args.namespace.as_deref(), given);
-                match timeout(CLUSTER_LIMIT, reading).await {
+                match timeout(CLUSTER_TIMEOUT, reading).await {
                     Ok(found) => found?,
                     Err(_) => {
                         return Err(QueuePairError::NoAnswer {
@@ -147,7 +147,7 @@ async fn from_cluster(
 ) -> Result<(QueueSpec, Credentials), QueuePairError> {
     let unread = |error| QueuePairError::Forwarder {
         name: name.to_owned(),
-        cause: in_short(error),
+        cause: innermost_error(error),
     };
     let client = Client::try_default().await.map_err(unread)?;
     let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
@@ -175,13 +175,13 @@ pub async fn credentials(
         .await
         .map_err(|error| QueuePairError::Secret {
             secret: format!("{namespace}/{}", reference.name),
-            cause: in_short(error),
+            cause: innermost_error(error),
         })?;
     keys(&reference.name, &secret)
 }
 
 /// What went wrong. The error's own text repeats an answer of the API server field by field.
-fn in_short(error: kube::Error) -> String {
+fn innermost_error(error: kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message,
         error => error.to_string(),

@@ -13,19 +13,19 @@ use crate::{
 };
 
 /// How long a letter is hidden when a command first sees it.
-pub const HIDDEN: Duration = Duration::from_secs(120);
+pub const INITIAL_VISIBILITY: Duration = Duration::from_secs(120);
 
 /// The longest that a letter is hidden by one call.
-const MAX_HIDDEN: Duration = Duration::from_secs(3600);
+const MAX_VISIBILITY: Duration = Duration::from_secs(3600);
 
 /// Long enough that every host of SQS is asked.
-const WAIT: Duration = Duration::from_secs(1);
+const RECEIVE_WAIT_TIME: Duration = Duration::from_secs(1);
 
 /// So many receives in a row that show nothing new end a walk.
-const QUIET_ROUNDS: u32 = 3;
+const MAX_EMPTY_RECEIVES: u32 = 3;
 
 /// How many calls that hide or show letters are under way at once.
-const CALLS: usize = 8;
+const CONCURRENT_CALLS: usize = 8;
 
 /// A letter with what it says of itself.
 #[derive(Clone, Debug)]
@@ -38,14 +38,14 @@ pub struct DeadLetterMessage {
 
 /// A walk under way. What it has received and not deleted it keeps hidden until it ends.
 #[derive(Debug)]
-pub struct Walk {
+pub struct Scan {
     queue: QueueClient,
     is_fifo: bool,
     /// The queue's depth at the start.
     depth: u64,
     hidden: Duration,
     seen: HashSet<String>,
-    held: HashMap<String, InvisibleMessage>,
+    invisible: HashMap<String, InvisibleMessage>,
     deleted: u64,
     /// Groups of which letters were deleted since the last receive.
     moved: BTreeSet<String>,
@@ -54,20 +54,20 @@ pub struct Walk {
 /// A letter that the walk hides from others.
 #[derive(Debug)]
 struct InvisibleMessage {
-    receipt: String,
+    receipt_handle: String,
     group: Option<String>,
     since: Instant,
-    hidden: Duration,
+    visibility: Duration,
 }
 
 impl InvisibleMessage {
     /// Hides it for longer once half of its time has passed, and for twice as long: the calls that
     /// a letter costs grow with the logarithm of the walk's length, not with the length.
-    fn renew(&mut self, now: Instant) -> bool {
-        let is_due = now.duration_since(self.since) >= self.hidden / 2;
+    fn extend_visibility(&mut self, now: Instant) -> bool {
+        let is_due = now.duration_since(self.since) >= self.visibility / 2;
         if is_due {
             self.since = now;
-            self.hidden = (self.hidden * 2).min(MAX_HIDDEN);
+            self.visibility = (self.visibility * 2).min(MAX_VISIBILITY);
         }
         is_due
     }
@@ -75,34 +75,34 @@ impl InvisibleMessage {
 
 /// How much of a queue a walk has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sight {
+pub struct ScanCoverage {
     /// The letters that it has seen.
-    pub seen: u64,
+    pub read: u64,
     /// The letters that were there to see, approximately, since SQS counts so.
     pub total: u64,
     /// Whether the queue is a FIFO queue.
     pub is_fifo: bool,
 }
 
-impl Sight {
+impl ScanCoverage {
     /// Of a walk that saw `seen` letters and deleted `deleted` of them, in a queue that held
     /// `before` at the start and holds `after` now. What others took meanwhile, or came later,
     /// was not there to see.
     fn new(seen: u64, deleted: u64, before: u64, after: u64, is_fifo: bool) -> Self {
         Self {
-            seen,
+            read: seen,
             total: before.min(after.saturating_add(deleted)).max(seen),
             is_fifo,
         }
     }
 
     /// Whether no letter was missed.
-    pub fn is_whole(self) -> bool {
-        self.seen == self.total
+    pub fn is_complete(self) -> bool {
+        self.read == self.total
     }
 }
 
-impl Walk {
+impl Scan {
     /// A walk that begins. Each letter is hidden for `hidden` at first, and for longer the longer
     /// the walk takes. Needs `sqs:GetQueueAttributes`.
     pub async fn begin(queue: QueueClient, hidden: Duration) -> Result<Self, Error> {
@@ -113,7 +113,7 @@ impl Walk {
             depth: count(depth),
             hidden,
             seen: HashSet::new(),
-            held: HashMap::new(),
+            invisible: HashMap::new(),
             deleted: 0,
             moved: BTreeSet::new(),
         })
@@ -125,19 +125,19 @@ impl Walk {
         // A hidden letter locks its group. Where some of a group are gone, the others make room
         // for those behind: they are received again, as many more as were deleted with them.
         let moved = std::mem::take(&mut self.moved);
-        self.show(|held| held.group.as_ref().is_some_and(|it| moved.contains(it)))
+        self.release(|held| held.group.as_ref().is_some_and(|it| moved.contains(it)))
             .await;
         let mut quiet = 0;
-        while quiet < QUIET_ROUNDS {
-            self.renew().await;
+        while quiet < MAX_EMPTY_RECEIVES {
+            self.extend_due().await;
             let received = self
                 .queue
-                .receive(MAX_ENTRIES, WAIT, Some(self.hidden), None)
+                .receive(MAX_ENTRIES, RECEIVE_WAIT_TIME, Some(self.hidden), None)
                 .await?;
             let mut is_quiet = true;
             let mut new = Vec::new();
             for message in received {
-                is_quiet &= self.hold(&message).is_some();
+                is_quiet &= self.insert(&message).is_some();
                 if self.seen.insert(message.id.clone()) {
                     new.push(DeadLetterMessage {
                         label: Label::read(&message),
@@ -152,7 +152,7 @@ impl Walk {
                 quiet += 1;
                 if self.is_fifo {
                     // A receive may have shown fewer of a group than the next one does.
-                    self.show(|_| true).await;
+                    self.release(|_| true).await;
                 }
             }
         }
@@ -162,22 +162,22 @@ impl Walk {
     /// Deletes letters, ten at most. One result per letter, in their order.
     pub async fn delete(
         &mut self,
-        letters: &[DeadLetterMessage],
+        messages: &[DeadLetterMessage],
     ) -> Result<Vec<Result<(), BatchEntryError>>, Error> {
-        if letters.is_empty() {
+        if messages.is_empty() {
             return Ok(Vec::new());
         }
-        let receipts: Vec<_> = letters
+        let receipts: Vec<_> = messages
             .iter()
-            .map(|letter| letter.message.receipt.clone())
+            .map(|message| message.message.receipt.clone())
             .collect();
         let results = self.queue.delete(&receipts).await?;
-        for (letter, result) in letters.iter().zip(&results) {
+        for (message, result) in messages.iter().zip(&results) {
             if result.is_ok() {
-                self.held.remove(&letter.message.id);
+                self.invisible.remove(&message.message.id);
                 self.deleted += 1;
                 if self.is_fifo {
-                    self.moved.extend(letter.message.group.clone());
+                    self.moved.extend(message.message.group.clone());
                 }
             }
         }
@@ -186,11 +186,11 @@ impl Walk {
 
     /// Ends the walk: shows the letters that stay to others again, at once, and says how much of
     /// the queue was seen.
-    pub async fn end(mut self) -> Result<Sight, Error> {
-        self.show(|_| true).await;
+    pub async fn end(mut self) -> Result<ScanCoverage, Error> {
+        self.release(|_| true).await;
         let after = count(self.queue.own_depth().await?);
         let seen = self.seen.len() as u64;
-        Ok(Sight::new(
+        Ok(ScanCoverage::new(
             seen,
             self.deleted,
             self.depth,
@@ -201,50 +201,50 @@ impl Walk {
 
     /// Notes a letter that this receive has hidden; gives back what was known of it if it should
     /// have been hidden already.
-    fn hold(&mut self, message: &Message) -> Option<InvisibleMessage> {
+    fn insert(&mut self, message: &Message) -> Option<InvisibleMessage> {
         let held = InvisibleMessage {
-            receipt: message.receipt.clone(),
+            receipt_handle: message.receipt.clone(),
             group: message.group.clone(),
             since: Instant::now(),
-            hidden: self.hidden,
+            visibility: self.hidden,
         };
-        self.held.insert(message.id.clone(), held)
+        self.invisible.insert(message.id.clone(), held)
     }
 
     /// Keeps hidden what is held.
-    async fn renew(&mut self) {
+    async fn extend_due(&mut self) {
         let now = Instant::now();
         let mut due: BTreeMap<Duration, Vec<String>> = BTreeMap::new();
-        for held in self.held.values_mut() {
-            if held.renew(now) {
-                due.entry(held.hidden)
+        for held in self.invisible.values_mut() {
+            if held.extend_visibility(now) {
+                due.entry(held.visibility)
                     .or_default()
-                    .push(held.receipt.clone());
+                    .push(held.receipt_handle.clone());
             }
         }
         for (hidden, receipts) in due {
-            self.hide(&receipts, hidden).await;
+            self.set_visibility(&receipts, hidden).await;
         }
     }
 
     /// Shows held letters to others again. Where that fails they come back by themselves.
-    async fn show(&mut self, which: impl Fn(&InvisibleMessage) -> bool) {
+    async fn release(&mut self, filter: impl Fn(&InvisibleMessage) -> bool) {
         let receipts: Vec<_> = self
-            .held
-            .extract_if(|_, held| which(held))
-            .map(|(_, held)| held.receipt)
+            .invisible
+            .extract_if(|_, held| filter(held))
+            .map(|(_, held)| held.receipt_handle)
             .collect();
-        self.hide(&receipts, Duration::ZERO).await;
+        self.set_visibility(&receipts, Duration::ZERO).await;
     }
 
-    async fn hide(&self, receipts: &[String], timeout: Duration) {
+    async fn set_visibility(&self, receipts: &[String], timeout: Duration) {
         let results: Vec<_> = stream::iter(receipts.chunks(MAX_ENTRIES))
             .map(|receipts| self.queue.extend(receipts, timeout))
-            .buffer_unordered(CALLS)
+            .buffer_unordered(CONCURRENT_CALLS)
             .collect()
             .await;
         if let Some(error) = results.into_iter().find_map(Result::err) {
-            tracing::warn!(%error, "dead letters come back when the time has passed for which they were hidden last");
+            tracing::warn!(%error, "dead letters come back when the time has passed for filter they were hidden last");
         }
     }
 }
@@ -262,16 +262,16 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut held = InvisibleMessage {
-            receipt: String::new(),
+            receipt_handle: String::new(),
             group: None,
             since: start,
-            hidden: HIDDEN,
+            visibility: INITIAL_VISIBILITY,
         };
         let renewed: Vec<_> = (0..=8_000)
-            .filter(|&second| held.renew(at(second)))
+            .filter(|&second| held.extend_visibility(at(second)))
             .collect();
         assert_eq!(renewed, [60, 180, 420, 900, 1860, 3660, 5460, 7260]);
-        assert_eq!(held.hidden, MAX_HIDDEN);
+        assert_eq!(held.visibility, MAX_VISIBILITY);
     }
 
     #[test]
@@ -286,9 +286,9 @@ mod tests {
             (17, 17, 17, 5, 17),
             (20, 0, 17, 22, 20),
         ] {
-            let sight = Sight::new(seen, deleted, before, after, false);
-            assert_eq!(sight.total, total, "{sight:?}");
-            assert_eq!(sight.is_whole(), seen == total);
+            let coverage = ScanCoverage::new(seen, deleted, before, after, false);
+            assert_eq!(coverage.total, total, "{coverage:?}");
+            assert_eq!(coverage.is_complete(), seen == total);
         }
     }
 }
