@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::batch::{Group, Item};
 use crate::{
     api::TypeConflicts,
-    iterable::{Counts, ListReason, ListedUser, Refusal, UserKind},
+    iterable::{ApiError, BulkCounts, FailedIdentifier, ListReason, UserKind},
     mapping::User,
 };
 
@@ -71,7 +71,7 @@ impl Cause {
 }
 
 /// Judges an accepted request by its counts and lists.
-pub fn judge_counts(group: Group, counts: &Counts) -> Judgement {
+pub fn judge_counts(group: Group, counts: &BulkCounts) -> Judgement {
     let total = group.items.len() as u64;
     let complete = counts
         .succeeded
@@ -115,7 +115,7 @@ pub fn judge_counts(group: Group, counts: &Counts) -> Judgement {
 }
 
 /// One event alone whose answer doesn't add up.
-fn judge_one(group: Group, counts: &Counts, listed: Option<ListReason>) -> Judgement {
+fn judge_one(group: Group, counts: &BulkCounts, listed: Option<ListReason>) -> Judgement {
     let finding = match listed {
         Some(reason) => of_list(reason),
         None if counts.failed > 0 => Finding::Refused(Cause::new(
@@ -141,7 +141,7 @@ fn judge_one(group: Group, counts: &Counts, listed: Option<ListReason>) -> Judge
 /// The case that lists name an identifier once per refused event: if that adds up, the events
 /// of users that are not listed were taken, and only those of users that were sent more often
 /// than they are listed are sent again. Otherwise all are, in halves.
-fn judge_by_multiplicity(group: Group, counts: &Counts, index: &Index) -> Judgement {
+fn judge_by_multiplicity(group: Group, counts: &BulkCounts, index: &Index) -> Judgement {
     let mut sent: HashMap<Key, u64> = HashMap::new();
     for item in &group.items {
         *sent.entry(Key::of(item)).or_default() += 1;
@@ -217,9 +217,9 @@ impl Key {
 
 impl Index {
     /// Lists of `failedUpdates` go before their deprecated doubles, which count once.
-    fn of(listed: &[ListedUser]) -> Self {
+    fn of(listed: &[FailedIdentifier]) -> Self {
         let mut index = HashMap::new();
-        let mut add = |key: Key, user: &ListedUser| {
+        let mut add = |key: Key, user: &FailedIdentifier| {
             let found = index.entry(key).or_insert(Found {
                 reason: user.reason,
                 times: 0,
@@ -256,7 +256,7 @@ impl Index {
 /// no event is sent again before one that stood before it.
 pub fn judge_refusal(
     group: Group,
-    refusal: &Refusal,
+    refusal: &ApiError,
     conflicts: TypeConflicts,
     order: Order,
 ) -> Judgement {
@@ -348,10 +348,10 @@ fn of_list(reason: ListReason) -> Finding {
 
 /// A refusal of one event alone. Without a code of Iterable's there is no knowing who refused
 /// it, a proxy perhaps: then the event stays.
-fn of_refusal(refusal: &Refusal) -> Finding {
+fn of_refusal(refusal: &ApiError) -> Finding {
     match refusal.code.as_deref() {
         Some("UnknownEmailError" | "UnknownUserIdError") => Finding::UserNotFound,
-        Some(code) => Finding::Refused(Cause::new(code, &refusal.said)),
+        Some(code) => Finding::Refused(Cause::new(code, &refusal.message)),
         None => Finding::Unclear(Cause::new("RefusedWithoutCode", refusal.to_string())),
     }
 }
@@ -363,12 +363,12 @@ fn identifier(item: &Item) -> &str {
     }
 }
 
-fn is_type_conflict(refusal: &Refusal) -> bool {
+fn is_type_conflict(refusal: &ApiError) -> bool {
     refusal.code.as_deref() == Some("RequestFieldsTypesMismatched")
 }
 
 /// The positions that a refusal hints at, ascending: by index, by field and value, by user.
-fn suspects(group: &Group, refusal: &Refusal) -> Vec<usize> {
+fn suspects(group: &Group, refusal: &ApiError) -> Vec<usize> {
     if is_type_conflict(refusal) {
         let conflicts: Vec<_> = conflicts(refusal).collect();
         return positions(group, |item| {
@@ -382,7 +382,7 @@ fn suspects(group: &Group, refusal: &Refusal) -> Vec<usize> {
     if !by_index.is_empty() {
         return by_index;
     }
-    let said = refusal.said.to_lowercase();
+    let said = refusal.message.to_lowercase();
     let words: HashSet<&str> = said.split([' ', ',', '"', '\'']).collect();
     positions(group, |item| {
         words.contains(identifier(item).to_lowercase().as_str())
@@ -400,7 +400,7 @@ fn positions(group: &Group, is_suspect: impl Fn(&Item) -> bool) -> Vec<usize> {
 
 /// The events that `obj.events[N].field` may mean. Answers were seen that count from one, so the
 /// one before is a suspect too.
-fn indexes(refusal: &Refusal, count: usize) -> Vec<usize> {
+fn indexes(refusal: &ApiError, count: usize) -> Vec<usize> {
     let mut found: Vec<usize> = refusal
         .params
         .as_object()
@@ -426,7 +426,7 @@ fn indexes(refusal: &Refusal, count: usize) -> Vec<usize> {
 
 /// The fields in conflict, by their own name, with the value at fault. Iterable writes a field
 /// as `field` or as `something:::field`.
-fn conflicts(refusal: &Refusal) -> impl Iterator<Item = (&str, Option<&Value>)> {
+fn conflicts(refusal: &ApiError) -> impl Iterator<Item = (&str, Option<&Value>)> {
     refusal
         .params
         .get("validationErrors")
@@ -455,7 +455,7 @@ fn holds(fields: &Value, field: &str, value: Option<&Value>) -> bool {
 
 /// Sends the events again without the fields in conflict: those of `suspects` without them, the
 /// others as they are. An event that has none of the fields is refused if it was alone.
-fn drop_fields(group: Group, refusal: &Refusal, suspects: &[usize]) -> Judgement {
+fn drop_fields(group: Group, refusal: &ApiError, suspects: &[usize]) -> Judgement {
     let mut judgement = Judgement::default();
     let alone = group.items.len() == 1;
     let mut again = Group {

@@ -18,26 +18,26 @@ use reqwest::{
 use rustls::crypto::{CryptoProvider, ring};
 use serde::Serialize;
 
-use super::{Answer, ApiKey, Trouble, compression::Gzip, retry_after::retry_after};
+use super::{ApiKey, ApiResponse, TransportFailure, compression::Gzip, retry_after::retry_after};
 use crate::{
     api::IterableSpec,
     trust::{TrustError, authorities},
 };
 
 /// How long a connection may take.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an HTTP/2 connection may be silent while an answer is awaited before it is asked
 /// whether it still lives, and how long that may take. All requests share one such connection:
 /// without this, one that died in silence would fail each of them until its time limit.
-const PING_AFTER: Duration = Duration::from_secs(5);
+const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// See [`PING_AFTER`].
-const PING_LIMIT: Duration = Duration::from_secs(10);
+/// See [`PING_INTERVAL`].
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The most that is read of an answer, in bytes. The lists of one request's events are far
 /// smaller.
-const MAX_ANSWER_BYTES: usize = 4 << 20;
+const MAX_RESPONSE_BYTES: usize = 4 << 20;
 
 /// The longest account of a connection that failed, in characters.
 const MAX_DETAIL_CHARS: usize = 200;
@@ -90,11 +90,11 @@ impl Client {
             .user_agent(concat!("event-forwarder/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
             .redirect(Policy::none())
-            .connect_timeout(CONNECT_LIMIT)
+            .connect_timeout(CONNECT_TIMEOUT)
             .timeout(spec.request_timeout.get())
             .tcp_nodelay(true)
-            .http2_keep_alive_interval(PING_AFTER)
-            .http2_keep_alive_timeout(PING_LIMIT)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
             .http2_keep_alive_while_idle(false)
             .tls_certs_merge(authorities()?.certificates)
             .build()?;
@@ -108,37 +108,45 @@ impl Client {
         })
     }
 
-    /// Sends one `events/trackBulk` request. Every failure is an [`Answer`] too.
-    pub async fn track_bulk(&self, body: Vec<u8>) -> Answer {
-        self.ask(&self.track_bulk, body).await
+    /// Sends one `events/trackBulk` request. Every failure is an [`ApiResponse`] too.
+    pub async fn track_bulk(&self, body: Vec<u8>) -> ApiResponse {
+        self.send_request(&self.track_bulk, body).await
     }
 
     /// Makes users known by one `users/bulkUpdate` request.
-    pub async fn create_users(&self, users: &[NewUser]) -> Answer {
+    pub async fn create_users(&self, users: &[NewUser]) -> ApiResponse {
         let body = serde_json::json!({"users": users}).to_string();
-        self.ask(&self.bulk_update, body.into_bytes()).await
+        self.send_request(&self.bulk_update, body.into_bytes())
+            .await
     }
 
-    async fn ask(&self, url: &str, body: Vec<u8>) -> Answer {
+    async fn send_request(&self, url: &str, body: Vec<u8>) -> ApiResponse {
         if let Some(compressed) = self.gzip.compress(&body) {
-            let answer = self.ask_once(url, compressed, Some("gzip")).await;
-            if self.gzip.is_answered(&answer) {
+            let answer = self.send_once(url, compressed, Some("gzip")).await;
+            if self.gzip.is_accepted(&answer) {
                 return answer;
             }
             tracing::warn!(
                 "Iterable may not read compressed requests: the rest of the run sends them as they are"
             );
         }
-        self.ask_once(url, body, None).await
+        self.send_once(url, body, None).await
     }
 
-    async fn ask_once(&self, url: &str, body: Vec<u8>, encoding: Option<&'static str>) -> Answer {
+    async fn send_once(
+        &self,
+        url: &str,
+        body: Vec<u8>,
+        encoding: Option<&'static str>,
+    ) -> ApiResponse {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
         match self.post(url, body, encoding).await {
-            Ok((status, retry_after, body)) => Answer::read(status.as_u16(), retry_after, &body),
-            Err(error) => Answer::Trouble {
-                kind: trouble(&error),
+            Ok((status, retry_after, body)) => {
+                ApiResponse::read(status.as_u16(), retry_after, &body)
+            }
+            Err(error) => ApiResponse::Unavailable {
+                kind: transport_failure(&error),
                 retry_after: None,
             },
         }
@@ -171,7 +179,7 @@ impl Client {
             header(RETRY_AFTER).and_then(|text| retry_after(text, header(DATE), Timestamp::now()));
         let mut read = Vec::new();
         while let Some(chunk) = response.chunk().await? {
-            if read.len() + chunk.len() > MAX_ANSWER_BYTES {
+            if read.len() + chunk.len() > MAX_RESPONSE_BYTES {
                 break;
             }
             read.extend_from_slice(&chunk);
@@ -180,16 +188,16 @@ impl Client {
     }
 }
 
-fn trouble(error: &reqwest::Error) -> Trouble {
+fn transport_failure(error: &reqwest::Error) -> TransportFailure {
     if error.is_connect() {
-        Trouble::NotConnected {
+        TransportFailure::NotConnected {
             host: error.url().map_or("Iterable", Url::authority).to_owned(),
             detail: causes(error),
         }
     } else if error.is_timeout() {
-        Trouble::TimedOut
+        TransportFailure::TimedOut
     } else {
-        Trouble::Broken
+        TransportFailure::ConnectionLost
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use flate2::{Compression as Level, write::GzEncoder};
 
-use super::{Answer, Trouble};
+use super::{ApiResponse, TransportFailure};
 use crate::api::Compression;
 
 /// Request bodies are sent as they are.
@@ -16,7 +16,7 @@ const OFF: u8 = 0;
 /// They are compressed, and no answer has shown yet that the sink reads them.
 const UNTRIED: u8 = 1;
 /// They are compressed, and the sink reads them.
-const READ: u8 = 2;
+const ACCEPTED: u8 = 2;
 
 /// Whether request bodies are compressed: as long as the sink reads them. Clones share what is
 /// known.
@@ -25,8 +25,8 @@ pub(super) struct Gzip(Arc<AtomicU8>);
 
 impl Gzip {
     /// As the user wants it, and not yet tried.
-    pub(super) fn new(wanted: Compression) -> Self {
-        let state = match wanted {
+    pub(super) fn new(compression: Compression) -> Self {
+        let state = match compression {
             Compression::None => OFF,
             Compression::Gzip => UNTRIED,
         };
@@ -45,21 +45,23 @@ impl Gzip {
 
     /// Whether the answer to a compressed request is one to its content. If not, the sink may not
     /// read compressed bodies, and no more are sent.
-    pub(super) fn is_answered(&self, answer: &Answer) -> bool {
+    pub(super) fn is_accepted(&self, answer: &ApiResponse) -> bool {
         match answer {
-            Answer::Counted(_) => self.0.store(READ, Ordering::Relaxed),
-            Answer::Refused(_)
-            | Answer::TooLarge
-            | Answer::Misdirected(_)
-            | Answer::Trouble {
-                kind: Trouble::Status(_) | Trouble::NoCounts,
+            ApiResponse::Accepted(_) => self.0.store(ACCEPTED, Ordering::Relaxed),
+            ApiResponse::Rejected(_)
+            | ApiResponse::TooLarge
+            | ApiResponse::WrongEndpoint(_)
+            | ApiResponse::Unavailable {
+                kind: TransportFailure::Status(_) | TransportFailure::InvalidResponse,
                 ..
             } => {
                 let _ = self
                     .0
                     .compare_exchange(UNTRIED, OFF, Ordering::Relaxed, Ordering::Relaxed);
             }
-            Answer::KeyRefused(_) | Answer::SlowDown { .. } | Answer::Trouble { .. } => {}
+            ApiResponse::Unauthorized(_)
+            | ApiResponse::RateLimited { .. }
+            | ApiResponse::Unavailable { .. } => {}
         }
         self.0.load(Ordering::Relaxed) != OFF
     }

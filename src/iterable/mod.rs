@@ -1,13 +1,13 @@
 //! The sink: one Iterable project, its limits, and its answers put into a few classes.
 
-mod answer;
+mod api_key;
 mod client;
 mod compression;
-mod key;
-mod listed;
+mod failed_identifiers;
+mod response;
 mod retry_after;
 
-pub use answer::{Answer, Counts, Refusal, Trouble};
+pub use api_key::{ApiKey, ApiKeyError};
 pub use client::{Client, ClientError, NewUser};
-pub use key::{ApiKey, ApiKeyError};
-pub use listed::{ListReason, Listed, ListedUser, UserKind};
+pub use failed_identifiers::{FailedIdentifier, FailedIdentifiers, ListReason, UserKind};
+pub use response::{ApiError, ApiResponse, BulkCounts, TransportFailure};

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::{drain::testing::group, iterable::Answer};
+use crate::{drain::testing::group, iterable::ApiResponse};
 
 /// What became of each event, by its field `n`, and how many requests it took.
 struct Outcome {
@@ -41,10 +41,12 @@ fn find_out(
         outcome.requests += 1;
         assert!(outcome.requests < 10_000, "no end");
         let (status, body) = answer(&group);
-        let judgement = match Answer::read(status, None, body.to_string().as_bytes()) {
-            Answer::Counted(counts) => judge_counts(group, &counts),
-            Answer::Refused(refusal) => judge_refusal(group, &refusal, conflicts, Order::Free),
-            Answer::TooLarge => judge_too_large(group),
+        let judgement = match ApiResponse::read(status, None, body.to_string().as_bytes()) {
+            ApiResponse::Accepted(counts) => judge_counts(group, &counts),
+            ApiResponse::Rejected(refusal) => {
+                judge_refusal(group, &refusal, conflicts, Order::Free)
+            }
+            ApiResponse::TooLarge => judge_too_large(group),
             other => panic!("{other:?}"),
         };
         for (item, finding) in judgement.found {
@@ -264,8 +266,8 @@ fn a_named_place_is_tried_by_itself_in_its_order_where_that_counts() {
     let refusal = |place: usize| {
         let place = format!("obj.events[{place}].createdAt");
         let body = json!({"code": "BadJsonBody", "params": {place: "Number value expected"}});
-        match Answer::read(400, None, body.to_string().as_bytes()) {
-            Answer::Refused(refusal) => refusal,
+        match ApiResponse::read(400, None, body.to_string().as_bytes()) {
+            ApiResponse::Rejected(refusal) => refusal,
             other => panic!("{other:?}"),
         }
     };

@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     api::{RejectedEvents, TypeConflicts, UnknownUsers},
-    iterable::{Answer, NewUser},
+    iterable::{ApiResponse, NewUser},
     mapping::Source,
     sqs::{BatchEntryError, Error, PayloadError, Pointer},
 };
@@ -152,7 +152,7 @@ pub enum Done {
         /// What was sent.
         group: Group,
         /// What came back.
-        answer: Answer,
+        answer: ApiResponse,
     },
     /// A delete.
     Deleted {
@@ -179,7 +179,7 @@ pub enum Done {
         /// Which.
         users: Vec<NewUser>,
         /// What came back.
-        answer: Answer,
+        answer: ApiResponse,
     },
     /// Dead letters were sent.
     SentDeadLetters {

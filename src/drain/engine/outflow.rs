@@ -12,7 +12,7 @@ use crate::{
         pace::Failure,
         report::Outcome,
     },
-    iterable::{Answer, Trouble},
+    iterable::{ApiResponse, TransportFailure},
 };
 
 /// How often the same request is sent without a usable answer, while others get one, before it
@@ -87,21 +87,27 @@ impl Engine {
         (!group.items.is_empty()).then_some(group)
     }
 
-    pub(super) fn posted(&mut self, began: Instant, group: Group, answer: Answer, now: Instant) {
+    pub(super) fn posted(
+        &mut self,
+        began: Instant,
+        group: Group,
+        answer: ApiResponse,
+        now: Instant,
+    ) {
         self.posting -= 1;
         let took = now.saturating_duration_since(began);
         let cause = match &answer {
-            Answer::SlowDown { .. } => " (status 429)".to_owned(),
-            Answer::Trouble { kind, .. } => format!(" ({kind})"),
+            ApiResponse::RateLimited { .. } => " (status 429)".to_owned(),
+            ApiResponse::Unavailable { kind, .. } => format!(" ({kind})"),
             _ => String::new(),
         };
         let judgement = match answer {
-            Answer::Counted(counts) => {
+            ApiResponse::Accepted(counts) => {
                 self.pace.succeeded(took);
                 self.batcher.confirm(&group);
                 blame::judge_counts(group, &counts)
             }
-            Answer::Refused(refusal) => {
+            ApiResponse::Rejected(refusal) => {
                 self.pace.answered();
                 let order = if self.config.fifo {
                     Order::Kept
@@ -110,12 +116,12 @@ impl Engine {
                 };
                 blame::judge_refusal(group, &refusal, self.config.type_conflicts, order)
             }
-            Answer::TooLarge => {
+            ApiResponse::TooLarge => {
                 self.pace.answered();
                 self.batcher.shrink(&group);
                 blame::judge_too_large(group)
             }
-            Answer::KeyRefused(refusal) => {
+            ApiResponse::Unauthorized(refusal) => {
                 self.tally.notice(format!(
                     "Iterable refused the API key ({refusal}): put a server-side key of the project's own \
                      data centre into the Secret"
@@ -123,7 +129,7 @@ impl Engine {
                 self.stop(Outcome::KeyRefused, now);
                 self.later(group)
             }
-            Answer::Misdirected(refusal) => {
+            ApiResponse::WrongEndpoint(refusal) => {
                 self.tally.notice(format!(
                     "no events/trackBulk at Iterable's address ({refusal}): check spec.iterable.endpoint \
                      and dataCenter"
@@ -131,18 +137,18 @@ impl Engine {
                 self.stop(Outcome::BadConfiguration, now);
                 self.later(group)
             }
-            Answer::SlowDown { retry_after } => {
+            ApiResponse::RateLimited { retry_after } => {
                 let dice = self.dice.f64();
                 self.tally.reason("SinkSlowDown");
                 self.pace
                     .failed(Failure::SlowDown, began, now, retry_after, dice);
                 self.later(group)
             }
-            Answer::Trouble { kind, retry_after } => {
+            ApiResponse::Unavailable { kind, retry_after } => {
                 let dice = self.dice.f64();
                 self.tally.reason(kind.as_str());
                 let failure = match kind {
-                    Trouble::NotConnected { .. } => Failure::NotConnected,
+                    TransportFailure::NotConnected { .. } => Failure::NotConnected,
                     _ => Failure::Trouble,
                 };
                 self.pace.failed(failure, began, now, retry_after, dice);
@@ -168,7 +174,7 @@ impl Engine {
     }
 
     /// The same request again, or its halves if it keeps failing while others succeed.
-    fn stumbled(&mut self, mut group: Group, kind: &Trouble) -> Judgement {
+    fn stumbled(&mut self, mut group: Group, kind: &TransportFailure) -> Judgement {
         group.attempts += 1;
         if group.attempts < MAX_ATTEMPTS {
             return self.later(group);

@@ -13,7 +13,7 @@ use super::{Action, Content, Engine, Parcel};
 use crate::{
     api::UnknownUsers,
     drain::report::Outcome,
-    iterable::{Answer, NewUser},
+    iterable::{ApiResponse, NewUser},
     mapping::User,
 };
 
@@ -112,12 +112,12 @@ impl Engine {
         ));
     }
 
-    pub(super) fn created_users(&mut self, users: Vec<NewUser>, answer: Answer, now: Instant) {
+    pub(super) fn created_users(&mut self, users: Vec<NewUser>, answer: ApiResponse, now: Instant) {
         self.strangers.is_asking = false;
         self.strangers.not_before = Some(now + self.config.users_interval);
         let wait = match answer {
             // Those that were refused are found out when their events are sent again.
-            Answer::Counted(_) => {
+            ApiResponse::Accepted(_) => {
                 self.strangers.tries = 0;
                 for user in users {
                     self.tally.reason("UserCreated");
@@ -125,26 +125,27 @@ impl Engine {
                 }
                 return;
             }
-            Answer::KeyRefused(refusal) => {
+            ApiResponse::Unauthorized(refusal) => {
                 self.tally.notice(format!(
                     "Iterable refused the API key for users/bulkUpdate ({refusal}): use a server-side key, or \
                      set spec.iterable.unknownUsers to Retry"
                 ));
                 return self.stop(Outcome::KeyRefused, now);
             }
-            Answer::SlowDown { retry_after } | Answer::Trouble { retry_after, .. } => {
+            ApiResponse::RateLimited { retry_after }
+            | ApiResponse::Unavailable { retry_after, .. } => {
                 let backoff = Duration::from_millis(500 << self.strangers.tries.min(6));
                 backoff
                     .mul_f64(self.dice.f64())
                     .max(retry_after.unwrap_or_default())
             }
-            Answer::Refused(refusal) | Answer::Misdirected(refusal) => {
+            ApiResponse::Rejected(refusal) | ApiResponse::WrongEndpoint(refusal) => {
                 self.tally
                     .notice(format!("Iterable made no users ({refusal})"));
                 self.strangers.tries = MAX_TRIES;
                 Duration::ZERO
             }
-            Answer::TooLarge => {
+            ApiResponse::TooLarge => {
                 self.strangers.tries = MAX_TRIES;
                 Duration::ZERO
             }

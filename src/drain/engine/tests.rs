@@ -462,7 +462,7 @@ impl World {
                 self.known
                     .extend(users.iter().cloned().map(|user| (user, self.now)));
                 let body = json!({"successCount": users.len(), "failCount": 0}).to_string();
-                let answer = Answer::read(200, None, body.as_bytes());
+                let answer = ApiResponse::read(200, None, body.as_bytes());
                 (self.slow_time, Done::CreatedUsers { users, answer })
             }
             Action::SendDeadLetters(letters) => {
@@ -511,13 +511,13 @@ impl World {
         read.collect()
     }
 
-    fn answer(&mut self, group: &Group) -> Answer {
-        let trouble = Answer::Trouble {
-            kind: crate::iterable::Trouble::Status(503),
+    fn answer(&mut self, group: &Group) -> ApiResponse {
+        let trouble = ApiResponse::Unavailable {
+            kind: crate::iterable::TransportFailure::Status(503),
             retry_after: None,
         };
         if self.quiet.is_some() {
-            return Answer::SlowDown {
+            return ApiResponse::RateLimited {
                 retry_after: self.quiet,
             };
         }
@@ -531,7 +531,7 @@ impl World {
             return trouble;
         }
         if group.items.len() > self.most_events {
-            return Answer::TooLarge;
+            return ApiResponse::TooLarge;
         }
         let is = |name: &str| {
             group
@@ -545,17 +545,17 @@ impl World {
                 .iter()
                 .any(|item| item.event.json().contains("\"n\""))
         {
-            return Answer::read(
+            return ApiResponse::read(
                 400,
                 None,
                 br#"{"code":"RequestFieldsTypesMismatched","msg":"no","params":{"validationErrors":{"n":{}}}}"#,
             );
         }
         if is("Huge") {
-            return Answer::TooLarge;
+            return ApiResponse::TooLarge;
         }
         if is("Poison") {
-            return Answer::read(
+            return ApiResponse::read(
                 400,
                 None,
                 br#"{"code":"BadJsonBody","msg":"no","params":null}"#,
@@ -578,7 +578,7 @@ impl World {
             "failCount": listed.len(),
             "failedUpdates": {"notFoundEmails": listed},
         });
-        Answer::read(200, None, body.to_string().as_bytes())
+        ApiResponse::read(200, None, body.to_string().as_bytes())
     }
 
     /// Whether the event is of a user that isn't known, or not for a minute yet.
@@ -1012,7 +1012,7 @@ fn a_message_that_comes_twice_is_deleted_by_its_newest_handle_and_sent_once() {
     assert_eq!(posted.len(), 1);
     assert_eq!(posted[0].items.len(), 1);
     for group in posted {
-        let answer = Answer::read(200, None, br#"{"successCount":1,"failCount":0}"#);
+        let answer = ApiResponse::read(200, None, br#"{"successCount":1,"failCount":0}"#);
         engine.done(
             Done::Posted {
                 began: later,

@@ -2,16 +2,16 @@ use serde_json::Value;
 
 /// What an answer names as refused: identifiers and names, never indexes or ids of events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listed {
+pub struct FailedIdentifiers {
     /// Identifiers with the reason of the list in which they stand.
-    pub users: Vec<ListedUser>,
+    pub users: Vec<FailedIdentifier>,
     /// Names of events that the project refuses.
     pub names: Vec<String>,
 }
 
 /// One identifier in one list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedUser {
+pub struct FailedIdentifier {
     /// The identifier, as the answer has it.
     pub identifier: String,
     /// Which kind of identifier it is.
@@ -70,7 +70,7 @@ impl ListReason {
     }
 }
 
-impl Listed {
+impl FailedIdentifiers {
     /// Reads the lists of a `BulkTrackResponse`. Unknown lists of texts under `failedUpdates`
     /// are refusals too; unknown keys elsewhere are passed over.
     pub(super) fn read(body: &Value) -> Self {
@@ -107,7 +107,7 @@ impl Listed {
             _ => ListReason::RefusedByIterable,
         };
         self.users
-            .extend(texts(entries).map(|identifier| ListedUser {
+            .extend(texts(entries).map(|identifier| FailedIdentifier {
                 identifier: identifier.to_owned(),
                 kind,
                 reason,

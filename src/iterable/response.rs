@@ -2,7 +2,7 @@ use std::{fmt, time::Duration};
 
 use serde_json::Value;
 
-use super::Listed;
+use super::FailedIdentifiers;
 use crate::text::one_line;
 
 /// The longest quote of a response.
@@ -11,26 +11,26 @@ const MAX_EXCERPT_CHARS: usize = 200;
 /// What became of one request, in the classes that differ in who must act: nobody, the events,
 /// the request's size, the key, the address, or the sink.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum ApiResponse {
     /// Taken, wholly or in part (HTTP 200).
-    Counted(Counts),
+    Accepted(BulkCounts),
     /// The whole request was refused for what stands in it: find the event that is at fault.
-    Refused(Refusal),
+    Rejected(ApiError),
     /// The request is too large; no event of it is at fault, unless it was alone.
     TooLarge,
     /// The key was refused, or may not do this: no other request can succeed.
-    KeyRefused(Refusal),
+    Unauthorized(ApiError),
     /// Something answered that is not this endpoint of Iterable.
-    Misdirected(Refusal),
+    WrongEndpoint(ApiError),
     /// Too many requests (HTTP 429): the same request again, later.
-    SlowDown {
+    RateLimited {
         /// How long to wait, if the answer says so.
         retry_after: Option<Duration>,
     },
     /// No usable answer: the same request again, later. It may have been taken already.
-    Trouble {
+    Unavailable {
         /// What happened.
-        kind: Trouble,
+        kind: TransportFailure,
         /// How long to wait, if the answer says so.
         retry_after: Option<Duration>,
     },
@@ -38,31 +38,31 @@ pub enum Answer {
 
 /// The counts of an accepted request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct BulkCounts {
     /// Events taken. None if the answer doesn't say.
     pub succeeded: Option<u64>,
     /// Events refused.
     pub failed: u64,
     /// What the answer names as refused.
-    pub listed: Listed,
+    pub listed: FailedIdentifiers,
 }
 
 /// An error answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
+pub struct ApiError {
     /// The HTTP status.
     pub status: u16,
     /// Iterable's code. None if the body is not in Iterable's form.
     pub code: Option<String>,
     /// What the answer said, cut to a line.
-    pub said: String,
+    pub message: String,
     /// Iterable's `params`, with the place or value at fault; null if there are none.
     pub params: Value,
 }
 
 /// Why there was no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum TransportFailure {
     /// No connection came about.
     NotConnected {
         /// The host, and its port if that is not the scheme's own.
@@ -73,83 +73,83 @@ pub enum Trouble {
     /// The time limit passed.
     TimedOut,
     /// The connection broke.
-    Broken,
+    ConnectionLost,
     /// An error status of the server's own.
     Status(u16),
     /// Success by status, but without the counts that Iterable gives.
-    NoCounts,
+    InvalidResponse,
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for TransportFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotConnected { host, detail } => write!(f, "no connection to {host}: {detail}"),
             Self::TimedOut => f.write_str("no answer within the time limit"),
-            Self::Broken => f.write_str("the connection broke"),
+            Self::ConnectionLost => f.write_str("the connection broke"),
             Self::Status(status) => write!(f, "status {status}"),
-            Self::NoCounts => {
+            Self::InvalidResponse => {
                 f.write_str("an answer that is not Iterable's: is spec.iterable.endpoint right?")
             }
         }
     }
 }
 
-impl Trouble {
+impl TransportFailure {
     /// One PascalCase word.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::NotConnected { .. } => "SinkNotConnected",
             Self::TimedOut => "SinkTimedOut",
-            Self::Broken => "SinkBroken",
+            Self::ConnectionLost => "SinkBroken",
             Self::Status(_) => "SinkServerError",
-            Self::NoCounts => "SinkGarbled",
+            Self::InvalidResponse => "SinkGarbled",
         }
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = self.code.as_deref().unwrap_or("no code");
-        write!(f, "status {}, {code}: {}", self.status, self.said)
+        write!(f, "status {}, {code}: {}", self.status, self.message)
     }
 }
 
-impl Answer {
+impl ApiResponse {
     /// Reads an answer: by its status first, since an error's body may be HTML, empty, or say
     /// `Success`.
     pub fn read(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
         match status {
-            200..=299 => Counts::read(body).map_or(
-                Self::Trouble {
-                    kind: Trouble::NoCounts,
+            200..=299 => BulkCounts::read(body).map_or(
+                Self::Unavailable {
+                    kind: TransportFailure::InvalidResponse,
                     retry_after,
                 },
-                Self::Counted,
+                Self::Accepted,
             ),
-            400 | 409 | 422 => Self::of_refusal(Refusal::read(status, body)),
-            401 | 403 => Self::KeyRefused(Refusal::read(status, body)),
+            400 | 409 | 422 => Self::from_error(ApiError::read(status, body)),
+            401 | 403 => Self::Unauthorized(ApiError::read(status, body)),
             413 => Self::TooLarge,
-            429 => Self::SlowDown { retry_after },
-            408 | 425 | 500.. => Self::Trouble {
-                kind: Trouble::Status(status),
+            429 => Self::RateLimited { retry_after },
+            408 | 425 | 500.. => Self::Unavailable {
+                kind: TransportFailure::Status(status),
                 retry_after,
             },
-            _ => Self::Misdirected(Refusal::read(status, body)),
+            _ => Self::WrongEndpoint(ApiError::read(status, body)),
         }
     }
 
-    fn of_refusal(refusal: Refusal) -> Self {
+    fn from_error(refusal: ApiError) -> Self {
         match refusal.code.as_deref() {
             Some("BatchTooLarge") => Self::TooLarge,
             Some("BadApiKey" | "BadAuthorizationHeader" | "InvalidJwtPayload" | "Unauthorized") => {
-                Self::KeyRefused(refusal)
+                Self::Unauthorized(refusal)
             }
-            _ => Self::Refused(refusal),
+            _ => Self::Rejected(refusal),
         }
     }
 }
 
-impl Counts {
+impl BulkCounts {
     /// None if the body is no object with at least one of the counts: then nothing proves that
     /// Iterable took the events.
     fn read(body: &[u8]) -> Option<Self> {
@@ -162,12 +162,12 @@ impl Counts {
         Some(Self {
             succeeded,
             failed: failed.unwrap_or_default(),
-            listed: Listed::read(&body),
+            listed: FailedIdentifiers::read(&body),
         })
     }
 }
 
-impl Refusal {
+impl ApiError {
     fn read(status: u16, body: &[u8]) -> Self {
         let value: Value = serde_json::from_slice(body).unwrap_or_default();
         let text = |name| value.get(name).and_then(Value::as_str);
@@ -179,7 +179,7 @@ impl Refusal {
         Self {
             status,
             code,
-            said,
+            message: said,
             params: value.get("params").cloned().unwrap_or_default(),
         }
     }

@@ -3,14 +3,14 @@ use crate::iterable::ListReason;
 
 /// The class of an answer, as a word.
 fn class(status: u16, body: &str) -> &'static str {
-    match Answer::read(status, None, body.as_bytes()) {
-        Answer::Counted(_) => "counted",
-        Answer::Refused(_) => "refused",
-        Answer::TooLarge => "too large",
-        Answer::KeyRefused(_) => "key refused",
-        Answer::Misdirected(_) => "misdirected",
-        Answer::SlowDown { .. } => "slow down",
-        Answer::Trouble { .. } => "trouble",
+    match ApiResponse::read(status, None, body.as_bytes()) {
+        ApiResponse::Accepted(_) => "counted",
+        ApiResponse::Rejected(_) => "refused",
+        ApiResponse::TooLarge => "too large",
+        ApiResponse::Unauthorized(_) => "key refused",
+        ApiResponse::WrongEndpoint(_) => "misdirected",
+        ApiResponse::RateLimited { .. } => "slow down",
+        ApiResponse::Unavailable { .. } => "trouble",
     }
 }
 
@@ -90,9 +90,10 @@ fn the_status_and_then_the_code_say_who_must_act() {
 #[test]
 fn a_wait_is_kept_where_the_answer_asks_for_one() {
     for asked in [None, Some(Duration::from_secs(7))] {
-        let slow_down = Answer::read(429, asked, b"");
-        assert_eq!(slow_down, Answer::SlowDown { retry_after: asked });
-        let Answer::Trouble { retry_after, .. } = Answer::read(503, asked, b"") else {
+        let slow_down = ApiResponse::read(429, asked, b"");
+        assert_eq!(slow_down, ApiResponse::RateLimited { retry_after: asked });
+        let ApiResponse::Unavailable { retry_after, .. } = ApiResponse::read(503, asked, b"")
+        else {
             panic!("503 is trouble")
         };
         assert_eq!(retry_after, asked);
@@ -107,7 +108,7 @@ fn every_list_of_an_answer_is_read_with_its_reason() {
         "invalidDataUserIds":["h"],"invalidDataEmails":["q"],"failedEmails":["i"],"failedUserIds":["r"],"novelty":["j", 7, null],"notAList":3},
         "invalidEmails":["k"],"invalidUserIds":["l"],"disallowedEventNames":["m"],
         "filteredOutFields":["n"],"createdFields":["o"]}"#;
-    let Answer::Counted(counts) = Answer::read(200, None, body.as_bytes()) else {
+    let ApiResponse::Accepted(counts) = ApiResponse::read(200, None, body.as_bytes()) else {
         panic!("counted")
     };
     let reason = |name: &str| {
@@ -148,9 +149,9 @@ fn every_list_of_an_answer_is_read_with_its_reason() {
 #[test]
 fn what_an_answer_said_is_kept_to_a_line() {
     let long = format!("<html>\n\n  {}", "x ".repeat(5_000));
-    let Answer::KeyRefused(refusal) = Answer::read(403, None, long.as_bytes()) else {
+    let ApiResponse::Unauthorized(refusal) = ApiResponse::read(403, None, long.as_bytes()) else {
         panic!("key refused")
     };
-    assert!(refusal.said.len() <= 200 && !refusal.said.contains('\n'));
+    assert!(refusal.message.len() <= 200 && !refusal.message.contains('\n'));
     assert_eq!(refusal.code, None);
 }
