@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::ack::Ticket;
-use crate::mapping::{MappedEvent, Source};
+use crate::mapping::{EventPosition, MappedEvent};
 
 const HEAD: &str = r#"{"events":["#;
 const TAIL: &str = "]}";
@@ -18,7 +18,7 @@ pub struct Owner {
     /// The message.
     pub ticket: Ticket,
     /// The event in its body.
-    pub source: Source,
+    pub source: EventPosition,
 }
 
 /// An event to send, and whose it is.

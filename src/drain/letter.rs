@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{ack::Ticket, engine::Refused};
 use crate::{
-    mapping::{BodyError, Source, excerpt},
+    mapping::{BodyError, EventPosition, excerpt},
     sqs::{Attribute, Message, Outgoing},
 };
 
@@ -62,7 +62,7 @@ pub fn write(
     ticket: Ticket,
     refused: &[Refused],
 ) -> Result<Vec<Letter>, BodyError> {
-    let mut by_reason: BTreeMap<&str, (Vec<Source>, &str)> = BTreeMap::new();
+    let mut by_reason: BTreeMap<&str, (Vec<EventPosition>, &str)> = BTreeMap::new();
     for one in refused {
         let entry = by_reason
             .entry(&one.cause.reason)
@@ -195,7 +195,7 @@ mod tests {
         let body = format!("{{\"events\":[{}]}}", vec!["0"; 300].join(","));
         let refused: Vec<_> = (0..101)
             .map(|event| Refused {
-                source: Source { batch: 0, event },
+                source: EventPosition { batch: 0, event },
                 cause: Cause {
                     reason: "EventNotAnObject".to_owned(),
                     detail: String::new(),
@@ -233,7 +233,7 @@ mod tests {
             attributes: outgoing.attributes,
         };
         let refused = Refused {
-            source: Source::default(),
+            source: EventPosition::default(),
             cause: Cause {
                 reason: "InvalidEmail".to_owned(),
                 detail: String::new(),

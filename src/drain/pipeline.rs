@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     iterable::Client,
-    mapping::{Mapped, Mapper},
+    mapping::{MappedBody, Mapper},
     sqs::{self, Message, PayloadError, Payloads, QueueClient, Room, Squeeze},
 };
 
@@ -257,7 +257,7 @@ impl Hands {
         Ok(Opened { body, mapped })
     }
 
-    fn map(&self, id: &str, body: &str, sent_at: Option<Timestamp>) -> Result<Mapped, Cause> {
+    fn map(&self, id: &str, body: &str, sent_at: Option<Timestamp>) -> Result<MappedBody, Cause> {
         self.mapper.map(body, sent_at).map_err(|error| {
             let (reason, detail) = (error.reason(), error.to_string());
             tracing::warn!(

@@ -11,20 +11,20 @@ use super::{
     context::{self, ContextFields},
     fields::FieldWriter,
     id::EventId,
-    identity::{Identities, Unidentified, UserKey},
-    kind::Kind,
+    identity::{Identities, UserError, UserKey},
+    kind::EventKind,
     lenient::Lenient,
     mapped::{
-        Encoded, EventType, Head, Mapped, MappedEvent, RejectReason, Rejected, SkipReason, Skipped,
-        Source,
+        Encoded, EventPosition, EventType, Head, MappedBody, MappedEvent, RejectReason, Rejected,
+        SkipReason, Skipped,
     },
     mparticle::{Batch, Event, EventData},
-    notes::Note,
-    raw::Raw,
-    stop::{EventLocation, Stop},
-    time::{Clocks, EventTime},
-    transform::{RunError, Shared, Transform},
-    transformed::Transformed,
+    not_forwarded::{EventLocation, NotForwarded},
+    program_output::ProgramOutput,
+    raw::RawJson,
+    time::{EventTime, ReferenceTimes},
+    transform::{BatchValue, EvalError, Transform},
+    warnings::MappingWarning,
 };
 
 /// The mapping of one batch, under way.
@@ -34,15 +34,15 @@ pub struct BatchMapping<'m> {
     path: &'m str,
     text: &'m str,
     sent_at: Option<Timestamp>,
-    mapped: &'m mut Mapped,
+    mapped: &'m mut MappedBody,
 }
 
 /// What the events of a batch share.
 struct BatchScope<'b, 'a> {
     batch: &'b Batch<'a>,
     identities: Identities<'a>,
-    user: Result<UserKey, Unidentified>,
-    clocks: Clocks,
+    user: Result<UserKey, UserError>,
+    clocks: ReferenceTimes,
     context: ContextFields,
     skip: Option<SkipReason>,
     /// What the user's rules see; made when the first event needs it.
@@ -51,18 +51,18 @@ struct BatchScope<'b, 'a> {
 
 /// The batch as the user's rules see it.
 struct ProgramInput<'a> {
-    events: Vec<Raw<'a>>,
-    envelope: Result<Shared, RunError>,
+    events: Vec<RawJson<'a>>,
+    envelope: Result<BatchValue, EvalError>,
 }
 
 /// An event with all that the mapping gives it, before it is encoded.
 struct Draft<'d> {
-    kind: Kind,
+    kind: EventKind,
     data: &'d EventData<'d>,
-    source: Source,
+    source: EventPosition,
     event_type: &'d EventType,
     event_name: Arc<str>,
-    user: Result<UserKey, Unidentified>,
+    user: Result<UserKey, UserError>,
     id: EventId,
     time: EventTime,
 }
@@ -75,7 +75,7 @@ impl<'m> BatchMapping<'m> {
         path: &'m str,
         text: &'m str,
         sent_at: Option<Timestamp>,
-        mapped: &'m mut Mapped,
+        mapped: &'m mut MappedBody,
     ) -> Self {
         Self {
             mapper,
@@ -105,21 +105,21 @@ impl<'m> BatchMapping<'m> {
         }
         let scope = self.scope(batch);
         for entry in events {
-            let source = Source {
+            let source = EventPosition {
                 batch: self.index,
                 event: entry.position,
             };
             let event_type = event_type_of(&entry.event);
             match self.event(source, &event_type, &entry.event, &scope) {
                 Ok(event) => self.mapped.events.push(event),
-                Err(Stop::Skip(reason)) => {
+                Err(NotForwarded::Skip(reason)) => {
                     self.mapped.skipped.push(Skipped {
                         source,
                         event_type,
                         reason,
                     });
                 }
-                Err(Stop::Reject(reason, detail)) => {
+                Err(NotForwarded::Reject(reason, detail)) => {
                     self.reject(source, event_type, reason, entry.count, detail);
                 }
             }
@@ -128,7 +128,7 @@ impl<'m> BatchMapping<'m> {
 
     /// Rejects the batch as one. `count`: how many values it stands for.
     pub fn reject_batch(&mut self, reason: RejectReason, count: u32, detail: String) {
-        let source = Source {
+        let source = EventPosition {
             batch: self.index,
             event: 0,
         };
@@ -137,7 +137,7 @@ impl<'m> BatchMapping<'m> {
 
     fn reject(
         &mut self,
-        source: Source,
+        source: EventPosition,
         event_type: EventType,
         reason: RejectReason,
         count: u32,
@@ -157,7 +157,7 @@ impl<'m> BatchMapping<'m> {
     }
 
     fn alias_request(&mut self) {
-        let source = Source {
+        let source = EventPosition {
             batch: self.index,
             event: 0,
         };
@@ -192,8 +192,8 @@ impl<'m> BatchMapping<'m> {
             None
         };
         BatchScope {
-            user: self.mapper.identification.user(batch, &identities),
-            clocks: Clocks::new(
+            user: self.mapper.user_resolver.user(batch, &identities),
+            clocks: ReferenceTimes::new(
                 batch.timestamp,
                 self.sent_at,
                 is_replay || batch.is_from_a_server(),
@@ -208,11 +208,11 @@ impl<'m> BatchMapping<'m> {
 
     fn event(
         &mut self,
-        source: Source,
+        source: EventPosition,
         event_type: &EventType,
         event: &Lenient<Event<'m>>,
         scope: &BatchScope<'_, 'm>,
-    ) -> Result<MappedEvent, Stop> {
+    ) -> Result<MappedEvent, NotForwarded> {
         let at = EventLocation {
             path: self.path,
             event: source.event,
@@ -227,28 +227,28 @@ impl<'m> BatchMapping<'m> {
         } else {
             &nothing
         };
-        let kind = Kind::of(event_type, data);
+        let kind = EventKind::of(event_type, data);
         let rule = self.select(kind, event_type, &event.data, scope, at)?;
-        if kind == Kind::ScreenView && data.is_screen_left() {
-            return Err(Stop::Skip(SkipReason::ScreenLeft));
+        if kind == EventKind::ScreenView && data.is_screen_left() {
+            return Err(NotForwarded::Skip(SkipReason::ScreenLeft));
         }
-        if data.is_nameless() {
+        if data.lacks_identity() {
             let why = "no source_message_id, event_id or timestamp_unixtime_ms, so nothing tells it from another event";
             return Err(at.reject(RejectReason::NoData, ".data", why));
         }
         if let (Err(error), None) = (&scope.user, &self.mapper.transform) {
-            return Err(at.unidentified(error));
+            return Err(at.user_error(error));
         }
         let name = rule
             .template
-            .render(event_type, data, &mut self.mapped.notes);
+            .render(event_type, data, &mut self.mapped.warnings);
         let Some(event_name) = name else {
             let why = "nothing in it gives a name by the template in spec.mapping.eventName";
             return Err(at.reject(RejectReason::NoEventName, "", why));
         };
         let time = scope.clocks.event_time(data.timestamp);
-        if let Some(note) = time.note {
-            self.mapped.notes.add(note);
+        if let Some(note) = time.warning {
+            self.mapped.warnings.add(note);
         }
         let draft = Draft {
             kind,
@@ -275,22 +275,22 @@ impl<'m> BatchMapping<'m> {
     /// The rule for a kind of event, if the forwarder takes the event at all.
     fn select(
         &self,
-        kind: Kind,
+        kind: EventKind,
         event_type: &str,
         data: &Lenient<EventData<'_>>,
         scope: &BatchScope<'_, '_>,
         at: EventLocation<'_>,
-    ) -> Result<&'m KindRule, Stop> {
+    ) -> Result<&'m KindRule, NotForwarded> {
         if event_type.is_empty() {
             let why = "missing, null or empty";
             return Err(at.reject(RejectReason::NoEventType, ".event_type", why));
         }
         let mapper: &'m Mapper = self.mapper;
         let Some(rule) = mapper.rule(kind).filter(|rule| rule.is_selected) else {
-            return Err(Stop::Skip(SkipReason::NotSelected));
+            return Err(NotForwarded::Skip(SkipReason::NotSelected));
         };
         if let Some(reason) = scope.skip {
-            return Err(Stop::Skip(reason));
+            return Err(NotForwarded::Skip(reason));
         }
         if let Lenient::Malformed = data {
             return Err(at.reject(RejectReason::DataNotAnObject, ".data", "not an object"));
@@ -303,7 +303,7 @@ impl<'m> BatchMapping<'m> {
         draft: Draft<'_>,
         scope: &BatchScope<'_, '_>,
         at: EventLocation<'_>,
-    ) -> Result<MappedEvent, Stop> {
+    ) -> Result<MappedEvent, NotForwarded> {
         let encoded = self.encode_draft(&draft, scope);
         let Draft {
             event_name,
@@ -312,7 +312,7 @@ impl<'m> BatchMapping<'m> {
             event_type,
             ..
         } = draft;
-        let user = user.map_err(|error| at.unidentified(&error))?;
+        let user = user.map_err(|error| at.user_error(&error))?;
         at.fits(MappedEvent::new(
             encoded,
             event_name,
@@ -342,7 +342,7 @@ impl<'m> BatchMapping<'m> {
     /// name, the first stays.
     fn data_fields(&mut self, json: &mut String, draft: &Draft<'_>, scope: &BatchScope<'_, '_>) {
         let data = draft.data;
-        let mut writer = FieldWriter::new(json, self.mapper.fields, &mut self.mapped.notes);
+        let mut writer = FieldWriter::new(json, self.mapper.fields, &mut self.mapped.warnings);
         if let Some(attributes) = data.custom_attributes {
             writer.attributes(attributes);
         }
@@ -361,7 +361,7 @@ impl<'m> BatchMapping<'m> {
         if let (Some(field), Some(millis)) = (&self.mapper.milliseconds_field, draft.time.millis) {
             writer.integer(field, millis);
         }
-        writer.unknown(fields, &data.own);
+        writer.unknown(fields, &data.extra);
         writer.end();
     }
 
@@ -372,37 +372,38 @@ impl<'m> BatchMapping<'m> {
         draft: Draft<'_>,
         scope: &BatchScope<'_, 'm>,
         at: EventLocation<'_>,
-    ) -> Result<MappedEvent, Stop> {
+    ) -> Result<MappedEvent, NotForwarded> {
         let input = self.encode_draft(&draft, scope).json;
         let program_input = scope.program_input.get_or_init(|| self.program_input());
         let event = program_input
             .events
             .get(draft.source.event as usize)
             .copied();
-        let (Some(input), Some(event)) = (Raw::parse(&input), event) else {
-            let error = RunError::Failed("the event can't be read again".to_owned());
-            return Err(at.run_error(&error));
+        let (Some(input), Some(event)) = (RawJson::parse(&input), event) else {
+            let error = EvalError::Failed("the event can't be read again".to_owned());
+            return Err(at.eval_error(&error));
         };
         let output = match &program_input.envelope {
             Ok(envelope) => transform.run(input, event, envelope),
             Err(error) => Err(error.clone()),
         };
         let output = output
-            .map_err(|error| at.run_error(&error))?
-            .ok_or(Stop::Skip(SkipReason::DroppedByTransform))?;
-        let Some(output) = Raw::parse(&output) else {
-            let error = RunError::Failed("its output can't be read".to_owned());
-            return Err(at.run_error(&error));
+            .map_err(|error| at.eval_error(&error))?
+            .ok_or(NotForwarded::Skip(SkipReason::DroppedByTransform))?;
+        let Some(output) = RawJson::parse(&output) else {
+            let error = EvalError::Failed("its output can't be read".to_owned());
+            return Err(at.eval_error(&error));
         };
-        let project = self.mapper.identification.project();
-        let output = Transformed::read(output, project).map_err(|error| at.output_error(&error))?;
+        let project = self.mapper.user_resolver.project();
+        let output =
+            ProgramOutput::read(output, project).map_err(|error| at.output_error(&error))?;
         let user = match (output.user, draft.user) {
             (Some(user), _) => user,
-            (None, Err(error)) => return Err(at.unidentified(&error)),
-            (None, Ok(_)) => return Err(Stop::Skip(SkipReason::NoUser)),
+            (None, Err(error)) => return Err(at.user_error(&error)),
+            (None, Ok(_)) => return Err(NotForwarded::Skip(SkipReason::NoUser)),
         };
         if output.is_name_cut {
-            self.mapped.notes.add(Note::NameCut);
+            self.mapped.warnings.add(MappingWarning::NameCut);
         }
         let head = Head {
             event_name: &output.event_name,
@@ -413,7 +414,7 @@ impl<'m> BatchMapping<'m> {
         };
         let encoded = Encoded::new(head, 512, |json| {
             let rules = self.mapper.fields.as_given();
-            let mut writer = FieldWriter::new(json, rules, &mut self.mapped.notes);
+            let mut writer = FieldWriter::new(json, rules, &mut self.mapped.warnings);
             if let Some(fields) = output.data_fields {
                 writer.attributes(fields);
             }
@@ -431,7 +432,7 @@ impl<'m> BatchMapping<'m> {
 
     fn program_input(&self) -> ProgramInput<'m> {
         let (mut events, mut envelope) = (Vec::new(), Vec::new());
-        if let Some(batch) = Raw::parse(self.text) {
+        if let Some(batch) = RawJson::parse(self.text) {
             batch.each_member(|name, value| match &*name {
                 "events" => value.each_element(|event| events.push(event)),
                 _ => envelope.push((name, value)),
@@ -455,9 +456,9 @@ fn event_type_of(event: &Lenient<Event<'_>>) -> EventType {
     };
     match raw.scalar() {
         None => Cow::Borrowed(""),
-        Some(text) => Kind::ALL
+        Some(text) => EventKind::ALL
             .into_iter()
-            .filter_map(Kind::event_type)
+            .filter_map(EventKind::event_type)
             .find(|known| *known == text)
             .map_or_else(|| Cow::Owned(text.into_owned()), Cow::Borrowed),
     }

@@ -19,9 +19,9 @@ use percent_encoding::percent_decode_str;
 use serde_json::error::Category;
 
 use super::{
-    mapped::Source,
+    mapped::EventPosition,
     mparticle::{Batch, MAX_MALFORMED, Malformed, MalformedCounts, PerKind},
-    raw::{Raw, Shape, push_text},
+    raw::{JsonType, RawJson, push_text},
 };
 
 /// How many wrappers are taken off, one inside the other.
@@ -42,13 +42,13 @@ pub struct Document<'b> {
 impl Document<'_> {
     /// The error for a document that is no batch.
     pub(super) fn not_a_batch(&self) -> BodyError {
-        let shape = match Raw::parse(&self.text).map(Raw::shape) {
-            Some(Shape::Object) => "object",
-            Some(Shape::List) => "list",
-            Some(Shape::Text) => "text",
-            Some(Shape::Number) => "number",
-            Some(Shape::Boolean) => "boolean",
-            Some(Shape::Null) | None => "null",
+        let shape = match RawJson::parse(&self.text).map(RawJson::json_type) {
+            Some(JsonType::Object) => "object",
+            Some(JsonType::Array) => "list",
+            Some(JsonType::String) => "text",
+            Some(JsonType::Number) => "number",
+            Some(JsonType::Boolean) => "boolean",
+            Some(JsonType::Null) | None => "null",
         };
         BodyError::NotABatch {
             path: self.path.clone(),
@@ -233,7 +233,7 @@ fn values<'t, 'b>(
     documents: &mut Documents<'b>,
     keep: impl Fn(&'t str) -> Cow<'b, str>,
 ) -> Result<(), BodyError> {
-    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Raw<'t>>();
+    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<RawJson<'t>>();
     let mut values = Vec::new();
     for value in stream.by_ref() {
         values.push(value.map_err(|error| BodyError::syntax(path, text, &error))?);
@@ -246,8 +246,8 @@ fn values<'t, 'b>(
         } else {
             path.to_owned()
         };
-        match value.shape() {
-            Shape::List => {
+        match value.json_type() {
+            JsonType::Array => {
                 let mut elements = Vec::new();
                 value.each_element(|element| elements.push(element));
                 if is_payload_pointer(&elements) {
@@ -258,7 +258,7 @@ fn values<'t, 'b>(
                     documents.push(path, keep(element.json()));
                 }
             }
-            Shape::Text => {
+            JsonType::String => {
                 let inner = value.text().unwrap_or_default().into_owned();
                 unwrap(Cow::Owned(inner), &path, wrappers + 1, documents)?;
             }
@@ -280,7 +280,7 @@ fn trim(text: &str) -> &str {
 
 /// `["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": …, "s3Key": …}]`
 /// (github.com/awslabs/amazon-sqs-java-extended-client-lib).
-fn is_payload_pointer(elements: &[Raw<'_>]) -> bool {
+fn is_payload_pointer(elements: &[RawJson<'_>]) -> bool {
     match elements {
         [class, pointer] => {
             class
@@ -293,7 +293,7 @@ fn is_payload_pointer(elements: &[Raw<'_>]) -> bool {
 }
 
 /// The member with the real body, and that body, of a Lambda proxy event or an SNS envelope.
-fn wrapped(value: Raw<'_>) -> Option<(&'static str, String)> {
+fn wrapped(value: RawJson<'_>) -> Option<(&'static str, String)> {
     let (mut body, mut message, mut is_base64, mut is_notification, mut has_events) =
         (None, None, false, false, false);
     value.each_member(|key, member| match &*key {
@@ -366,7 +366,7 @@ pub struct Excerpt {
 /// A body that holds only those events of `body`, with their batch's envelope: what goes to the
 /// dead-letter queue. Mapping it gives the same ids. A source that stands for several malformed
 /// entries brings them all.
-pub fn excerpt(body: &str, sources: &[Source]) -> Result<Excerpt, BodyError> {
+pub fn excerpt(body: &str, sources: &[EventPosition]) -> Result<Excerpt, BodyError> {
     let mut by_batch = BTreeMap::<usize, BTreeSet<usize>>::new();
     for source in sources {
         by_batch
@@ -376,7 +376,8 @@ pub fn excerpt(body: &str, sources: &[Source]) -> Result<Excerpt, BodyError> {
     }
     let (mut kept, mut count, mut is_alone) = (Vec::new(), 0, true);
     for (index, document) in documents(body)?.iter().enumerate() {
-        if let (Some(events), Some(batch)) = (by_batch.get(&index), Raw::parse(&document.text)) {
+        if let (Some(events), Some(batch)) = (by_batch.get(&index), RawJson::parse(&document.text))
+        {
             let (more, texts) = &document.more;
             let (batch, events) = excerpt_of_batch(batch, events);
             kept.push(batch + texts);
@@ -393,8 +394,8 @@ pub fn excerpt(body: &str, sources: &[Source]) -> Result<Excerpt, BodyError> {
 }
 
 /// A batch with only those of its events, and how many they are.
-fn excerpt_of_batch(batch: Raw<'_>, kept: &BTreeSet<usize>) -> (String, usize) {
-    if batch.shape() != Shape::Object {
+fn excerpt_of_batch(batch: RawJson<'_>, kept: &BTreeSet<usize>) -> (String, usize) {
+    if batch.json_type() != JsonType::Object {
         return (batch.json().to_owned(), 1);
     }
     let mut text = String::from("{");
@@ -406,7 +407,7 @@ fn excerpt_of_batch(batch: Raw<'_>, kept: &BTreeSet<usize>) -> (String, usize) {
         }
         push_text(&mut text, &name);
         text.push(':');
-        if name == "events" && value.shape() == Shape::List {
+        if name == "events" && value.json_type() == JsonType::Array {
             text.push('[');
             count = 0;
             let mut is_kept = KeptEntries::new(kept);
@@ -447,7 +448,7 @@ impl<'k> KeptEntries<'k> {
         }
     }
 
-    fn next(&mut self, entry: Raw<'_>) -> bool {
+    fn next(&mut self, entry: RawJson<'_>) -> bool {
         let mut is_kept = self.kept.contains(&self.position);
         self.position += 1;
         let entry = serde_json::from_str(entry.json()).unwrap_or_default();

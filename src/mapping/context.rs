@@ -3,19 +3,19 @@
 use crate::api::ContextGroup;
 
 use super::{
+    field_table::{Field, FieldType},
     fields::{EMPTY_TEXT, MAX_VALUE_BYTES},
     identity,
     mparticle::Batch,
-    notes::Note,
-    raw::{Raw, Shape, push_text},
-    table::{Field, FieldType},
+    raw::{JsonType, RawJson, push_text},
+    warnings::MappingWarning,
 };
 
 const fn field(name: &'static str, holds: FieldType) -> Field {
     Field {
-        from: name,
-        to: name,
-        holds,
+        source: name,
+        target: name,
+        field_type: holds,
     }
 }
 
@@ -39,7 +39,7 @@ const SOURCE: &[&str] = &["channel", "partner"];
 
 /// The names of the fields of a group.
 pub fn context_fields(group: ContextGroup) -> Vec<&'static str> {
-    let names = |fields: &[Field]| fields.iter().map(|field| field.to).collect();
+    let names = |fields: &[Field]| fields.iter().map(|field| field.target).collect();
     match group {
         ContextGroup::Session => names(SESSION),
         ContextGroup::Location => names(LOCATION),
@@ -55,7 +55,7 @@ pub fn context_fields(group: ContextGroup) -> Vec<&'static str> {
 pub struct ContextFields {
     json: String,
     fields: Vec<ContextField>,
-    notes: Vec<Note>,
+    warnings: Vec<MappingWarning>,
 }
 
 /// A field of a [`ContextFields`]: where its name and its value end in the text.
@@ -107,14 +107,14 @@ impl ContextFields {
     }
 
     /// What was left out of each event for what its value is.
-    pub fn notes(&self) -> &[Note] {
-        &self.notes
+    pub fn warnings(&self) -> &[MappingWarning] {
+        &self.warnings
     }
 
-    fn members(&mut self, from: Option<Raw<'_>>, names: &[&str]) {
+    fn members(&mut self, from: Option<RawJson<'_>>, names: &[&str]) {
         let Some(from) = from else { return };
-        if from.shape() != Shape::Object && from.json() != EMPTY_TEXT {
-            self.notes.push(Note::FieldWrongType);
+        if from.json_type() != JsonType::Object && from.json() != EMPTY_TEXT {
+            self.warnings.push(MappingWarning::FieldWrongType);
         }
         from.each_member(|name, value| {
             if names.contains(&&*name) {
@@ -123,14 +123,16 @@ impl ContextFields {
         });
     }
 
-    fn value(&mut self, name: &str, value: Raw<'_>) {
-        match (value.scalar(), value.shape()) {
-            (Some(text), _) if text.len() > MAX_VALUE_BYTES => self.notes.push(Note::FieldTooLong),
+    fn value(&mut self, name: &str, value: RawJson<'_>) {
+        match (value.scalar(), value.json_type()) {
+            (Some(text), _) if text.len() > MAX_VALUE_BYTES => {
+                self.warnings.push(MappingWarning::FieldTooLong)
+            }
             (Some(text), _) => self.add(name, &text),
-            (None, Shape::Null) => {}
-            (None, Shape::Text) if value.json() == EMPTY_TEXT => {}
-            (None, Shape::Text) => self.notes.push(Note::FieldUnreadable),
-            (None, _) => self.notes.push(Note::FieldWrongType),
+            (None, JsonType::Null) => {}
+            (None, JsonType::String) if value.json() == EMPTY_TEXT => {}
+            (None, JsonType::String) => self.warnings.push(MappingWarning::FieldUnreadable),
+            (None, _) => self.warnings.push(MappingWarning::FieldWrongType),
         }
     }
 

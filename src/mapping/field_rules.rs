@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::api::{Coerce, DataFieldsSpec, Dates, Dots, RefusedNames};
 
-use super::notes::Note;
+use super::warnings::MappingWarning;
 
 /// The longest name of a field, which is mParticle's own limit, in characters.
 pub const MAX_NAME_CHARS: usize = 256;
@@ -44,7 +44,7 @@ impl FieldRules {
 /// A name that Iterable's schema takes, or why there is none. It refuses names that are only
 /// digits, that start with `_`, or that hold `,` or `#`, and reads a dot as a path
 /// (support.iterable.com, "Best Practices for Field Names and Event Names").
-pub fn checked_name(name: &str, rules: FieldRules) -> Result<Cow<'_, str>, Note> {
+pub fn checked_name(name: &str, rules: FieldRules) -> Result<Cow<'_, str>, MappingWarning> {
     let dots = rules.dots == Dots::Replace && name.contains('.');
     let refused = name.contains([',', '#'])
         || name.starts_with('_')
@@ -54,7 +54,7 @@ pub fn checked_name(name: &str, rules: FieldRules) -> Result<Cow<'_, str>, Note>
     match (refused, dots) {
         (false, false) => return Ok(Cow::Borrowed(name)),
         (true, _) if rules.refused_names == RefusedNames::Drop => {
-            return Err(Note::FieldNameRefused);
+            return Err(MappingWarning::FieldNameRefused);
         }
         _ => {}
     }
@@ -69,7 +69,7 @@ pub fn checked_name(name: &str, rules: FieldRules) -> Result<Cow<'_, str>, Note>
         .collect();
     let trimmed = replaced.trim_start_matches('_');
     if trimmed.trim().is_empty() {
-        return Err(Note::FieldNameRefused);
+        return Err(MappingWarning::FieldNameRefused);
     }
     let prefix = if trimmed.bytes().all(|byte| byte.is_ascii_digit()) {
         "field_"

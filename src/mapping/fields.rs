@@ -13,10 +13,10 @@ use super::{
     coerce,
     context::ContextFields,
     field_rules::{FieldRules, checked_name},
+    field_table::{Field, FieldType},
     mparticle::Members,
-    notes::{Note, Notes},
-    raw::{Raw, Shape, push_text},
-    table::{Field, FieldType},
+    raw::{JsonType, RawJson, push_text},
+    warnings::{MappingWarning, Warnings},
 };
 
 /// The longest value that is sent, in bytes of UTF-8.
@@ -30,12 +30,12 @@ pub const MAX_DEPTH: usize = 16;
 pub struct FieldWriter<'w> {
     json: &'w mut String,
     rules: FieldRules,
-    notes: &'w mut Notes,
+    warnings: &'w mut Warnings,
     /// Where the names that were written stand in `json`, quotes and all.
     names: Vec<(usize, usize)>,
 }
 
-type Written = Result<(), Option<Note>>;
+type Written = Result<(), Option<MappingWarning>>;
 
 /// No value where the table or the batch names a field: mParticle sends it for what is not known.
 pub const EMPTY_TEXT: &str = "\"\"";
@@ -43,18 +43,18 @@ pub const EMPTY_TEXT: &str = "\"\"";
 /// A value that is left out without a note: null, or nothing.
 const ABSENT: Written = Err(None);
 
-const fn dropped(note: Note) -> Written {
+const fn dropped(note: MappingWarning) -> Written {
     Err(Some(note))
 }
 
 impl<'w> FieldWriter<'w> {
     /// Starts the object.
-    pub fn new(json: &'w mut String, rules: FieldRules, notes: &'w mut Notes) -> Self {
+    pub fn new(json: &'w mut String, rules: FieldRules, notes: &'w mut Warnings) -> Self {
         json.push('{');
         Self {
             json,
             rules,
-            notes,
+            warnings: notes,
             names: Vec::with_capacity(24),
         }
     }
@@ -65,7 +65,7 @@ impl<'w> FieldWriter<'w> {
     }
 
     /// Writes the sender's own attributes, with their types as they came.
-    pub fn attributes(&mut self, attributes: Raw<'_>) {
+    pub fn attributes(&mut self, attributes: RawJson<'_>) {
         self.expect_object(attributes);
         attributes.each_member(|name, value| {
             self.attribute(&name, value);
@@ -73,8 +73,8 @@ impl<'w> FieldWriter<'w> {
     }
 
     /// Writes one attribute.
-    pub fn attribute(&mut self, name: &str, value: Raw<'_>) {
-        if value.shape() == Shape::Null {
+    pub fn attribute(&mut self, name: &str, value: RawJson<'_>) {
+        if value.json_type() == JsonType::Null {
             return;
         }
         let Some(name) = self.checked_name(name) else {
@@ -84,19 +84,19 @@ impl<'w> FieldWriter<'w> {
     }
 
     /// Writes the members that a table lists, with the types that it gives them.
-    pub fn known<'a>(&mut self, fields: &[Field], find: &dyn Fn(&str) -> Option<Raw<'a>>) {
+    pub fn known<'a>(&mut self, fields: &[Field], find: &dyn Fn(&str) -> Option<RawJson<'a>>) {
         for field in fields {
-            let Some(value) = find(field.from) else {
+            let Some(value) = find(field.source) else {
                 continue;
             };
-            match field.holds {
-                FieldType::NameOnly | FieldType::LeftOut => {}
+            match field.field_type {
+                FieldType::NameOnly | FieldType::Ignored => {}
                 FieldType::Inline(fields) => {
                     self.expect_object(value);
                     let members = members_of(value);
                     self.known(fields, &|name| find_member(&members, name));
                 }
-                holds => self.member(field.to, |writer| writer.typed_value(holds, value)),
+                holds => self.member(field.target, |writer| writer.typed_value(holds, value)),
             }
         }
     }
@@ -104,7 +104,7 @@ impl<'w> FieldWriter<'w> {
     /// Writes the members that a table does not have, as attributes.
     pub fn unknown(&mut self, fields: &[Field], members: &Members<'_>) {
         for (name, value) in members {
-            if !fields.iter().any(|field| field.from == name) {
+            if !fields.iter().any(|field| field.source == name) {
                 self.attribute(name, *value);
             }
         }
@@ -119,25 +119,25 @@ impl<'w> FieldWriter<'w> {
     }
 
     /// Notes a value whose members were to become fields and that has none, being no object.
-    pub fn expect_object(&mut self, value: Raw<'_>) {
-        let is_wrong = match value.shape() {
-            Shape::Object | Shape::Null => false,
-            Shape::Text => value.json() != EMPTY_TEXT,
+    pub fn expect_object(&mut self, value: RawJson<'_>) {
+        let is_wrong = match value.json_type() {
+            JsonType::Object | JsonType::Null => false,
+            JsonType::String => value.json() != EMPTY_TEXT,
             _ => true,
         };
         if is_wrong {
-            self.notes.add(Note::FieldWrongType);
+            self.warnings.add(MappingWarning::FieldWrongType);
         }
     }
 
     /// Writes the fields that the batch gives to each of its events.
     pub fn context(&mut self, context: &ContextFields) {
-        for note in context.notes() {
-            self.notes.add(*note);
+        for note in context.warnings() {
+            self.warnings.add(*note);
         }
         for (name, member) in context.members_json() {
             if self.names.len() == MAX_FIELDS {
-                self.notes.add(Note::FieldsTooMany);
+                self.warnings.add(MappingWarning::FieldsTooMany);
                 continue;
             }
             let is_there = self
@@ -145,7 +145,7 @@ impl<'w> FieldWriter<'w> {
                 .iter()
                 .any(|(from, to)| &self.json[*from..*to] == name);
             if is_there {
-                self.notes.add(Note::FieldDuplicate);
+                self.warnings.add(MappingWarning::FieldDuplicate);
                 continue;
             }
             if !self.names.is_empty() {
@@ -161,7 +161,7 @@ impl<'w> FieldWriter<'w> {
     /// nothing.
     fn member(&mut self, name: &str, value: impl FnOnce(&mut Self) -> Written) {
         if self.names.len() == MAX_FIELDS {
-            return self.notes.add(Note::FieldsTooMany);
+            return self.warnings.add(MappingWarning::FieldsTooMany);
         }
         let start = self.json.len();
         if !self.names.is_empty() {
@@ -176,7 +176,7 @@ impl<'w> FieldWriter<'w> {
             .iter()
             .any(|(from, to)| &before[*from..*to] == this)
         {
-            dropped(Note::FieldDuplicate)
+            dropped(MappingWarning::FieldDuplicate)
         } else {
             self.json.push(':');
             value(self)
@@ -186,7 +186,7 @@ impl<'w> FieldWriter<'w> {
             Err(note) => {
                 self.json.truncate(start);
                 if let Some(note) = note {
-                    self.notes.add(note);
+                    self.warnings.add(note);
                 }
             }
         }
@@ -196,27 +196,27 @@ impl<'w> FieldWriter<'w> {
         match checked_name(name, self.rules) {
             Ok(Cow::Borrowed(name)) => Some(Cow::Borrowed(name)),
             Ok(renamed) => {
-                self.notes.add(Note::FieldRenamed);
+                self.warnings.add(MappingWarning::FieldRenamed);
                 Some(renamed)
             }
             Err(note) => {
-                self.notes.add(note);
+                self.warnings.add(note);
                 None
             }
         }
     }
 
-    fn typed_value(&mut self, holds: FieldType, value: Raw<'_>) -> Written {
-        let is_list = value.shape() == Shape::List;
+    fn typed_value(&mut self, holds: FieldType, value: RawJson<'_>) -> Written {
+        let is_list = value.json_type() == JsonType::Array;
         match holds {
             FieldType::Objects(fields) => self.list(value, is_list, |writer, element| {
                 writer.object(fields, element)
             }),
             FieldType::TextList => self.list(value, is_list, Self::text),
-            FieldType::Attributes => match value.shape() {
-                Shape::Object => self.whole_value(value),
+            FieldType::Attributes => match value.json_type() {
+                JsonType::Object => self.whole_value(value),
                 _ if value.json() == EMPTY_TEXT => ABSENT,
-                _ => dropped(Note::FieldWrongType),
+                _ => dropped(MappingWarning::FieldWrongType),
             },
             FieldType::Text => self.text(value),
             FieldType::Integer => self.number(value, coerce::integer),
@@ -226,24 +226,24 @@ impl<'w> FieldWriter<'w> {
                     self.json.push_str(if boolean { "true" } else { "false" });
                     Ok(())
                 }
-                (None, None) if value.shape() == Shape::Text => ABSENT,
-                _ => dropped(Note::FieldWrongType),
+                (None, None) if value.json_type() == JsonType::String => ABSENT,
+                _ => dropped(MappingWarning::FieldWrongType),
             },
             // Written by `known`, and not nested in others.
-            FieldType::Inline(_) | FieldType::NameOnly | FieldType::LeftOut => ABSENT,
+            FieldType::Inline(_) | FieldType::NameOnly | FieldType::Ignored => ABSENT,
         }
     }
 
-    fn text(&mut self, value: Raw<'_>) -> Written {
+    fn text(&mut self, value: RawJson<'_>) -> Written {
         let Some(text) = value.scalar() else {
-            return match value.shape() {
-                Shape::Text if value.plain_text().is_some() => ABSENT,
-                Shape::Text => dropped(Note::FieldUnreadable),
-                _ => dropped(Note::FieldWrongType),
+            return match value.json_type() {
+                JsonType::String if value.plain_text().is_some() => ABSENT,
+                JsonType::String => dropped(MappingWarning::FieldUnreadable),
+                _ => dropped(MappingWarning::FieldWrongType),
             };
         };
         if text.len() > MAX_VALUE_BYTES {
-            return dropped(Note::FieldTooLong);
+            return dropped(MappingWarning::FieldTooLong);
         }
         match value.plain_text() {
             Some(_) => self.json.push_str(value.json()),
@@ -254,13 +254,13 @@ impl<'w> FieldWriter<'w> {
 
     fn number(
         &mut self,
-        value: Raw<'_>,
+        value: RawJson<'_>,
         read: impl FnOnce(&str) -> Option<Cow<'_, str>>,
     ) -> Written {
         let Some(text) = value.scalar() else {
-            return match value.shape() {
-                Shape::Text => ABSENT,
-                _ => dropped(Note::FieldWrongType),
+            return match value.json_type() {
+                JsonType::String => ABSENT,
+                _ => dropped(MappingWarning::FieldWrongType),
             };
         };
         match read(text.trim()) {
@@ -269,7 +269,7 @@ impl<'w> FieldWriter<'w> {
                 Ok(())
             }
             None if text.trim().is_empty() => ABSENT,
-            None => dropped(Note::FieldWrongType),
+            None => dropped(MappingWarning::FieldWrongType),
         }
     }
 
@@ -277,13 +277,13 @@ impl<'w> FieldWriter<'w> {
     /// that is no list stands for a list of one.
     fn list(
         &mut self,
-        value: Raw<'_>,
+        value: RawJson<'_>,
         is_list: bool,
-        mut element: impl FnMut(&mut Self, Raw<'_>) -> Written,
+        mut element: impl FnMut(&mut Self, RawJson<'_>) -> Written,
     ) -> Written {
         let start = self.json.len();
         self.json.push('[');
-        let mut each = |raw: Raw<'_>| {
+        let mut each = |raw: RawJson<'_>| {
             let before = self.json.len();
             if before > start + 1 {
                 self.json.push(',');
@@ -291,7 +291,7 @@ impl<'w> FieldWriter<'w> {
             if let Err(note) = element(self, raw) {
                 self.json.truncate(before);
                 if let Some(note) = note {
-                    self.notes.add(note);
+                    self.warnings.add(note);
                 }
             }
         };
@@ -307,31 +307,31 @@ impl<'w> FieldWriter<'w> {
         Ok(())
     }
 
-    fn object(&mut self, fields: &[Field], value: Raw<'_>) -> Written {
-        if value.shape() != Shape::Object {
-            return if value.shape() == Shape::Null {
+    fn object(&mut self, fields: &[Field], value: RawJson<'_>) -> Written {
+        if value.json_type() != JsonType::Object {
+            return if value.json_type() == JsonType::Null {
                 ABSENT
             } else {
-                dropped(Note::FieldWrongType)
+                dropped(MappingWarning::FieldWrongType)
             };
         }
         let members = members_of(value);
         let start = self.json.len();
         self.json.push('{');
         for field in fields {
-            let Some(value) = find_member(&members, field.from) else {
+            let Some(value) = find_member(&members, field.source) else {
                 continue;
             };
             let before = self.json.len();
             if before > start + 1 {
                 self.json.push(',');
             }
-            push_text(self.json, field.to);
+            push_text(self.json, field.target);
             self.json.push(':');
-            if let Err(note) = self.typed_value(field.holds, value) {
+            if let Err(note) = self.typed_value(field.field_type, value) {
                 self.json.truncate(before);
                 if let Some(note) = note {
-                    self.notes.add(note);
+                    self.warnings.add(note);
                 }
             }
         }
@@ -341,42 +341,44 @@ impl<'w> FieldWriter<'w> {
 
     /// Writes a value of the sender's own that is, with all that it holds, no longer than a field
     /// may be.
-    fn whole_value(&mut self, value: Raw<'_>) -> Written {
+    fn whole_value(&mut self, value: RawJson<'_>) -> Written {
         let start = self.json.len();
         self.free_value(value, MAX_DEPTH)?;
-        let is_nested = matches!(value.shape(), Shape::List | Shape::Object);
+        let is_nested = matches!(value.json_type(), JsonType::Array | JsonType::Object);
         if is_nested && self.json.len() - start > MAX_VALUE_BYTES {
-            return dropped(Note::FieldTooLong);
+            return dropped(MappingWarning::FieldTooLong);
         }
         Ok(())
     }
 
     /// Writes a value of the sender's own: its type stays, but for text that the rules coerce.
-    fn free_value(&mut self, value: Raw<'_>, depth: usize) -> Written {
-        match value.shape() {
-            Shape::Null => ABSENT,
-            Shape::Boolean => {
+    fn free_value(&mut self, value: RawJson<'_>, depth: usize) -> Written {
+        match value.json_type() {
+            JsonType::Null => ABSENT,
+            JsonType::Boolean => {
                 self.json.push_str(value.json());
                 Ok(())
             }
-            Shape::Number if coerce::is_sendable(value.json()) => {
+            JsonType::Number if coerce::is_sendable(value.json()) => {
                 self.json.push_str(value.json());
                 Ok(())
             }
-            Shape::Number => dropped(Note::FieldUnreadable),
-            Shape::Text => self.free_text(value),
-            Shape::List | Shape::Object if depth == 0 => dropped(Note::FieldTooDeep),
-            Shape::List => self.free_list(value, depth - 1),
-            Shape::Object => self.free_object(value, depth - 1),
+            JsonType::Number => dropped(MappingWarning::FieldUnreadable),
+            JsonType::String => self.free_text(value),
+            JsonType::Array | JsonType::Object if depth == 0 => {
+                dropped(MappingWarning::FieldTooDeep)
+            }
+            JsonType::Array => self.free_list(value, depth - 1),
+            JsonType::Object => self.free_object(value, depth - 1),
         }
     }
 
-    fn free_text(&mut self, value: Raw<'_>) -> Written {
+    fn free_text(&mut self, value: RawJson<'_>) -> Written {
         let Some(text) = value.text() else {
-            return dropped(Note::FieldUnreadable);
+            return dropped(MappingWarning::FieldUnreadable);
         };
         if text.len() > MAX_VALUE_BYTES {
-            return dropped(Note::FieldTooLong);
+            return dropped(MappingWarning::FieldTooLong);
         }
         if self.rules.dates == Dates::Iterable
             && let Some(date) = coerce::date(&text)
@@ -397,7 +399,7 @@ impl<'w> FieldWriter<'w> {
         Ok(())
     }
 
-    fn free_list(&mut self, value: Raw<'_>, depth: usize) -> Written {
+    fn free_list(&mut self, value: RawJson<'_>, depth: usize) -> Written {
         let start = self.json.len();
         self.json.push('[');
         let mut result = Ok(());
@@ -420,20 +422,20 @@ impl<'w> FieldWriter<'w> {
         result
     }
 
-    fn free_object(&mut self, value: Raw<'_>, depth: usize) -> Written {
+    fn free_object(&mut self, value: RawJson<'_>, depth: usize) -> Written {
         let start = self.json.len();
         self.json.push('{');
         let mut names = HashSet::new();
         let mut result = Ok(());
         value.each_member(|name, member| {
-            if result.is_err() || member.shape() == Shape::Null {
+            if result.is_err() || member.json_type() == JsonType::Null {
                 return;
             }
             let Some(name) = self.checked_name(&name).map(Cow::into_owned) else {
                 return;
             };
             if names.contains(&name) {
-                return self.notes.add(Note::FieldDuplicate);
+                return self.warnings.add(MappingWarning::FieldDuplicate);
             }
             let before = self.json.len();
             if before > start + 1 {
@@ -452,13 +454,13 @@ impl<'w> FieldWriter<'w> {
     }
 }
 
-fn members_of(value: Raw<'_>) -> Members<'_> {
+fn members_of(value: RawJson<'_>) -> Members<'_> {
     let mut members = Vec::with_capacity(16);
     value.each_member(|name, value| members.push((name, value)));
     members
 }
 
-fn find_member<'a>(members: &[(Cow<'a, str>, Raw<'a>)], name: &str) -> Option<Raw<'a>> {
+fn find_member<'a>(members: &[(Cow<'a, str>, RawJson<'a>)], name: &str) -> Option<RawJson<'a>> {
     members
         .iter()
         .rev()

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{
     identity::{self, Identities, UserKey},
     mparticle::{Batch, EventData},
-    raw::{Raw, Shape},
+    raw::{JsonType, RawJson},
 };
 
 /// Sets our ids apart from those of other integrations.
@@ -54,7 +54,7 @@ impl EventId {
         match source.as_deref() {
             Some(uuid) if is_uuid(uuid) => part(&mut hash, uuid.to_ascii_lowercase().as_bytes()),
             source => {
-                let event_id = data.event_id.and_then(Raw::scalar);
+                let event_id = data.event_id.and_then(RawJson::scalar);
                 match source.or(event_id.as_deref()) {
                     Some(base) => part(&mut hash, base.as_bytes()),
                     None => hash.update(content(data)),
@@ -95,7 +95,7 @@ fn is_uuid(text: &str) -> bool {
 /// A digest of what an event says, whatever the order of its members.
 fn content(data: &EventData<'_>) -> [u8; 32] {
     let mut members: Vec<_> = data
-        .own
+        .extra
         .iter()
         .map(|(key, value)| (&**key, *value))
         .collect();
@@ -119,10 +119,10 @@ fn content(data: &EventData<'_>) -> [u8; 32] {
     hash.finalize().into()
 }
 
-fn digest(raw: Raw<'_>, depth: u8) -> [u8; 32] {
+fn digest(raw: RawJson<'_>, depth: u8) -> [u8; 32] {
     let mut hash = Sha256::new();
-    match (raw.shape(), depth.checked_sub(1)) {
-        (Shape::Object, Some(depth)) => {
+    match (raw.json_type(), depth.checked_sub(1)) {
+        (JsonType::Object, Some(depth)) => {
             let mut members = Vec::new();
             raw.each_member(|key, value| members.push((key, digest(value, depth))));
             members.sort();
@@ -132,11 +132,11 @@ fn digest(raw: Raw<'_>, depth: u8) -> [u8; 32] {
                 hash.update(value);
             }
         }
-        (Shape::List, Some(depth)) => {
+        (JsonType::Array, Some(depth)) => {
             part(&mut hash, b"[");
             raw.each_element(|value| hash.update(digest(value, depth)));
         }
-        (Shape::Text, _) => {
+        (JsonType::String, _) => {
             part(&mut hash, b"\"");
             part(&mut hash, raw.text().unwrap_or_default().as_bytes());
         }

@@ -6,7 +6,7 @@ use crate::api::{IdentitySpec, ProjectType, WithoutUser};
 
 use super::{
     mparticle::{Batch, NIL_UUID},
-    raw::{Raw, Shape},
+    raw::{JsonType, RawJson},
 };
 
 /// The user of an event, by the one key that Iterable is given.
@@ -45,7 +45,7 @@ impl UserKey {
 
 /// Why a batch names no user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unidentified {
+pub enum UserError {
     /// It has no key that the project takes.
     NoUser,
     /// Its email address is none by Iterable's rules.
@@ -67,13 +67,13 @@ const fn invalid<T>(rule: &'static str) -> Result<T, InvalidKey> {
 
 /// How users are named.
 #[derive(Clone, Debug)]
-pub struct Identification {
+pub struct UserResolver {
     project: ProjectType,
     user_id_from: String,
     without_user: WithoutUser,
 }
 
-impl Identification {
+impl UserResolver {
     /// The rules of a forwarder.
     pub fn new(spec: &IdentitySpec, project: ProjectType) -> Self {
         Self {
@@ -93,7 +93,7 @@ impl Identification {
         &self,
         batch: &Batch<'_>,
         identities: &Identities<'_>,
-    ) -> Result<UserKey, Unidentified> {
+    ) -> Result<UserKey, UserError> {
         match self.project {
             ProjectType::Email => match identities.email() {
                 Some(email) => email_key(email),
@@ -107,7 +107,7 @@ impl Identification {
             ) {
                 (Some(Ok(email)), _) => Ok(email),
                 (_, Ok(user_id)) => Ok(user_id),
-                (Some(Err(bad_email)), Err(Unidentified::NoUser)) => Err(bad_email),
+                (Some(Err(bad_email)), Err(UserError::NoUser)) => Err(bad_email),
                 (_, Err(error)) => Err(error),
             },
         }
@@ -117,13 +117,13 @@ impl Identification {
         &self,
         batch: &Batch<'_>,
         identities: &Identities<'_>,
-    ) -> Result<UserKey, Unidentified> {
+    ) -> Result<UserKey, UserError> {
         let id = match self.user_id_from.as_str() {
             "mpid" => mpid(batch),
             name => identities.get(name).map(Cow::Borrowed),
         };
-        let id = id.ok_or(Unidentified::NoUser)?;
-        check_user_id(&id).map_err(Unidentified::InvalidUserId)?;
+        let id = id.ok_or(UserError::NoUser)?;
+        check_user_id(&id).map_err(UserError::InvalidUserId)?;
         Ok(UserKey::UserId(Arc::from(&*id)))
     }
 
@@ -134,24 +134,24 @@ impl Identification {
         &self,
         batch: &Batch<'_>,
         identities: &Identities<'_>,
-    ) -> Result<UserKey, Unidentified> {
+    ) -> Result<UserKey, UserError> {
         if self.without_user == WithoutUser::Skip {
-            return Err(Unidentified::NoUser);
+            return Err(UserError::NoUser);
         }
         let local = if self.user_id_from == "mpid" {
             mpid(batch)
         } else {
             device_id(batch)
                 .or_else(|| identities.customer_id().map(Cow::Borrowed))
-                .or_else(|| batch.mp_deviceid.and_then(Raw::scalar))
+                .or_else(|| batch.mp_deviceid.and_then(RawJson::scalar))
         };
-        let local = local.ok_or(Unidentified::NoUser)?;
+        let local = local.ok_or(UserError::NoUser)?;
         email_key(&format!("{local}@placeholder.email"))
     }
 }
 
-fn email_key(email: &str) -> Result<UserKey, Unidentified> {
-    check_email(email).map_err(Unidentified::InvalidEmail)?;
+fn email_key(email: &str) -> Result<UserKey, UserError> {
+    check_email(email).map_err(UserError::InvalidEmail)?;
     Ok(UserKey::Email(Arc::from(email.to_lowercase())))
 }
 
@@ -160,11 +160,11 @@ pub fn mpid<'a>(batch: &Batch<'a>) -> Option<Cow<'a, str>> {
     batch
         .mpid
         .filter(|mpid| !is_no_mpid(*mpid))
-        .and_then(Raw::scalar)
+        .and_then(RawJson::scalar)
 }
 
 /// Whether a batch's `mpid` stands for none.
-pub fn is_no_mpid(mpid: Raw<'_>) -> bool {
+pub fn is_no_mpid(mpid: RawJson<'_>) -> bool {
     mpid.scalar().is_some_and(|mpid| mpid == "0")
 }
 
@@ -173,7 +173,7 @@ fn device_id<'a>(batch: &Batch<'a>) -> Option<Cow<'a, str>> {
     let id = |name| {
         device
             .member(name)
-            .and_then(Raw::scalar)
+            .and_then(RawJson::scalar)
             .filter(|id| id != NIL_UUID)
     };
     match &*device.member("platform")?.scalar()?.to_ascii_lowercase() {
@@ -197,13 +197,13 @@ struct Identity<'a> {
 impl<'a> Identities<'a> {
     /// Reads both of mParticle's forms: a list of `{identity_type, identity,
     /// timestamp_unixtime_ms}`, and an object from type to value. What has no value is none.
-    pub fn read(raw: Option<Raw<'a>>) -> Self {
+    pub fn read(raw: Option<RawJson<'a>>) -> Self {
         let mut identities = Self::default();
-        match raw.map(|raw| (raw, raw.shape())) {
-            Some((raw, Shape::Object)) => raw.each_member(|kind, value| {
+        match raw.map(|raw| (raw, raw.json_type())) {
+            Some((raw, JsonType::Object)) => raw.each_member(|kind, value| {
                 identities.add(Some(kind), value.scalar(), i64::MIN);
             }),
-            Some((raw, Shape::List)) => raw.each_element(|element| {
+            Some((raw, JsonType::Array)) => raw.each_element(|element| {
                 let (mut kind, mut value, mut since) = (None, None, i64::MIN);
                 element.each_member(|key, member| match &*key {
                     "identity_type" => kind = member.scalar(),

@@ -4,14 +4,14 @@
 use crate::api::{EventNameSpec, EventSelector};
 
 use super::{
+    field_table::{self, Field},
     mparticle::EventData,
-    raw::Raw,
-    table::{self, Field},
+    raw::RawJson,
 };
 
 /// The group of an event: its type, with commerce and custom events told apart further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EventKind {
     /// `session_start`
     SessionStart,
     /// `session_end`
@@ -58,7 +58,7 @@ pub enum Kind {
     Unknown,
 }
 
-impl Kind {
+impl EventKind {
     /// Every kind.
     pub const ALL: [Self; 22] = [
         Self::SessionStart,
@@ -201,21 +201,21 @@ impl Kind {
     /// The known members. A kind that is not known has none.
     pub const fn fields(self) -> &'static [Field] {
         match self {
-            Self::SessionEnd => table::SESSION_END,
-            Self::ScreenView => table::SCREEN_VIEW,
-            Self::CustomEvent | Self::Media => table::CUSTOM,
-            Self::Commerce | Self::Purchase => table::COMMERCE,
-            Self::ApplicationStateTransition => table::APPLICATION_STATE_TRANSITION,
-            Self::PushRegistration => table::PUSH_REGISTRATION,
-            Self::PushMessage => table::PUSH_MESSAGE,
-            Self::PushReaction => table::PUSH_REACTION,
-            Self::OptOut => table::OPT_OUT,
-            Self::CrashReport => table::CRASH_REPORT,
-            Self::NetworkPerformance => table::NETWORK_PERFORMANCE,
-            Self::Breadcrumb => table::BREADCRUMB,
-            Self::Profile => table::PROFILE,
-            Self::UserAttributeChange => table::USER_ATTRIBUTE_CHANGE,
-            Self::UserIdentityChange => table::USER_IDENTITY_CHANGE,
+            Self::SessionEnd => field_table::SESSION_END,
+            Self::ScreenView => field_table::SCREEN_VIEW,
+            Self::CustomEvent | Self::Media => field_table::CUSTOM,
+            Self::Commerce | Self::Purchase => field_table::COMMERCE,
+            Self::ApplicationStateTransition => field_table::APPLICATION_STATE_TRANSITION,
+            Self::PushRegistration => field_table::PUSH_REGISTRATION,
+            Self::PushMessage => field_table::PUSH_MESSAGE,
+            Self::PushReaction => field_table::PUSH_REACTION,
+            Self::OptOut => field_table::OPT_OUT,
+            Self::CrashReport => field_table::CRASH_REPORT,
+            Self::NetworkPerformance => field_table::NETWORK_PERFORMANCE,
+            Self::Breadcrumb => field_table::BREADCRUMB,
+            Self::Profile => field_table::PROFILE,
+            Self::UserAttributeChange => field_table::USER_ATTRIBUTE_CHANGE,
+            Self::UserIdentityChange => field_table::USER_IDENTITY_CHANGE,
             Self::SessionStart
             | Self::FirstRun
             | Self::Uninstall
@@ -227,8 +227,8 @@ impl Kind {
 
 impl<'a> EventData<'a> {
     /// The member of that name that is no common one.
-    pub fn own(&self, name: &str) -> Option<Raw<'a>> {
-        self.own
+    pub fn own(&self, name: &str) -> Option<RawJson<'a>> {
+        self.extra
             .iter()
             .rev()
             .find(|(key, _)| key == name)
@@ -257,7 +257,7 @@ impl<'a> EventData<'a> {
 
 fn is_media(data: &EventData<'_>) -> bool {
     data.own("custom_event_type")
-        .and_then(Raw::scalar)
+        .and_then(RawJson::scalar)
         .is_some_and(|text| text.eq_ignore_ascii_case("media"))
 }
 

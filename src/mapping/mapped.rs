@@ -4,14 +4,14 @@ use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use super::{
     identity::{User, UserKey},
-    notes::Notes,
-    raw::{Raw, Shape, push_text},
+    raw::{JsonType, RawJson, push_text},
+    warnings::Warnings,
 };
 
 /// What a body was mapped to. Every event of it stands in exactly one of the three lists, once, but for
 /// what is malformed past the hundredth of a batch or a body, which stands there as one with its count.
 #[derive(Debug, Default)]
-pub struct Mapped {
+pub struct MappedBody {
     /// To be sent, in the body's order.
     pub events: Vec<MappedEvent>,
     /// Left out by a rule of the forwarder.
@@ -19,12 +19,12 @@ pub struct Mapped {
     /// Fit for no request; the dead-letter queue is their place.
     pub rejected: Vec<Rejected>,
     /// What was changed or left out of the events that go on.
-    pub notes: Notes,
+    pub warnings: Warnings,
 }
 
 /// Where in a body an event stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Source {
+pub struct EventPosition {
     /// The batch, counted from 0 over all that the body holds; what is kept with another is not
     /// counted.
     pub batch: u32,
@@ -39,7 +39,7 @@ pub type EventType = Cow<'static, str>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     /// Where it stands.
-    pub source: Source,
+    pub source: EventPosition,
     /// Its type.
     pub event_type: EventType,
     /// The rule.
@@ -96,7 +96,7 @@ impl SkipReason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     /// Where it stands.
-    pub source: Source,
+    pub source: EventPosition,
     /// How many entries it stands for.
     pub count: u32,
     /// Its type.
@@ -188,7 +188,7 @@ pub struct MappedEvent {
     data_fields: Range<usize>,
     event_name: Arc<str>,
     user: UserKey,
-    source: Source,
+    source: EventPosition,
     event_type: EventType,
 }
 
@@ -198,7 +198,7 @@ impl MappedEvent {
         encoded: Encoded,
         event_name: Arc<str>,
         user: UserKey,
-        source: Source,
+        source: EventPosition,
         event_type: EventType,
     ) -> Self {
         let Encoded {
@@ -238,7 +238,7 @@ impl MappedEvent {
     }
 
     /// Where in the body it stood.
-    pub fn source(&self) -> Source {
+    pub fn source(&self) -> EventPosition {
         self.source
     }
 
@@ -249,8 +249,8 @@ impl MappedEvent {
 
     /// The same event without one entry of its `dataFields`. None if it has no such entry.
     pub fn without_field(&self, field: &str) -> Option<Self> {
-        let fields = Raw::parse(&self.json[self.data_fields.clone()])?;
-        if fields.shape() != Shape::Object {
+        let fields = RawJson::parse(&self.json[self.data_fields.clone()])?;
+        if fields.json_type() != JsonType::Object {
             return None;
         }
         let mut kept = String::with_capacity(fields.json().len());

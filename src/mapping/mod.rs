@@ -10,6 +10,7 @@ mod body;
 mod coerce;
 mod context;
 mod field_rules;
+mod field_table;
 mod fields;
 mod id;
 mod identity;
@@ -18,14 +19,13 @@ mod lenient;
 mod mapped;
 mod mparticle;
 mod name;
-mod notes;
+mod not_forwarded;
+mod program_output;
 mod raw;
 mod request;
-mod stop;
-mod table;
 mod time;
 mod transform;
-mod transformed;
+mod warnings;
 
 use jiff::Timestamp;
 
@@ -36,21 +36,21 @@ use crate::api::{
 
 pub use body::{BodyError, Excerpt, excerpt};
 pub use context::context_fields;
+pub use field_table::{Field, FieldType};
 pub use identity::{User, check_email, check_user_id};
-pub use kind::Kind;
+pub use kind::EventKind;
 pub use mapped::{
-    EventType, Mapped, MappedEvent, RejectReason, Rejected, SkipReason, Skipped, Source,
+    EventPosition, EventType, MappedBody, MappedEvent, RejectReason, Rejected, SkipReason, Skipped,
 };
 pub use mparticle::INTERNAL_MEMBERS;
 pub use name::{TemplateError, placeholders};
-pub use notes::{Note, Notes};
 pub use request::{MAX_BYTES, MAX_EVENT_BYTES, MAX_EVENTS};
-pub use table::{Field, FieldType};
 pub use transform::{Exhausted, FUEL, TransformError};
+pub use warnings::{MappingWarning, Warnings};
 
 use batch::BatchMapping;
 use field_rules::FieldRules;
-use identity::Identification;
+use identity::UserResolver;
 use mparticle::Batch;
 use name::NameTemplate;
 use transform::Transform;
@@ -58,9 +58,9 @@ use transform::Transform;
 /// The mapping of one forwarder, ready to use.
 #[derive(Debug)]
 pub struct Mapper {
-    /// By [`Kind`], whether it is forwarded and how it is named.
+    /// By [`EventKind`], whether it is forwarded and how it is named.
     kinds: Vec<KindRule>,
-    identification: Identification,
+    user_resolver: UserResolver,
     fields: FieldRules,
     context: Vec<ContextGroup>,
     milliseconds_field: Option<String>,
@@ -121,7 +121,7 @@ impl Mapper {
         {
             return Err(MapperError::PlaceholderNeedsEmailProject);
         }
-        let kinds = Kind::ALL
+        let kinds = EventKind::ALL
             .into_iter()
             .map(|kind| {
                 let (key, template) = kind.template(&spec.event_name);
@@ -135,7 +135,7 @@ impl Mapper {
             .collect::<Result<_, MapperError>>()?;
         Ok(Self {
             kinds,
-            identification: Identification::new(&spec.identity, project_type),
+            user_resolver: UserResolver::new(&spec.identity, project_type),
             fields: FieldRules::from(&spec.data_fields),
             context: spec.data_fields.context.clone(),
             milliseconds_field: spec.data_fields.milliseconds_field.clone(),
@@ -148,15 +148,15 @@ impl Mapper {
 
     /// Maps the body of one message. `sent_at`: when the queue received it, to tell absurd
     /// clocks by.
-    pub fn map(&self, body: &str, sent_at: Option<Timestamp>) -> Result<Mapped, BodyError> {
+    pub fn map(&self, body: &str, sent_at: Option<Timestamp>) -> Result<MappedBody, BodyError> {
         if self.transform.is_some() {
             return transform::on_large_stack(|| self.map_here(body, sent_at));
         }
         self.map_here(body, sent_at)
     }
 
-    fn map_here(&self, body: &str, sent_at: Option<Timestamp>) -> Result<Mapped, BodyError> {
-        let mut mapped = Mapped::default();
+    fn map_here(&self, body: &str, sent_at: Option<Timestamp>) -> Result<MappedBody, BodyError> {
+        let mut mapped = MappedBody::default();
         // Nearly every body is one batch as it came. Anything else is taken apart first.
         if let Ok(batch) = serde_json::from_str::<Batch<'_>>(body)
             && batch.is_known()
@@ -196,7 +196,7 @@ impl Mapper {
         Ok(mapped)
     }
 
-    fn rule(&self, kind: Kind) -> Option<&KindRule> {
+    fn rule(&self, kind: EventKind) -> Option<&KindRule> {
         self.kinds.get(kind as usize)
     }
 }

@@ -13,7 +13,7 @@ use serde::{
 
 use super::{
     lenient::{FromParts, Lenient},
-    raw::{MemberName, Raw},
+    raw::{MemberName, RawJson},
 };
 
 /// One batch: events of one user on one device, and what surrounds them.
@@ -22,25 +22,25 @@ pub struct Batch<'a> {
     /// The entries of `events`.
     pub events: Lenient<Vec<EventEntry<'a>>>,
     /// `production`, `development` or `unknown`.
-    pub environment: Option<Raw<'a>>,
+    pub environment: Option<RawJson<'a>>,
     /// The mParticle ID, a signed 64-bit integer.
-    pub mpid: Option<Raw<'a>>,
+    pub mpid: Option<RawJson<'a>>,
     /// mParticle's device application stamp.
-    pub mp_deviceid: Option<Raw<'a>>,
+    pub mp_deviceid: Option<RawJson<'a>>,
     /// The batch's time in milliseconds.
-    pub timestamp: Option<Raw<'a>>,
+    pub timestamp: Option<RawJson<'a>>,
     /// A list (outgoing form) or an object (incoming form) of identities.
-    pub user_identities: Option<Raw<'a>>,
+    pub user_identities: Option<RawJson<'a>>,
     /// The device.
-    pub device_info: Option<Raw<'a>>,
+    pub device_info: Option<RawJson<'a>>,
     /// The app.
-    pub application_info: Option<Raw<'a>>,
+    pub application_info: Option<RawJson<'a>>,
     /// Where the batch came from, and whether it is a replay.
-    pub source_info: Option<Raw<'a>>,
+    pub source_info: Option<RawJson<'a>>,
     /// `alias` for a request that merges two profiles, which is no batch.
-    pub request_type: Option<Raw<'a>>,
+    pub request_type: Option<RawJson<'a>>,
     /// Whether any member was one that batches have.
-    pub recognised: bool,
+    pub recognized: bool,
 }
 
 impl Batch<'_> {
@@ -51,20 +51,20 @@ impl Batch<'_> {
 
     /// Whether what was read is a batch, or a request for an alias.
     pub fn is_known(&self) -> bool {
-        self.recognised || self.is_alias_request()
+        self.recognized || self.is_alias_request()
     }
 
     /// Whether this is a request to merge two profiles (the Apple SDK's alias tests show it).
     pub fn is_alias_request(&self) -> bool {
         self.request_type
-            .and_then(Raw::scalar)
+            .and_then(RawJson::scalar)
             .is_some_and(|kind| kind == "alias")
     }
 
     /// Whether it is test data.
     pub fn is_development(&self) -> bool {
         self.environment
-            .and_then(Raw::scalar)
+            .and_then(RawJson::scalar)
             .is_some_and(|environment| environment.eq_ignore_ascii_case("development"))
     }
 
@@ -128,7 +128,7 @@ impl Malformed {
         match entry {
             Lenient::Valid(event) => event
                 .event_type
-                .and_then(Raw::scalar)
+                .and_then(RawJson::scalar)
                 .is_none()
                 .then_some(Self::NoEventType),
             Lenient::Missing | Lenient::Malformed => Some(Self::NotAnObject),
@@ -170,7 +170,7 @@ impl MalformedCounts {
 #[derive(Debug, Default)]
 pub struct Event<'a> {
     /// `event_type`.
-    pub event_type: Option<Raw<'a>>,
+    pub event_type: Option<RawJson<'a>>,
     /// `data`.
     pub data: Lenient<EventData<'a>>,
 }
@@ -179,19 +179,19 @@ pub struct Event<'a> {
 #[derive(Debug, Default)]
 pub struct EventData<'a> {
     /// The event's time in milliseconds.
-    pub timestamp: Option<Raw<'a>>,
+    pub timestamp: Option<RawJson<'a>>,
     /// Made by mParticle on receipt, a signed 64-bit integer.
-    pub event_id: Option<Raw<'a>>,
+    pub event_id: Option<RawJson<'a>>,
     /// Made at the source, and the same when sent again.
-    pub source_message_id: Option<Raw<'a>>,
+    pub source_message_id: Option<RawJson<'a>>,
     /// The session's UUID.
-    pub session_uuid: Option<Raw<'a>>,
+    pub session_uuid: Option<RawJson<'a>>,
     /// The sender's own attributes.
-    pub custom_attributes: Option<Raw<'a>>,
+    pub custom_attributes: Option<RawJson<'a>>,
     /// Where the device was.
-    pub location: Option<Raw<'a>>,
+    pub location: Option<RawJson<'a>>,
     /// Every other member, but null and what mParticle keeps for itself.
-    pub own: Members<'a>,
+    pub extra: Members<'a>,
 }
 
 /// How mParticle writes an id that was not given.
@@ -201,28 +201,28 @@ impl<'a> EventData<'a> {
     /// The id that was made at the source, if it made one.
     pub fn source_id(&self) -> Option<Cow<'a, str>> {
         self.source_message_id
-            .and_then(Raw::scalar)
+            .and_then(RawJson::scalar)
             .filter(|id| id != NIL_UUID)
     }
 
     /// Whether nothing in it tells this event from another of its type.
-    pub fn is_nameless(&self) -> bool {
+    pub fn lacks_identity(&self) -> bool {
         self.source_id().is_none()
             && [self.event_id, self.timestamp]
                 .into_iter()
-                .all(|raw| raw.and_then(Raw::scalar).is_none())
+                .all(|raw| raw.and_then(RawJson::scalar).is_none())
     }
 
     /// Whether this is an Android activity that stopped, which is a screen left and not seen.
     pub fn is_screen_left(&self) -> bool {
         self.own("activity_type")
-            .and_then(Raw::scalar)
+            .and_then(RawJson::scalar)
             .is_some_and(|kind| kind == "activity_stopped")
     }
 }
 
 /// Named values, in their order.
-pub type Members<'a> = Vec<(Cow<'a, str>, Raw<'a>)>;
+pub type Members<'a> = Vec<(Cow<'a, str>, RawJson<'a>)>;
 
 /// Members of `data` that mParticle keeps for itself, or that say nothing to a reader.
 pub const INTERNAL_MEMBERS: [&str; 16] = [
@@ -281,7 +281,7 @@ impl<'de> Visitor<'de> for BatchVisitor {
                 "events" if seen_events => return Err(A::Error::duplicate_field("events")),
                 "events" => {
                     seen_events = true;
-                    batch.recognised = true;
+                    batch.recognized = true;
                     batch.events = map.next_value()?;
                     continue;
                 }
@@ -295,14 +295,14 @@ impl<'de> Visitor<'de> for BatchVisitor {
                 "source_info" => &mut batch.source_info,
                 "request_type" => &mut batch.request_type,
                 other => {
-                    batch.recognised |= OTHER_BATCH_MEMBERS.contains(&other);
+                    batch.recognized |= OTHER_BATCH_MEMBERS.contains(&other);
                     map.next_value::<IgnoredAny>()?;
                     continue;
                 }
             };
-            *slot = map.next_value::<Raw<'de>>()?.present();
+            *slot = map.next_value::<RawJson<'de>>()?.present();
             // A request for an alias has an environment too.
-            batch.recognised |= !matches!(&*key, "environment" | "request_type");
+            batch.recognized |= !matches!(&*key, "environment" | "request_type");
         }
         Ok(batch)
     }
@@ -345,7 +345,7 @@ impl<'de> FromParts<'de> for Event<'de> {
         let mut event = Event::default();
         while let Some(MemberName(key)) = map.next_key()? {
             match &*key {
-                "event_type" => event.event_type = map.next_value::<Raw<'de>>()?.present(),
+                "event_type" => event.event_type = map.next_value::<RawJson<'de>>()?.present(),
                 "data" => event.data = map.next_value()?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -372,13 +372,13 @@ impl<'de> FromParts<'de> for EventData<'de> {
                     continue;
                 }
                 _ => {
-                    if let Some(value) = map.next_value::<Raw<'de>>()?.present() {
-                        data.own.push((key, value));
+                    if let Some(value) = map.next_value::<RawJson<'de>>()?.present() {
+                        data.extra.push((key, value));
                     }
                     continue;
                 }
             };
-            *slot = map.next_value::<Raw<'de>>()?.present();
+            *slot = map.next_value::<RawJson<'de>>()?.present();
         }
         Ok(Some(data))
     }

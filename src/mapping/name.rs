@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    kind::Kind,
+    field_table::{Field, FieldType},
+    kind::EventKind,
     mparticle::EventData,
-    notes::{Note, Notes},
-    raw::Raw,
-    table::{Field, FieldType},
+    raw::RawJson,
+    warnings::{MappingWarning, Warnings},
 };
 
 /// The longest name of an event, in characters. mParticle's own limit; Iterable documents none.
@@ -61,7 +61,7 @@ pub enum TemplateError {
 
 impl NameTemplate {
     /// Reads a template for events of a kind.
-    pub fn parse(template: &str, kind: Kind) -> Result<Self, TemplateError> {
+    pub fn parse(template: &str, kind: EventKind) -> Result<Self, TemplateError> {
         if template.trim().is_empty() {
             return Err(TemplateError::Blank);
         }
@@ -94,7 +94,7 @@ impl NameTemplate {
         &self,
         event_type: &str,
         data: &EventData<'_>,
-        notes: &mut Notes,
+        notes: &mut Warnings,
     ) -> Option<Arc<str>> {
         let parts = match self {
             Self::Constant(name) => return Some(Arc::clone(name)),
@@ -116,20 +116,20 @@ impl NameTemplate {
         }
         if let Some((end, _)) = name.char_indices().nth(MAX_NAME_CHARS) {
             name.truncate(end);
-            notes.add(Note::NameCut);
+            notes.add(MappingWarning::NameCut);
         }
         Some(Arc::from(name))
     }
 }
 
 impl Part {
-    fn placeholder(name: &str, kind: Kind) -> Result<Self, TemplateError> {
-        let is_commerce = matches!(kind, Kind::Commerce | Kind::Purchase);
+    fn placeholder(name: &str, kind: EventKind) -> Result<Self, TemplateError> {
+        let is_commerce = matches!(kind, EventKind::Commerce | EventKind::Purchase);
         match name {
             "event_type" => Ok(Self::EventType),
             "action" if is_commerce => Ok(Self::Action),
-            "transition" if kind == Kind::ApplicationStateTransition => Ok(Self::Transition),
-            _ if kind == Kind::Unknown => Ok(Self::Member(vec![name.to_owned()])),
+            "transition" if kind == EventKind::ApplicationStateTransition => Ok(Self::Transition),
+            _ if kind == EventKind::Unknown => Ok(Self::Member(vec![name.to_owned()])),
             _ => path_of(name, kind.fields())
                 .map(Self::Member)
                 .ok_or_else(|| TemplateError::UnknownPlaceholder {
@@ -154,16 +154,18 @@ impl Part {
                 let (first, rest) = path.split_first()?;
                 let start = data.own(first);
                 let member = rest.iter().fold(start, |at, name| at?.member(name));
-                member.and_then(Raw::scalar).map(|text| text.into_owned())
+                member
+                    .and_then(RawJson::scalar)
+                    .map(|text| text.into_owned())
             }
         }
     }
 }
 
 /// What may stand in braces in a template for a kind.
-pub fn placeholders(kind: Kind) -> Vec<String> {
+pub fn placeholders(kind: EventKind) -> Vec<String> {
     let mut names = vec!["{event_type}".to_owned()];
-    if matches!(kind, Kind::ApplicationStateTransition) {
+    if matches!(kind, EventKind::ApplicationStateTransition) {
         names.push("{transition}".to_owned());
     }
     collect_names(kind.fields(), &mut names);
@@ -172,13 +174,13 @@ pub fn placeholders(kind: Kind) -> Vec<String> {
 
 fn collect_names(fields: &[Field], names: &mut Vec<String>) {
     for field in fields {
-        let name = format!("{{{}}}", field.to);
-        match field.holds {
+        let name = format!("{{{}}}", field.target);
+        match field.field_type {
             FieldType::Inline(inner) => collect_names(inner, names),
             FieldType::Objects(_)
             | FieldType::Attributes
             | FieldType::TextList
-            | FieldType::LeftOut => {}
+            | FieldType::Ignored => {}
             _ if names.contains(&name) => {}
             _ => names.push(name),
         }
@@ -186,17 +188,17 @@ fn collect_names(fields: &[Field], names: &mut Vec<String>) {
 }
 
 fn path_of(name: &str, fields: &[Field]) -> Option<Vec<String>> {
-    fields.iter().find_map(|field| match field.holds {
+    fields.iter().find_map(|field| match field.field_type {
         FieldType::Inline(inner) => {
             let mut path = path_of(name, inner)?;
-            path.insert(0, field.from.to_owned());
+            path.insert(0, field.source.to_owned());
             Some(path)
         }
         FieldType::Objects(_)
         | FieldType::Attributes
         | FieldType::TextList
-        | FieldType::LeftOut => None,
-        _ => (field.to == name).then(|| vec![field.from.to_owned()]),
+        | FieldType::Ignored => None,
+        _ => (field.target == name).then(|| vec![field.source.to_owned()]),
     })
 }
 

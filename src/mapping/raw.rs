@@ -13,11 +13,11 @@ use serde_json::value::RawValue;
 
 /// One JSON value as its text, known to be well-formed and without blanks around it.
 #[derive(Clone, Copy, Debug)]
-pub struct Raw<'a>(&'a str);
+pub struct RawJson<'a>(&'a str);
 
 /// What kind of value a text holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum JsonType {
     /// `null`
     Null,
     /// `true` or `false`
@@ -25,14 +25,14 @@ pub enum Shape {
     /// A number, of any size.
     Number,
     /// A string.
-    Text,
+    String,
     /// An array.
-    List,
+    Array,
     /// An object.
     Object,
 }
 
-impl<'a> Raw<'a> {
+impl<'a> RawJson<'a> {
     /// A text that is one well-formed value.
     pub fn parse(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok()
@@ -44,20 +44,20 @@ impl<'a> Raw<'a> {
     }
 
     /// What kind of value this is.
-    pub fn shape(self) -> Shape {
+    pub fn json_type(self) -> JsonType {
         match self.0.as_bytes().first() {
-            Some(b'n') => Shape::Null,
-            Some(b't' | b'f') => Shape::Boolean,
-            Some(b'"') => Shape::Text,
-            Some(b'[') => Shape::List,
-            Some(b'{') => Shape::Object,
-            _ => Shape::Number,
+            Some(b'n') => JsonType::Null,
+            Some(b't' | b'f') => JsonType::Boolean,
+            Some(b'"') => JsonType::String,
+            Some(b'[') => JsonType::Array,
+            Some(b'{') => JsonType::Object,
+            _ => JsonType::Number,
         }
     }
 
     /// The value if it is not null.
     pub fn present(self) -> Option<Self> {
-        (self.shape() != Shape::Null).then_some(self)
+        (self.json_type() != JsonType::Null).then_some(self)
     }
 
     /// The text between a string's quotes, if nothing in it is escaped.
@@ -83,9 +83,9 @@ impl<'a> Raw<'a> {
     /// The text of a string, a number or a boolean. Empty text is no value: mParticle sends it
     /// for what is not known.
     pub fn scalar(self) -> Option<Cow<'a, str>> {
-        match self.shape() {
-            Shape::Text => self.text().filter(|text| !text.is_empty()),
-            Shape::Number | Shape::Boolean => Some(Cow::Borrowed(self.0)),
+        match self.json_type() {
+            JsonType::String => self.text().filter(|text| !text.is_empty()),
+            JsonType::Number | JsonType::Boolean => Some(Cow::Borrowed(self.0)),
             _ => None,
         }
     }
@@ -108,8 +108,8 @@ impl<'a> Raw<'a> {
     }
 
     /// Shows each member of an object to `visit`, in order. Does nothing for other shapes.
-    pub fn each_member(self, visit: impl FnMut(Cow<'a, str>, Raw<'a>)) {
-        if self.shape() == Shape::Object {
+    pub fn each_member(self, visit: impl FnMut(Cow<'a, str>, RawJson<'a>)) {
+        if self.json_type() == JsonType::Object {
             let mut input = serde_json::Deserializer::from_str(self.0);
             // The text was found to be well-formed before, so this ends without an error.
             let _ = input.deserialize_map(MemberVisitor(visit));
@@ -117,8 +117,8 @@ impl<'a> Raw<'a> {
     }
 
     /// Shows each element of an array to `visit`, in order. Does nothing for other shapes.
-    pub fn each_element(self, visit: impl FnMut(Raw<'a>)) {
-        if self.shape() == Shape::List {
+    pub fn each_element(self, visit: impl FnMut(RawJson<'a>)) {
+        if self.json_type() == JsonType::Array {
             let mut input = serde_json::Deserializer::from_str(self.0);
             let _ = input.deserialize_seq(ElementVisitor(visit));
         }
@@ -126,9 +126,9 @@ impl<'a> Raw<'a> {
 
     /// An object's first member of that name, if it is not null. What comes after it is not
     /// read.
-    pub fn member(self, name: &str) -> Option<Raw<'a>> {
+    pub fn member(self, name: &str) -> Option<RawJson<'a>> {
         let mut found = None;
-        if self.shape() == Shape::Object {
+        if self.json_type() == JsonType::Object {
             let mut input = serde_json::Deserializer::from_str(self.0);
             // An error tells that not all was read.
             let _ = input.deserialize_map(MemberFinder {
@@ -136,13 +136,13 @@ impl<'a> Raw<'a> {
                 found: &mut found,
             });
         }
-        found.and_then(Raw::present)
+        found.and_then(RawJson::present)
     }
 }
 
 struct MemberFinder<'f, 'a> {
     name: &'f str,
-    found: &'f mut Option<Raw<'a>>,
+    found: &'f mut Option<RawJson<'a>>,
 }
 
 impl<'de> Visitor<'de> for MemberFinder<'_, 'de> {
@@ -164,9 +164,9 @@ impl<'de> Visitor<'de> for MemberFinder<'_, 'de> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for RawJson<'a> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        <&'a RawValue>::deserialize(input).map(|raw| Raw(raw.get()))
+        <&'a RawValue>::deserialize(input).map(|raw| RawJson(raw.get()))
     }
 }
 
@@ -177,7 +177,7 @@ pub struct MemberName<'a>(pub Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for MemberName<'a> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let raw = Raw::deserialize(input)?;
+        let raw = RawJson::deserialize(input)?;
         Ok(Self(match raw.plain_text() {
             Some(plain) => Cow::Borrowed(plain),
             None => Cow::Owned(raw.lossy_text()),
@@ -201,7 +201,7 @@ impl Visitor<'_> for LossyText {
 
 struct MemberVisitor<F>(F);
 
-impl<'de, F: FnMut(Cow<'de, str>, Raw<'de>)> Visitor<'de> for MemberVisitor<F> {
+impl<'de, F: FnMut(Cow<'de, str>, RawJson<'de>)> Visitor<'de> for MemberVisitor<F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -218,7 +218,7 @@ impl<'de, F: FnMut(Cow<'de, str>, Raw<'de>)> Visitor<'de> for MemberVisitor<F> {
 
 struct ElementVisitor<F>(F);
 
-impl<'de, F: FnMut(Raw<'de>)> Visitor<'de> for ElementVisitor<F> {
+impl<'de, F: FnMut(RawJson<'de>)> Visitor<'de> for ElementVisitor<F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

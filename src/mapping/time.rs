@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{notes::Note, raw::Raw};
+use super::{raw::RawJson, warnings::MappingWarning};
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -16,7 +16,7 @@ pub struct EventTime {
     /// Milliseconds since 1970.
     pub millis: Option<i64>,
     /// Set if it is not the event's own time, or long before the queue received it.
-    pub note: Option<Note>,
+    pub warning: Option<MappingWarning>,
 }
 
 impl EventTime {
@@ -28,16 +28,16 @@ impl EventTime {
 
 /// Clocks around an event.
 #[derive(Clone, Copy, Debug)]
-pub struct Clocks {
+pub struct ReferenceTimes {
     batch: Option<i64>,
     sent_at: Option<i64>,
     may_be_old: bool,
 }
 
-impl Clocks {
+impl ReferenceTimes {
     /// The clocks of a batch: its own, the sender's or mParticle's, and the queue's. `may_be_old`:
     /// its events may have happened long before.
-    pub fn new(batch: Option<Raw<'_>>, sent_at: Option<Timestamp>, may_be_old: bool) -> Self {
+    pub fn new(batch: Option<RawJson<'_>>, sent_at: Option<Timestamp>, may_be_old: bool) -> Self {
         Self {
             batch: batch.and_then(millis),
             sent_at: sent_at.map(Timestamp::as_millisecond),
@@ -48,7 +48,7 @@ impl Clocks {
     /// The event's own time. One that is missing, zero, or can't be read, or that is absurd,
     /// gives way to the batch's, that to the queue's; with neither, Iterable takes the time of
     /// receipt.
-    pub fn event_time(&self, own: Option<Raw<'_>>) -> EventTime {
+    pub fn event_time(&self, own: Option<RawJson<'_>>) -> EventTime {
         let own = own.and_then(millis);
         if let Some(own) = own.filter(|own| self.is_plausible(*own)) {
             let is_old = self
@@ -56,18 +56,18 @@ impl Clocks {
                 .is_some_and(|sent_at| own < sent_at.saturating_sub(DAY));
             return EventTime {
                 millis: Some(own),
-                note: is_old.then_some(Note::OlderThanADay),
+                warning: is_old.then_some(MappingWarning::OlderThanADay),
             };
         }
         let note = if own.is_some() {
-            Note::AbsurdTime
+            MappingWarning::AbsurdTime
         } else {
-            Note::MissingTime
+            MappingWarning::MissingTime
         };
         let batch = self.batch.filter(|batch| self.is_plausible(*batch));
         EventTime {
             millis: batch.or(self.sent_at),
-            note: Some(note),
+            warning: Some(note),
         }
     }
 
@@ -85,7 +85,7 @@ impl Clocks {
 
 /// Milliseconds from a number or text. A fraction is cut off; what can only be seconds is taken
 /// as seconds; zero, which mParticle writes for unknown, is none.
-fn millis(raw: Raw<'_>) -> Option<i64> {
+fn millis(raw: RawJson<'_>) -> Option<i64> {
     let text = raw.scalar()?;
     let whole = match text.trim().split_once('.') {
         Some((whole, fraction)) if fraction.bytes().all(|byte| byte.is_ascii_digit()) => whole,

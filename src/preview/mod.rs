@@ -16,7 +16,7 @@ use crate::{
     api::{EventForwarderSpec, MappingSpec, ProjectType},
     cli::{BatchArgs, MapArgs, MapOutput},
     drain::batch::RequestLimits,
-    mapping::{MAX_BYTES, MAX_EVENTS, Mapped, Mapper, MapperError},
+    mapping::{MAX_BYTES, MAX_EVENTS, MappedBody, Mapper, MapperError},
 };
 
 use input::Body;
@@ -149,4 +149,4 @@ fn read(path: &Path) -> Result<String, PreviewError> {
 }
 
 /// What one body became.
-type MapResult = Result<Mapped, crate::mapping::BodyError>;
+type MapResult = Result<MappedBody, crate::mapping::BodyError>;

@@ -13,7 +13,7 @@ use crate::{
         ack::{Admission, Ledger},
         batch::{Batcher, Owner, RequestLimits},
     },
-    mapping::{Mapped, MappedEvent, Source, User},
+    mapping::{EventPosition, MappedBody, MappedEvent, User},
 };
 
 use super::MapResult;
@@ -109,7 +109,7 @@ struct EventRow<'r> {
 struct RowSource<'r> {
     file: &'r str,
     #[serde(flatten, serialize_with = "source_members")]
-    position: Option<Source>,
+    position: Option<EventPosition>,
 }
 
 #[derive(Serialize, Clone, Copy)]
@@ -121,7 +121,7 @@ enum EventOutcome {
 }
 
 fn source_members<S: serde::Serializer>(
-    position: &Option<Source>,
+    position: &Option<EventPosition>,
     out: S,
 ) -> Result<S::Ok, S::Error> {
     let members = position.map(|source| [("batch", source.batch), ("event", source.event)]);
@@ -148,7 +148,7 @@ fn event_rows<'r>(results: &'r [(String, MapResult)]) -> impl Iterator<Item = Ev
 }
 
 /// The lines of one body, in its order.
-fn rows_of<'r>(file: &'r str, mapped: &'r Mapped) -> Vec<EventRow<'r>> {
+fn rows_of<'r>(file: &'r str, mapped: &'r MappedBody) -> Vec<EventRow<'r>> {
     let row = |position, event_type, outcome| EventRow {
         source: RowSource {
             file,
@@ -189,7 +189,9 @@ fn rows_of<'r>(file: &'r str, mapped: &'r Mapped) -> Vec<EventRow<'r>> {
 impl EventRow<'_> {
     fn cells(&self) -> [String; 5] {
         let position = match self.source.position {
-            Some(Source { batch, event }) => format!("{}[{batch}][{event}]", self.source.file),
+            Some(EventPosition { batch, event }) => {
+                format!("{}[{batch}][{event}]", self.source.file)
+            }
             None => self.source.file.to_owned(),
         };
         let outcome = match self.outcome {

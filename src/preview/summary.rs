@@ -32,7 +32,7 @@ impl PreviewSummary {
             let times = u64::from(rejected.count);
             count(&mut self.rejected, rejected.reason.as_str(), times);
         }
-        for (note, times) in mapped.notes.iter() {
+        for (note, times) in mapped.warnings.iter() {
             count(&mut self.noted, note.as_str(), times);
         }
     }

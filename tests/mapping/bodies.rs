@@ -3,17 +3,19 @@
 use crate::support::{batch, everything, map_batch, sample, spec};
 use event_forwarder::{
     api::{MappingSpec, ProjectType, SkipOrReject},
-    mapping::{BodyError, Mapped, Mapper, RejectReason, Rejected, SkipReason, Source, excerpt},
+    mapping::{
+        BodyError, EventPosition, MappedBody, Mapper, RejectReason, Rejected, SkipReason, excerpt,
+    },
 };
 use serde_json::json;
 
-fn outcome(body: &str) -> Result<Mapped, BodyError> {
+fn outcome(body: &str) -> Result<MappedBody, BodyError> {
     Mapper::new(&everything(), ProjectType::Email, None)
         .unwrap()
         .map(body, None)
 }
 
-fn ids(mapped: &Mapped) -> Vec<String> {
+fn ids(mapped: &MappedBody) -> Vec<String> {
     mapped
         .events
         .iter()
@@ -78,7 +80,7 @@ fn several_batches_in_one_body_are_all_read() {
     let list = outcome(&format!("[{one},{two}]")).unwrap();
     assert_eq!(ids(&lines), ids(&list));
     let sources: Vec<_> = list.events.iter().map(|event| event.source()).collect();
-    let source = |batch, event| Source { batch, event };
+    let source = |batch, event| EventPosition { batch, event };
     assert_eq!(
         sources,
         [source(0, 0), source(0, 1), source(1, 0), source(1, 1)]
@@ -281,7 +283,7 @@ fn a_batch_of_malformed_entries_is_kept_in_few_and_counted_in_full() {
         (RejectReason::EventNotAnObject, 600),
         (RejectReason::NoEventType, 300),
     ] {
-        let of_it = |mapped: &Mapped| {
+        let of_it = |mapped: &MappedBody| {
             let rejected = mapped.rejected.iter();
             let of_it = rejected.filter(|rejected| rejected.reason == reason);
             of_it.cloned().collect::<Vec<_>>()
@@ -325,7 +327,7 @@ fn a_list_of_no_batches_is_kept_in_few_and_counted_in_full() {
             .iter()
             .all(|one| one.reason == RejectReason::NotABatch)
     );
-    let counts = |mapped: &Mapped| {
+    let counts = |mapped: &MappedBody| {
         mapped
             .rejected
             .iter()

@@ -4,7 +4,8 @@
 use event_forwarder::{
     api::{ContextGroup, EventSelector, MappingSpec},
     mapping::{
-        Field, FieldType, INTERNAL_MEMBERS, Kind, Note, RejectReason, SkipReason, context_fields,
+        EventKind, Field, FieldType, INTERNAL_MEMBERS, MappingWarning, RejectReason, SkipReason,
+        context_fields,
     },
 };
 
@@ -47,11 +48,11 @@ fn events() -> String {
     let mut table = String::from(
         "| `event_type` | selected by | by default | name | fields |\n| --- | --- | --- | --- | --- |\n",
     );
-    for kind in Kind::ALL {
+    for kind in EventKind::ALL {
         let event_type = match kind {
-            Kind::Unknown => "any other".to_owned(),
-            Kind::Media => "`custom_event` of the type media".to_owned(),
-            Kind::Purchase => "`commerce_event`, action purchase".to_owned(),
+            EventKind::Unknown => "any other".to_owned(),
+            EventKind::Media => "`custom_event` of the type media".to_owned(),
+            EventKind::Purchase => "`commerce_event`, action purchase".to_owned(),
             _ => format!("`{}`", kind.event_type().unwrap()),
         };
         let (_, name) = kind.template(&spec.event_name);
@@ -61,9 +62,9 @@ fn events() -> String {
             "–"
         };
         let fields = match kind {
-            Kind::Unknown => "all its members".to_owned(),
-            Kind::Media => "as CustomEvent".to_owned(),
-            Kind::Purchase => "as Commerce".to_owned(),
+            EventKind::Unknown => "all its members".to_owned(),
+            EventKind::Media => "as CustomEvent".to_owned(),
+            EventKind::Purchase => "as Commerce".to_owned(),
             _ => fields(kind.fields(), ""),
         };
         table.push_str(&format!(
@@ -77,18 +78,18 @@ fn events() -> String {
 fn fields(fields: &[Field], within: &str) -> String {
     let left_out: Vec<_> = fields
         .iter()
-        .filter(|field| matches!(field.holds, FieldType::LeftOut))
-        .map(|field| format!("`{}`", field.from))
+        .filter(|field| matches!(field.field_type, FieldType::Ignored))
+        .map(|field| format!("`{}`", field.source))
         .collect();
     let fields = fields.iter().filter_map(|field| {
-        let from = format!("{within}{}", field.from);
-        let name = if from == field.to {
+        let from = format!("{within}{}", field.source);
+        let name = if from == field.target {
             format!("`{from}`")
         } else {
-            format!("`{from}` → `{}`", field.to)
+            format!("`{from}` → `{}`", field.target)
         };
-        let holds = match field.holds {
-            FieldType::NameOnly | FieldType::LeftOut => return None,
+        let holds = match field.field_type {
+            FieldType::NameOnly | FieldType::Ignored => return None,
             FieldType::Inline(inner) => return Some(self::fields(inner, &format!("{from}."))),
             FieldType::Text => "text".to_owned(),
             FieldType::Integer => "long".to_owned(),
@@ -186,22 +187,22 @@ fn rejected() -> String {
 }
 
 fn noted() -> String {
-    reasons(Note::ALL.iter().map(|note| {
+    reasons(MappingWarning::ALL.iter().map(|note| {
         let meaning = match note {
-            Note::MissingTime => "no readable time: the batch's or the queue's was taken",
-            Note::AbsurdTime => "an absurd time: the batch's or the queue's was taken",
-            Note::OlderThanADay => {
+            MappingWarning::MissingTime => "no readable time: the batch's or the queue's was taken",
+            MappingWarning::AbsurdTime => "an absurd time: the batch's or the queue's was taken",
+            MappingWarning::OlderThanADay => {
                 "it happened more than 24 hours before the queue received it: mParticle says that Iterable takes none so old, Iterable does not say so"
             }
-            Note::NameCut => "the event's name was cut to 256 characters",
-            Note::FieldRenamed => "a field got a name that Iterable takes",
-            Note::FieldNameRefused => "a field was dropped for its name",
-            Note::FieldDuplicate => "a field was dropped since another has its name",
-            Note::FieldTooLong => "a field was dropped for its length",
-            Note::FieldTooDeep => "a field was dropped for its nesting",
-            Note::FieldWrongType => "a field was dropped for its type",
-            Note::FieldUnreadable => "a field was dropped since its value can't be sent",
-            Note::FieldsTooMany => "a field was dropped since the event has a thousand",
+            MappingWarning::NameCut => "the event's name was cut to 256 characters",
+            MappingWarning::FieldRenamed => "a field got a name that Iterable takes",
+            MappingWarning::FieldNameRefused => "a field was dropped for its name",
+            MappingWarning::FieldDuplicate => "a field was dropped since another has its name",
+            MappingWarning::FieldTooLong => "a field was dropped for its length",
+            MappingWarning::FieldTooDeep => "a field was dropped for its nesting",
+            MappingWarning::FieldWrongType => "a field was dropped for its type",
+            MappingWarning::FieldUnreadable => "a field was dropped since its value can't be sent",
+            MappingWarning::FieldsTooMany => "a field was dropped since the event has a thousand",
         };
         (note.as_str(), meaning)
     }))
@@ -217,7 +218,7 @@ fn the_members_that_never_become_fields_are_documented() {
 #[test]
 fn every_selector_is_documented_and_selects_a_kind() {
     let text = std::fs::read_to_string(PATH).unwrap();
-    for kind in Kind::ALL {
+    for kind in EventKind::ALL {
         let selector = kind.selector();
         assert_ne!(selector, EventSelector::All);
         assert!(text.contains(&format!("| {selector:?} |")), "{selector:?}");

@@ -3,7 +3,7 @@
 use crate::support::{batch, sample};
 use event_forwarder::{
     api::EventForwarder,
-    mapping::{Mapped, Mapper, SkipReason, User},
+    mapping::{MappedBody, Mapper, SkipReason, User},
 };
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ fn example(name: &str) -> Mapper {
     .unwrap()
 }
 
-fn events(mapped: &Mapped) -> Vec<Value> {
+fn events(mapped: &MappedBody) -> Vec<Value> {
     mapped
         .events
         .iter()

@@ -9,7 +9,7 @@
 use crate::support::{batch, everything, map_batch, map_one, sample, spec};
 use event_forwarder::{
     api::{Coerce, ContextGroup, Dates, EventSelector, MappingSpec},
-    mapping::{Note, RejectReason, SkipReason},
+    mapping::{MappingWarning, RejectReason, SkipReason},
 };
 use serde_json::{Value, json};
 
@@ -493,8 +493,8 @@ fn a_member_that_was_never_seen_is_kept() {
                "platform": "iOS", "os_version": "18.1", "device_model": "iPhone15,2",
                "future_field": {"a": 1}, "future_flag": true})
     );
-    assert_eq!(mapped.notes.count(Note::FieldDuplicate), 1);
-    assert_eq!(mapped.notes.count(Note::FieldRenamed), 1);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldDuplicate), 1);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldRenamed), 1);
 }
 
 /// schema: `pre_attribution` is one of the types, with no members of its own; the common ones are

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::support::spec;
 use event_forwarder::{
     api::{EventSelector, MappingSpec, ProjectType, SkipOrForward},
-    mapping::{Mapped, Mapper, Source, User, check_email, excerpt},
+    mapping::{EventPosition, MappedBody, Mapper, User, check_email, excerpt},
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -151,14 +151,14 @@ fn any_batch() -> impl Strategy<Value = Value> {
         })
 }
 
-fn sources(mapped: &Mapped) -> Vec<Source> {
+fn sources(mapped: &MappedBody) -> Vec<EventPosition> {
     let events = mapped.events.iter().map(|event| event.source());
     let skipped = mapped.skipped.iter().map(|skipped| skipped.source);
     let rejected = mapped.rejected.iter().map(|rejected| rejected.source);
     events.chain(skipped).chain(rejected).collect()
 }
 
-fn ids(mapped: &Mapped) -> Vec<String> {
+fn ids(mapped: &MappedBody) -> Vec<String> {
     mapped
         .events
         .iter()
@@ -212,7 +212,7 @@ proptest! {
         prop_assume!(batch["request_type"] != "alias");
         let count = batch["events"].as_array().map_or(0, Vec::len);
         let mapped = mapper().map(&batch.to_string(), None).unwrap();
-        let expected: Vec<_> = (0..).take(count).map(|event| Source { batch: 0, event }).collect();
+        let expected: Vec<_> = (0..).take(count).map(|event| EventPosition { batch: 0, event }).collect();
         let mut found = sources(&mapped);
         found.sort();
         prop_assert_eq!(found, expected);

@@ -7,8 +7,8 @@ use event_forwarder::{
         SkipOrForward, WithoutUser,
     },
     mapping::{
-        Mapped, Mapper, MapperError, Note, RejectReason, SkipReason, User, check_email,
-        check_user_id,
+        MappedBody, Mapper, MapperError, MappingWarning, RejectReason, SkipReason, User,
+        check_email, check_user_id,
     },
 };
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ fn body(identities: Value, more: Value) -> String {
     batch.to_string()
 }
 
-fn who(mapped: &Mapped) -> String {
+fn who(mapped: &MappedBody) -> String {
     if let Some(event) = mapped.events.first() {
         return match event.user() {
             User::Email(email) => format!("email {email}"),
@@ -517,41 +517,69 @@ fn created_at_is_whole_seconds_of_the_events_own_time_or_of_the_next_best_clock(
         (json!(1_764_057_600_000.75), Some(1_764_057_600), None),
         // Seconds where milliseconds belong.
         (json!(1_764_057_600), Some(1_764_057_600), None),
-        (json!(0), Some(1_764_057_660), Some(Note::MissingTime)),
-        (json!(null), Some(1_764_057_660), Some(Note::MissingTime)),
-        (json!(""), Some(1_764_057_660), Some(Note::MissingTime)),
-        (json!("soon"), Some(1_764_057_660), Some(Note::MissingTime)),
-        (json!([1]), Some(1_764_057_660), Some(Note::MissingTime)),
+        (
+            json!(0),
+            Some(1_764_057_660),
+            Some(MappingWarning::MissingTime),
+        ),
+        (
+            json!(null),
+            Some(1_764_057_660),
+            Some(MappingWarning::MissingTime),
+        ),
+        (
+            json!(""),
+            Some(1_764_057_660),
+            Some(MappingWarning::MissingTime),
+        ),
+        (
+            json!("soon"),
+            Some(1_764_057_660),
+            Some(MappingWarning::MissingTime),
+        ),
+        (
+            json!([1]),
+            Some(1_764_057_660),
+            Some(MappingWarning::MissingTime),
+        ),
         // A double, as some senders' languages write whole numbers.
         (json!(1_764_057_600_000.0), Some(1_764_057_600), None),
-        (json!(-5), Some(1_764_057_660), Some(Note::AbsurdTime)),
-        (json!(i64::MAX), Some(1_764_057_660), Some(Note::AbsurdTime)),
+        (
+            json!(-5),
+            Some(1_764_057_660),
+            Some(MappingWarning::AbsurdTime),
+        ),
+        (
+            json!(i64::MAX),
+            Some(1_764_057_660),
+            Some(MappingWarning::AbsurdTime),
+        ),
         (
             json!(u64::MAX),
             Some(1_764_057_660),
-            Some(Note::MissingTime),
+            Some(MappingWarning::MissingTime),
         ),
         // A clock that was never set, one that is days ahead, one that is years behind.
         (
             json!(946_684_800_000i64),
             Some(1_764_057_660),
-            Some(Note::AbsurdTime),
+            Some(MappingWarning::AbsurdTime),
         ),
         (
             json!(batch_time + 2 * 86_400_000),
             Some(1_764_057_660),
-            Some(Note::AbsurdTime),
+            Some(MappingWarning::AbsurdTime),
         ),
         (json!(batch_time + 3_600_000), Some(1_764_061_260), None),
         (
             json!(batch_time - 2 * year),
             Some(1_764_057_660),
-            Some(Note::AbsurdTime),
+            Some(MappingWarning::AbsurdTime),
         ),
         (
             json!(batch_time - 30 * 86_400_000),
             Some(1_761_465_660),
-            Some(Note::OlderThanADay),
+            Some(MappingWarning::OlderThanADay),
         ),
         (
             json!(batch_time - 86_400_000 + 20_000),
@@ -569,7 +597,7 @@ fn created_at_is_whole_seconds_of_the_events_own_time_or_of_the_next_best_clock(
             expected,
             "{time}"
         );
-        let notes: Vec<_> = mapped.notes.iter().map(|(note, _)| note).collect();
+        let notes: Vec<_> = mapped.warnings.iter().map(|(note, _)| note).collect();
         assert_eq!(notes, note.into_iter().collect::<Vec<_>>(), "{time}");
     }
 }
@@ -627,7 +655,7 @@ fn the_milliseconds_are_kept_in_a_field_when_asked() {
 
 // Names
 
-fn named(change: impl FnOnce(&mut MappingSpec), event_type: &str, data: Value) -> Mapped {
+fn named(change: impl FnOnce(&mut MappingSpec), event_type: &str, data: Value) -> MappedBody {
     let spec = spec(|spec| {
         spec.events = vec![EventSelector::All];
         change(spec);
@@ -692,7 +720,7 @@ fn a_long_name_is_cut_between_characters_and_noted() {
         json!({"event_name": "ü".repeat(300)}),
     );
     assert_eq!(mapped.events[0].event_name(), "ü".repeat(256));
-    assert_eq!(mapped.notes.count(Note::NameCut), 1);
+    assert_eq!(mapped.warnings.count(MappingWarning::NameCut), 1);
 }
 
 #[test]
@@ -717,7 +745,7 @@ fn a_wrong_template_is_refused_with_what_may_stand_there() {
 
 // Fields
 
-fn fields(change: impl FnOnce(&mut MappingSpec), attributes: &str) -> (Value, Mapped) {
+fn fields(change: impl FnOnce(&mut MappingSpec), attributes: &str) -> (Value, MappedBody) {
     let spec = spec(|spec| {
         spec.events = vec![EventSelector::All];
         spec.data_fields.context = vec![];
@@ -741,14 +769,14 @@ fn names_that_iterable_refuses_are_changed_or_dropped_and_noted() {
         renamed,
         json!({"field_123": 1, "x": 2, "a_b": 4, "c_d": 5, "e_f": 6, "ok": 9, "field_7": 10, "Ünï cödé": 11})
     );
-    assert_eq!(mapped.notes.count(Note::FieldRenamed), 6);
-    assert_eq!(mapped.notes.count(Note::FieldNameRefused), 3);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldRenamed), 6);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldNameRefused), 3);
     let (dropped, mapped) = fields(
         |spec| spec.data_fields.refused_names = RefusedNames::Drop,
         attributes,
     );
     assert_eq!(dropped, json!({"e_f": 6, "ok": 9, "Ünï cödé": 11}));
-    assert_eq!(mapped.notes.count(Note::FieldNameRefused), 8);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldNameRefused), 8);
     let (dotted, _) = fields(
         |spec| spec.data_fields.dots = Dots::Keep,
         "{\"e.f\":6,\"g.h,i\":7}",
@@ -760,7 +788,7 @@ fn names_that_iterable_refuses_are_changed_or_dropped_and_noted() {
 fn of_fields_with_one_name_the_first_stays() {
     let (kept, mapped) = fields(|_| {}, r#"{"a_b":1,"a.b":2,"a,b":3,"c":4,"c":5}"#);
     assert_eq!(kept, json!({"a_b": 1, "c": 4}));
-    assert_eq!(mapped.notes.count(Note::FieldDuplicate), 3);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldDuplicate), 3);
     let (nested, _) = fields(|_| {}, r#"{"o":{"_a":1,"b.c":2,"7":3}}"#);
     assert_eq!(nested, json!({"o": {"a": 1, "b_c": 2, "field_7": 3}}));
 }
@@ -783,7 +811,7 @@ fn of_members_with_one_name_the_first_stays_at_each_depth() {
         ),
         "{json}"
     );
-    assert_eq!(mapped.notes.count(Note::FieldDuplicate), 3);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldDuplicate), 3);
 }
 
 #[test]
@@ -796,9 +824,9 @@ fn one_bad_value_costs_its_field_and_nothing_else() {
     );
     let (kept, mapped) = fields(|_| {}, &attributes);
     assert_eq!(kept, json!({"ok": 1, "fits": "L".repeat(32_000)}));
-    assert_eq!(mapped.notes.count(Note::FieldTooDeep), 1);
-    assert_eq!(mapped.notes.count(Note::FieldTooLong), 1);
-    assert_eq!(mapped.notes.count(Note::FieldUnreadable), 4);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldTooDeep), 1);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldTooLong), 1);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldUnreadable), 4);
 }
 
 #[test]
@@ -806,7 +834,7 @@ fn an_event_has_at_most_a_thousand_fields() {
     let many: Vec<String> = (0..1_200).map(|index| format!("\"a{index}\":1")).collect();
     let (kept, mapped) = fields(|_| {}, &format!("{{{}}}", many.join(",")));
     assert_eq!(kept.as_object().unwrap().len(), 1_000);
-    assert_eq!(mapped.notes.count(Note::FieldsTooMany), 200);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldsTooMany), 200);
     let attributes: Value =
         serde_json::from_str(&format!("{{{}}}", many[..1_000].join(","))).unwrap();
     let body = batch(&[("session_start", json!({"custom_attributes": attributes}))]);
@@ -814,7 +842,7 @@ fn an_event_has_at_most_a_thousand_fields() {
     let event: Value = serde_json::from_str(mapped.events[0].json()).unwrap();
     assert_eq!(event["dataFields"].as_object().unwrap().len(), 1_000);
     // The name and version of the application, platform, version and model of the device.
-    assert_eq!(mapped.notes.count(Note::FieldsTooMany), 5);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldsTooMany), 5);
 }
 
 #[test]
@@ -874,7 +902,7 @@ fn a_known_field_of_the_wrong_type_is_dropped_and_noted() {
         event["dataFields"],
         json!({"action": "click", "products": [{}]})
     );
-    assert_eq!(mapped.notes.count(Note::FieldWrongType), 4);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldWrongType), 4);
 }
 
 #[test]
@@ -898,7 +926,11 @@ fn what_is_no_object_where_one_is_expected_is_noted() {
         map_batch(&spec, &batch.to_string())
     };
     for wrong in [json!("x"), json!(7), json!([1]), json!(true)] {
-        let notes = |event_type| mapped(event_type, &wrong).notes.count(Note::FieldWrongType);
+        let notes = |event_type| {
+            mapped(event_type, &wrong)
+                .warnings
+                .count(MappingWarning::FieldWrongType)
+        };
         // Three of commerce, custom_attributes, location, and three around the batch.
         assert_eq!(notes("commerce_event"), 8, "{wrong}");
     }
@@ -906,7 +938,7 @@ fn what_is_no_object_where_one_is_expected_is_noted() {
         for event_type in ["commerce_event", "user_identity_change"] {
             let mapped = mapped(event_type, &nothing);
             assert_eq!(mapped.events.len(), 1);
-            assert_eq!(mapped.notes.iter().count(), 0, "{event_type} {nothing}");
+            assert_eq!(mapped.warnings.iter().count(), 0, "{event_type} {nothing}");
         }
     }
 }
@@ -924,7 +956,7 @@ fn a_value_of_the_context_that_can_not_be_sent_is_noted() {
         let body = batch.to_string().replace("\"MODEL\"", value);
         let mapped = map_batch(&MappingSpec::default(), &body);
         assert_eq!(mapped.events.len(), 2);
-        let notes: Vec<_> = mapped.notes.iter().collect();
+        let notes: Vec<_> = mapped.warnings.iter().collect();
         (notes, mapped.events[0].json().contains("device_model"))
     };
     assert_eq!(notes("7"), (vec![], true));
@@ -932,12 +964,21 @@ fn a_value_of_the_context_that_can_not_be_sent_is_noted() {
     assert_eq!(notes("\"\""), (vec![], false));
     // Once for each event that goes without it.
     let long = format!("\"{}\"", "L".repeat(32_001));
-    assert_eq!(notes(&long), (vec![(Note::FieldTooLong, 2)], false));
-    assert_eq!(notes("[1]"), (vec![(Note::FieldWrongType, 2)], false));
-    assert_eq!(notes("{}"), (vec![(Note::FieldWrongType, 2)], false));
+    assert_eq!(
+        notes(&long),
+        (vec![(MappingWarning::FieldTooLong, 2)], false)
+    );
+    assert_eq!(
+        notes("[1]"),
+        (vec![(MappingWarning::FieldWrongType, 2)], false)
+    );
+    assert_eq!(
+        notes("{}"),
+        (vec![(MappingWarning::FieldWrongType, 2)], false)
+    );
     assert_eq!(
         notes("\"\\ud800\""),
-        (vec![(Note::FieldUnreadable, 2)], false)
+        (vec![(MappingWarning::FieldUnreadable, 2)], false)
     );
 }
 
@@ -948,7 +989,7 @@ fn an_attribute_is_as_long_as_all_that_it_holds() {
     let attributes = json!({"list": long, "object": {"a": long}, "fits": fits, "ok": 1});
     let (kept, mapped) = fields(|_| {}, &attributes.to_string());
     assert_eq!(kept, json!({"fits": fits, "ok": 1}));
-    assert_eq!(mapped.notes.count(Note::FieldTooLong), 2);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldTooLong), 2);
     // A cart may be longer: its products are values of their own.
     let product = json!({"name": "N".repeat(4_000), "custom_attributes": {"list": long}});
     let cart = json!({"product_action": {"action": "click", "products": vec![product; 9]}});
@@ -957,7 +998,7 @@ fn an_attribute_is_as_long_as_all_that_it_holds() {
     let products = event["dataFields"]["products"].as_array().unwrap();
     assert_eq!(products.len(), 9);
     assert_eq!(products[0], json!({"name": "N".repeat(4_000)}));
-    assert_eq!(mapped.notes.count(Note::FieldTooLong), 9);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldTooLong), 9);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use event_forwarder::{
     api::{EventSelector, MappingSpec, ProjectType},
-    mapping::{Mapped, Mapper},
+    mapping::{MappedBody, Mapper},
 };
 use serde_json::{Value, json};
 
@@ -55,12 +55,12 @@ pub fn batch(events: &[(&str, Value)]) -> String {
 }
 
 /// Maps a body for an Email project.
-pub fn map_batch(spec: &MappingSpec, body: &str) -> Mapped {
+pub fn map_batch(spec: &MappingSpec, body: &str) -> MappedBody {
     map_for(spec, ProjectType::Email, body)
 }
 
 /// Maps a body.
-pub fn map_for(spec: &MappingSpec, project: ProjectType, body: &str) -> Mapped {
+pub fn map_for(spec: &MappingSpec, project: ProjectType, body: &str) -> MappedBody {
     let mapper = Mapper::new(spec, project, None).expect("the mapping is usable");
     mapper.map(body, None).expect("the body is readable")
 }

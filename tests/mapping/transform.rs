@@ -3,7 +3,7 @@
 use crate::support::{batch, spec};
 use event_forwarder::{
     api::{ConfigMapKeyRef, MappingSpec, ProjectType, TransformSpec},
-    mapping::{Mapped, Mapper, MapperError, RejectReason, SkipReason, TransformError},
+    mapping::{MappedBody, Mapper, MapperError, RejectReason, SkipReason, TransformError},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ fn with_rule(program: &str) -> MappingSpec {
     })
 }
 
-fn mapped(program: &str, body: &str) -> Mapped {
+fn mapped(program: &str, body: &str) -> MappedBody {
     let mapper = Mapper::new(&with_rule(program), ProjectType::Email, None);
     mapper
         .unwrap_or_else(|error| panic!("{program}: {error}"))
@@ -27,7 +27,7 @@ fn mapped(program: &str, body: &str) -> Mapped {
 }
 
 /// A screen view with the rule applied.
-fn ruled(program: &str) -> Mapped {
+fn ruled(program: &str) -> MappedBody {
     let data = json!({"screen_name": "Home", "custom_attributes": {"plan": "gold", "big": 9007199254740993i64}});
     mapped(program, &batch(&[("screen_view", data)]))
 }

@@ -12,7 +12,7 @@ use crate::{
         batch::Owner,
         blame::Cause,
     },
-    mapping::Mapped,
+    mapping::MappedBody,
     sqs::Pointer,
 };
 
@@ -37,7 +37,7 @@ pub struct Parcel {
 #[derive(Debug)]
 pub enum Content {
     /// Events, or why it can't be read.
-    Here(Result<Mapped, Cause>),
+    Here(Result<MappedBody, Cause>),
     /// A pointer to a payload that is still to be read.
     Elsewhere(Pointer),
 }
@@ -132,7 +132,7 @@ impl Engine {
     pub(super) fn distribute(
         &mut self,
         ticket: Ticket,
-        mapped: Result<Mapped, Cause>,
+        mapped: Result<MappedBody, Cause>,
         now: Instant,
     ) {
         let mapped = match mapped {
@@ -145,7 +145,7 @@ impl Engine {
                 return;
             }
         };
-        for (note, times) in mapped.notes.iter() {
+        for (note, times) in mapped.warnings.iter() {
             self.tally.reasons(note.as_str(), times);
         }
         for skipped in &mapped.skipped {
@@ -206,13 +206,13 @@ impl Engine {
 }
 
 /// The number of events that are to be settled: one for a message that can't be read.
-pub(super) fn event_count(mapped: &Result<Mapped, Cause>) -> usize {
+pub(super) fn event_count(mapped: &Result<MappedBody, Cause>) -> usize {
     mapped
         .as_ref()
         .map_or(1, |mapped| mapped.events.len() + mapped.rejected.len())
 }
 
 /// The memory that the events of a message take, in bytes.
-pub(super) fn event_bytes(mapped: &Mapped) -> usize {
+pub(super) fn event_bytes(mapped: &MappedBody) -> usize {
     mapped.events.iter().map(|event| event.json().len()).sum()
 }

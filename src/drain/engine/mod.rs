@@ -37,7 +37,7 @@ use super::{
 use crate::{
     api::{RejectedEvents, TypeConflicts, UnknownUsers},
     iterable::{ApiResponse, NewUser},
-    mapping::Source,
+    mapping::EventPosition,
     sqs::{BatchEntryError, Error, PayloadError, Pointer},
 };
 
@@ -194,7 +194,7 @@ pub enum Done {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Where it stands in its message's body.
-    pub source: Source,
+    pub source: EventPosition,
     /// Why.
     pub cause: Cause,
 }

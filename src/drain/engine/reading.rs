@@ -16,7 +16,7 @@ use crate::{
         ack::{Ticket, Verdict},
         blame::Cause,
     },
-    mapping::Mapped,
+    mapping::MappedBody,
     sqs::{PayloadError, Pointer},
 };
 
@@ -39,7 +39,7 @@ pub struct Opened {
     /// Its text.
     pub body: String,
     /// The events in it, or why it can't be read.
-    pub mapped: Result<Mapped, Cause>,
+    pub mapped: Result<MappedBody, Cause>,
 }
 
 /// Messages whose payloads are not read yet, and on a FIFO queue those behind them.
@@ -54,7 +54,7 @@ pub struct Reading {
 enum State {
     Wanted(Unread),
     UnderWay,
-    Ready(Result<Mapped, Cause>),
+    Ready(Result<MappedBody, Cause>),
 }
 
 impl Reading {
@@ -164,7 +164,12 @@ impl Engine {
     }
 
     /// Takes in a message that was read. On a FIFO queue it stays behind those before it.
-    pub(super) fn arrived(&mut self, ticket: Ticket, mapped: Result<Mapped, Cause>, now: Instant) {
+    pub(super) fn arrived(
+        &mut self,
+        ticket: Ticket,
+        mapped: Result<MappedBody, Cause>,
+        now: Instant,
+    ) {
         if self.config.fifo && !self.reading.line.is_empty() {
             self.reading.line.push_back((ticket, State::Ready(mapped)));
         } else {

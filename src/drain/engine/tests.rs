@@ -709,7 +709,7 @@ impl World {
     }
 }
 
-fn mapped(body: &str) -> Result<crate::mapping::Mapped, Cause> {
+fn mapped(body: &str) -> Result<crate::mapping::MappedBody, Cause> {
     mapper().map(body, None).map_err(|error| Cause {
         reason: error.reason().to_owned(),
         detail: String::new(),

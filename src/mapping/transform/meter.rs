@@ -44,7 +44,7 @@ pub enum Exhausted {
 
 /// Why an evaluation did not come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
+pub enum Aborted {
     /// It used too much.
     Exhausted(Exhausted),
     /// The interpreter failed.
@@ -58,7 +58,7 @@ thread_local! {
 
 /// Evaluates `program` within the bounds. `allowance`: units on top, for reading what the program
 /// is given; its length in bytes always suffices.
-pub fn run<T>(allowance: usize, program: impl FnOnce() -> T) -> Result<T, Stopped> {
+pub fn run<T>(allowance: usize, program: impl FnOnce() -> T) -> Result<T, Aborted> {
     FUEL_LEFT.set(FUEL.saturating_add(allowance as u64));
     STACK_BASE.set(stack_pointer());
     let result = catch_unwind(AssertUnwindSafe(program));
@@ -68,7 +68,7 @@ pub fn run<T>(allowance: usize, program: impl FnOnce() -> T) -> Result<T, Stoppe
         payload
             .downcast_ref()
             .copied()
-            .map_or(Stopped::Broken, Stopped::Exhausted)
+            .map_or(Aborted::Broken, Aborted::Exhausted)
     })
 }
 

@@ -18,9 +18,9 @@ use jaq_core::{
     load::{self, Arena, File, Loader},
 };
 
-use super::raw::Raw;
+use super::raw::RawJson;
 
-use meter::Stopped;
+use meter::Aborted;
 pub use meter::{Exhausted, FUEL, on_large_stack};
 use value::Value;
 
@@ -59,7 +59,7 @@ pub enum TransformError {
 
 /// Why a program gives no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RunError {
+pub enum EvalError {
     /// It raised an error.
     Failed(String),
     /// It used too much.
@@ -73,14 +73,14 @@ struct Jq;
 
 impl DataT for Jq {
     type V<'a> = Value;
-    type Data<'a> = Counted<'a>;
+    type Data<'a> = MeteredLut<'a>;
 }
 
 /// The program's terms, which the interpreter asks for before it evaluates each: so each counts.
 #[derive(Clone)]
-struct Counted<'a>(&'a Lut<Jq>);
+struct MeteredLut<'a>(&'a Lut<Jq>);
 
-impl<'a> HasLut<'a, Jq> for Counted<'a> {
+impl<'a> HasLut<'a, Jq> for MeteredLut<'a> {
     fn lut(&self) -> &'a Lut<Jq> {
         meter::spend(1);
         self.0
@@ -88,7 +88,7 @@ impl<'a> HasLut<'a, Jq> for Counted<'a> {
 }
 
 /// A value that programs see as `$batch`, made once for all events of a batch.
-pub struct Shared(Value);
+pub struct BatchValue(Value);
 
 impl Transform {
     /// Compiles a program.
@@ -114,8 +114,9 @@ impl Transform {
     }
 
     /// Reads what programs see as `$batch`.
-    pub fn batch(members: &[(Cow<'_, str>, Raw<'_>)]) -> Result<Shared, RunError> {
-        let read = |(name, raw): &(Cow<'_, str>, Raw<'_>)| (Arc::from(&**name), Value::read(*raw));
+    pub fn batch(members: &[(Cow<'_, str>, RawJson<'_>)]) -> Result<BatchValue, EvalError> {
+        let read =
+            |(name, raw): &(Cow<'_, str>, RawJson<'_>)| (Arc::from(&**name), Value::read(*raw));
         let allowance = members
             .iter()
             .map(|(name, raw)| name.len() + raw.json().len())
@@ -123,29 +124,29 @@ impl Transform {
         meter::run(allowance, || {
             Value::object(members.iter().map(read).collect())
         })
-        .map(Shared)
-        .map_err(RunError::from)
+        .map(BatchValue)
+        .map_err(EvalError::from)
     }
 
     /// Runs the program on an event of Iterable's, with `$event` and `$batch`. Gives the JSON of
     /// its output; none, or null, if it drops the event.
     pub fn run(
         &self,
-        input: Raw<'_>,
-        event: Raw<'_>,
-        batch: &Shared,
-    ) -> Result<Option<String>, RunError> {
+        input: RawJson<'_>,
+        event: RawJson<'_>,
+        batch: &BatchValue,
+    ) -> Result<Option<String>, EvalError> {
         let allowance = input.json().len() + event.json().len();
         meter::run(allowance, || {
             let vars = Vars::new([Value::read(event), batch.0.clone()]);
-            let context = Ctx::<Jq>::new(Counted(&self.filter.lut), vars);
+            let context = Ctx::<Jq>::new(MeteredLut(&self.filter.lut), vars);
             let mut outputs = self.filter.id.run((context, Value::read(input)));
             let output = match outputs.next() {
                 None => return Ok(None),
                 Some(Ok(Value::Null)) => None,
                 Some(Ok(value)) => Some(value.json()),
                 Some(Err(exception)) => {
-                    return Err(RunError::Failed(match exception.get_err() {
+                    return Err(EvalError::Failed(match exception.get_err() {
                         Ok(error) => error.to_string().chars().take(300).collect(),
                         Err(_) => "it broke off".to_owned(),
                     }));
@@ -153,17 +154,17 @@ impl Transform {
             };
             match outputs.next() {
                 None => Ok(output),
-                Some(_) => Err(RunError::ManyOutputs),
+                Some(_) => Err(EvalError::ManyOutputs),
             }
         })?
     }
 }
 
-impl From<Stopped> for RunError {
-    fn from(stopped: Stopped) -> Self {
+impl From<Aborted> for EvalError {
+    fn from(stopped: Aborted) -> Self {
         match stopped {
-            Stopped::Exhausted(what) => Self::TooCostly(what),
-            Stopped::Broken => Self::Failed("the interpreter failed".to_owned()),
+            Aborted::Exhausted(what) => Self::TooCostly(what),
+            Aborted::Broken => Self::Failed("the interpreter failed".to_owned()),
         }
     }
 }

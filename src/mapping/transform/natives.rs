@@ -7,7 +7,7 @@ use jaq_core::{
     native::{self, Fun, bome, unary, v},
 };
 
-use crate::mapping::raw::Raw;
+use crate::mapping::raw::RawJson;
 
 use super::{
     meter,
@@ -16,7 +16,7 @@ use super::{
 
 /// Functions of jaq's standard library that reach outside the event, or depend on where and
 /// when they run.
-const LEFT_OUT: [&str; 13] = [
+const EXCLUDED_FUNCTIONS: [&str; 13] = [
     "debug",
     "debug_empty",
     "env",
@@ -66,13 +66,13 @@ pub fn definitions() -> impl Iterator<Item = Def<&'static str>> {
         .partition(|def: &parse::Def<_>| REGEX.iter().any(|(name, _)| *name == def.name));
     before
         .into_iter()
-        .chain(theirs.filter(|def| !LEFT_OUT.contains(&def.name)))
+        .chain(theirs.filter(|def| !EXCLUDED_FUNCTIONS.contains(&def.name)))
         .chain(after)
 }
 
 /// The functions in Rust.
 pub fn functions<D: for<'a> DataT<V<'a> = Value>>() -> impl Iterator<Item = Fun<D>> {
-    let standard = jaq_std::funs().filter(|(name, ..)| !LEFT_OUT.contains(name));
+    let standard = jaq_std::funs().filter(|(name, ..)| !EXCLUDED_FUNCTIONS.contains(name));
     let bounded = standard.map(|(name, arguments, function)| {
         let renamed = REGEX.iter().find(|(regex, _)| *regex == name);
         (
@@ -189,7 +189,7 @@ fn from_json(value: &Value) -> ValR<Value> {
         return Err(Error::typ(value.clone(), "string"));
     };
     meter::spend(text.len() / 16);
-    match Raw::parse(text) {
+    match RawJson::parse(text) {
         Some(raw) => Ok(Value::read(raw)),
         None => Err(Error::str(format_args!("cannot parse {value} as JSON"))),
     }

@@ -5,7 +5,7 @@ use std::{cmp::Ordering, fmt, sync::Arc};
 
 use indexmap::IndexMap;
 
-use crate::mapping::raw::{Raw, Shape, push_text};
+use crate::mapping::raw::{JsonType, RawJson, push_text};
 
 use super::meter::{self, Exhausted};
 
@@ -132,25 +132,25 @@ impl Value {
     }
 
     /// Reads a value from its text.
-    pub fn read(raw: Raw<'_>) -> Self {
+    pub fn read(raw: RawJson<'_>) -> Self {
         Self::read_within(raw, MAX_DEPTH)
     }
 
-    fn read_within(raw: Raw<'_>, depth: usize) -> Self {
+    fn read_within(raw: RawJson<'_>, depth: usize) -> Self {
         let Some(inner) = depth.checked_sub(1) else {
             meter::stop(Exhausted::Value)
         };
-        match raw.shape() {
-            Shape::Null => Self::Null,
-            Shape::Boolean => Self::Boolean(raw.json() == "true"),
-            Shape::Number => Self::Number(Number::read(raw.json())),
-            Shape::Text => Self::text(raw.text().unwrap_or_default()),
-            Shape::List => {
+        match raw.json_type() {
+            JsonType::Null => Self::Null,
+            JsonType::Boolean => Self::Boolean(raw.json() == "true"),
+            JsonType::Number => Self::Number(Number::read(raw.json())),
+            JsonType::String => Self::text(raw.text().unwrap_or_default()),
+            JsonType::Array => {
                 let mut elements = Vec::new();
                 raw.each_element(|element| elements.push(Self::read_within(element, inner)));
                 Self::list(elements)
             }
-            Shape::Object => {
+            JsonType::Object => {
                 let mut members = ObjectMembers::new();
                 raw.each_member(|name, value| {
                     members.insert(Arc::from(name), Self::read_within(value, inner));

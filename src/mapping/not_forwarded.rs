@@ -1,15 +1,15 @@
 //! Why an event goes no further, said with the place where it stands.
 
 use super::{
-    identity::Unidentified,
+    identity::UserError,
     mapped::{MappedEvent, RejectReason, SkipReason},
+    program_output::OutputError,
     request::MAX_EVENT_BYTES,
-    transform::RunError,
-    transformed::OutputError,
+    transform::EvalError,
 };
 
 /// Why an event goes no further.
-pub enum Stop {
+pub enum NotForwarded {
     /// A rule of the forwarder leaves it out.
     Skip(SkipReason),
     /// It can't be sent; with the details.
@@ -27,33 +27,33 @@ pub struct EventLocation<'p> {
 
 impl EventLocation<'_> {
     /// Rejects it for something that is wrong with a member.
-    pub fn reject(self, reason: RejectReason, member: &str, why: &str) -> Stop {
+    pub fn reject(self, reason: RejectReason, member: &str, why: &str) -> NotForwarded {
         let Self { path, event } = self;
-        Stop::Reject(reason, format!("at {path}.events[{event}]{member}: {why}"))
+        NotForwarded::Reject(reason, format!("at {path}.events[{event}]{member}: {why}"))
     }
 
     /// Skips or rejects it for want of a user.
-    pub fn unidentified(self, error: &Unidentified) -> Stop {
+    pub fn user_error(self, error: &UserError) -> NotForwarded {
         let (reason, rule) = match error {
-            Unidentified::NoUser => return Stop::Skip(SkipReason::NoUser),
-            Unidentified::InvalidEmail(rule) => (RejectReason::InvalidEmail, rule),
-            Unidentified::InvalidUserId(rule) => (RejectReason::InvalidUserId, rule),
+            UserError::NoUser => return NotForwarded::Skip(SkipReason::NoUser),
+            UserError::InvalidEmail(rule) => (RejectReason::InvalidEmail, rule),
+            UserError::InvalidUserId(rule) => (RejectReason::InvalidUserId, rule),
         };
-        Stop::Reject(reason, format!("at {}.user_identities: {rule}", self.path))
+        NotForwarded::Reject(reason, format!("at {}.user_identities: {rule}", self.path))
     }
 
     /// Rejects it since the user's rules failed on it.
-    pub fn run_error(self, error: &RunError) -> Stop {
+    pub fn eval_error(self, error: &EvalError) -> NotForwarded {
         match error {
-            RunError::Failed(fault) => {
+            EvalError::Failed(fault) => {
                 self.reject(RejectReason::TransformFailed, "", &format!("spec.mapping.transform failed: {fault}"))
             }
-            RunError::TooCostly(what) => self.reject(
+            EvalError::TooCostly(what) => self.reject(
                 RejectReason::TransformTooCostly,
                 "",
                 &format!("spec.mapping.transform was stopped: {what}"),
             ),
-            RunError::ManyOutputs => self.reject(
+            EvalError::ManyOutputs => self.reject(
                 RejectReason::TransformOutput,
                 "",
                 "spec.mapping.transform: it has more than one output; one event can become one event only",
@@ -62,7 +62,7 @@ impl EventLocation<'_> {
     }
 
     /// Rejects it since the user's rules made nonsense of it.
-    pub fn output_error(self, error: &OutputError) -> Stop {
+    pub fn output_error(self, error: &OutputError) -> NotForwarded {
         let reason = match error {
             OutputError::InvalidEmail(_) | OutputError::EmailInUserIdProject => {
                 RejectReason::InvalidEmail
@@ -74,7 +74,7 @@ impl EventLocation<'_> {
     }
 
     /// Rejects it if it is too large for a request.
-    pub fn fits(self, event: MappedEvent) -> Result<MappedEvent, Stop> {
+    pub fn fits(self, event: MappedEvent) -> Result<MappedEvent, NotForwarded> {
         if event.json().len() <= MAX_EVENT_BYTES {
             return Ok(event);
         }

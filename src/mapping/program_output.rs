@@ -8,7 +8,7 @@ use crate::api::ProjectType;
 use super::{
     identity::{InvalidKey, UserKey, check_email, check_user_id},
     name,
-    raw::{Raw, Shape},
+    raw::{JsonType, RawJson},
 };
 
 /// The longest id that Iterable takes, in bytes.
@@ -16,7 +16,7 @@ const MAX_ID_BYTES: usize = 512;
 
 /// An event that a program gave.
 #[derive(Debug)]
-pub struct Transformed<'o> {
+pub struct ProgramOutput<'o> {
     /// Its name, within the limit.
     pub event_name: Arc<str>,
     /// Whether the name had to be cut.
@@ -28,7 +28,7 @@ pub struct Transformed<'o> {
     /// Its time in seconds.
     pub created_at: Option<i64>,
     /// Its fields, not checked yet.
-    pub data_fields: Option<Raw<'o>>,
+    pub data_fields: Option<RawJson<'o>>,
     /// Further members as JSON, each with a comma before it.
     pub more: String,
 }
@@ -68,21 +68,21 @@ const fn wrong<T>(member: &'static str, expected: &'static str) -> Result<T, Out
     Err(OutputError::WrongMember { member, expected })
 }
 
-impl<'o> Transformed<'o> {
+impl<'o> ProgramOutput<'o> {
     /// Reads a program's output, for a project of that type.
-    pub fn read(output: Raw<'o>, project: ProjectType) -> Result<Self, OutputError> {
-        let shape = match output.shape() {
-            Shape::Object => return Self::read_object(output, project),
-            Shape::List => "a list",
-            Shape::Text => "text",
-            Shape::Number => "a number",
-            Shape::Boolean => "a boolean",
-            Shape::Null => "null",
+    pub fn read(output: RawJson<'o>, project: ProjectType) -> Result<Self, OutputError> {
+        let shape = match output.json_type() {
+            JsonType::Object => return Self::read_object(output, project),
+            JsonType::Array => "a list",
+            JsonType::String => "text",
+            JsonType::Number => "a number",
+            JsonType::Boolean => "a boolean",
+            JsonType::Null => "null",
         };
         Err(OutputError::NotAnObject(shape))
     }
 
-    fn read_object(output: Raw<'o>, project: ProjectType) -> Result<Self, OutputError> {
+    fn read_object(output: RawJson<'o>, project: ProjectType) -> Result<Self, OutputError> {
         let (mut event_name, mut email, mut user_id, mut id, mut created_at) =
             (None, None, None, None, None);
         let (mut data_fields, mut more, mut unknown, mut bad_more) =
@@ -97,11 +97,11 @@ impl<'o> Transformed<'o> {
                 "createdAt" => created_at = Some(value),
                 "dataFields" => data_fields = Some(value),
                 "campaignId" | "templateId"
-                    if value.shape() == Shape::Number && value.integer().is_some() =>
+                    if value.json_type() == JsonType::Number && value.integer().is_some() =>
                 {
                     more.push_str(&format!(",\"{member}\":{}", value.json()));
                 }
-                "createNewFields" if value.shape() == Shape::Boolean => {
+                "createNewFields" if value.json_type() == JsonType::Boolean => {
                     more.push_str(&format!(",\"{member}\":{}", value.json()));
                 }
                 "campaignId" => bad_more = Some(("campaignId", "a whole number")),
@@ -116,7 +116,7 @@ impl<'o> Transformed<'o> {
         if let Some((member, expected)) = bad_more {
             return wrong(member, expected);
         }
-        if data_fields.is_some_and(|fields| fields.shape() != Shape::Object) {
+        if data_fields.is_some_and(|fields| fields.json_type() != JsonType::Object) {
             return wrong("dataFields", "an object");
         }
         let (event_name, is_name_cut) = read_name(event_name)?;
@@ -132,9 +132,9 @@ impl<'o> Transformed<'o> {
     }
 }
 
-fn read_name(value: Option<Raw<'_>>) -> Result<(Arc<str>, bool), OutputError> {
+fn read_name(value: Option<RawJson<'_>>) -> Result<(Arc<str>, bool), OutputError> {
     let text = value
-        .and_then(Raw::text)
+        .and_then(RawJson::text)
         .filter(|text| !text.trim().is_empty());
     let Some(text) = text else {
         return wrong("eventName", "a text with something in it");
@@ -146,8 +146,8 @@ fn read_name(value: Option<Raw<'_>>) -> Result<(Arc<str>, bool), OutputError> {
 }
 
 fn read_user(
-    email: Option<Raw<'_>>,
-    user_id: Option<Raw<'_>>,
+    email: Option<RawJson<'_>>,
+    user_id: Option<RawJson<'_>>,
     project: ProjectType,
 ) -> Result<Option<UserKey>, OutputError> {
     match (email, user_id) {
@@ -171,24 +171,26 @@ fn read_user(
     }
 }
 
-fn read_id(value: Option<Raw<'_>>) -> Result<String, OutputError> {
+fn read_id(value: Option<RawJson<'_>>) -> Result<String, OutputError> {
     let is_id = |id: &str| {
         (1..=MAX_ID_BYTES).contains(&id.len())
             && id
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
-    match value.and_then(Raw::text).filter(|id| is_id(id)) {
+    match value.and_then(RawJson::text).filter(|id| is_id(id)) {
         Some(id) => Ok(id.into_owned()),
         None => wrong("id", "1 to 512 letters, digits and hyphens"),
     }
 }
 
-fn read_time(value: Option<Raw<'_>>) -> Result<Option<i64>, OutputError> {
+fn read_time(value: Option<RawJson<'_>>) -> Result<Option<i64>, OutputError> {
     let Some(value) = value else { return Ok(None) };
     match value.integer() {
         // What is larger are milliseconds.
-        Some(seconds @ 0..100_000_000_000) if value.shape() == Shape::Number => Ok(Some(seconds)),
+        Some(seconds @ 0..100_000_000_000) if value.json_type() == JsonType::Number => {
+            Ok(Some(seconds))
+        }
         _ => wrong("createdAt", "a whole number of seconds since 1970"),
     }
 }

@@ -5,7 +5,7 @@
 //! and `docs/mapping.md` is checked against it.
 
 use FieldType::{
-    Attributes, Boolean, Decimal, Inline, Integer, LeftOut, NameOnly, Objects, Text, TextList,
+    Attributes, Boolean, Decimal, Ignored, Inline, Integer, NameOnly, Objects, Text, TextList,
 };
 
 /// What a member holds, and so how it is written. mParticle sends numbers and booleans as text
@@ -32,30 +32,34 @@ pub enum FieldType {
     NameOnly,
     /// Known, and of no use to a marketer: the address of a device, a file, what another member
     /// says as well.
-    LeftOut,
+    Ignored,
 }
 
 /// A known member of mParticle's data.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
     /// Its name at mParticle.
-    pub from: &'static str,
+    pub source: &'static str,
     /// Its name at Iterable.
-    pub to: &'static str,
+    pub target: &'static str,
     /// What it holds.
-    pub holds: FieldType,
+    pub field_type: FieldType,
 }
 
 const fn field(name: &'static str, holds: FieldType) -> Field {
     Field {
-        from: name,
-        to: name,
-        holds,
+        source: name,
+        target: name,
+        field_type: holds,
     }
 }
 
 const fn renamed(from: &'static str, to: &'static str, holds: FieldType) -> Field {
-    Field { from, to, holds }
+    Field {
+        source: from,
+        target: to,
+        field_type: holds,
+    }
 }
 
 const PRODUCT: &[Field] = &[
@@ -82,7 +86,7 @@ const PROMOTION: &[Field] = &[
 
 pub const COMMERCE: &[Field] = &[
     field("event_name", NameOnly),
-    field("custom_event_type", LeftOut),
+    field("custom_event_type", Ignored),
     field("currency_code", Text),
     field("screen_name", Text),
     field("is_non_interactive", Boolean),
@@ -130,7 +134,7 @@ pub const CUSTOM: &[Field] = &[
 
 pub const SESSION_END: &[Field] = &[field("session_duration_ms", Integer)];
 
-pub const SCREEN_VIEW: &[Field] = &[field("screen_name", Text), field("activity_type", LeftOut)];
+pub const SCREEN_VIEW: &[Field] = &[field("screen_name", Text), field("activity_type", Ignored)];
 
 pub const APPLICATION_STATE_TRANSITION: &[Field] = &[
     field("application_transition_type", Text),
@@ -143,7 +147,7 @@ pub const APPLICATION_STATE_TRANSITION: &[Field] = &[
 
 pub const PUSH_REGISTRATION: &[Field] = &[
     field("register", Boolean),
-    field("registration_token", LeftOut),
+    field("registration_token", Ignored),
 ];
 
 pub const PUSH_MESSAGE: &[Field] = &[
@@ -154,7 +158,7 @@ pub const PUSH_MESSAGE: &[Field] = &[
     field("action_identifier", Text),
     field("push_message_behavior", Text),
     field("push_notification_payload", Text),
-    field("push_message_token", LeftOut),
+    field("push_message_token", Ignored),
 ];
 
 pub const PUSH_REACTION: &[Field] = &[field("push_notification_payload", Text)];
@@ -169,10 +173,10 @@ pub const CRASH_REPORT: &[Field] = &[
     field("exception_handled", Boolean),
     field("topmost_context", Text),
     field("session_number", Integer),
-    field("pl_crash_report_file_base64", LeftOut),
-    field("ios_image_base_address", LeftOut),
-    field("ios_image_size", LeftOut),
-    field("breadcrumbs", LeftOut),
+    field("pl_crash_report_file_base64", Ignored),
+    field("ios_image_base_address", Ignored),
+    field("ios_image_size", Ignored),
+    field("breadcrumbs", Ignored),
 ];
 
 pub const NETWORK_PERFORMANCE: &[Field] = &[
@@ -182,7 +186,7 @@ pub const NETWORK_PERFORMANCE: &[Field] = &[
     field("bytes_in", Integer),
     field("bytes_out", Integer),
     field("response_code", Integer),
-    field("data", LeftOut),
+    field("data", Ignored),
 ];
 
 pub const BREADCRUMB: &[Field] = &[field("label", Text), field("session_number", Integer)];

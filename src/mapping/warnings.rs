@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Something that was done to an event that went on nevertheless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Note {
+pub enum MappingWarning {
     /// The event had no time of its own: the batch's or the queue's was taken.
     MissingTime,
     /// The event's time was absurd: the batch's or the queue's was taken.
@@ -33,7 +33,7 @@ pub enum Note {
     FieldsTooMany,
 }
 
-impl Note {
+impl MappingWarning {
     /// Every one.
     pub const ALL: [Self; 12] = [
         Self::MissingTime,
@@ -71,21 +71,21 @@ impl Note {
 
 /// How often each note was taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Notes(BTreeMap<Note, u64>);
+pub struct Warnings(BTreeMap<MappingWarning, u64>);
 
-impl Notes {
+impl Warnings {
     /// Takes a note.
-    pub fn add(&mut self, note: Note) {
+    pub fn add(&mut self, note: MappingWarning) {
         *self.0.entry(note).or_default() += 1;
     }
 
     /// Each note that was taken, with its count.
-    pub fn iter(&self) -> impl Iterator<Item = (Note, u64)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (MappingWarning, u64)> + '_ {
         self.0.iter().map(|(note, count)| (*note, *count))
     }
 
     /// How often a note was taken.
-    pub fn count(&self, note: Note) -> u64 {
+    pub fn count(&self, note: MappingWarning) -> u64 {
         self.0.get(&note).copied().unwrap_or_default()
     }
 }
