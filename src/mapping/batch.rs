@@ -247,8 +247,8 @@ impl<'m> BatchMapping<'m> {
             return Err(at.reject(RejectReason::NoEventName, "", why));
         };
         let time = scope.clocks.event_time(data.timestamp);
-        if let Some(note) = time.warning {
-            self.mapped.warnings.add(note);
+        if let Some(warning) = time.warning {
+            self.mapped.warnings.add(warning);
         }
         let draft = Draft {
             kind,

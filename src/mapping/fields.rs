@@ -40,21 +40,21 @@ type Written = Result<(), Option<MappingWarning>>;
 /// No value where the table or the batch names a field: mParticle sends it for what is not known.
 pub const EMPTY_TEXT: &str = "\"\"";
 
-/// A value that is left out without a note: null, or nothing.
+/// A value that is left out without a warning: null, or nothing.
 const ABSENT: Written = Err(None);
 
-const fn dropped(note: MappingWarning) -> Written {
-    Err(Some(note))
+const fn dropped(warning: MappingWarning) -> Written {
+    Err(Some(warning))
 }
 
 impl<'w> FieldWriter<'w> {
     /// Starts the object.
-    pub fn new(json: &'w mut String, rules: FieldRules, notes: &'w mut Warnings) -> Self {
+    pub fn new(json: &'w mut String, rules: FieldRules, warnings: &'w mut Warnings) -> Self {
         json.push('{');
         Self {
             json,
             rules,
-            warnings: notes,
+            warnings: warnings,
             names: Vec::with_capacity(24),
         }
     }
@@ -132,8 +132,8 @@ impl<'w> FieldWriter<'w> {
 
     /// Writes the fields that the batch gives to each of its events.
     pub fn context(&mut self, context: &ContextFields) {
-        for note in context.warnings() {
-            self.warnings.add(*note);
+        for warning in context.warnings() {
+            self.warnings.add(*warning);
         }
         for (name, member) in context.members_json() {
             if self.names.len() == MAX_FIELDS {
@@ -183,10 +183,10 @@ impl<'w> FieldWriter<'w> {
         };
         match written {
             Ok(()) => self.names.push((name_start, name_end)),
-            Err(note) => {
+            Err(warning) => {
                 self.json.truncate(start);
-                if let Some(note) = note {
-                    self.warnings.add(note);
+                if let Some(warning) = warning {
+                    self.warnings.add(warning);
                 }
             }
         }
@@ -199,8 +199,8 @@ impl<'w> FieldWriter<'w> {
                 self.warnings.add(MappingWarning::FieldRenamed);
                 Some(renamed)
             }
-            Err(note) => {
-                self.warnings.add(note);
+            Err(warning) => {
+                self.warnings.add(warning);
                 None
             }
         }
@@ -288,10 +288,10 @@ impl<'w> FieldWriter<'w> {
             if before > start + 1 {
                 self.json.push(',');
             }
-            if let Err(note) = element(self, raw) {
+            if let Err(warning) = element(self, raw) {
                 self.json.truncate(before);
-                if let Some(note) = note {
-                    self.warnings.add(note);
+                if let Some(warning) = warning {
+                    self.warnings.add(warning);
                 }
             }
         };
@@ -328,10 +328,10 @@ impl<'w> FieldWriter<'w> {
             }
             push_text(self.json, field.target);
             self.json.push(':');
-            if let Err(note) = self.typed_value(field.field_type, value) {
+            if let Err(warning) = self.typed_value(field.field_type, value) {
                 self.json.truncate(before);
-                if let Some(note) = note {
-                    self.warnings.add(note);
+                if let Some(warning) = warning {
+                    self.warnings.add(warning);
                 }
             }
         }
@@ -411,10 +411,10 @@ impl<'w> FieldWriter<'w> {
             if before > start + 1 {
                 self.json.push(',');
             }
-            if let Err(note) = self.free_value(element, depth) {
+            if let Err(warning) = self.free_value(element, depth) {
                 self.json.truncate(before);
-                if note.is_some() {
-                    result = Err(note);
+                if warning.is_some() {
+                    result = Err(warning);
                 }
             }
         });
@@ -443,9 +443,9 @@ impl<'w> FieldWriter<'w> {
             }
             push_text(self.json, &name);
             self.json.push(':');
-            if let Err(note) = self.free_value(member, depth) {
+            if let Err(warning) = self.free_value(member, depth) {
                 self.json.truncate(before);
-                result = Err(note);
+                result = Err(warning);
             }
             names.insert(name);
         });

@@ -94,7 +94,7 @@ impl NameTemplate {
         &self,
         event_type: &str,
         data: &EventData<'_>,
-        notes: &mut Warnings,
+        warnings: &mut Warnings,
     ) -> Option<Arc<str>> {
         let parts = match self {
             Self::Constant(name) => return Some(Arc::clone(name)),
@@ -116,7 +116,7 @@ impl NameTemplate {
         }
         if let Some((end, _)) = name.char_indices().nth(MAX_NAME_CHARS) {
             name.truncate(end);
-            notes.add(MappingWarning::NameCut);
+            warnings.add(MappingWarning::NameCut);
         }
         Some(Arc::from(name))
     }

@@ -59,7 +59,7 @@ impl ReferenceTimes {
                 warning: is_old.then_some(MappingWarning::OlderThanADay),
             };
         }
-        let note = if own.is_some() {
+        let warning = if own.is_some() {
             MappingWarning::AbsurdTime
         } else {
             MappingWarning::MissingTime
@@ -67,7 +67,7 @@ impl ReferenceTimes {
         let batch = self.batch.filter(|batch| self.is_plausible(*batch));
         EventTime {
             millis: batch.or(self.sent_at),
-            warning: Some(note),
+            warning: Some(warning),
         }
     }
 

@@ -50,7 +50,7 @@ impl MappingWarning {
         Self::FieldsTooMany,
     ];
 
-    /// The note as a word.
+    /// The warning as a word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::MissingTime => "MissingTime",
@@ -69,23 +69,23 @@ impl MappingWarning {
     }
 }
 
-/// How often each note was taken.
+/// How often each warning was taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Warnings(BTreeMap<MappingWarning, u64>);
 
 impl Warnings {
-    /// Takes a note.
-    pub fn add(&mut self, note: MappingWarning) {
-        *self.0.entry(note).or_default() += 1;
+    /// Takes a warning.
+    pub fn add(&mut self, warning: MappingWarning) {
+        *self.0.entry(warning).or_default() += 1;
     }
 
-    /// Each note that was taken, with its count.
+    /// Each warning that was taken, with its count.
     pub fn iter(&self) -> impl Iterator<Item = (MappingWarning, u64)> + '_ {
-        self.0.iter().map(|(note, count)| (*note, *count))
+        self.0.iter().map(|(warning, count)| (*warning, *count))
     }
 
-    /// How often a note was taken.
-    pub fn count(&self, note: MappingWarning) -> u64 {
-        self.0.get(&note).copied().unwrap_or_default()
+    /// How often a warning was taken.
+    pub fn count(&self, warning: MappingWarning) -> u64 {
+        self.0.get(&warning).copied().unwrap_or_default()
     }
 }
