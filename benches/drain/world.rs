@@ -180,7 +180,7 @@ impl World {
                     messages += received.len();
                     done = received
                         .into_iter()
-                        .map(|message| message.receipt)
+                        .map(|message| message.receipt_handle)
                         .collect();
                 }
             })

@@ -106,7 +106,7 @@ impl Scan {
     /// A walk that begins. Each letter is hidden for `hidden` at first, and for longer the longer
     /// the walk takes. Needs `sqs:GetQueueAttributes`.
     pub async fn begin(queue: QueueClient, hidden: Duration) -> Result<Self, Error> {
-        let depth = queue.own_depth().await?;
+        let depth = queue.depth_without_dlq().await?;
         Ok(Self {
             is_fifo: queue.is_fifo(),
             queue,
@@ -169,7 +169,7 @@ impl Scan {
         }
         let receipts: Vec<_> = messages
             .iter()
-            .map(|message| message.message.receipt.clone())
+            .map(|message| message.message.receipt_handle.clone())
             .collect();
         let results = self.queue.delete(&receipts).await?;
         for (message, result) in messages.iter().zip(&results) {
@@ -188,7 +188,7 @@ impl Scan {
     /// the queue was seen.
     pub async fn end(mut self) -> Result<ScanCoverage, Error> {
         self.release(|_| true).await;
-        let after = count(self.queue.own_depth().await?);
+        let after = count(self.queue.depth_without_dlq().await?);
         let seen = self.seen.len() as u64;
         Ok(ScanCoverage::new(
             seen,
@@ -203,7 +203,7 @@ impl Scan {
     /// have been hidden already.
     fn insert(&mut self, message: &Message) -> Option<InvisibleMessage> {
         let held = InvisibleMessage {
-            receipt_handle: message.receipt.clone(),
+            receipt_handle: message.receipt_handle.clone(),
             group: message.group.clone(),
             since: Instant::now(),
             visibility: self.hidden,
@@ -239,7 +239,7 @@ impl Scan {
 
     async fn set_visibility(&self, receipts: &[String], timeout: Duration) {
         let results: Vec<_> = stream::iter(receipts.chunks(MAX_ENTRIES))
-            .map(|receipts| self.queue.extend(receipts, timeout))
+            .map(|receipts| self.queue.change_visibility(receipts, timeout))
             .buffer_unordered(CONCURRENT_CALLS)
             .collect()
             .await;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{ack::Ticket, engine::Refused};
 use crate::{
     mapping::{BodyError, EventPosition, excerpt},
-    sqs::{Attribute, Message, Outgoing},
+    sqs::{Attribute, Message, OutgoingMessage},
 };
 
 const REASON: &str = "EventForwarderReason";
@@ -33,7 +33,7 @@ const MAX_DETAIL: usize = 500;
 #[derive(Clone, Debug)]
 pub struct Letter {
     /// What is sent.
-    pub outgoing: Outgoing,
+    pub outgoing: OutgoingMessage,
     /// The message that it was made of.
     pub ticket: Ticket,
     /// How often it was tried.
@@ -73,7 +73,7 @@ pub fn write(
         .into_iter()
         .map(|(reason, (sources, detail))| {
             let excerpt = excerpt(original.body, &sources)?;
-            let outgoing = Outgoing {
+            let outgoing = OutgoingMessage {
                 body: excerpt.body,
                 attributes: [
                     (REASON, reason.to_owned()),
@@ -146,8 +146,8 @@ fn sent_at_attribute(sent_at: Option<Timestamp>) -> Option<(&'static str, String
 }
 
 /// The message to send to the queue again: without the label, but for when it was sent first.
-pub fn redriven(message: &Message, is_fifo: bool) -> Outgoing {
-    Outgoing {
+pub fn redriven(message: &Message, is_fifo: bool) -> OutgoingMessage {
+    OutgoingMessage {
         body: message.body.clone(),
         attributes: message
             .attributes
@@ -223,9 +223,9 @@ mod tests {
     fn a_message_keeps_the_time_at_which_it_was_sent_first_through_letters_and_redrives() {
         let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
         let first = at("2026-01-01T00:00:00.25Z");
-        let message = |outgoing: Outgoing, sent_at| Message {
+        let message = |outgoing: OutgoingMessage, sent_at| Message {
             id: "m-2".to_owned(),
-            receipt: String::new(),
+            receipt_handle: String::new(),
             body: outgoing.body,
             receive_count: Some(1),
             sent_at,
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(again.attributes.len(), 1, "the label is gone");
 
         // SQS itself leaves a message that it moves as it was sent.
-        let moved = Outgoing {
+        let moved = OutgoingMessage {
             body: String::new(),
             attributes: BTreeMap::new(),
             fifo: None,

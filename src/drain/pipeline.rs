@@ -141,7 +141,7 @@ impl Hands {
         let began = Instant::now();
         match action {
             Action::ReadDepth => {
-                let depth = self.queue.own_depth().await.inspect_err(|error| {
+                let depth = self.queue.depth_without_dlq().await.inspect_err(|error| {
                     tracing::warn!(%error, "how many messages wait is not known");
                 });
                 Done::Depth(depth.ok().map(|depth| depth.visible))
@@ -195,7 +195,7 @@ impl Hands {
                     .iter()
                     .map(|receipt| receipt.handle.clone())
                     .collect();
-                let result = self.queue.extend(&handles, timeout).await;
+                let result = self.queue.change_visibility(&handles, timeout).await;
                 Done::Extended {
                     began,
                     receipts,
@@ -203,7 +203,7 @@ impl Hands {
                 }
             }
             Action::GiveBack(handles, after) => {
-                if let Err(error) = self.queue.extend(&handles, after).await {
+                if let Err(error) = self.queue.change_visibility(&handles, after).await {
                     tracing::warn!(%error, "messages come back by themselves, at the end of their timeout");
                 }
                 Done::GivenBack
@@ -238,7 +238,7 @@ impl Hands {
         };
         Parcel {
             id: message.id,
-            handle: message.receipt,
+            handle: message.receipt_handle,
             body: message.body,
             sent_at,
             group: message.group,

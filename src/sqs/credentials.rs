@@ -14,7 +14,7 @@ use crate::api::AssumeRole;
 
 /// How long keys from files are used before the files are read again, so that a Secret that was
 /// changed takes effect in a run that is under way.
-const REREAD_AFTER: Duration = Duration::from_secs(300);
+const REREAD_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Whose rights are used with AWS.
 #[derive(Clone, PartialEq, Eq)]
@@ -123,7 +123,7 @@ fn read_keys(dir: &Path) -> Result<Keys, CredentialsError> {
         required("accessKeyId")?,
         required("secretAccessKey")?,
         required("sessionToken").ok(),
-        Some(SystemTime::now() + REREAD_AFTER),
+        Some(SystemTime::now() + REREAD_INTERVAL),
         "Secret",
     ))
 }

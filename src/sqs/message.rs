@@ -15,7 +15,7 @@ pub struct Message {
     /// The id that SQS gave it. A redriven message has a new one.
     pub id: String,
     /// The handle of this receive: new at each receive, and needed to delete the message.
-    pub receipt: String,
+    pub receipt_handle: String,
     /// The text.
     pub body: String,
     /// When it was sent to the queue.
@@ -45,7 +45,7 @@ impl Message {
         let number = |name: Name| system.get(&name).and_then(|text| text.parse::<i64>().ok());
         Some(Self {
             id: message.message_id?,
-            receipt: message.receipt_handle?,
+            receipt_handle: message.receipt_handle?,
             body: message.body?,
             sent_at: number(Name::SentTimestamp)
                 .and_then(|ms| Timestamp::from_millisecond(ms).ok()),
@@ -89,7 +89,7 @@ impl Attribute {
 
 /// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outgoing {
+pub struct OutgoingMessage {
     /// The text.
     pub body: String,
     /// Attributes, ten at most. Empty values are left out, since SQS refuses them.
@@ -98,7 +98,7 @@ pub struct Outgoing {
     pub fifo: Option<(String, String)>,
 }
 
-impl Outgoing {
+impl OutgoingMessage {
     /// The size that SQS counts: the body and each attribute's name, type and value.
     pub fn bytes(&self) -> usize {
         let attributes: usize = self

@@ -15,11 +15,11 @@ mod settings;
 pub use connect::{Connector, endpoint, region_of};
 pub use credentials::Credentials;
 pub use error::{BatchEntryError, Error};
-pub use message::{Attribute, Message, Outgoing};
+pub use message::{Attribute, Message, OutgoingMessage};
 pub use payload::{PayloadError, Payloads, Pointer, pointer};
 pub use queue::{QueueAccess, QueueClient};
 pub use room::{Room, Squeeze};
-pub use settings::{Depth, QueueSettings, Redrive};
+pub use settings::{Depth, QueueSettings, RedrivePolicy};
 
 /// The most entries that one request to SQS takes or returns.
 pub const MAX_ENTRIES: usize = 10;

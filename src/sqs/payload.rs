@@ -21,7 +21,7 @@ const CLASSES: [&str; 2] = [
 const SIZES: [&str; 2] = ["ExtendedPayloadSize", "SQSLargePayloadSize"];
 
 /// How long the read of a payload may take.
-const READ_LIMIT: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where a payload lies.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -171,7 +171,7 @@ impl Payloads {
                 .map_err(|error| unreadable(pointer, error))?;
             String::from_utf8(body.to_vec()).map_err(|error| unreadable(pointer, error))
         };
-        timeout(READ_LIMIT, read)
+        timeout(READ_TIMEOUT, read)
             .await
             .unwrap_or_else(|_| Err(unreadable(pointer, "no answer within the time limit")))
     }
@@ -214,7 +214,7 @@ mod tests {
     fn message(body: &str) -> Message {
         Message {
             id: "id".to_owned(),
-            receipt: "receipt".to_owned(),
+            receipt_handle: "receipt".to_owned(),
             body: body.to_owned(),
             sent_at: None,
             receive_count: None,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    BatchEntryError, Credentials, Depth, Error, Message, Outgoing, QueueSettings,
+    BatchEntryError, Credentials, Depth, Error, Message, OutgoingMessage, QueueSettings,
     connect::{CALL_LIMIT, Connector, endpoint},
     room::{Room, WithRoom},
     settings::{Attributes, url_of_arn},
@@ -100,7 +100,7 @@ impl QueueClient {
     }
 
     /// The depth of the queue alone: one request.
-    pub async fn own_depth(&self) -> Result<Depth, Error> {
+    pub async fn depth_without_dlq(&self) -> Result<Depth, Error> {
         let attributes = self.attributes(Depth::ATTRIBUTES.to_vec()).await?;
         Ok(Depth::read(&attributes))
     }
@@ -112,7 +112,7 @@ impl QueueClient {
         let attributes = self.attributes(names).await?;
         let dead_letters = match self.dead_letter_queue_of(&QueueSettings::read(&attributes)) {
             // A letter that somebody just looks at is hidden, and still there.
-            Some(queue) => match queue.own_depth().await {
+            Some(queue) => match queue.depth_without_dlq().await {
                 Ok(depth) => Some(depth.messages()),
                 Err(error) if error.is_transient() => return Err(error),
                 Err(_) => None,
@@ -247,7 +247,7 @@ impl QueueClient {
 
     /// Makes messages invisible for `timeout` from now, ten at most; zero gives them back at
     /// once. The answer has one result per receipt, in their order.
-    pub async fn extend(
+    pub async fn change_visibility(
         &self,
         receipts: &[String],
         timeout: Duration,
@@ -277,7 +277,7 @@ impl QueueClient {
     /// has one result per message, in their order.
     pub async fn send(
         &self,
-        messages: Vec<Outgoing>,
+        messages: Vec<OutgoingMessage>,
     ) -> Result<Vec<Result<(), BatchEntryError>>, Error> {
         self.count();
         let count = messages.len();

@@ -18,13 +18,13 @@ pub struct QueueSettings {
     /// The largest message that it takes, in bytes.
     pub max_message_bytes: usize,
     /// What happens to a message that was received too often.
-    pub redrive: Option<Redrive>,
+    pub redrive: Option<RedrivePolicy>,
 }
 
 /// A queue's redrive policy.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Redrive {
+pub struct RedrivePolicy {
     /// The ARN of the dead-letter queue.
     pub dead_letter_target_arn: String,
     /// After how many receives a message is moved there. Some servers write it as text.

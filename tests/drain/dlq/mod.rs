@@ -11,7 +11,7 @@ use event_forwarder::{
         queues::QueuePair,
         scan::{INITIAL_VISIBILITY, Scan, ScanCoverage},
     },
-    sqs::{Attribute, Outgoing},
+    sqs::{Attribute, OutgoingMessage},
 };
 use event_forwarder_test_support::sqs::{Attributes, Kind};
 use serde_json::{Value, json};
@@ -224,7 +224,7 @@ async fn a_message_that_sqs_moved_is_told_from_one_that_a_run_put_there() {
         .await
         .unwrap();
     let message = place.dead_letters.clone();
-    let outgoing = Outgoing {
+    let outgoing = OutgoingMessage {
         body: "no batch".to_owned(),
         attributes: BTreeMap::new(),
         fifo: None,
@@ -269,11 +269,11 @@ async fn letters_that_show_up_again_do_not_end_a_walk(kind: Kind) {
     let first = walk.next().await.unwrap().unwrap();
     let receipts: Vec<_> = first
         .iter()
-        .map(|letter| letter.message.receipt.clone())
+        .map(|letter| letter.message.receipt_handle.clone())
         .collect();
     place
         .dead_letters
-        .extend(&receipts, Duration::ZERO)
+        .change_visibility(&receipts, Duration::ZERO)
         .await
         .unwrap();
     let mut seen = first.len();
@@ -354,7 +354,7 @@ async fn in_groups<'a>(
     let letters: Vec<_> = letters
         .into_iter()
         .enumerate()
-        .map(|(n, (group, reason))| Outgoing {
+        .map(|(n, (group, reason))| OutgoingMessage {
             body: n.to_string(),
             attributes: BTreeMap::from([(
                 "EventForwarderReason".to_owned(),
