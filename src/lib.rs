@@ -17,6 +17,7 @@
 )]
 
 pub mod api;
+pub mod ca_bundle;
 pub mod cli;
 pub mod controller;
 pub mod dlq;
@@ -28,4 +29,3 @@ pub mod preview;
 pub mod sqs;
 pub mod telemetry;
 mod text;
-pub mod trust;

@@ -54,7 +54,7 @@ fn operator(command: Command) -> ExitCode {
         Command::Controller(args) => run(async {
             let traces = telemetry::init();
             let ended = controller::run(args, stop_on_signal()?).await;
-            traces.end().await;
+            traces.shutdown().await;
             Ok(match ended {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
@@ -66,7 +66,7 @@ fn operator(command: Command) -> ExitCode {
         Command::Drain(args) => run(async {
             let traces = telemetry::init();
             let outcome = drain::command(args, stop_on_signal()?).await;
-            traces.end().await;
+            traces.shutdown().await;
             Ok(ExitCode::from(outcome.exit_code()))
         }),
         Command::Map(args) => preview::run(&args),

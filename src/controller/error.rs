@@ -4,7 +4,7 @@ use tokio::time::timeout;
 use tracing::{Instrument, Span, field::Empty};
 
 use super::{health::RECONCILE_TIMEOUT, installation::APPLY};
-use crate::trust::TrustError;
+use crate::ca_bundle::CaBundleError;
 
 /// How long one call to the API server may take. The client retries by itself inside it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -58,7 +58,7 @@ pub enum Error {
 
     /// Further authorities that connections to AWS should trust can't be used.
     #[error(transparent)]
-    Trust(#[from] TrustError),
+    Trust(#[from] CaBundleError),
 
     /// The port for metrics and health is taken.
     #[error("could not listen on {address}: {source}. Choose another address with --listen")]

@@ -21,7 +21,7 @@ use serde::Serialize;
 use super::{ApiKey, ApiResponse, TransportFailure, compression::Gzip, retry_after::retry_after};
 use crate::{
     api::IterableSpec,
-    trust::{TrustError, authorities},
+    ca_bundle::{self, CaBundleError},
 };
 
 /// How long a connection may take.
@@ -68,7 +68,7 @@ pub enum NewUser {
 pub enum ClientError {
     /// The certificates of further authorities can't be used.
     #[error(transparent)]
-    Trust(#[from] TrustError),
+    Trust(#[from] CaBundleError),
     /// The HTTP client refuses its settings.
     #[error(
         "the HTTP client for Iterable can't be made: {0}; check the proxy and certificate settings of the pod"
@@ -96,7 +96,7 @@ impl Client {
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .http2_keep_alive_while_idle(false)
-            .tls_certs_merge(authorities()?.certificates)
+            .tls_certs_merge(ca_bundle::load()?.certificates)
             .build()?;
         Ok(Self {
             http,

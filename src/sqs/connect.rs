@@ -13,7 +13,7 @@ use url::{Origin, Url};
 use super::{Credentials, Error};
 use crate::{
     api::QueueSpec,
-    trust::{Authorities, TrustError, authorities},
+    ca_bundle::{self, CaBundle, CaBundleError},
 };
 
 /// How long a connection may take.
@@ -38,9 +38,9 @@ impl Connector {
     ///
     /// # Errors
     /// When the certificates of further authorities can't be used.
-    pub fn new() -> Result<Self, TrustError> {
+    pub fn new() -> Result<Self, CaBundleError> {
         Ok(Self {
-            http: http_client(&authorities()?),
+            http: http_client(&ca_bundle::load()?),
             bases: Arc::default(),
         })
     }
@@ -146,11 +146,11 @@ pub(super) fn parse(url: &str) -> Result<Url, Error> {
     })
 }
 
-fn http_client(authorities: &Authorities) -> SharedHttpClient {
-    let store = if authorities.pem.is_empty() {
+fn http_client(ca_bundle: &CaBundle) -> SharedHttpClient {
+    let store = if ca_bundle.pem.is_empty() {
         TrustStore::default()
     } else {
-        TrustStore::default().with_pem_certificate(authorities.pem.as_slice())
+        TrustStore::default().with_pem_certificate(ca_bundle.pem.as_slice())
     };
     let tls = TlsContext::builder().with_trust_store(store).build().ok();
     Builder::new().build_with_connector_fn(move |settings, components| {

@@ -4,7 +4,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use crate::{text::one_line, trust::TrustError};
+use crate::{ca_bundle::CaBundleError, text::one_line};
 
 /// The longest account of what happened, in characters.
 const MAX_DETAIL_CHARS: usize = 300;
@@ -28,7 +28,7 @@ pub enum Error {
     },
     /// The certificates of further authorities can't be used.
     #[error(transparent)]
-    Trust(#[from] TrustError),
+    Trust(#[from] CaBundleError),
     /// No AWS identity was found, or the one found can't be used.
     #[error(
         "no AWS credentials for {action} on {queue}: {detail}; set spec.queue.credentialsSecretRef, \

@@ -336,7 +336,7 @@ fn by_position<'a>(
 ) -> Vec<Result<(), BatchEntryError>> {
     let mut results = vec![
         Err(BatchEntryError {
-            code: "NoWord".to_owned(),
+            code: "MissingResult".to_owned(),
             sender_fault: false,
             detail: "the answer does not name this entry".to_owned(),
         });
@@ -390,7 +390,7 @@ mod tests {
         let results = by_position(4, ["0", "3"].into_iter(), vec![failed("1", false)]);
         assert!(results[0].is_ok() && results[3].is_ok());
         assert_eq!(results[1].as_ref().unwrap_err().code, "InternalError");
-        assert_eq!(results[2].as_ref().unwrap_err().code, "NoWord");
+        assert_eq!(results[2].as_ref().unwrap_err().code, "MissingResult");
     }
 
     #[test]

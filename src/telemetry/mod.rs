@@ -9,14 +9,14 @@ use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::Subscribe
 pub use traces::Traces;
 
 /// What libraries warn of at length, and this program tells in an error of its own.
-const TOLD_ELSEWHERE: [&str; 1] = ["aws_config::meta::credentials::chain=error"];
+const SILENCED_TARGETS: [&str; 1] = ["aws_config::meta::credentials::chain=error"];
 
 /// Sends logs to standard error, filtered by `RUST_LOG` (default `info`), and spans to the
 /// collector that OpenTelemetry's variables name, if they do. To be called in the runtime that
 /// is to send them.
 pub fn init() -> Traces {
     let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    filter = TOLD_ELSEWHERE
+    filter = SILENCED_TARGETS
         .iter()
         .filter_map(|directive| directive.parse().ok())
         .fold(filter, EnvFilter::add_directive);
@@ -37,6 +37,6 @@ pub fn init() -> Traces {
         .init();
     traces.unwrap_or_else(|error| {
         tracing::warn!("{error}");
-        Traces::none()
+        Traces::disabled()
     })
 }

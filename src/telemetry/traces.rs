@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tracing::{Level, Subscriber};
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 
-use crate::trust;
+use crate::ca_bundle;
 
 /// Either of these turns traces on.
 const ENDPOINTS: [&str; 2] = [
@@ -19,9 +19,9 @@ const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 ];
 /// How long one request to the collector may take.
-const SEND_LIMIT: Duration = Duration::from_secs(10);
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the end of the process waits for the last spans to be sent.
-const LAST_LIMIT: Duration = Duration::from_secs(3);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// The name of the program, in each span's resource.
 const NAME: &str = env!("CARGO_PKG_NAME");
 
@@ -36,7 +36,7 @@ pub struct TracesError(String);
 
 impl Traces {
     /// Sends no spans.
-    pub const fn none() -> Self {
+    pub const fn disabled() -> Self {
         Self(None)
     }
 
@@ -50,7 +50,7 @@ impl Traces {
             .iter()
             .any(|name| env::var(name).is_ok_and(|value| !value.is_empty()));
         if off || !named {
-            return Ok(Self::none());
+            return Ok(Self::disabled());
         }
         let failed = |error: &dyn std::fmt::Display| TracesError(error.to_string());
         let exporter = SpanExporter::builder()
@@ -87,10 +87,11 @@ impl Traces {
     }
 
     /// Sends the last spans.
-    pub async fn end(self) {
+    pub async fn shutdown(self) {
         let Some(provider) = self.0 else { return };
         let ended =
-            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(LAST_LIMIT)).await;
+            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT))
+                .await;
         if let Ok(Err(error)) = ended {
             tracing::warn!(%error, "the last spans may not have been sent");
         }
@@ -107,8 +108,8 @@ struct Sender {
 impl Sender {
     fn new() -> Result<Self, HttpError> {
         let client = reqwest::Client::builder()
-            .timeout(SEND_LIMIT)
-            .tls_certs_merge(trust::authorities()?.certificates)
+            .timeout(SEND_TIMEOUT)
+            .tls_certs_merge(ca_bundle::load()?.certificates)
             .build()?;
         Ok(Self {
             client,

@@ -8,7 +8,7 @@ pub const CA_FILE_VARIABLE: &str = "EVENT_FORWARDER_CA_FILE";
 
 /// Further certificates that can't be used.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum TrustError {
+pub enum CaBundleError {
     /// The file can't be read.
     #[error("{} can't be read: {detail}; check EVENT_FORWARDER_CA_FILE", path.display())]
     Unreadable {
@@ -29,7 +29,7 @@ pub enum TrustError {
 
 /// Further authorities, in both forms in which clients take them.
 #[derive(Clone, Debug, Default)]
-pub struct Authorities {
+pub struct CaBundle {
     /// As text, in PEM; empty if there are none.
     pub pem: Vec<u8>,
     /// Each by itself.
@@ -37,23 +37,22 @@ pub struct Authorities {
 }
 
 /// Reads the authorities that the environment names.
-pub fn authorities() -> Result<Authorities, TrustError> {
-    env::var_os(CA_FILE_VARIABLE)
-        .map_or_else(|| Ok(Authorities::default()), |path| read(path.into()))
+pub fn load() -> Result<CaBundle, CaBundleError> {
+    env::var_os(CA_FILE_VARIABLE).map_or_else(|| Ok(CaBundle::default()), |path| read(path.into()))
 }
 
-fn read(path: PathBuf) -> Result<Authorities, TrustError> {
-    let pem = fs::read(&path).map_err(|error: io::Error| TrustError::Unreadable {
+fn read(path: PathBuf) -> Result<CaBundle, CaBundleError> {
+    let pem = fs::read(&path).map_err(|error: io::Error| CaBundleError::Unreadable {
         path: path.clone(),
         detail: error.to_string(),
     })?;
     match reqwest::Certificate::from_pem_bundle(&pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(Authorities { pem, certificates }),
-        Ok(_) => Err(TrustError::NoCertificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(CaBundle { pem, certificates }),
+        Ok(_) => Err(CaBundleError::NoCertificates {
             path,
             detail: "it has no such section".to_owned(),
         }),
-        Err(error) => Err(TrustError::NoCertificates {
+        Err(error) => Err(CaBundleError::NoCertificates {
             path,
             detail: error.to_string(),
         }),
@@ -69,7 +68,7 @@ mod tests {
         let path = env::temp_dir().join(format!("event-forwarder-ca-{}", std::process::id()));
         assert!(matches!(
             read(path.clone()),
-            Err(TrustError::Unreadable { .. })
+            Err(CaBundleError::Unreadable { .. })
         ));
         fs::write(&path, "no certificate").unwrap();
         let error = read(path.clone()).unwrap_err();
