@@ -19,7 +19,7 @@ use event_forwarder::{
     api::EventForwarder,
     cli::{Cli, Command},
     controller, dlq, drain,
-    plugin::{self, PluginCli, Role},
+    plugin::{self, InvokedAs, PluginCli},
     preview, telemetry,
 };
 use kube::CustomResourceExt;
@@ -38,13 +38,13 @@ fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    match Role::of(std::env::args_os().next().as_deref()) {
+    match InvokedAs::from_program_name(std::env::args_os().next().as_deref()) {
         None => operator(Cli::parse().command),
-        Some(Role::Plugin) => {
+        Some(InvokedAs::Plugin) => {
             let cli = PluginCli::parse();
             run(async { Ok(plugin::command(cli).await) })
         }
-        Some(Role::Completion) => plugin::complete(std::env::args_os().skip(1).collect()),
+        Some(InvokedAs::Completion) => plugin::complete(std::env::args_os().skip(1).collect()),
     }
 }
 

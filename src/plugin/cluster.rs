@@ -9,7 +9,7 @@ use kube::{
     config::{KubeConfigOptions, KubeconfigError},
 };
 
-use super::{cli::ClusterArgs, error::PluginError, names};
+use super::{cli::ClusterArgs, error::PluginError, suggestions};
 use crate::api::{EventForwarder, GuardedForwarder};
 
 /// How long connecting may take, and how long a call.
@@ -56,7 +56,7 @@ impl Cluster {
         let client = Client::try_from(config).map_err(|error| match error {
             kube::Error::Auth(cause) => PluginError::Unauthenticated {
                 server: server.clone(),
-                said: cause.to_string(),
+                message: cause.to_string(),
             },
             error => PluginError::NoKubeconfig(error.to_string()),
         })?;
@@ -76,13 +76,13 @@ impl Cluster {
     ///
     /// # Errors
     /// What the API server said, or that it did not answer.
-    pub async fn ask<T>(
+    pub async fn call_api<T>(
         &self,
         call: impl Into<String>,
         answer: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, PluginError> {
         match tokio::time::timeout(CALL_TIMEOUT, answer).await {
-            Ok(answer) => answer.map_err(|error| refusal(error, call.into(), &self.server)),
+            Ok(answer) => answer.map_err(|error| request_error(error, call.into(), &self.server)),
             Err(_) => Err(PluginError::Unreachable {
                 server: self.server.clone(),
                 cause: format!("nothing within {} s", CALL_TIMEOUT.as_secs()),
@@ -96,7 +96,7 @@ impl Cluster {
     /// [`PluginError::NoSuchForwarder`] with what may have been meant, or a failed call.
     pub async fn forwarder(&self, name: &str) -> Result<EventForwarder, PluginError> {
         let call = format!("get EventForwarder {}/{name}", self.namespace);
-        match self.ask(call, self.forwarders().get_opt(name)).await? {
+        match self.call_api(call, self.forwarders().get_opt(name)).await? {
             Some(forwarder) => Ok(forwarder),
             None => Err(self.no_such(name).await),
         }
@@ -110,7 +110,7 @@ impl Cluster {
         let call = format!("list EventForwarders in namespace {}", self.namespace);
         let api: Api<GuardedForwarder> = Api::namespaced(self.client.clone(), &self.namespace);
         Ok(self
-            .ask(call, api.list(&ListParams::default()))
+            .call_api(call, api.list(&ListParams::default()))
             .await?
             .items)
     }
@@ -122,7 +122,7 @@ impl Cluster {
     pub async fn names(&self) -> Result<Vec<String>, PluginError> {
         let call = format!("list EventForwarders in namespace {}", self.namespace);
         let (api, params) = (self.forwarders(), ListParams::default());
-        let list = self.ask(call, api.list_metadata(&params)).await?;
+        let list = self.call_api(call, api.list_metadata(&params)).await?;
         Ok(list.items.iter().map(ResourceExt::name_any).collect())
     }
 
@@ -137,7 +137,7 @@ impl Cluster {
         let everywhere: Api<EventForwarder> = Api::all(self.client.clone());
         let of_that_name = ListParams::default().fields(&format!("metadata.name={name}"));
         let elsewhere = self
-            .ask(
+            .call_api(
                 "list EventForwarders",
                 everywhere.list_metadata(&of_that_name),
             )
@@ -151,13 +151,13 @@ impl Cluster {
         PluginError::NoSuchForwarder {
             namespace: self.namespace.clone(),
             name: name.to_owned(),
-            hint: names::hint(name, &here, &elsewhere),
+            hint: suggestions::hint(name, &here, &elsewhere),
         }
     }
 }
 
 /// What a failed call means to the person who made it.
-fn refusal(error: kube::Error, call: String, server: &str) -> PluginError {
+fn request_error(error: kube::Error, call: String, server: &str) -> PluginError {
     let server = server.to_owned();
     match error {
         kube::Error::Api(status) => {
@@ -166,17 +166,20 @@ fn refusal(error: kube::Error, call: String, server: &str) -> PluginError {
                 .details
                 .as_ref()
                 .is_some_and(|details| !details.name.is_empty());
-            let said = status.message;
+            let message = status.message;
             match status.code {
-                401 => PluginError::Unauthenticated { server, said },
-                403 => PluginError::Forbidden { call, said },
+                401 => PluginError::Unauthenticated {
+                    server,
+                    message,
+                },
+                403 => PluginError::Forbidden { call, message },
                 404 if !names_an_object => PluginError::CrdMissing { server },
-                _ => PluginError::Refused { call, said },
+                _ => PluginError::Rejected { call, message },
             }
         }
         kube::Error::Auth(cause) => PluginError::Unauthenticated {
             server,
-            said: cause.to_string(),
+            message: cause.to_string(),
         },
         kube::Error::SerdeError(cause) => PluginError::Unreadable {
             call,
@@ -208,7 +211,7 @@ mod tests {
     fn refused(status: serde_json::Value) -> PluginError {
         let status: Status = serde_json::from_value(status).expect("a status");
         let call = "get EventForwarder marketing/mparticle".to_owned();
-        refusal(
+        request_error(
             kube::Error::Api(Box::new(status)),
             call,
             "https://api:6443/",
@@ -241,7 +244,7 @@ mod tests {
             "code": 409, "reason": "Conflict", "message": "modified", "details": {"name": "mparticle"},
         }));
         assert!(
-            matches!(conflict, PluginError::Refused { .. }),
+            matches!(conflict, PluginError::Rejected { .. }),
             "{conflict}"
         );
     }

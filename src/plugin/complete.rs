@@ -20,7 +20,7 @@ use clap_complete::{
 use super::{PluginCli, cli::ClusterArgs, cluster::Cluster};
 
 /// How long a person who has pressed the key is kept waiting for names.
-const NAMES_LIMIT: Duration = Duration::from_secs(2);
+const NAMES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Cobra's directives, which may be added up.
 const NO_SPACE: u8 = 2;
@@ -92,7 +92,7 @@ pub fn forwarders() -> ArgValueCandidates {
 fn names(args: &ClusterArgs) -> Option<Vec<String>> {
     let ask = async { Cluster::connect(args).await.ok()?.names().await.ok() };
     let runtime = tokio::runtime::Runtime::new().ok()?;
-    runtime.block_on(async { tokio::time::timeout(NAMES_LIMIT, ask).await.ok() })?
+    runtime.block_on(async { tokio::time::timeout(NAMES_TIMEOUT, ask).await.ok() })?
 }
 
 /// Prints the script by which a shell completes the program `C` under `name`.

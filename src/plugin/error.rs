@@ -21,20 +21,20 @@ pub enum PluginError {
         cause: String,
     },
     /// The API server does not know who asks.
-    #[error("the API server {server} does not know you: {said}. Log in again")]
+    #[error("the API server {server} does not know you: {message}. Log in again")]
     Unauthenticated {
         /// Its address.
         server: String,
         /// Its words, or those of the program that logs in.
-        said: String,
+        message: String,
     },
     /// The person may not do this.
-    #[error("you may not {call}: {said}. Ask whoever grants rights in the cluster for this one")]
+    #[error("you may not {call}: {message}. Ask whoever grants rights in the cluster for this one")]
     Forbidden {
         /// A verb and an object.
         call: String,
         /// The API server's words.
-        said: String,
+        message: String,
     },
     /// The cluster lacks the resource's definition.
     #[error(
@@ -54,13 +54,13 @@ pub enum PluginError {
         /// What may have been meant.
         hint: String,
     },
-    /// The API server said no to something else.
-    #[error("the API server refused to {call}: {said}")]
-    Refused {
+    /// The API server message no to something else.
+    #[error("the API server refused to {call}: {message}")]
+    Rejected {
         /// A verb and an object.
         call: String,
         /// Its words.
-        said: String,
+        message: String,
     },
     /// The answer is not what this version expects.
     #[error(
@@ -74,12 +74,12 @@ pub enum PluginError {
     },
     /// No run can start now.
     #[error("no run was started: {0}")]
-    Hindered(String),
+    RunBlocked(String),
     /// The controller did not start the run that was asked for.
     #[error(
         "the controller has not taken up the request within {seconds} s. Is it running, and does it watch this namespace? See `kubectl get pods --all-namespaces -l app.kubernetes.io/name=event-forwarder`. The request stands until `kubectl annotate eventforwarder {name} --namespace {namespace} {annotation}-` takes it back"
     )]
-    NotTakenUp {
+    RunNotStarted {
         /// The forwarder.
         name: String,
         /// Its namespace.
@@ -128,10 +128,10 @@ impl PluginError {
             Self::Forbidden { .. } => 43,
             Self::CrdMissing { .. } => 44,
             Self::NoSuchForwarder { .. } => 45,
-            Self::Refused { .. } | Self::Unreadable { .. } => 46,
-            Self::Hindered(_) => 47,
+            Self::Rejected { .. } | Self::Unreadable { .. } => 46,
+            Self::RunBlocked(_) => 47,
             // 48 is LOST.
-            Self::NotTakenUp { .. } => 49,
+            Self::RunNotStarted { .. } => 49,
             Self::StillRunning { .. } => 50,
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! The program is the plugin when it is called `kubectl-forwarder`, the name under which kubectl
 //! looks for it, and completes the plugin's commands when it is called
-//! `kubectl_complete-forwarder`. [`page`], [`overview`], [`runs`], [`health`], [`names`] and
+//! `kubectl_complete-forwarder`. [`status_page`], [`status_list`], [`runs`], [`health`], [`suggestions`] and
 //! [`time`] are pure; [`cluster`] asks the API server.
 
 mod cli;
@@ -10,11 +10,11 @@ mod cluster;
 mod complete;
 mod error;
 mod health;
-mod names;
-mod overview;
-mod page;
 mod run;
 mod runs;
+mod status_list;
+mod status_page;
+mod suggestions;
 mod suspend;
 mod time;
 
@@ -41,24 +41,24 @@ use crate::{
     sqs::Credentials,
 };
 use cluster::Cluster;
-use page::DeadLetterSummary;
+use status_page::DeadLetterSummary;
 
 /// How long a status page waits for the dead-letter queue, and how long it looks at letters.
-const LETTERS_LIMIT: Duration = Duration::from_secs(15);
-const LETTERS_LOOK: Duration = Duration::from_secs(5);
+const DEAD_LETTERS_TIMEOUT: Duration = Duration::from_secs(15);
+const DEAD_LETTERS_SCAN_TIME: Duration = Duration::from_secs(5);
 
 /// What the program is when it is called by a name of kubectl's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum InvokedAs {
     /// The plugin.
     Plugin,
     /// What kubectl asks for the words that may stand where the cursor is.
     Completion,
 }
 
-impl Role {
+impl InvokedAs {
     /// By the first argument of the process; none for the operator itself.
-    pub fn of(called: Option<&OsStr>) -> Option<Self> {
+    pub fn from_program_name(called: Option<&OsStr>) -> Option<Self> {
         match Path::new(called?).file_stem()?.to_str()? {
             "kubectl-forwarder" => Some(Self::Plugin),
             "kubectl_complete-forwarder" => Some(Self::Completion),
@@ -69,7 +69,7 @@ impl Role {
 
 /// Carries out a command and says on standard error why it can't be.
 pub async fn command(cli: PluginCli) -> ExitCode {
-    match carry_out(cli).await {
+    match execute(cli).await {
         Ok(code) => code,
         // Whoever reads us has seen enough, as in `status | head`.
         Err(PluginError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -86,7 +86,7 @@ pub async fn command(cli: PluginCli) -> ExitCode {
     }
 }
 
-async fn carry_out(cli: PluginCli) -> Result<ExitCode, PluginError> {
+async fn execute(cli: PluginCli) -> Result<ExitCode, PluginError> {
     if let PluginCommand::Completion { shell } = cli.command {
         script::<PluginCli>(shell, "kubectl-forwarder")?;
         return Ok(ExitCode::SUCCESS);
@@ -123,31 +123,31 @@ async fn list(cluster: &Cluster) -> Result<String, PluginError> {
             cluster.namespace
         ));
     }
-    Ok(overview::overview(&forwarders, Timestamp::now()))
+    Ok(status_list::overview(&forwarders, Timestamp::now()))
 }
 
 async fn status(cluster: &Cluster, name: &str) -> Result<String, PluginError> {
     let forwarder = cluster.forwarder(name).await?;
-    let letters = letters(cluster, &forwarder).await;
-    Ok(page::page(&forwarder, &letters, Timestamp::now()))
+    let letters = dead_letter_summary(cluster, &forwarder).await;
+    Ok(status_page::page(&forwarder, &letters, Timestamp::now()))
 }
 
 /// Reads why letters are dead, where there are some.
-async fn letters(cluster: &Cluster, forwarder: &EventForwarder) -> DeadLetterSummary {
+async fn dead_letter_summary(cluster: &Cluster, forwarder: &EventForwarder) -> DeadLetterSummary {
     let queue = forwarder.status.as_ref().and_then(|it| it.queue.as_ref());
     if queue.and_then(|queue| queue.dead_letters).unwrap_or(0) == 0 {
         return DeadLetterSummary::None;
     }
     let look = async {
         let queues = queues(cluster, forwarder, None).await?;
-        Ok::<_, PluginError>(dlq::reasons(&queues, LETTERS_LOOK).await?)
+        Ok::<_, PluginError>(dlq::reasons(&queues, DEAD_LETTERS_SCAN_TIME).await?)
     };
-    match tokio::time::timeout(LETTERS_LIMIT, look).await {
+    match tokio::time::timeout(DEAD_LETTERS_TIMEOUT, look).await {
         Ok(Ok((reasons, is_all))) => DeadLetterSummary::ByReason(reasons, is_all),
         Ok(Err(error)) => DeadLetterSummary::Unavailable(error.to_string()),
         Err(_) => DeadLetterSummary::Unavailable(format!(
             "the queue did not answer within {} s",
-            LETTERS_LIMIT.as_secs()
+            DEAD_LETTERS_TIMEOUT.as_secs()
         )),
     }
 }
@@ -178,7 +178,7 @@ async fn rules(cluster: &Cluster, name: &str) -> Result<MappingConfig, PluginErr
         Some(reference) => {
             let api: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
             let call = format!("get ConfigMap {}/{}", cluster.namespace, reference.name);
-            let found = cluster.ask(call, api.get_opt(&reference.name)).await?;
+            let found = cluster.call_api(call, api.get_opt(&reference.name)).await?;
             found.and_then(|config_map| config_map.data?.remove(&reference.key))
         }
     };
@@ -198,13 +198,20 @@ mod tests {
     #[test]
     fn the_name_under_which_it_is_called_decides_what_it_is() {
         for (called, role) in [
-            ("/usr/local/bin/kubectl-forwarder", Some(Role::Plugin)),
-            ("kubectl-forwarder.exe", Some(Role::Plugin)),
-            ("/bin/kubectl_complete-forwarder", Some(Role::Completion)),
+            ("/usr/local/bin/kubectl-forwarder", Some(InvokedAs::Plugin)),
+            ("kubectl-forwarder.exe", Some(InvokedAs::Plugin)),
+            (
+                "/bin/kubectl_complete-forwarder",
+                Some(InvokedAs::Completion),
+            ),
             ("/usr/local/bin/event-forwarder", None),
         ] {
-            assert_eq!(Role::of(Some(OsStr::new(called))), role, "{called}");
+            assert_eq!(
+                InvokedAs::from_program_name(Some(OsStr::new(called))),
+                role,
+                "{called}"
+            );
         }
-        assert_eq!(Role::of(None), None);
+        assert_eq!(InvokedAs::from_program_name(None), None);
     }
 }

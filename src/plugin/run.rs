@@ -21,7 +21,7 @@ use super::{
     health::{condition, is_current},
     print,
     runs::{self, RequestedRun, requested_run},
-    suspend::MANAGER,
+    suspend::FIELD_MANAGER,
     time::span,
 };
 use crate::{
@@ -31,10 +31,10 @@ use crate::{
 };
 
 /// How long the controller may take to start a run.
-const TAKE_UP_LIMIT: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often status is looked at. To get is a right that everyone has who may run this; to
 /// watch is another.
-const PAUSE: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts a run and, if so asked, stays until it has ended.
 ///
@@ -43,39 +43,39 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub async fn run(cluster: &Cluster, args: &RunArgs) -> Result<ExitCode, PluginError> {
     let started = Instant::now();
     let forwarder = cluster.forwarder(&args.name).await?;
-    if let Some(why) = hindrance(&forwarder, Timestamp::now()) {
-        return Err(PluginError::Hindered(why));
+    if let Some(why) = blocked_reason(&forwarder, Timestamp::now()) {
+        return Err(PluginError::RunBlocked(why));
     }
     let request = format!("{} by kubectl forwarder", Timestamp::now());
-    ask_for_run(cluster, &args.name, &request).await?;
+    request_run(cluster, &args.name, &request).await?;
     let job = run_now_name(&cronjob_name(&args.name), &request);
 
-    let mut says = Says::new();
+    let mut says = ProgressOutput::new();
     let mut is_taken_up = false;
     loop {
         let forwarder = cluster.forwarder(&args.name).await?;
-        let refusal = refusal(&forwarder);
+        let refusal = rejection(&forwarder);
         let status = forwarder.status.unwrap_or_default();
         match requested_run(&status, &request, &job) {
             RequestedRun::Requested => match refusal {
-                Some(why) => return Err(PluginError::Hindered(why)),
-                None => says.now("waits for the controller"),
+                Some(why) => return Err(PluginError::RunBlocked(why)),
+                None => says.update("waits for the controller"),
             },
             RequestedRun::Running(text) => {
                 if !is_taken_up {
                     is_taken_up = true;
-                    says.for_good(&format!("Job {job} was started"))?;
+                    says.print_line(&format!("Job {job} was started"))?;
                     if forwarder.spec.suspend {
-                        says.for_good(&suspended(&args.name, &cluster.namespace))?;
+                        says.print_line(&suspended_note(&args.name, &cluster.namespace))?;
                     }
                 }
                 if !args.follow {
                     return Ok(ExitCode::SUCCESS);
                 }
-                says.now(&text);
+                says.update(&text);
             }
             RequestedRun::Finished(run) => {
-                says.for_good(&runs::report(&run, Timestamp::now()).join("\n"))?;
+                says.print_line(&runs::report(&run, Timestamp::now()).join("\n"))?;
                 return Ok(match args.follow {
                     true => exit_code(&run),
                     false => ExitCode::SUCCESS,
@@ -83,8 +83,8 @@ pub async fn run(cluster: &Cluster, args: &RunArgs) -> Result<ExitCode, PluginEr
             }
         }
         let waited = started.elapsed();
-        if !is_taken_up && waited > TAKE_UP_LIMIT.min(args.timeout.get()) {
-            return Err(PluginError::NotTakenUp {
+        if !is_taken_up && waited > START_TIMEOUT.min(args.timeout.get()) {
+            return Err(PluginError::RunNotStarted {
                 name: args.name.clone(),
                 namespace: cluster.namespace.clone(),
                 annotation: RUN_NOW_ANNOTATION,
@@ -99,20 +99,20 @@ pub async fn run(cluster: &Cluster, args: &RunArgs) -> Result<ExitCode, PluginEr
                 namespace: cluster.namespace.clone(),
             });
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-async fn ask_for_run(cluster: &Cluster, name: &str, request: &str) -> Result<(), PluginError> {
+async fn request_run(cluster: &Cluster, name: &str, request: &str) -> Result<(), PluginError> {
     let call = format!("annotate EventForwarder {}/{name}", cluster.namespace);
     let annotation = json!({"metadata": {"annotations": {RUN_NOW_ANNOTATION: request}}});
     let params = PatchParams {
-        field_manager: Some(MANAGER.to_owned()),
+        field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
     };
     let api = cluster.forwarders();
     cluster
-        .ask(
+        .call_api(
             call,
             api.patch_metadata(name, &params, &Patch::Merge(&annotation)),
         )
@@ -120,14 +120,14 @@ async fn ask_for_run(cluster: &Cluster, name: &str, request: &str) -> Result<(),
     Ok(())
 }
 
-fn suspended(name: &str, namespace: &str) -> String {
+fn suspended_note(name: &str, namespace: &str) -> String {
     format!(
         "{name} is suspended: this run goes all the same, but none by the schedule until `kubectl forwarder resume {name} --namespace {namespace}`"
     )
 }
 
 /// Why no run can start now, and what to do; none if one can, as far as status tells.
-fn hindrance(forwarder: &EventForwarder, now: Timestamp) -> Option<String> {
+fn blocked_reason(forwarder: &EventForwarder, now: Timestamp) -> Option<String> {
     let name = forwarder.name_any();
     let namespace = forwarder.namespace().unwrap_or_default();
     let status = forwarder.status.as_ref()?;
@@ -162,7 +162,7 @@ fn hindrance(forwarder: &EventForwarder, now: Timestamp) -> Option<String> {
 }
 
 /// What the controller says of a request that the API server refuses.
-fn refusal(forwarder: &EventForwarder) -> Option<String> {
+fn rejection(forwarder: &EventForwarder) -> Option<String> {
     condition(forwarder, "Scheduled")
         .filter(|scheduled| scheduled.reason == "RunRefused")
         .map(|scheduled| format!("{}: {}", scheduled.reason, scheduled.message))
@@ -179,12 +179,12 @@ fn exit_code(run: &RunStatus) -> ExitCode {
 
 /// What goes on, on standard error: a line that moves on a terminal, elsewhere a line for each
 /// change.
-struct Says {
+struct ProgressOutput {
     bar: Option<ProgressBar>,
     last: String,
 }
 
-impl Says {
+impl ProgressOutput {
     fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
@@ -197,7 +197,7 @@ impl Says {
         }
     }
 
-    fn now(&mut self, text: &str) {
+    fn update(&mut self, text: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
             None if self.last != text => eprintln!("{text}"),
@@ -207,7 +207,7 @@ impl Says {
     }
 
     /// What stays, on standard output.
-    fn for_good(&self, text: &str) -> Result<(), PluginError> {
+    fn print_line(&self, text: &str) -> Result<(), PluginError> {
         match &self.bar {
             Some(bar) => bar.suspend(|| print(text)),
             None => print(text),
@@ -215,7 +215,7 @@ impl Says {
     }
 }
 
-impl Drop for Says {
+impl Drop for ProgressOutput {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -281,7 +281,7 @@ mod tests {
             (with(1, "Scheduled", "InvalidSchedule"), None),
         ] {
             let now = "2026-01-05T10:00:00Z".parse().expect("a time");
-            let hindrance = hindrance(&forwarder(status.clone()), now);
+            let hindrance = blocked_reason(&forwarder(status.clone()), now);
             match told {
                 None => assert_eq!(hindrance, None, "{status}"),
                 Some(told) => assert!(hindrance.is_some_and(|it| it.contains(told)), "{status}"),

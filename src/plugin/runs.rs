@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The longest bar, in characters.
-const BAR: u64 = 20;
+const MAX_BAR_WIDTH: u64 = 20;
 
 /// A run, and what it reported if it has ended.
 pub fn report(run: &RunStatus, now: Timestamp) -> Vec<String> {
@@ -34,10 +34,10 @@ pub fn report(run: &RunStatus, now: Timestamp) -> Vec<String> {
     let counts = [
         (
             "messages",
-            counted(&[
+            list_counts(&[
                 (messages.received, "received"),
                 (messages.deleted, "deleted"),
-            ]) + &if_any(&[
+            ]) + &list_nonzero_counts(&[
                 (messages.released, "given back"),
                 (messages.dead_lettered, "dead-lettered"),
                 (messages.duplicate, "received twice"),
@@ -45,7 +45,7 @@ pub fn report(run: &RunStatus, now: Timestamp) -> Vec<String> {
         ),
         (
             "events",
-            counted(&[
+            list_counts(&[
                 (events.forwarded, "forwarded"),
                 (events.skipped, "skipped"),
                 (events.rejected, "rejected"),
@@ -53,7 +53,7 @@ pub fn report(run: &RunStatus, now: Timestamp) -> Vec<String> {
         ),
         (
             "requests",
-            counted(&[(requests.sqs, "to SQS"), (requests.iterable, "to Iterable")]),
+            list_counts(&[(requests.sqs, "to SQS"), (requests.iterable, "to Iterable")]),
         ),
     ];
     lines.extend(counts.map(|(name, counts)| format!("{name:<9} {counts}")));
@@ -84,7 +84,7 @@ fn when(run: &RunStatus, now: Timestamp) -> String {
     }
 }
 
-fn counted(counts: &[(u64, &str)]) -> String {
+fn list_counts(counts: &[(u64, &str)]) -> String {
     let counts: Vec<_> = counts
         .iter()
         .map(|(count, what)| format!("{} {what}", HumanCount(*count)))
@@ -92,7 +92,7 @@ fn counted(counts: &[(u64, &str)]) -> String {
     counts.join(", ")
 }
 
-fn if_any(counts: &[(u64, &str)]) -> String {
+fn list_nonzero_counts(counts: &[(u64, &str)]) -> String {
     let counts = counts.iter().filter(|(count, _)| *count > 0);
     counts
         .map(|(count, what)| format!(", {} {what}", HumanCount(*count)))
@@ -130,7 +130,7 @@ pub fn bars(runs: &[RecentRun], now: Timestamp) -> Vec<String> {
 
 /// A bar as long as `count` is of `most`; a thin one for the least that is not nothing.
 fn bar(count: u64, most: u64) -> String {
-    match count.saturating_mul(BAR).checked_div(most) {
+    match count.saturating_mul(MAX_BAR_WIDTH).checked_div(most) {
         None => String::new(),
         Some(0) if count > 0 => "▏".to_owned(),
         Some(length) => (0..length).map(|_| '█').collect(),
@@ -162,7 +162,7 @@ pub fn requested_run(status: &EventForwarderStatus, request: &str, job: &str) ->
     }
     // Another run has begun since.
     if let Some(run) = status.recent_runs.iter().find(|run| run.job_name == job) {
-        return RequestedRun::Finished(Box::new(in_short(run)));
+        return RequestedRun::Finished(Box::new(summary_of(run)));
     }
     match status.last_run_request.as_deref() == Some(request) {
         true => RequestedRun::Running("its Job is made".to_owned()),
@@ -181,7 +181,7 @@ fn running(status: &EventForwarderStatus) -> String {
     }
 }
 
-fn in_short(run: &RecentRun) -> RunStatus {
+fn summary_of(run: &RecentRun) -> RunStatus {
     RunStatus {
         job_name: run.job_name.clone(),
         started_at: Some(run.started_at.clone()),

@@ -14,7 +14,7 @@ use super::{cluster::Cluster, error::PluginError};
 use crate::api::EventForwarder;
 
 /// The field manager of what the plugin changes.
-pub const MANAGER: &str = "kubectl-forwarder";
+pub const FIELD_MANAGER: &str = "kubectl-forwarder";
 
 /// Suspends; yields what to tell.
 ///
@@ -34,7 +34,7 @@ pub async fn suspend(cluster: &Cluster, name: &str) -> Result<String, PluginErro
     Ok(format!(
         "{name} is suspended: no runs start until `kubectl forwarder resume {name} --namespace {}`; messages wait in the queue, no longer than its retention time{under_way}{}",
         cluster.namespace,
-        caution(&forwarder)
+        override_warning(&forwarder)
     ))
 }
 
@@ -54,7 +54,7 @@ pub async fn resume(cluster: &Cluster, name: &str) -> Result<String, PluginError
     }
     Ok(format!(
         "{name} is resumed: runs start by its schedule again{}",
-        caution(&forwarder)
+        override_warning(&forwarder)
     ))
 }
 
@@ -78,15 +78,15 @@ async fn apply(
         cluster.namespace
     );
     let api = cluster.forwarders();
-    let params = PatchParams::apply(MANAGER).force();
+    let params = PatchParams::apply(FIELD_MANAGER).force();
     cluster
-        .ask(call, api.patch(&name, &params, &Patch::Apply(&patch)))
+        .call_api(call, api.patch(&name, &params, &Patch::Apply(&patch)))
         .await
 }
 
 /// Who else sets `spec.suspend`, and so may set it back.
-fn caution(forwarder: &EventForwarder) -> String {
-    match keeper(forwarder) {
+fn override_warning(forwarder: &EventForwarder) -> String {
+    match conflicting_manager(forwarder) {
         Some(keeper) => format!(
             ".\nBut {keeper} sets spec.suspend too and puts it back when it is next applied: change it there to make this last"
         ),
@@ -94,7 +94,7 @@ fn caution(forwarder: &EventForwarder) -> String {
     }
 }
 
-fn keeper(forwarder: &EventForwarder) -> Option<String> {
+fn conflicting_manager(forwarder: &EventForwarder) -> Option<String> {
     const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
     let applied = forwarder.annotations().get(LAST_APPLIED);
     let manifest = applied.and_then(|text| serde_json::from_str::<Value>(text).ok());
@@ -107,7 +107,7 @@ fn keeper(forwarder: &EventForwarder) -> Option<String> {
         let fields = &entry.fields_v1.as_ref()?.0;
         let applies = entry.operation.as_deref() == Some("Apply");
         let owns = fields.pointer("/f:spec/f:suspend").is_some();
-        (applies && owns && manager != MANAGER).then(|| format!("the manifest of {manager}"))
+        (applies && owns && manager != FIELD_MANAGER).then(|| format!("the manifest of {manager}"))
     })
 }
 
@@ -148,14 +148,14 @@ mod tests {
             (json!({}), None),
             (managed("flux", "Apply"), Some("flux")),
             (managed("kubectl-create", "Update"), None),
-            (managed(MANAGER, "Apply"), None),
+            (managed(FIELD_MANAGER, "Apply"), None),
             (
                 last_applied(&json!({"suspend": false})),
                 Some("kubectl apply"),
             ),
             (last_applied(&json!({"schedule": "0 * * * *"})), None),
         ] {
-            let keeper = keeper(&forwarder(metadata.clone()));
+            let keeper = conflicting_manager(&forwarder(metadata.clone()));
             match named {
                 None => assert_eq!(keeper, None, "{metadata}"),
                 Some(named) => assert!(keeper.is_some_and(|it| it.contains(named)), "{metadata}"),
