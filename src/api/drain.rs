@@ -26,7 +26,7 @@ pub struct DrainSpec {
     /// they are discarded, and counted. Without a dead-letter queue, or without the right to send
     /// to it, DeadLetter acts as Leave. Default DeadLetter. Example: Leave.
     #[serde(default)]
-    pub rejected: RejectedEvents,
+    pub rejected: RejectedEventPolicy,
 
     /// How many bytes of messages and events each pod of a run holds at most, roughly half of the
     /// memory that it takes. An answer of SQS for which there is no room waits on its connection.
@@ -57,7 +57,7 @@ pub struct DrainSpec {
 
 /// What happens to rejected events.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RejectedEvents {
+pub enum RejectedEventPolicy {
     /// They go to the dead-letter queue.
     #[default]
     DeadLetter,
@@ -72,7 +72,7 @@ impl Default for DrainSpec {
         Self {
             max_duration: default_max_duration(),
             max_messages: None,
-            rejected: RejectedEvents::default(),
+            rejected: RejectedEventPolicy::default(),
             max_bytes_in_flight: default_max_bytes_in_flight(),
             concurrency: default_concurrency(),
             parallelism: default_parallelism(),

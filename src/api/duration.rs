@@ -85,7 +85,7 @@ impl JsonSchema for Duration {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "x-kubernetes-validations": super::shape(
+            "x-kubernetes-validations": super::pattern_rule(
                 "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
                 "this is no duration: write hours, minutes and seconds, for example 90s, 50m or 1h30m",
             ),

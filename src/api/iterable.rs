@@ -2,8 +2,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BASE_URL, BASE_URL_TOLD, DATA_KEY, DATA_KEY_TOLD, Duration, OBJECT_NAME, OBJECT_NAME_TOLD,
-    shape,
+    BASE_URL, BASE_URL_MESSAGE, DATA_KEY, DATA_KEY_MESSAGE, Duration, OBJECT_NAME,
+    OBJECT_NAME_MESSAGE, pattern_rule,
 };
 
 /// An Iterable project and how to reach it.
@@ -22,7 +22,7 @@ pub struct IterableSpec {
     /// The base URL of the API, if it is reached by another address, such as a proxy's. Left out:
     /// that of `dataCenter`. Example: "https://iterable-proxy.example.com".
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-validations" = shape(BASE_URL, BASE_URL_TOLD)), length(max = 512))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(BASE_URL, BASE_URL_MESSAGE)), length(max = 512))]
     pub endpoint: Option<String>,
 
     /// How the project tells users apart: Email, UserId or Hybrid (both). It decides by which key
@@ -61,13 +61,13 @@ pub struct IterableSpec {
     /// to know it. Reject: the event counts as rejected, see `drain.rejected`. Default Retry.
     /// Example: Create.
     #[serde(default)]
-    pub unknown_users: UnknownUsers,
+    pub unknown_users: UnknownUserPolicy,
 
     /// What happens to an event with a field whose type differs from the one that Iterable first
     /// saw. RejectEvent: the event is rejected, see `drain.rejected`. DropField: it is sent without
     /// the field, which the run counts as FieldTypeConflict. Default RejectEvent. Example: DropField.
     #[serde(default)]
-    pub type_conflicts: TypeConflicts,
+    pub type_conflicts: TypeConflictPolicy,
 
     /// How request bodies are compressed: None or Gzip. Iterable doesn't say whether it reads
     /// compressed ones; a run whose first such request is refused sends all as they are. Default
@@ -78,7 +78,7 @@ pub struct IterableSpec {
 
 /// What happens to an event whose user is unknown.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UnknownUsers {
+pub enum UnknownUserPolicy {
     /// The message stays in the queue.
     #[default]
     Retry,
@@ -90,7 +90,7 @@ pub enum UnknownUsers {
 
 /// What happens to an event with a field of another type.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TypeConflicts {
+pub enum TypeConflictPolicy {
     /// The event is rejected.
     #[default]
     RejectEvent,
@@ -135,12 +135,12 @@ pub enum ProjectType {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// The Secret's name. Example: "iterable".
-    #[schemars(extend("x-kubernetes-validations" = shape(OBJECT_NAME, OBJECT_NAME_TOLD)), length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(OBJECT_NAME, OBJECT_NAME_MESSAGE)), length(min = 1, max = 253))]
     pub name: String,
 
     /// The key in the Secret's data. Default "api-key". Example: "server-side-key".
     #[serde(default = "default_key")]
-    #[schemars(extend("x-kubernetes-validations" = shape(DATA_KEY, DATA_KEY_TOLD)), length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(DATA_KEY, DATA_KEY_MESSAGE)), length(min = 1, max = 253))]
     pub key: String,
 }
 

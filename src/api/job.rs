@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Value;
 
-use super::{OBJECT_NAME, OBJECT_NAME_TOLD, shape};
+use super::{OBJECT_NAME, OBJECT_NAME_MESSAGE, pattern_rule};
 
 /// The pod that runs are made of.
 // What is large and seldom set is boxed: thousands of these are in memory.
@@ -18,7 +18,7 @@ pub struct JobSpec {
     /// The ServiceAccount that runs use, such as one bound to an AWS role. No API token is mounted:
     /// a run needs no rights in Kubernetes. Default "default". Example: "event-forwarder-runs".
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-validations" = shape(OBJECT_NAME, OBJECT_NAME_TOLD)), length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(OBJECT_NAME, OBJECT_NAME_MESSAGE)), length(min = 1, max = 253))]
     pub service_account_name: Option<String>,
 
     /// The image that runs use. Left out: the controller's own image, so that an upgrade of the
@@ -71,7 +71,7 @@ pub struct JobSpec {
 
     /// The PriorityClass of the pod. Left out: the cluster's default. Example: "low-priority".
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-validations" = shape(OBJECT_NAME, OBJECT_NAME_TOLD)), length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(OBJECT_NAME, OBJECT_NAME_MESSAGE)), length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
 
     /// Labels added to the run's Jobs and pods, beside the controller's own, which win. Left out:
@@ -95,7 +95,7 @@ pub struct JobSpec {
     #[serde(
         default,
         skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "whole_volumes"
+        deserialize_with = "deserialize_volumes_strict"
     )]
     #[schemars(schema_with = "any_objects")]
     pub volumes: Vec<Volume>,
@@ -259,7 +259,9 @@ fn any_objects(_: &mut SchemaGenerator) -> Schema {
 
 /// Reads volumes, and refuses a field that would be lost on the way to the pod: one that is
 /// misspelt, or newer than this version.
-fn whole_volumes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Volume>, D::Error> {
+fn deserialize_volumes_strict<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Volume>, D::Error> {
     let given = Value::deserialize(deserializer)?;
     let volumes = Vec::<Volume>::deserialize(&given).map_err(D::Error::custom)?;
     match unknown_field(&given, &serde_json::json!(volumes)) {

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DATA_KEY, DATA_KEY_TOLD, OBJECT_NAME, OBJECT_NAME_TOLD, shape};
+use super::{DATA_KEY, DATA_KEY_MESSAGE, OBJECT_NAME, OBJECT_NAME_MESSAGE, pattern_rule};
 
 /// How mParticle events become Iterable events.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
@@ -129,7 +129,7 @@ pub enum EventSelector {
 /// Text with placeholders in braces.
 const TEMPLATE: &str = r"^[^{}]*(\{[^{}]+\}[^{}]*)*$";
 
-const TEMPLATE_TOLD: &str =
+const TEMPLATE_MESSAGE: &str =
     "braces must come in pairs around the name of a field, for example Viewed {screen_name}";
 
 /// Names of events in Iterable. A name is a template: `{screen_name}` stands for that field of
@@ -140,80 +140,80 @@ const TEMPLATE_TOLD: &str =
 #[serde(rename_all = "camelCase", default)]
 pub struct EventNameSpec {
     /// The name of session starts. Default "Session Start". Example: "App Opened".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub session_start: String,
     /// The name of session ends. Default "Session End". Example: "App Closed".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub session_end: String,
     /// The name of screen views; the screen is the field `screen_name`. Default "Screen View".
     /// Example: "Viewed {screen_name}", a name per screen.
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub screen_view: String,
     /// The name of custom events. Default "{event_name}", the name that mParticle's own connection
     /// gives. Example: "App: {event_name}".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub custom_event: String,
     /// The name of custom events of the type media. Default "{event_name}". Example: "Media:
     /// {event_name}".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub media: String,
     /// The name of commerce events but for purchases. Default "eCommerce - {action}", which makes
     /// "eCommerce - AddToCart", as mParticle names them itself. Example: "Shop {action}".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub commerce: String,
     /// The name of purchases. Default "eCommerce - {action}". Example: "Order Completed".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub purchase: String,
     /// The name of application state transitions. Default "Application {transition}", where the
     /// transition is Initialized, Foreground, Background or Exit. Example: "App {transition}".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub application_state_transition: String,
     /// The name of an application's first run. Default "First Run". Example: "App Installed".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub first_run: String,
     /// The name of uninstalls. Default "Uninstall". Example: "App Removed".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub uninstall: String,
     /// The name of registrations for push messages. Default "Push Registration". Example: "Push
     /// Token Changed".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub push_registration: String,
     /// The name of push messages. Default "Push Message". Example: "Push Received".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub push_message: String,
     /// The name of reactions to push messages. Default "Push Reaction". Example: "Push Opened".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub push_reaction: String,
     /// The name of opt-outs and of their withdrawal. Default "Opt Out". Example: "Tracking Choice".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub opt_out: String,
     /// The name of crash reports. Default "Crash Report". Example: "App Crash".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub crash_report: String,
     /// The name of measurements of network requests. Default "Network Performance". Example: "App
     /// Request".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub network_performance: String,
     /// The name of breadcrumbs. Default "Breadcrumb". Example: "App Trace".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub breadcrumb: String,
     /// The name of profile events. Default "Profile". Example: "Profile {profile_event_type}".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub profile: String,
     /// The name of changes of user attributes. Default "User Attribute Change". Example: "Attribute
     /// Changed".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub user_attribute_change: String,
     /// The name of changes of user identities. Default "User Identity Change". Example: "Identity
     /// Changed".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub user_identity_change: String,
     /// The name of pre-attribution events. Default "Pre Attribution". Example: "Attribution".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub pre_attribution: String,
     /// The name of events whose type this version does not know. Default "{event_type}". Example:
     /// "mParticle {event_type}".
-    #[schemars(extend("x-kubernetes-validations" = shape(TEMPLATE, TEMPLATE_TOLD)), length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub unknown: String,
 }
 
@@ -255,7 +255,7 @@ pub struct IdentitySpec {
     /// Where the userId comes from: "customer_id", "mpid" (the mParticle ID), or another identity
     /// type of mParticle. Take what mParticle's own connection uses, so that both name the same
     /// person. Default "customer_id". Example: "other_id_2".
-    #[schemars(extend("x-kubernetes-validations" = shape(r"^[a-z][a-z0-9_]*$", "this is no identity type of mParticle: write customer_id, mpid or another in small letters, for example other_id_2")), length(max = 64))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(r"^[a-z][a-z0-9_]*$", "this is no identity type of mParticle: write customer_id, mpid or another in small letters, for example other_id_2")), length(max = 64))]
     pub user_id_from: String,
 
     /// What happens to an event without a user: Skip, counted as NoUser; or PlaceholderEmail, in
@@ -263,21 +263,21 @@ pub struct IdentitySpec {
     /// `<x>@placeholder.email`, where x is the first of the device ids in its order (iOS and tvOS:
     /// IDFV, IDFA; Android: advertising id, Android ID), the customer id and `mp_deviceid`, or the
     /// mParticle ID if `userIdFrom` is "mpid". Default Skip. Example: PlaceholderEmail.
-    pub without_user: WithoutUser,
+    pub without_user: MissingUserPolicy,
 }
 
 impl Default for IdentitySpec {
     fn default() -> Self {
         Self {
             user_id_from: "customer_id".to_owned(),
-            without_user: WithoutUser::Skip,
+            without_user: MissingUserPolicy::Skip,
         }
     }
 }
 
 /// What happens to an event without a user.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WithoutUser {
+pub enum MissingUserPolicy {
     /// It is skipped and counted.
     Skip,
     /// It gets the placeholder address that mParticle's own connection makes.
@@ -321,7 +321,7 @@ pub struct DataFieldsSpec {
     /// A field for the event's time in milliseconds, since Iterable's own `createdAt` holds whole
     /// seconds; it keeps the order within a second. Left out: none. Example: "event_time_ms".
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-validations" = shape(r"^[A-Za-z][A-Za-z0-9_ -]*$", "a field's name begins with a letter and holds only letters, digits, blanks, dashes and underscores, for example event_time_ms")), length(max = 64))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(r"^[A-Za-z][A-Za-z0-9_ -]*$", "a field's name begins with a letter and holds only letters, digits, blanks, dashes and underscores, for example event_time_ms")), length(max = 64))]
     pub milliseconds_field: Option<String>,
 }
 
@@ -441,12 +441,12 @@ pub struct TransformSpec {
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapKeyRef {
     /// The ConfigMap's name. Example: "event-rules".
-    #[schemars(extend("x-kubernetes-validations" = shape(OBJECT_NAME, OBJECT_NAME_TOLD)), length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(OBJECT_NAME, OBJECT_NAME_MESSAGE)), length(min = 1, max = 253))]
     pub name: String,
 
     /// The key in the ConfigMap's data. Default "transform.jq". Example: "purchases.jq".
     #[serde(default = "default_transform_key")]
-    #[schemars(extend("x-kubernetes-validations" = shape(DATA_KEY, DATA_KEY_TOLD)), length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(DATA_KEY, DATA_KEY_MESSAGE)), length(min = 1, max = 253))]
     pub key: String,
 }
 

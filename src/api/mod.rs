@@ -31,9 +31,9 @@ pub use status::*;
 /// one such object does not stop the list or watch of all others.
 pub type GuardedForwarder = DeserializeGuard<EventForwarder>;
 
-/// A rule that a text has this shape, with the sentence that the API server refuses others with.
+/// A rule that a text has this pattern_rule, with the sentence that the API server refuses others with.
 /// A schema's own `pattern` would show the expression in its place.
-fn shape(pattern: &str, message: &str) -> Value {
+fn pattern_rule(pattern: &str, message: &str) -> Value {
     json!([{"rule": format!("self.matches(r'{pattern}')"), "message": message}])
 }
 
@@ -46,10 +46,10 @@ const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*
 /// The shape of a key of a Secret or a ConfigMap.
 const DATA_KEY: &str = r"^[-._a-zA-Z0-9]+$";
 
-const QUEUE_URL_TOLD: &str = "this is no queue URL: copy it from the queue's page in the SQS console, for example https://sqs.us-east-1.amazonaws.com/123456789012/mparticle-events";
-const BASE_URL_TOLD: &str = "this is no base URL: write scheme and host, with a port where it needs one and without a path, for example https://proxy.example.com:8443";
-const OBJECT_NAME_TOLD: &str = "no object has such a name: it is made of lower-case letters, digits, dashes and dots, and begins and ends with a letter or digit, for example iterable-key";
-const DATA_KEY_TOLD: &str =
+const QUEUE_URL_MESSAGE: &str = "this is no queue URL: copy it from the queue's page in the SQS console, for example https://sqs.us-east-1.amazonaws.com/123456789012/mparticle-events";
+const BASE_URL_MESSAGE: &str = "this is no base URL: write scheme and host, with a port where it needs one and without a path, for example https://proxy.example.com:8443";
+const OBJECT_NAME_MESSAGE: &str = "no object has such a name: it is made of lower-case letters, digits, dashes and dots, and begins and ends with a letter or digit, for example iterable-key";
+const DATA_KEY_MESSAGE: &str =
     "a key holds only letters, digits, dots, dashes and underscores, for example api-key";
 
 /// Makes a schema what the API server and `kubectl explain` read best.

@@ -2,8 +2,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BASE_URL, BASE_URL_TOLD, Duration, OBJECT_NAME, OBJECT_NAME_TOLD, QUEUE_URL, QUEUE_URL_TOLD,
-    shape,
+    BASE_URL, BASE_URL_MESSAGE, Duration, OBJECT_NAME, OBJECT_NAME_MESSAGE, QUEUE_URL,
+    QUEUE_URL_MESSAGE, pattern_rule,
 };
 
 /// An SQS queue and how to reach it.
@@ -13,7 +13,7 @@ pub struct QueueSpec {
     /// The queue's URL, as SQS shows it. Example:
     /// "https://sqs.us-east-1.amazonaws.com/123456789012/mparticle-events".
     #[schemars(
-        extend("x-kubernetes-validations" = shape(QUEUE_URL, QUEUE_URL_TOLD)),
+        extend("x-kubernetes-validations" = pattern_rule(QUEUE_URL, QUEUE_URL_MESSAGE)),
         length(max = 512)
     )]
     pub url: String,
@@ -22,7 +22,7 @@ pub struct QueueSpec {
     /// is not one of AWS's own. Example: "eu-central-1".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
-        extend("x-kubernetes-validations" = shape(r"^[a-z]{2}(-[a-z]+)+-[0-9]$", "this is no AWS region: write one such as eu-central-1, without the zone's letter")),
+        extend("x-kubernetes-validations" = pattern_rule(r"^[a-z]{2}(-[a-z]+)+-[0-9]$", "this is no AWS region: write one such as eu-central-1, without the zone's letter")),
         length(max = 64)
     )]
     pub region: Option<String>,
@@ -31,7 +31,7 @@ pub struct QueueSpec {
     /// SQS-compatible server. Left out: at that host. Example:
     /// "https://vpce-0123.sqs.us-east-1.vpce.amazonaws.com".
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-validations" = shape(BASE_URL, BASE_URL_TOLD)), length(max = 512))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(BASE_URL, BASE_URL_MESSAGE)), length(max = 512))]
     pub endpoint: Option<String>,
 
     /// A Secret in the same namespace with AWS credentials under the keys `accessKeyId`,
@@ -50,7 +50,7 @@ pub struct QueueSpec {
     /// Example: "https://sqs.us-east-1.amazonaws.com/123456789012/mparticle-events-dead".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
-        extend("x-kubernetes-validations" = shape(QUEUE_URL, QUEUE_URL_TOLD)),
+        extend("x-kubernetes-validations" = pattern_rule(QUEUE_URL, QUEUE_URL_MESSAGE)),
         length(max = 512)
     )]
     pub dead_letter_url: Option<String>,
@@ -90,7 +90,7 @@ pub struct LargePayloads {
     /// S3-compatible server. Left out: at that address. Example:
     /// "https://bucket.vpce-0123.s3.us-east-1.vpce.amazonaws.com".
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-validations" = shape(BASE_URL, BASE_URL_TOLD)), length(max = 512))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(BASE_URL, BASE_URL_MESSAGE)), length(max = 512))]
     pub endpoint: Option<String>,
 }
 
@@ -100,7 +100,7 @@ pub struct LargePayloads {
 pub struct AssumeRole {
     /// The role's ARN. Example: "arn:aws:iam::123456789012:role/event-forwarder".
     #[schemars(
-        extend("x-kubernetes-validations" = shape(r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", "this is no role's ARN: copy it from the role's page in the IAM console, for example arn:aws:iam::123456789012:role/event-forwarder")),
+        extend("x-kubernetes-validations" = pattern_rule(r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", "this is no role's ARN: copy it from the role's page in the IAM console, for example arn:aws:iam::123456789012:role/event-forwarder")),
         length(max = 2048)
     )]
     pub arn: String,
@@ -117,7 +117,7 @@ pub struct AssumeRole {
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// The Secret's name. Example: "aws-credentials".
-    #[schemars(extend("x-kubernetes-validations" = shape(OBJECT_NAME, OBJECT_NAME_TOLD)), length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(OBJECT_NAME, OBJECT_NAME_MESSAGE)), length(min = 1, max = 253))]
     pub name: String,
 }
 

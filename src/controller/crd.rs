@@ -52,7 +52,7 @@ async fn installation(client: &Client) -> Installation {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let read = Call::new("get", "the CRD of EventForwarder").run(definitions.get_metadata(CRD));
     match read.await {
-        Ok(definition) => Installation::of(&definition.metadata),
+        Ok(definition) => Installation::from_metadata(&definition.metadata),
         Err(_) => Installation::Unknown,
     }
 }

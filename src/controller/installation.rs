@@ -28,7 +28,7 @@ pub enum Installation {
 
 impl Installation {
     /// Reads it off the CRD's labels, annotations and field managers.
-    pub fn of(metadata: &ObjectMeta) -> Self {
+    pub fn from_metadata(metadata: &ObjectMeta) -> Self {
         let annotation = |name: &str| metadata.annotations.as_ref()?.get(name).cloned();
         let by_helm = metadata
             .labels
@@ -130,7 +130,7 @@ mod tests {
             (json!({}), release, alone.clone(), Installation::Applied),
             (by_helm, json!({}), alone, Installation::Applied),
         ] {
-            let found = Installation::of(&metadata(labels, annotations, writers));
+            let found = Installation::from_metadata(&metadata(labels, annotations, writers));
             assert_eq!(found, expected);
         }
         let upgrade = "`helm upgrade events charts/event-forwarder --namespace marketing --reset-then-reuse-values --set crds.install=true";

@@ -50,7 +50,7 @@ struct ResultLabel {
 }
 
 impl ResultLabel {
-    fn of<E>(error: Option<E>) -> Self {
+    fn from_error<E>(error: Option<E>) -> Self {
         Self {
             result: if error.is_none() { "success" } else { "error" },
         }
@@ -218,7 +218,9 @@ impl Metrics {
     /// Counts one reconciliation that has ended.
     pub fn record_reconcile(&self, took: Duration, error: Option<&'static str>) {
         self.duration.observe(took.as_secs_f64());
-        self.reconciles.get_or_create(&ResultLabel::of(error)).inc();
+        self.reconciles
+            .get_or_create(&ResultLabel::from_error(error))
+            .inc();
         if let Some(reason) = error {
             self.errors.get_or_create(&ReasonLabel { reason }).inc();
         }
@@ -226,7 +228,9 @@ impl Metrics {
 
     /// Counts one reading of a queue's depth.
     pub fn record_poll(&self, error: Option<&'static str>) {
-        self.polls.get_or_create(&ResultLabel::of(error)).inc();
+        self.polls
+            .get_or_create(&ResultLabel::from_error(error))
+            .inc();
         if let Some(reason) = error {
             self.poll_errors
                 .get_or_create(&ReasonLabel { reason })

@@ -318,7 +318,7 @@ async fn observe_runs(
     namespace: &str,
     now: Timestamp,
 ) -> Result<ObservedRuns, Error> {
-    let runs = context.runs.of(namespace, cronjob_name);
+    let runs = context.runs.runs_of(namespace, cronjob_name);
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
     let reference = reference(namespace, &forwarder.name_any());
     let (mut reports, mut is_whole) = (Vec::new(), true);
@@ -327,7 +327,7 @@ async fn observe_runs(
     let with_job = ended.into_iter().map(|run| (run, false));
     for (run, job_is_gone) in with_job.chain(vanished.map(|run| (run, true))) {
         let job_name = &run.job_name;
-        let departed = context.terminated_pods.of(&reference, job_name);
+        let departed = context.terminated_pods.pods_of(&reference, job_name);
         match observe::report(&pods, namespace, &run, departed, job_is_gone).await? {
             Ok(report) => reports.push((run, report)),
             Err(NoReport::NoPod) if context.terminated_pods.waited(&reference, job_name) => {

@@ -53,7 +53,7 @@ impl RunIndex {
     }
 
     /// The runs of one CronJob, the newest first.
-    pub fn of(&self, namespace: &str, cronjob: &str) -> Vec<Run> {
+    pub fn runs_of(&self, namespace: &str, cronjob: &str) -> Vec<Run> {
         let key = (namespace.to_owned(), cronjob.to_owned());
         let mut runs: Vec<_> = self
             .lock()
@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn names(index: &RunIndex, namespace: &str, cronjob: &str) -> Vec<String> {
-        let runs = index.of(namespace, cronjob).into_iter();
+        let runs = index.runs_of(namespace, cronjob).into_iter();
         runs.map(|run| run.job_name).collect()
     }
 

@@ -43,7 +43,7 @@ impl TerminatedPods {
     }
 
     /// The pods of one run.
-    pub fn of(&self, forwarder: &ObjectRef<GuardedForwarder>, job_name: &str) -> Vec<Pod> {
+    pub fn pods_of(&self, forwarder: &ObjectRef<GuardedForwarder>, job_name: &str) -> Vec<Pod> {
         let pods = self.lock();
         let known = pods.get(forwarder).into_iter().flatten();
         known
@@ -136,7 +136,7 @@ mod tests {
         departed.record(&ended);
         departed.record(&pod("b", "run-2", true, true));
         let names = |job| -> Vec<_> {
-            let pods = departed.of(&forwarder, job);
+            let pods = departed.pods_of(&forwarder, job);
             pods.iter().map(ResourceExt::name_any).collect()
         };
         assert_eq!(

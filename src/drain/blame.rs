@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::batch::{Group, Item};
 use crate::{
-    api::TypeConflicts,
+    api::TypeConflictPolicy,
     iterable::{ApiError, BulkCounts, FailedIdentifier, ListReason, UserKind},
     mapping::User,
 };
@@ -257,10 +257,10 @@ impl Index {
 pub fn judge_refusal(
     group: Group,
     refusal: &ApiError,
-    conflicts: TypeConflicts,
+    conflicts: TypeConflictPolicy,
     order: Order,
 ) -> Judgement {
-    let drop = conflicts == TypeConflicts::DropField && is_type_conflict(refusal);
+    let drop = conflicts == TypeConflictPolicy::DropField && is_type_conflict(refusal);
     let suspects = if group.guesses < MAX_GUESSES {
         suspects(&group, refusal)
     } else {

@@ -45,7 +45,7 @@ use self::{
     tally::Tally,
 };
 use crate::{
-    api::{RejectedEvents, RequestCounts},
+    api::{RejectedEventPolicy, RequestCounts},
     cli::DrainArgs,
     iterable::{Client, ClientError},
     mapping::{Mapper, MapperError},
@@ -177,7 +177,7 @@ async fn start(plan: &Plan, now: Instant) -> Result<(Hands, Engine), StartError>
     }
     let dead_letters = queue.dead_letter_queue_of(&settings);
     let dead_letter_bytes = match &dead_letters {
-        Some(queue) if spec.drain.rejected == RejectedEvents::DeadLetter => {
+        Some(queue) if spec.drain.rejected == RejectedEventPolicy::DeadLetter => {
             Some(dead_letter_bytes(queue, &settings).await)
         }
         _ => None,

@@ -198,7 +198,7 @@ impl<'m> BatchMapping<'m> {
                 self.sent_at,
                 is_replay || batch.is_from_a_server(),
             ),
-            context: ContextFields::of(batch, &self.mapper.context),
+            context: ContextFields::new(batch, &self.mapper.context),
             batch,
             identities,
             skip,
@@ -227,7 +227,7 @@ impl<'m> BatchMapping<'m> {
         } else {
             &nothing
         };
-        let kind = EventKind::of(event_type, data);
+        let kind = EventKind::from_event(event_type, data);
         let rule = self.select(kind, event_type, &event.data, scope, at)?;
         if kind == EventKind::ScreenView && data.is_screen_left() {
             return Err(NotForwarded::Skip(SkipReason::ScreenLeft));

@@ -452,8 +452,8 @@ impl<'k> KeptEntries<'k> {
         let mut is_kept = self.kept.contains(&self.position);
         self.position += 1;
         let entry = serde_json::from_str(entry.json()).unwrap_or_default();
-        if let Some(kind) = Malformed::of(&entry) {
-            let rest = self.rest.of(kind);
+        if let Some(kind) = Malformed::from_entry(&entry) {
+            let rest = self.rest.get_mut(kind);
             match self.counts.next(kind).cmp(&MAX_MALFORMED) {
                 Ordering::Less => {}
                 Ordering::Equal => *rest = is_kept,

@@ -68,7 +68,7 @@ pub struct ContextField {
 
 impl ContextFields {
     /// Encodes the groups of a batch that were asked for.
-    pub fn of(batch: &Batch<'_>, groups: &[ContextGroup]) -> Self {
+    pub fn new(batch: &Batch<'_>, groups: &[ContextGroup]) -> Self {
         let mut context = Self::default();
         for group in groups {
             match group {

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, net::Ipv4Addr, net::Ipv6Addr, sync::Arc};
 
-use crate::api::{IdentitySpec, ProjectType, WithoutUser};
+use crate::api::{IdentitySpec, MissingUserPolicy, ProjectType};
 
 use super::{
     mparticle::{Batch, NIL_UUID},
@@ -70,7 +70,7 @@ const fn invalid<T>(rule: &'static str) -> Result<T, InvalidKey> {
 pub struct UserResolver {
     project: ProjectType,
     user_id_from: String,
-    without_user: WithoutUser,
+    without_user: MissingUserPolicy,
 }
 
 impl UserResolver {
@@ -135,7 +135,7 @@ impl UserResolver {
         batch: &Batch<'_>,
         identities: &Identities<'_>,
     ) -> Result<UserKey, UserError> {
-        if self.without_user == WithoutUser::Skip {
+        if self.without_user == MissingUserPolicy::Skip {
             return Err(UserError::NoUser);
         }
         let local = if self.user_id_from == "mpid" {

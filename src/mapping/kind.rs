@@ -86,7 +86,7 @@ impl EventKind {
     ];
 
     /// The kind of an event by its type and data.
-    pub fn of(event_type: &str, data: &EventData<'_>) -> Self {
+    pub fn from_event(event_type: &str, data: &EventData<'_>) -> Self {
         match event_type {
             "session_start" => Self::SessionStart,
             "session_end" => Self::SessionEnd,

@@ -30,8 +30,8 @@ mod warnings;
 use jiff::Timestamp;
 
 use crate::api::{
-    ConfigMapKeyRef, ContextGroup, EventSelector, MappingSpec, ProjectType, SkipOrForward,
-    SkipOrReject, WithoutUser,
+    ConfigMapKeyRef, ContextGroup, EventSelector, MappingSpec, MissingUserPolicy, ProjectType,
+    SkipOrForward, SkipOrReject,
 };
 
 pub use body::{BodyError, Excerpt, excerpt};
@@ -116,7 +116,7 @@ impl Mapper {
         project_type: ProjectType,
         transform: Option<&str>,
     ) -> Result<Self, MapperError> {
-        if spec.identity.without_user == WithoutUser::PlaceholderEmail
+        if spec.identity.without_user == MissingUserPolicy::PlaceholderEmail
             && project_type != ProjectType::Email
         {
             return Err(MapperError::PlaceholderNeedsEmailProject);

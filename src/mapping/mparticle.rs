@@ -124,7 +124,7 @@ pub enum Malformed {
 
 impl Malformed {
     /// What is wrong with an entry, if anything is.
-    pub fn of(entry: &Lenient<Event<'_>>) -> Option<Self> {
+    pub fn from_entry(entry: &Lenient<Event<'_>>) -> Option<Self> {
         match entry {
             Lenient::Valid(event) => event
                 .event_type
@@ -145,7 +145,7 @@ pub struct PerKind<T> {
 
 impl<T> PerKind<T> {
     /// Returns the value of a kind.
-    pub const fn of(&mut self, kind: Malformed) -> &mut T {
+    pub const fn get_mut(&mut self, kind: Malformed) -> &mut T {
         match kind {
             Malformed::NotAnObject => &mut self.not_an_object,
             Malformed::NoEventType => &mut self.no_event_type,
@@ -160,7 +160,7 @@ pub struct MalformedCounts(PerKind<usize>);
 impl MalformedCounts {
     /// Counts one more of a kind. Gives how many there were before.
     pub fn next(&mut self, kind: Malformed) -> usize {
-        let count = self.0.of(kind);
+        let count = self.0.get_mut(kind);
         *count += 1;
         *count - 1
     }
@@ -316,16 +316,16 @@ impl<'de> FromParts<'de> for Vec<EventEntry<'de>> {
         let mut last = PerKind::<Option<usize>>::default();
         let mut position = 0;
         while let Some(event) = seq.next_element()? {
-            let kind = Malformed::of(&event);
+            let kind = Malformed::from_entry(&event);
             let before = kind.map_or(0, |kind| counts.next(kind));
             let rest = kind
                 .filter(|_| before > MAX_MALFORMED)
-                .and_then(|kind| entries.get_mut((*last.of(kind))?));
+                .and_then(|kind| entries.get_mut((*last.get_mut(kind))?));
             match rest {
                 Some(entry) => entry.count += 1,
                 None => {
                     if let Some(kind) = kind {
-                        *last.of(kind) = Some(entries.len());
+                        *last.get_mut(kind) = Some(entries.len());
                     }
                     entries.push(EventEntry {
                         position,

@@ -168,10 +168,7 @@ fn request_error(error: kube::Error, call: String, server: &str) -> PluginError 
                 .is_some_and(|details| !details.name.is_empty());
             let message = status.message;
             match status.code {
-                401 => PluginError::Unauthenticated {
-                    server,
-                    message,
-                },
+                401 => PluginError::Unauthenticated { server, message },
                 403 => PluginError::Forbidden { call, message },
                 404 if !names_an_object => PluginError::CrdMissing { server },
                 _ => PluginError::Rejected { call, message },

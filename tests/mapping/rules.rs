@@ -3,8 +3,8 @@
 use crate::support::{batch, everything, map_batch, map_for, map_one, sample, spec};
 use event_forwarder::{
     api::{
-        Coerce, ContextGroup, Dots, EventSelector, MappingSpec, ProjectType, RefusedNames,
-        SkipOrForward, WithoutUser,
+        Coerce, ContextGroup, Dots, EventSelector, MappingSpec, MissingUserPolicy, ProjectType,
+        RefusedNames, SkipOrForward,
     },
     mapping::{
         MappedBody, Mapper, MapperError, MappingWarning, RejectReason, SkipReason, User,
@@ -152,7 +152,7 @@ fn the_user_id_comes_from_where_the_spec_says() {
 fn a_placeholder_is_the_one_that_mparticles_own_connection_makes() {
     let placeholder = |from: &str| {
         spec(|spec| {
-            spec.identity.without_user = WithoutUser::PlaceholderEmail;
+            spec.identity.without_user = MissingUserPolicy::PlaceholderEmail;
             spec.identity.user_id_from = from.to_owned();
         })
     };
@@ -451,7 +451,7 @@ fn ids_that_the_source_chose_differ_for_users_of_any_kind_of_identity() {
     };
     assert_eq!(other("a"), other("a"));
     assert_ne!(other("a"), other("b"));
-    let by_device = spec(|spec| spec.identity.without_user = WithoutUser::PlaceholderEmail);
+    let by_device = spec(|spec| spec.identity.without_user = MissingUserPolicy::PlaceholderEmail);
     let device = |idfv: &str| {
         let envelope = json!({"device_info": {"platform": "iOS", "ios_idfv": idfv}});
         id(&by_device, ProjectType::Email, envelope)

@@ -2,7 +2,7 @@
 
 use super::conditions::{ConditionDraft, DEAD_LETTERS_EMPTY, previous_condition};
 use crate::{
-    api::{EventForwarder, EventForwarderStatus, RejectedEvents},
+    api::{EventForwarder, EventForwarderStatus, RejectedEventPolicy},
     drain::report::DEAD_LETTER_QUEUE_DENIED,
 };
 
@@ -18,7 +18,7 @@ pub fn dead_letters_empty(
     let draft = |status, reason, message: String| {
         ConditionDraft::new(DEAD_LETTERS_EMPTY, status, reason, message)
     };
-    let wanted = forwarder.spec.drain.rejected == RejectedEvents::DeadLetter;
+    let wanted = forwarder.spec.drain.rejected == RejectedEventPolicy::DeadLetter;
     if wanted && let Some(denied) = denied(previous, status) {
         return denied;
     }

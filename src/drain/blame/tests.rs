@@ -29,7 +29,7 @@ impl Outcome {
 /// Sends a request and its parts until every event is found out, as the engine does.
 fn find_out(
     first: Group,
-    conflicts: TypeConflicts,
+    conflicts: TypeConflictPolicy,
     answer: impl Fn(&Group) -> (u16, Value),
 ) -> Outcome {
     let mut waiting = vec![first];
@@ -107,7 +107,9 @@ fn a_request_that_is_taken_whole_is_taken() {
         json!({"successCount": 3, "failCount": 0}),
         json!({"successCount": 3}),
     ] {
-        let outcome = find_out(many(3), TypeConflicts::RejectEvent, |_| (200, body.clone()));
+        let outcome = find_out(many(3), TypeConflictPolicy::RejectEvent, |_| {
+            (200, body.clone())
+        });
         assert!(outcome.all(&Finding::Taken));
         assert_eq!((outcome.found.len(), outcome.requests), (3, 1));
     }
@@ -123,7 +125,7 @@ fn listed_users_are_matched_back_in_one_request() {
         ("failedEmails", "RefusedByIterable"),
         ("somethingNew", "RefusedByIterable"),
     ] {
-        let outcome = find_out(many(5), TypeConflicts::RejectEvent, |group| {
+        let outcome = find_out(many(5), TypeConflictPolicy::RejectEvent, |group| {
             let lists = json!({list: ["user2@EXAMPLE.com"]});
             (200, with(counts(group, 1), "failedUpdates", lists))
         });
@@ -134,7 +136,7 @@ fn listed_users_are_matched_back_in_one_request() {
 
 #[test]
 fn an_unknown_user_is_no_refusal() {
-    let outcome = find_out(many(2), TypeConflicts::RejectEvent, |group| {
+    let outcome = find_out(many(2), TypeConflictPolicy::RejectEvent, |group| {
         let lists = json!({"notFoundEmails": ["user1@example.com"]});
         (200, with(counts(group, 1), "failedUpdates", lists))
     });
@@ -144,7 +146,7 @@ fn an_unknown_user_is_no_refusal() {
 
 #[test]
 fn deprecated_doubles_count_once() {
-    let outcome = find_out(many(5), TypeConflicts::RejectEvent, |group| {
+    let outcome = find_out(many(5), TypeConflictPolicy::RejectEvent, |group| {
         let body = with(
             counts(group, 1),
             "failedUpdates",
@@ -168,7 +170,7 @@ fn disallowed_names_are_refused_whether_they_are_counted_as_failed_or_not() {
         ])
     };
     for failed in [0, 1] {
-        let outcome = find_out(events(), TypeConflicts::RejectEvent, |group| {
+        let outcome = find_out(events(), TypeConflictPolicy::RejectEvent, |group| {
             let bad = group
                 .items
                 .iter()
@@ -195,7 +197,7 @@ fn one_bad_event_does_not_condemn_the_good_ones_of_its_user() {
         ("ada@example.com", "Odd", json!({"n": 1})),
         ("bob@example.com", "Fine", json!({"n": 2})),
     ]);
-    let outcome = find_out(events, TypeConflicts::RejectEvent, |group| {
+    let outcome = find_out(events, TypeConflictPolicy::RejectEvent, |group| {
         let bad = numbers(group).iter().filter(|n| **n == 1).count();
         let lists = json!({"invalidEmails": vec!["ada@example.com"; bad]});
         (200, with(counts(group, bad), "failedUpdates", lists))
@@ -206,7 +208,7 @@ fn one_bad_event_does_not_condemn_the_good_ones_of_its_user() {
 
 #[test]
 fn a_failure_that_no_list_names_is_found_by_halving() {
-    let outcome = find_out(many(1_000), TypeConflicts::RejectEvent, |group| {
+    let outcome = find_out(many(1_000), TypeConflictPolicy::RejectEvent, |group| {
         let bad = numbers(group).iter().filter(|n| **n == 617).count();
         (200, counts(group, bad))
     });
@@ -216,7 +218,7 @@ fn a_failure_that_no_list_names_is_found_by_halving() {
 
 #[test]
 fn an_event_that_is_counted_neither_way_stays() {
-    let outcome = find_out(many(2), TypeConflicts::RejectEvent, |_| {
+    let outcome = find_out(many(2), TypeConflictPolicy::RejectEvent, |_| {
         (200, json!({"successCount": 0, "failCount": 0}))
     });
     assert!(
@@ -235,7 +237,7 @@ fn one_culprit_among_a_thousand_is_found_without_any_hint() {
         for culprit in [0, 1, 499, 500, 999] {
             let outcome = find_out(
                 many(1_000),
-                TypeConflicts::RejectEvent,
+                TypeConflictPolicy::RejectEvent,
                 refuses(&[culprit], plain(code)),
             );
             assert_eq!(outcome.refused(), [(culprit, code)]);
@@ -255,7 +257,7 @@ fn a_named_place_is_tried_first_and_may_be_one_too_high() {
                 json!({"code": "BadJsonBody", "params": {place: "Number value expected"}}),
             )
         });
-        let outcome = find_out(many(1_000), TypeConflicts::RejectEvent, answer);
+        let outcome = find_out(many(1_000), TypeConflictPolicy::RejectEvent, answer);
         assert_eq!(outcome.refused(), [(700, "BadJsonBody")]);
         assert!(outcome.requests <= 5, "{} requests", outcome.requests);
     }
@@ -280,7 +282,7 @@ fn a_named_place_is_tried_by_itself_in_its_order_where_that_counts() {
         let judgement = judge_refusal(
             many(8),
             &refusal(place),
-            TypeConflicts::RejectEvent,
+            TypeConflictPolicy::RejectEvent,
             Order::Kept,
         );
         let again: Vec<_> = judgement.again.iter().map(numbers).collect();
@@ -297,7 +299,7 @@ fn a_named_place_that_misleads_costs_few_requests() {
             json!({"code": "BadJsonBody", "params": {"obj.events[3].createdAt": "Number value expected"}}),
         )
     });
-    let outcome = find_out(many(1_000), TypeConflicts::RejectEvent, answer);
+    let outcome = find_out(many(1_000), TypeConflictPolicy::RejectEvent, answer);
     assert_eq!(outcome.refused(), [(700, "BadJsonBody")]);
     assert!(outcome.requests <= 30, "{} requests", outcome.requests);
 }
@@ -310,7 +312,7 @@ fn a_named_user_is_tried_first() {
             json!({"msg": "Invalid email: User42@example.com", "code": "InvalidEmailAddressError"}),
         )
     });
-    let outcome = find_out(many(1_000), TypeConflicts::RejectEvent, answer);
+    let outcome = find_out(many(1_000), TypeConflictPolicy::RejectEvent, answer);
     assert_eq!(outcome.refused(), [(42, "InvalidEmailAddressError")]);
     assert_eq!(outcome.requests, 3);
 }
@@ -342,7 +344,7 @@ fn prices() -> Group {
 
 #[test]
 fn a_field_of_another_type_leads_to_its_events() {
-    let outcome = find_out(prices(), TypeConflicts::RejectEvent, |group| {
+    let outcome = find_out(prices(), TypeConflictPolicy::RejectEvent, |group| {
         mistyped(group).unwrap_or_else(|| (200, counts(group, 0)))
     });
     let culprits: Vec<_> = outcome.refused().iter().map(|(n, _)| *n).collect();
@@ -352,7 +354,7 @@ fn a_field_of_another_type_leads_to_its_events() {
 
 #[test]
 fn a_field_of_another_type_may_be_dropped_instead_of_its_event() {
-    let outcome = find_out(prices(), TypeConflicts::DropField, |group| {
+    let outcome = find_out(prices(), TypeConflictPolicy::DropField, |group| {
         mistyped(group).unwrap_or_else(|| (200, counts(group, 0)))
     });
     assert!(outcome.all(&Finding::Taken));
@@ -361,15 +363,17 @@ fn a_field_of_another_type_may_be_dropped_instead_of_its_event() {
 
 #[test]
 fn a_type_conflict_without_a_field_that_the_event_has_ends_in_a_refusal() {
-    let outcome = find_out(many(4), TypeConflicts::DropField, |group| {
-        match numbers(group).contains(&2) {
+    let outcome = find_out(
+        many(4),
+        TypeConflictPolicy::DropField,
+        |group| match numbers(group).contains(&2) {
             true => (
                 400,
                 json!({"code": "RequestFieldsTypesMismatched", "params": null}),
             ),
             false => (200, counts(group, 0)),
-        }
-    });
+        },
+    );
     assert_eq!(outcome.refused(), [(2, "RequestFieldsTypesMismatched")]);
 }
 
@@ -379,7 +383,7 @@ fn a_request_that_is_too_large_is_halved_without_blame() {
         (400, json!({"code": "BatchTooLarge"})),
         (413, json!("<html>")),
     ] {
-        let outcome = find_out(many(100), TypeConflicts::RejectEvent, |group| {
+        let outcome = find_out(many(100), TypeConflictPolicy::RejectEvent, |group| {
             if group.items.len() > 30 {
                 too_large.clone()
             } else {
@@ -389,7 +393,9 @@ fn a_request_that_is_too_large_is_halved_without_blame() {
         assert!(outcome.all(&Finding::Taken));
         assert_eq!(outcome.requests, 7);
     }
-    let alone = find_out(many(1), TypeConflicts::RejectEvent, |_| (413, json!(null)));
+    let alone = find_out(many(1), TypeConflictPolicy::RejectEvent, |_| {
+        (413, json!(null))
+    });
     assert_eq!(alone.refused(), [(0, "EventTooLarge")]);
 }
 
@@ -397,7 +403,7 @@ fn a_request_that_is_too_large_is_halved_without_blame() {
 fn an_event_refused_without_a_code_of_iterables_stays() {
     let outcome = find_out(
         many(4),
-        TypeConflicts::RejectEvent,
+        TypeConflictPolicy::RejectEvent,
         |group| match numbers(group).contains(&2) {
             true => (400, json!("<html>blocked")),
             false => (200, counts(group, 0)),
@@ -414,7 +420,7 @@ fn an_unknown_user_of_a_refused_request_is_no_refusal() {
     for code in ["UnknownEmailError", "UnknownUserIdError"] {
         let outcome = find_out(
             many(8),
-            TypeConflicts::RejectEvent,
+            TypeConflictPolicy::RejectEvent,
             refuses(&[5], plain(code)),
         );
         assert_eq!(outcome.found[&5], Finding::UserNotFound);
@@ -432,7 +438,7 @@ proptest! {
         hints in any::<bool>(),
     ) {
         let culprits: BTreeMap<u64, u8> = seed.into_iter().filter(|(n, _)| *n < count).collect();
-        let outcome = find_out(many(count), TypeConflicts::RejectEvent, |group| {
+        let outcome = find_out(many(count), TypeConflictPolicy::RejectEvent, |group| {
             let kind = |n: &u64| culprits.get(n).copied();
             if let Some(place) = numbers(group).iter().position(|n| kind(n) == Some(0)) {
                 let params = if hints { json!({format!("obj.events[{place}].x"): "bad"}) } else { json!(null) };

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Engine, Receipt, Refused, Unread};
 use crate::{
-    api::RejectedEvents,
+    api::RejectedEventPolicy,
     drain::{
         ack::{Admission, Ticket, Verdict},
         batch::Owner,
@@ -184,7 +184,7 @@ impl Engine {
         self.tally.events.rejected += u64::from(count);
         self.tally.reasons(&cause.reason, u64::from(count));
         let verdict = match self.config.rejected {
-            RejectedEvents::DeadLetter => {
+            RejectedEventPolicy::DeadLetter => {
                 if self.config.dead_letter_bytes.is_some() {
                     Verdict::Rejected(Refused {
                         source: owner.source,
@@ -198,8 +198,8 @@ impl Engine {
                     Verdict::Left
                 }
             }
-            RejectedEvents::Leave => Verdict::Left,
-            RejectedEvents::Drop => Verdict::Done,
+            RejectedEventPolicy::Leave => Verdict::Left,
+            RejectedEventPolicy::Drop => Verdict::Done,
         };
         self.ledger.settle(owner.ticket, verdict);
     }

@@ -35,7 +35,7 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    api::{RejectedEvents, TypeConflicts, UnknownUsers},
+    api::{RejectedEventPolicy, TypeConflictPolicy, UnknownUserPolicy},
     iterable::{ApiResponse, NewUser},
     mapping::EventPosition,
     sqs::{BatchEntryError, Error, PayloadError, Pointer},
@@ -67,15 +67,15 @@ pub struct Config {
     /// How long it may go on after it was told to stop.
     pub grace: Duration,
     /// What happens to rejected events.
-    pub rejected: RejectedEvents,
+    pub rejected: RejectedEventPolicy,
     /// The dead-letter queue's largest message in bytes; none if there is no such queue.
     pub dead_letter_bytes: Option<usize>,
     /// What happens to events of unknown users.
-    pub unknown_users: UnknownUsers,
+    pub unknown_users: UnknownUserPolicy,
     /// The time between two requests that make users known.
     pub users_interval: Duration,
     /// What happens to fields of another type.
-    pub type_conflicts: TypeConflicts,
+    pub type_conflicts: TypeConflictPolicy,
     /// The run's name, for dead letters.
     pub run: String,
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Action, Engine};
 use crate::{
-    api::UnknownUsers,
+    api::UnknownUserPolicy,
     drain::{
         ack::Verdict,
         batch::Group,
@@ -211,7 +211,9 @@ impl Engine {
                         self.tally.events.forwarded += 1;
                         self.ledger.settle(owner.ticket, Verdict::Done);
                     }
-                    Finding::UserNotFound if self.config.unknown_users != UnknownUsers::Reject => {
+                    Finding::UserNotFound
+                        if self.config.unknown_users != UnknownUserPolicy::Reject =>
+                    {
                         self.tally.reason("UserNotFound");
                         let awaits_user = self.meet(item.event.user());
                         if let Some(held) = self.ledger.get_mut(owner.ticket) {

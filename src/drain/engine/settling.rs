@@ -7,7 +7,7 @@ use std::{
 
 use super::{Action, Engine, Held, Receipt, Refused};
 use crate::{
-    api::RejectedEvents,
+    api::RejectedEventPolicy,
     drain::{
         ack::{Decision, Settled, Ticket},
         letter::{self, Letter, Original},
@@ -281,7 +281,7 @@ impl Engine {
                     .all(|letter| letter.outgoing.bytes() <= limit)
             });
         match letters {
-            Some(letters) if self.config.rejected == RejectedEvents::DeadLetter => {
+            Some(letters) if self.config.rejected == RejectedEventPolicy::DeadLetter => {
                 self.letters.open.insert(ticket, (letters.len(), true));
                 self.letters.waiting.extend(letters);
             }
@@ -329,7 +329,7 @@ impl Engine {
                     // Messages with rejected events stay, from here on.
                     self.tally.reason(DEAD_LETTER_QUEUE_DENIED);
                     self.tally.notice(error.to_string());
-                    self.config.rejected = RejectedEvents::Leave;
+                    self.config.rejected = RejectedEventPolicy::Leave;
                     letters
                         .iter()
                         .for_each(|letter| self.letter_settled(letter.ticket, false));

@@ -11,7 +11,7 @@ use std::{
 
 use super::{Action, Content, Engine, Parcel};
 use crate::{
-    api::UnknownUsers,
+    api::UnknownUserPolicy,
     drain::report::Outcome,
     iterable::{ApiResponse, NewUser},
     mapping::User,
@@ -66,7 +66,7 @@ fn new_user(user: User<'_>) -> NewUser {
 impl Engine {
     /// Notes an unknown user. True if its message is to come again once the user was made.
     pub(super) fn meet(&mut self, user: User<'_>) -> bool {
-        self.config.unknown_users == UnknownUsers::Create
+        self.config.unknown_users == UnknownUserPolicy::Create
             && !self.is_stopping()
             && self.strangers.want(new_user(user))
     }

@@ -37,11 +37,11 @@ fn config() -> Config {
         pods: NonZeroU32::MIN,
         max_duration: Duration::from_secs(3_000),
         grace: Duration::from_secs(20),
-        rejected: RejectedEvents::DeadLetter,
+        rejected: RejectedEventPolicy::DeadLetter,
         dead_letter_bytes: Some(1 << 18),
-        unknown_users: UnknownUsers::Retry,
+        unknown_users: UnknownUserPolicy::Retry,
         users_interval: Duration::from_millis(250),
-        type_conflicts: TypeConflicts::RejectEvent,
+        type_conflicts: TypeConflictPolicy::RejectEvent,
         run: "test".to_owned(),
     }
 }
@@ -1072,7 +1072,7 @@ fn unknown_users_are_made_and_their_messages_come_again_in_this_run_or_the_next(
         world.send("Stranger", 1, None);
         (0..backlog).for_each(|_| world.send("Viewed", 3, None));
         let config = Config {
-            unknown_users: UnknownUsers::Create,
+            unknown_users: UnknownUserPolicy::Create,
             ..config()
         };
         let mut receives = 0;
@@ -1123,7 +1123,7 @@ fn fields_that_are_dropped_for_their_type_are_counted() {
     let mut world = World::new(30);
     (0..3).for_each(|_| world.send("Typed", 2, None));
     let config = Config {
-        type_conflicts: TypeConflicts::DropField,
+        type_conflicts: TypeConflictPolicy::DropField,
         ..config()
     };
     let (_, tally) = world.run(config, None).unwrap();
@@ -1376,7 +1376,7 @@ proptest! {
         (world.sink_faults, world.queue_faults) = (sink_faults, queue_faults);
         world.slow_time = Duration::from_secs(slow_seconds);
         let config = Config {
-            unknown_users: UnknownUsers::Create,
+            unknown_users: UnknownUserPolicy::Create,
             ..config()
         };
         let stop_at = world.now + Duration::from_millis(after);
