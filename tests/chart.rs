@@ -720,7 +720,7 @@ fn wrong_values_are_refused_by_name() {
         (
             "serviceAccount.create=false",
             "serviceAccount.name",
-            "must name the ServiceAccount",
+            "must be set to the ServiceAccount",
         ),
     ] {
         let words = refused(&[value]);

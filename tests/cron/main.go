@@ -1,8 +1,9 @@
-// Prints when Kubernetes would start runs: kube-controller-manager reads schedules by this very
-// library, in this version. Each line is a time zone, a schedule, a time, and the next three starts
-// after it, apart by bars; "never" where there is none, "refused" where the schedule can't be read.
+// Prints when Kubernetes would start runs. It uses the library and version that
+// kube-controller-manager parses schedules with. Each line is a time zone, a schedule, a time, and
+// the next three starts after it, separated by bars. The starts are "never" if there is none, and
+// "rejected" if the schedule is not valid.
 //
-// The table beside it is its output. Make it anew with: go run . >table.txt
+// Generate table.txt with: go run . >table.txt
 package main
 
 import (
@@ -14,7 +15,7 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// Before a clock goes forward, before it goes back, and on days without a change.
+// Times before a clock moves forward, before it moves back, and on days without a change.
 var zones = []struct {
 	name   string
 	starts []string
@@ -22,7 +23,7 @@ var zones = []struct {
 	{"UTC", []string{"2026-01-01T00:00:00Z", "2026-02-27T23:59:59Z", "2028-02-28T12:00:30Z"}},
 	{"Europe/Berlin", []string{"2026-03-28T22:30:00Z", "2026-10-24T22:30:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"}},
 	{"America/New_York", []string{"2026-03-08T05:30:00Z", "2026-11-01T04:30:00Z", "2026-11-01T05:30:00Z"}},
-	// Half an hour.
+	// The clock moves by half an hour.
 	{"Australia/Lord_Howe", []string{"2026-10-03T13:00:00Z", "2026-04-04T13:00:00Z"}},
 	// Midnight does not exist, or exists twice.
 	{"America/Havana", []string{"2026-03-08T03:30:00Z", "2026-11-01T03:30:00Z"}},
@@ -30,11 +31,11 @@ var zones = []struct {
 	{"Africa/Cairo", []string{"2026-04-23T20:30:00Z", "2026-10-29T20:30:00Z"}},
 	{"America/Santiago", []string{"2026-09-06T02:30:00Z", "2026-04-05T02:30:00Z"}},
 	{"America/Sao_Paulo", []string{"2018-11-04T01:30:00Z", "2019-02-17T00:30:00Z"}},
-	// Away from the hour, on either side of UTC.
+	// Offsets with a fraction of an hour, or far from UTC.
 	{"Asia/Kathmandu", []string{"2026-05-31T18:00:00Z"}},
 	{"America/St_Johns", []string{"2026-03-08T04:00:00Z", "2026-11-01T03:30:00Z"}},
 	{"Pacific/Auckland", []string{"2026-09-26T12:30:00Z", "2026-04-04T12:30:00Z"}},
-	// An offset of zero that becomes one of an hour.
+	// The offset changes from zero to one hour.
 	{"Europe/London", []string{"2026-03-28T23:30:00Z", "2026-10-24T23:30:00Z"}},
 	{"Africa/Casablanca", []string{"2026-02-14T23:30:00Z", "2026-03-22T00:30:00Z"}},
 }
@@ -80,8 +81,8 @@ var schedules = []string{
 	"@annually",
 }
 
-// What can't be read, or never comes.
-var odd = []string{
+// Schedules that are not valid, or that never start.
+var unusual = []string{
 	"0 0 31 2 *",
 	"0 0 30 2 1-5",
 	"0 0 31 4,6,9,11 *",
@@ -117,7 +118,7 @@ func main() {
 			}
 		}
 	}
-	for _, schedule := range odd {
+	for _, schedule := range unusual {
 		show("UTC", schedule, "2026-01-01T00:00:00Z")
 	}
 }
@@ -133,7 +134,7 @@ func show(zone, schedule, start string) {
 func starts(zone, schedule string, after time.Time) string {
 	parsed, err := cron.ParseStandard("TZ=" + zone + " " + schedule)
 	if err != nil {
-		return "refused"
+		return "rejected"
 	}
 	var times []string
 	for range 3 {

@@ -8,14 +8,14 @@
 {{- .Values.fullnameOverride | default $both | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{- /* The component keeps runs out: they carry the same name, and may carry the same instance. */}}
+{{- /* The component label excludes runs: they have the same name, and possibly the same instance. */}}
 {{- define "event-forwarder.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "event-forwarder.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: controller
 {{- end }}
 
-{{- /* The same as one argument of kubectl. */}}
+{{- /* As a label selector for kubectl. */}}
 {{- define "event-forwarder.selector" -}}
 {{- printf "app.kubernetes.io/instance=%s,app.kubernetes.io/component=controller" .Release.Name }}
 {{- end }}
@@ -28,7 +28,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "event-forwarder.image" -}}
-{{- $repository := .Values.image.repository | required "image.repository is not set, so the chart does not know which image to run: add --set image.repository=registry.example.com/event-forwarder with the repository that you pushed the image to" }}
+{{- $repository := .Values.image.repository | required "image.repository is not set, but the chart has no default image: add --set image.repository=registry.example.com/event-forwarder with the repository that you pushed the image to" }}
 {{- with .Values.image }}
 {{- if .digest }}
 {{- printf "%s@%s" $repository .digest }}
@@ -42,6 +42,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.serviceAccount.create }}
 {{- .Values.serviceAccount.name | default (include "event-forwarder.fullname" .) }}
 {{- else }}
-{{- .Values.serviceAccount.name | default "" | required "serviceAccount.create is false, so serviceAccount.name must name the ServiceAccount to use" }}
+{{- .Values.serviceAccount.name | default "" | required "serviceAccount.create is false, so serviceAccount.name must be set to the ServiceAccount to use" }}
 {{- end }}
 {{- end }}

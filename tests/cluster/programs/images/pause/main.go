@@ -1,4 +1,4 @@
-// Pause holds a pod's namespaces open until it is told to end, and reaps what the pod orphans.
+// Pause keeps a pod's namespaces open until it receives a termination signal, and reaps orphaned processes.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Probe opens a TCP connection to each address it is given and says which it reached.
-// It fails if it could not reach one of them. The word "wait" instead makes it wait for SIGTERM.
+// Probe opens a TCP connection to each address in its arguments and prints the results. It fails if it could not
+// reach one of them. With the argument "wait", it waits for SIGTERM instead.
 package main
 
 import (
