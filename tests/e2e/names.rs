@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     faults::cluster,
     tls_support::{certificates, terminator},
-    tracking::{ended, start},
+    tracking::{start, wait_for_run_end},
     world::{AMBIENT_SECRET, SYSTEM, Shared, World, apply_json, condition, sample},
 };
 
@@ -79,9 +79,9 @@ async fn service(
     format!("{name}.{namespace}.svc")
 }
 
-pub async fn missing_host_is_named_at_once(shared: &Shared) {
+pub async fn missing_host_is_reported_immediately(shared: &Shared) {
     let world = World::new(shared, "no-such-host").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     let (queue, sink) = (format!("sqs.{NOWHERE}"), format!("iterable.{NOWHERE}"));
     let by_queue = json!({"queue": {"endpoint": format!("http://{queue}:9324")}});
@@ -90,7 +90,7 @@ pub async fn missing_host_is_named_at_once(shared: &Shared) {
     world.apply("sink", by_sink).await;
 
     let status = world
-        .status_until("queue", "the condition says so", |status| {
+        .status_until("queue", "the condition is set", |status| {
             condition(status, "QueueReachable").0 == "False"
         })
         .await;
@@ -105,7 +105,7 @@ pub async fn missing_host_is_named_at_once(shared: &Shared) {
     }
     // These words come from the name server: a lookup that it left open would be a time-out.
     for (name, host, outcome) in [("queue", &queue, "QueueDown"), ("sink", &sink, "SinkDown")] {
-        let status = ended(&world, name, name).await;
+        let status = wait_for_run_end(&world, name, name).await;
         let (_, reason, message) = condition(&status, "LastRunSucceeded");
         assert_eq!(reason, outcome, "{message}");
         for words in [host.as_str(), "Name or service not known"] {
@@ -116,10 +116,10 @@ pub async fn missing_host_is_named_at_once(shared: &Shared) {
     assert_eq!(depth.visible + depth.in_flight, 1);
 }
 
-pub async fn private_authority_is_trusted_by_run_and_controller(shared: &Shared) {
+pub async fn additional_ca_is_trusted_by_run_and_controller(shared: &Shared) {
     shared.install().await.expect("the operator");
     let world = World::new(shared, "authority").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     let servers = TlsServers::start(shared, &world).await;
     world.apply("mparticle", servers.spec()).await;
@@ -234,7 +234,7 @@ impl TlsServers {
 pub async fn run_survives_five_seconds_without_name_server(shared: &Shared) {
     shared.install().await.expect("the operator");
     let world = World::new(shared, "no-name-server").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     // The request is held, then its connection breaks, so the next request needs a lookup.
     let gate = world.iterable.handle.gate("away");
@@ -250,7 +250,7 @@ pub async fn run_survives_five_seconds_without_name_server(shared: &Shared) {
     gate.open();
     tokio::time::sleep(Duration::from_secs(5)).await;
     cluster(&["start", "dns"]).await;
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     let (_, reason, message) = condition(&status, "LastRunSucceeded");
     assert_eq!(reason, "Drained", "{message}");
     let run = status.last_run.expect("a run");
@@ -259,7 +259,7 @@ pub async fn run_survives_five_seconds_without_name_server(shared: &Shared) {
     assert!(reasons.contains(&"SinkNotConnected"), "{run:#?}");
     assert_eq!(world.iterable.handle.events().len(), EVENTS);
     world
-        .status_until("mparticle", "the queue is read again", |status| {
+        .status_until("mparticle", "the queue is polled again", |status| {
             condition(status, "QueueReachable").1 == "Reachable"
         })
         .await;

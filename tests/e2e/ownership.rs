@@ -12,7 +12,8 @@ use kube::{
 use serde_json::json;
 
 use crate::world::{
-    SYSTEM, Shared, World, apply_json, condition, eventually, gone, kubectl, kubectl_apply,
+    SYSTEM, Shared, World, apply_json, condition, eventually, kubectl, kubectl_apply,
+    wait_until_deleted,
 };
 
 fn schedule(cronjob: &CronJob) -> &str {
@@ -22,9 +23,9 @@ fn schedule(cronjob: &CronJob) -> &str {
         .map_or("", |spec| spec.schedule.as_str())
 }
 
-pub async fn a_changed_schedule_reaches_the_cronjob(shared: &Shared) {
+pub async fn cronjob_follows_schedule_change(shared: &Shared) {
     let world = World::new(shared, "schedule").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world
         .apply("mparticle", json!({"schedule": "0 0 1 1 *"}))
         .await;
@@ -59,12 +60,12 @@ pub async fn a_changed_schedule_reaches_the_cronjob(shared: &Shared) {
         .await;
 }
 
-pub async fn a_hand_edited_cronjob_is_put_back(shared: &Shared) {
+pub async fn edited_cronjob_is_restored(shared: &Shared) {
     let world = World::new(shared, "hand-edit").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     world
-        .until::<CronJob>("mparticle", "the CronJob is there", |_| true)
+        .until::<CronJob>("mparticle", "the CronJob exists", |_| true)
         .await;
     let by_hand = json!({"spec": {"schedule": "* * * * *", "concurrencyPolicy": "Allow"}});
     world
@@ -106,24 +107,24 @@ pub async fn a_hand_edited_cronjob_is_put_back(shared: &Shared) {
     .await;
 }
 
-pub async fn deleting_the_forwarder_removes_cronjob_jobs_and_pods(shared: &Shared) {
+pub async fn deletion_removes_cronjob_jobs_and_pods(shared: &Shared) {
     let world = World::new(shared, "delete").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     world.run_now("mparticle", "now").await;
-    assert_ne!(world.of_forwarders::<Pod>().await, Vec::<String>::new());
+    assert_ne!(world.forwarder_objects::<Pod>().await, Vec::<String>::new());
     kubectl(&["delete", "ef", "mparticle", "--namespace", &world.namespace]).await;
-    gone(&world.api::<EventForwarder>(), "mparticle").await;
-    eventually("CronJob, Jobs and pods are gone", async || {
-        let left = world.left().await;
+    wait_until_deleted(&world.api::<EventForwarder>(), "mparticle").await;
+    eventually("CronJob, Jobs and pods are deleted", async || {
+        let left = world.remaining_objects().await;
         (left.is_empty(), left)
     })
     .await;
 }
 
-pub async fn a_cronjob_of_the_users_own_is_left_alone(shared: &Shared) {
+pub async fn foreign_cronjob_is_not_changed(shared: &Shared) {
     let world = World::new(shared, "taken").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     apply_json(
         &world.client,
         json!({
@@ -141,7 +142,7 @@ pub async fn a_cronjob_of_the_users_own_is_left_alone(shared: &Shared) {
     .await;
     world.apply("mparticle", json!({})).await;
     let status = world
-        .status_until("mparticle", "the condition says so", |status| {
+        .status_until("mparticle", "the condition is set", |status| {
             condition(status, "Scheduled").1 == "NameTaken"
         })
         .await;
@@ -159,9 +160,9 @@ pub async fn a_cronjob_of_the_users_own_is_left_alone(shared: &Shared) {
     assert_eq!(schedule(&own), "0 0 2 2 *");
 }
 
-pub async fn at_rest_nothing_is_written(shared: &Shared) {
+pub async fn nothing_is_written_when_unchanged(shared: &Shared) {
     let world = World::new(shared, "at-rest").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world
         .apply(
             "mparticle",
@@ -213,14 +214,14 @@ pub async fn at_rest_nothing_is_written(shared: &Shared) {
     );
 }
 
-pub async fn a_long_name_gets_a_cronjob_all_the_same(shared: &Shared) {
+pub async fn long_name_gets_shortened_cronjob_name(shared: &Shared) {
     let world = World::new(shared, "long-name").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let name = "a-forwarder-whose-name-is-as-long-as-a-label-may-be-which-is-63";
     assert_eq!(name.len(), 63);
     world.apply(name, json!({})).await;
     let status = world
-        .status_until(name, "it is scheduled", |status| {
+        .status_until(name, "the forwarder is scheduled", |status| {
             condition(status, "Scheduled").0 == "True"
         })
         .await;
@@ -250,10 +251,10 @@ pub async fn a_long_name_gets_a_cronjob_all_the_same(shared: &Shared) {
         .await;
 }
 
-pub async fn a_controller_that_starts_takes_up_every_forwarder(shared: &Shared) {
+pub async fn restarted_controller_reconciles_all_forwarders(shared: &Shared) {
     shared.install().await.expect("the operator");
     let world = World::new(shared, "restart").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let names: Vec<_> = (0..40).map(|n| format!("forwarder-{n}")).collect();
     let apply_all = async |schedule: &str| {
         let spec = json!({"schedule": schedule, "suspend": true});

@@ -34,14 +34,14 @@ static NAMES: LazyLock<PathBuf> = LazyLock::new(|| {
 
 /// What a command of the plugin printed and ended with.
 #[derive(Debug)]
-pub struct Told {
+pub struct CommandOutput {
     pub out: String,
     pub error: String,
     pub code: i32,
 }
 
 /// Runs kubectl with the plugin on its PATH, and with these variables set.
-async fn with_env(arguments: &[&str], variables: &[(&str, &Path)]) -> Told {
+async fn with_env(arguments: &[&str], variables: &[(&str, &Path)]) -> CommandOutput {
     let mut path = OsString::from(NAMES.as_os_str());
     path.push(":");
     path.push(env::var_os("PATH").unwrap_or_default());
@@ -53,7 +53,7 @@ async fn with_env(arguments: &[&str], variables: &[(&str, &Path)]) -> Told {
         .output();
     let what = format!("kubectl {} has ended", arguments.join(" "));
     let output = within(&what, output).await.expect("kubectl");
-    Told {
+    CommandOutput {
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         error: String::from_utf8_lossy(&output.stderr).into_owned(),
         code: output.status.code().unwrap_or(-1),
@@ -61,7 +61,7 @@ async fn with_env(arguments: &[&str], variables: &[(&str, &Path)]) -> Told {
 }
 
 /// Runs `kubectl forwarder` in the test's namespace.
-pub async fn forwarder(world: &World, arguments: &[&str]) -> Told {
+pub async fn forwarder(world: &World, arguments: &[&str]) -> CommandOutput {
     let mut all = vec!["forwarder"];
     all.extend(arguments);
     all.extend(["--namespace", &world.namespace]);
@@ -71,17 +71,17 @@ pub async fn forwarder(world: &World, arguments: &[&str]) -> Told {
 /// A forwarder that has a key and is ready.
 async fn ready(shared: &Shared, name: &str) -> World {
     let world = World::new(shared, name).await.by_address();
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     world
-        .status_until("mparticle", "it is ready", |status| {
+        .status_until("mparticle", "the forwarder is ready", |status| {
             condition(status, "Ready").0 == "True"
         })
         .await;
     world
 }
 
-pub async fn a_run_is_followed_to_its_report_and_stands_on_the_page(shared: &Shared) {
+pub async fn run_is_followed_and_shown_in_status(shared: &Shared) {
     let world = ready(shared, "plugin-run").await;
     world.queue.send(&[sample(SAMPLE)]).await.expect("sending");
     let told = forwarder(&world, &["run", "mparticle", "--follow"]).await;
@@ -110,7 +110,7 @@ pub async fn a_run_is_followed_to_its_report_and_stands_on_the_page(shared: &Sha
     assert!(told.out.contains("✔ mparticle  Ready"), "{told:?}");
 }
 
-pub async fn a_run_that_fails_gives_its_own_exit_code(shared: &Shared) {
+pub async fn failed_run_sets_exit_code(shared: &Shared) {
     let world = World::new(shared, "plugin-failed").await.by_address();
     world
         .secret("iterable", &[("api-key", "not-the-key")])
@@ -118,7 +118,7 @@ pub async fn a_run_that_fails_gives_its_own_exit_code(shared: &Shared) {
     world.queue.send(&[sample(SAMPLE)]).await.expect("sending");
     world.apply("mparticle", json!({})).await;
     world
-        .until::<CronJob>("mparticle", "a CronJob is there", |_| true)
+        .until::<CronJob>("mparticle", "the CronJob exists", |_| true)
         .await;
     let told = forwarder(&world, &["run", "mparticle", "--follow"]).await;
     assert_eq!(told.code, 21, "{told:?}");
@@ -131,11 +131,11 @@ pub async fn a_run_that_fails_gives_its_own_exit_code(shared: &Shared) {
     assert!(told.out.contains("server-side key"), "the mend: {told:?}");
 }
 
-pub async fn what_hinders_a_run_is_told_with_the_mend(shared: &Shared) {
+pub async fn blocked_run_prints_reason_and_fix(shared: &Shared) {
     let world = World::new(shared, "plugin-hindered").await.by_address();
     world.apply("mparticle", json!({})).await;
     world
-        .status_until("mparticle", "the Secret is missed", |status| {
+        .status_until("mparticle", "the missing Secret is reported", |status| {
             condition(status, "SecretsAvailable").0 == "False"
         })
         .await;
@@ -154,7 +154,7 @@ pub async fn what_hinders_a_run_is_told_with_the_mend(shared: &Shared) {
     assert!(jobs(&world).await.is_empty());
 }
 
-pub async fn suspending_and_resuming_leaves_the_manifest_in_charge(shared: &Shared) {
+pub async fn suspend_and_resume_respect_manifest(shared: &Shared) {
     let world = ready(shared, "plugin-suspend").await;
     let suspended = async || {
         let api = world.api::<EventForwarder>();
@@ -211,9 +211,9 @@ pub async fn suspending_and_resuming_leaves_the_manifest_in_charge(shared: &Shar
     assert!(told.out.contains("sets spec.suspend too"), "{told:?}");
 }
 
-pub async fn files_are_mapped_by_the_live_forwarder(shared: &Shared) {
+pub async fn map_uses_live_forwarder(shared: &Shared) {
     let world = World::new(shared, "plugin-map").await.by_address();
-    world.give_key().await;
+    world.create_key_secret().await;
     apply_json(
         &world.client,
         json!({
@@ -232,7 +232,7 @@ pub async fn files_are_mapped_by_the_live_forwarder(shared: &Shared) {
     assert!(told.error.contains("4 forwarded"), "{told:?}");
 }
 
-pub async fn dead_letters_are_told_by_reason_and_sent_back(shared: &Shared) {
+pub async fn dlq_messages_are_listed_and_redriven(shared: &Shared) {
     let world = ready(shared, "plugin-letters").await;
     world.iterable.handle.forget_user("ada@example.com");
     world.queue.send(&[sample(SAMPLE)]).await.expect("sending");
@@ -253,7 +253,7 @@ pub async fn dead_letters_are_told_by_reason_and_sent_back(shared: &Shared) {
     assert_eq!(world.queue.dlq_depth().await.expect("depth").visible, 0);
 }
 
-pub async fn every_obstacle_has_a_sentence_and_an_exit_code(shared: &Shared) {
+pub async fn every_error_has_message_and_exit_code(shared: &Shared) {
     let world = World::new(shared, "plugin-obstacles").await.by_address();
     world.apply("mparticle", json!({})).await;
     let told = forwarder(&world, &["status", "mpartcle"]).await;

@@ -33,7 +33,8 @@ use tokio::{
 };
 
 use crate::world::{
-    API_KEY, CHART, Shared, World, apply_json, condition, eventually, gone, helm, kubectl,
+    API_KEY, CHART, Shared, World, apply_json, condition, eventually, helm, kubectl,
+    wait_until_deleted,
 };
 
 const CRD: &str = "eventforwarders.eventforwarder.io";
@@ -149,7 +150,7 @@ fn commands_like(document: &str, pattern: &str) -> Vec<String> {
 
 // ---- NOTES ------------------------------------------------------------------------------------
 
-pub async fn what_the_notes_print_can_be_pasted(shared: &Shared) {
+pub async fn commands_in_notes_run(shared: &Shared) {
     let world = World::new(shared, "notes").await;
     let shell = Shell::new("notes", &world.namespace).await;
     let printed = helm(&[
@@ -187,8 +188,8 @@ pub async fn what_the_notes_print_can_be_pasted(shared: &Shared) {
 
 // ---- documents --------------------------------------------------------------------------------
 
-pub async fn commands_in_the_documentation_run(shared: &Shared) {
-    const THIS: &str = "printed::commands_in_the_documentation_run";
+pub async fn commands_in_documentation_run(shared: &Shared) {
+    const THIS: &str = "printed::commands_in_documentation_run";
     let world = World::new(shared, "printed").await.by_address();
     let shell = Shell::new("printed", &world.namespace).await;
     let batch = "tests/samples/01-session-and-screens-list-identities.json";
@@ -254,10 +255,10 @@ pub async fn commands_in_messages_run(shared: &Shared) {
     const NAME: &str = "sample";
     let world = World::new(shared, "messages").await.by_address();
     let shell = Shell::new("messages", &world.namespace).await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply(NAME, json!({})).await;
     world
-        .until::<CronJob>(NAME, "the CronJob is there", |_| true)
+        .until::<CronJob>(NAME, "the CronJob exists", |_| true)
         .await;
     shell
         .succeeds("kubectl create job sample --from=cronjob/sample")
@@ -343,10 +344,10 @@ async fn answered(shell: &Shell, command: &str) -> Answer {
 
 // ---- the CRD ----------------------------------------------------------------------------------
 
-pub async fn the_printed_command_updates_an_older_crd(shared: &Shared) {
+pub async fn printed_command_updates_older_crd(shared: &Shared) {
     const RELEASE: &str = "older-event-forwarder";
     const NAMESPACE: &str = "older";
-    nothing_installed(shared).await;
+    remove_installation(shared).await;
     let shell = Shell::new("older", NAMESPACE).await;
     let older = shell.folder.join("older.yaml");
     fs::write(&older, older_crd()).expect("a file");
@@ -368,7 +369,7 @@ pub async fn the_printed_command_updates_an_older_crd(shared: &Shared) {
         ("kubectl create -f older.yaml", apply),
     ];
     for (way, expected) in ways {
-        without_crd(&shared.client).await;
+        delete_crd(&shared.client).await;
         shell.succeeds(way).await;
         let printed = printed_by_a_controller(&shell).await;
         assert_eq!(printed[0], expected, "after {way}");
@@ -419,20 +420,20 @@ async fn has_field(client: &Client) -> bool {
 }
 
 /// Takes the suite's own release away, if it is installed, and the CRD.
-async fn nothing_installed(shared: &Shared) {
+async fn remove_installation(shared: &Shared) {
     if !helm(&["list", "--all-namespaces", "--short"])
         .await
         .is_empty()
     {
         shared.uninstall().await;
     }
-    without_crd(&shared.client).await;
+    delete_crd(&shared.client).await;
 }
 
-async fn without_crd(client: &Client) {
+async fn delete_crd(client: &Client) {
     let crds = Api::<CustomResourceDefinition>::all(client.clone());
     let _ = crds.delete(CRD, &DeleteParams::default()).await;
-    gone(&crds, CRD).await;
+    wait_until_deleted(&crds, CRD).await;
 }
 
 /// The commands in what a controller logs of the CRD.
@@ -480,14 +481,14 @@ async fn printed_by_a_controller(shell: &Shell) -> Vec<String> {
 
 /// Leaves the CRD as the suite's own release installs it.
 async fn restore(shared: &Shared) {
-    without_crd(&shared.client).await;
+    delete_crd(&shared.client).await;
     shared.install().await.expect("the operator");
     shared.uninstall().await;
 }
 
 // ---- uninstalling -----------------------------------------------------------------------------
 
-pub async fn uninstalling_by_helm_is_as_written(shared: &Shared) {
+pub async fn helm_uninstall_works_as_documented(shared: &Shared) {
     let document = "charts/event-forwarder/README.md";
     let only = |pattern: &str| commands_like(document, pattern).remove(0);
     let install = only("helm install event-forwarder ...")
@@ -508,7 +509,7 @@ pub async fn uninstalling_by_helm_is_as_written(shared: &Shared) {
     kubectl(&["delete", "namespace", "event-forwarder-system"]).await;
 }
 
-pub async fn uninstalling_by_kustomize_is_as_written(shared: &Shared) {
+pub async fn kustomize_uninstall_works_as_documented(shared: &Shared) {
     let document = "charts/event-forwarder/README.md";
     let only = |pattern: &str| commands_like(document, pattern).remove(0);
     let install = [
@@ -533,7 +534,7 @@ async fn uninstalling_keeps_forwarders(
     more: &[String],
     uninstall: &str,
 ) {
-    nothing_installed(shared).await;
+    remove_installation(shared).await;
     let name_of_world = format!("uninstall-{name}");
     let world = World::new(shared, &name_of_world).await.by_address();
     let shell = Shell::new(name, &world.namespace).await;
@@ -551,10 +552,10 @@ async fn uninstalling_keeps_forwarders(
     for command in install {
         shell.succeeds(command).await;
     }
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     world
-        .until::<CronJob>("mparticle", "the CronJob is there", |_| true)
+        .until::<CronJob>("mparticle", "the CronJob exists", |_| true)
         .await;
     let image_of_runs = |cronjob: &CronJob| {
         let pod = &cronjob
@@ -606,8 +607,8 @@ async fn uninstalling_keeps_forwarders(
         shell.succeeds(&command).await;
     }
     let crds = Api::<CustomResourceDefinition>::all(shared.client.clone());
-    gone(&crds, CRD).await;
-    gone(&cronjobs, &cronjob.name_any()).await;
+    wait_until_deleted(&crds, CRD).await;
+    wait_until_deleted(&cronjobs, &cronjob.name_any()).await;
     restore(shared).await;
 }
 

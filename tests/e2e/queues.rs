@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     iam::User,
-    tracking::{ended, start},
+    tracking::{start, wait_for_run_end},
     world::{Shared, World, condition, sample},
 };
 
@@ -14,7 +14,7 @@ const BATCH: &str = "01-session-and-screens-list-identities.json";
 const EVENTS: u64 = 4;
 
 /// Waits until the message that a run left is no longer hidden.
-async fn seen_again(world: &World) -> EventForwarderStatus {
+async fn wait_until_visible(world: &World) -> EventForwarderStatus {
     world
         .status_until("mparticle", "the message is seen again", |status| {
             status
@@ -25,11 +25,9 @@ async fn seen_again(world: &World) -> EventForwarderStatus {
         .await
 }
 
-pub async fn without_a_dead_letter_queue_rejected_events_stay_and_a_condition_says_so(
-    shared: &Shared,
-) {
+pub async fn rejected_events_stay_without_dead_letter_queue(shared: &Shared) {
     let world = World::new(shared, "no-dead-letters").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     // A dead-letter queue has none itself.
     let mut queue = world.queue.clone();
     queue.url.clone_from(&world.queue.dlq_url);
@@ -39,7 +37,7 @@ pub async fn without_a_dead_letter_queue_rejected_events_stay_and_a_condition_sa
         .apply("mparticle", json!({"queue": {"url": queue.url}}))
         .await;
     start(&world, "mparticle", "now").await;
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     let run = status.last_run.as_ref().expect("a run");
     assert!(run.events.rejected > 0, "{run:#?}");
     assert_eq!((run.messages.deleted, run.messages.dead_lettered), (0, 0));
@@ -62,9 +60,9 @@ pub async fn without_a_dead_letter_queue_rejected_events_stay_and_a_condition_sa
     assert_eq!(depth.visible + depth.in_flight, 1);
 }
 
-pub async fn a_dead_letter_queue_that_takes_nothing_is_told_until_one_does(shared: &Shared) {
+pub async fn unusable_dlq_is_reported_until_fixed(shared: &Shared) {
     let world = World::new(shared, "dead-letters-denied").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     world.iterable.handle.disallow_event_name("Screen View");
     let elsewhere = format!("{}-elsewhere", world.queue.dlq_url);
@@ -75,7 +73,7 @@ pub async fn a_dead_letter_queue_that_takes_nothing_is_told_until_one_does(share
         )
         .await;
     start(&world, "mparticle", "now").await;
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     let (verdict, reason, message) = condition(&status, "DeadLettersEmpty");
     assert_eq!(
         (verdict, reason),
@@ -93,13 +91,13 @@ pub async fn a_dead_letter_queue_that_takes_nothing_is_told_until_one_does(share
         )
         .await;
     // The message is hidden for as long as the last run asked.
-    let status = seen_again(&world).await;
+    let status = wait_until_visible(&world).await;
     assert_eq!(
         condition(&status, "DeadLettersEmpty").1,
         "DeadLetterQueueDenied"
     );
     start(&world, "mparticle", "next").await;
-    let status = ended(&world, "mparticle", "next").await;
+    let status = wait_for_run_end(&world, "mparticle", "next").await;
     let run = status.last_run.as_ref().expect("a run");
     assert_eq!(
         (run.messages.deleted, run.messages.dead_lettered),
@@ -118,9 +116,9 @@ pub async fn a_dead_letter_queue_that_takes_nothing_is_told_until_one_does(share
     );
 }
 
-pub async fn a_right_that_is_missing_is_named_by_status_and_run_until_it_is_given(shared: &Shared) {
+pub async fn missing_permission_is_reported_until_granted(shared: &Shared) {
     let world = World::new(shared, "no-rights").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let server = SqsServer::start(Kind::Moto, (shared.host, 0).into())
         .await
         .expect("an SQS server");
@@ -146,7 +144,7 @@ pub async fn a_right_that_is_missing_is_named_by_status_and_run_until_it_is_give
     }, "drain": {"visibilityTimeout": "10s"}});
     world.apply("mparticle", spec).await;
     let status = world
-        .status_until("mparticle", "the condition says so", |status| {
+        .status_until("mparticle", "the condition is set", |status| {
             condition(status, "QueueReachable").0 == "False"
         })
         .await;
@@ -158,15 +156,15 @@ pub async fn a_right_that_is_missing_is_named_by_status_and_run_until_it_is_give
     );
     assert_eq!(condition(&status, "Ready").1, "AccessDenied");
 
-    user.may(&["sqs:GetQueueAttributes", "sqs:ReceiveMessage"])
+    user.allow(&["sqs:GetQueueAttributes", "sqs:ReceiveMessage"])
         .await;
     world
-        .status_until("mparticle", "the queue is read", |status| {
+        .status_until("mparticle", "the queue is polled", |status| {
             condition(status, "QueueReachable").0 == "True"
         })
         .await;
     start(&world, "mparticle", "may-not-delete").await;
-    let status = ended(&world, "mparticle", "may-not-delete").await;
+    let status = wait_for_run_end(&world, "mparticle", "may-not-delete").await;
     let (verdict, reason, message) = condition(&status, "LastRunSucceeded");
     assert_eq!((verdict, reason), ("False", "QueueDenied"), "{message}");
     assert!(
@@ -181,11 +179,11 @@ pub async fn a_right_that_is_missing_is_named_by_status_and_run_until_it_is_give
 
     // IAM knows one right for a request and its batch form, and moto one for each.
     let all = ["sqs:*Attributes", "sqs:*Message", "sqs:*MessageBatch"];
-    user.may(&[&all[..], &["sqs:ChangeMessageVisibility*"]].concat())
+    user.allow(&[&all[..], &["sqs:ChangeMessageVisibility*"]].concat())
         .await;
-    seen_again(&world).await;
+    wait_until_visible(&world).await;
     start(&world, "mparticle", "may").await;
-    let status = ended(&world, "mparticle", "may").await;
+    let status = wait_for_run_end(&world, "mparticle", "may").await;
     assert_eq!(
         condition(&status, "LastRunSucceeded").1,
         "Drained",
@@ -194,14 +192,14 @@ pub async fn a_right_that_is_missing_is_named_by_status_and_run_until_it_is_give
     assert_eq!(world.iterable.handle.events().len() as u64, EVENTS);
 }
 
-pub async fn a_region_that_can_not_be_told_is_named_and_stalls(shared: &Shared) {
+pub async fn unknown_region_stalls_forwarder(shared: &Shared) {
     let world = World::new(shared, "no-region").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world
         .apply("mparticle", json!({"queue": {"region": null}}))
         .await;
     let status = world
-        .status_until("mparticle", "the condition says so", |status| {
+        .status_until("mparticle", "the condition is set", |status| {
             condition(status, "QueueReachable").1 == "NoRegion"
         })
         .await;
@@ -220,7 +218,7 @@ pub async fn a_region_that_can_not_be_told_is_named_and_stalls(shared: &Shared) 
     );
     world.apply("mparticle", json!({})).await;
     let status = world
-        .status_until("mparticle", "it is ready", |status| {
+        .status_until("mparticle", "the forwarder is ready", |status| {
             condition(status, "Ready").0 == "True"
         })
         .await;

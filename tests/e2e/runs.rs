@@ -27,12 +27,12 @@ const BATCHES: [&str; 4] = [
 const FORWARDED: u64 = 21;
 const SKIPPED: u64 = 7;
 
-pub async fn a_scheduled_run_forwards_every_sample_event_and_empties_the_queue(shared: &Shared) {
+pub async fn scheduled_run_forwards_all_sample_events(shared: &Shared) {
     let world = World::new(shared, "scheduled").await;
     let kiloseconds = recent_kiloseconds();
     let bodies = BATCHES.map(sample);
     world.queue.send(&bodies).await.expect("sending");
-    world.give_key().await;
+    world.create_key_secret().await;
     world
         .apply("mparticle", json!({"schedule": "* * * * *"}))
         .await;
@@ -154,11 +154,11 @@ fn find<'a>(
         .unwrap_or_else(|| panic!("no {name} with {field} {value} in {events:#?}"))
 }
 
-pub async fn the_report_of_a_run_started_by_hand_is_in_status(shared: &Shared) {
+pub async fn manual_run_is_reported_in_status(shared: &Shared) {
     let world = World::new(shared, "by-hand").await;
     let bodies = BATCHES.map(sample);
     world.queue.send(&bodies).await.expect("sending");
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     let status = world.run_now("mparticle", "now").await;
     let run = status.last_run.expect("a run");
@@ -175,12 +175,12 @@ pub async fn the_report_of_a_run_started_by_hand_is_in_status(shared: &Shared) {
     assert_eq!(run.requests.iterable, 1);
 }
 
-pub async fn an_annotation_starts_a_run_now_and_once(shared: &Shared) {
+pub async fn annotation_starts_exactly_one_run(shared: &Shared) {
     let world = World::new(shared, "run-now").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     world
-        .until::<CronJob>("mparticle", "a CronJob is there", |_| true)
+        .until::<CronJob>("mparticle", "the CronJob exists", |_| true)
         .await;
     let ask = async |value: &str| {
         let annotation = format!("eventforwarder.io/run-now={value}");
@@ -195,18 +195,14 @@ pub async fn an_annotation_starts_a_run_now_and_once(shared: &Shared) {
         ])
         .await;
         world
-            .status_until(
-                "mparticle",
-                "the run that was asked for has ended",
-                |status| {
-                    status.last_run_request.as_deref() == Some(value)
-                        && status.active == 0
-                        && status
-                            .last_run
-                            .as_ref()
-                            .is_some_and(|run| run.finished_at.is_some())
-                },
-            )
+            .status_until("mparticle", "the requested run has ended", |status| {
+                status.last_run_request.as_deref() == Some(value)
+                    && status.active == 0
+                    && status
+                        .last_run
+                        .as_ref()
+                        .is_some_and(|run| run.finished_at.is_some())
+            })
             .await
     };
     ask("first").await;
@@ -228,11 +224,11 @@ pub async fn an_annotation_starts_a_run_now_and_once(shared: &Shared) {
     .await;
 }
 
-pub async fn a_batch_that_can_not_be_parsed_is_left_for_the_redrive_policy(shared: &Shared) {
+pub async fn unparsable_batch_is_left_for_redrive_policy(shared: &Shared) {
     let world = World::new(shared, "unreadable-batch").await;
     let truncated = sample("33-body-truncated.txt");
     world.queue.send(&[truncated]).await.expect("sending");
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     let status = world.run_now("mparticle", "now").await;
     let run = status.last_run.expect("a run");
@@ -252,9 +248,9 @@ pub async fn a_batch_that_can_not_be_parsed_is_left_for_the_redrive_policy(share
     assert!(world.iterable.handle.events().is_empty());
 }
 
-pub async fn suspend_stops_runs_and_resuming_starts_them_again(shared: &Shared) {
+pub async fn suspended_forwarder_starts_no_runs_until_resumed(shared: &Shared) {
     let world = World::new(shared, "suspend").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world
         .apply(
             "mparticle",
@@ -267,7 +263,7 @@ pub async fn suspend_stops_runs_and_resuming_starts_them_again(shared: &Shared) 
         })
         .await;
     let status = world
-        .status_until("mparticle", "the condition says so", |status| {
+        .status_until("mparticle", "the condition is set", |status| {
             condition(status, "Scheduled").1 == "Suspended"
         })
         .await;
@@ -299,7 +295,7 @@ pub async fn suspend_stops_runs_and_resuming_starts_them_again(shared: &Shared) 
     eventually("a run after resuming", async || has_run("mparticle").await).await;
 }
 
-pub async fn a_refused_key_is_a_condition_and_deletes_nothing(shared: &Shared) {
+pub async fn rejected_key_sets_condition_and_deletes_nothing(shared: &Shared) {
     let world = World::new(shared, "refused-key").await;
     world
         .secret("iterable", &[("api-key", "not-the-key")])
@@ -326,7 +322,7 @@ pub async fn a_refused_key_is_a_condition_and_deletes_nothing(shared: &Shared) {
         .await;
 
     // The key is read at the start of each run: with the right one, the next run succeeds.
-    world.give_key().await;
+    world.create_key_secret().await;
     let status = world.run_now("mparticle", "again").await;
     assert_eq!(
         condition(&status, "LastRunSucceeded").0,
@@ -335,9 +331,9 @@ pub async fn a_refused_key_is_a_condition_and_deletes_nothing(shared: &Shared) {
     );
 }
 
-pub async fn the_reports_of_several_pods_add_up(shared: &Shared) {
+pub async fn reports_of_all_pods_are_summed(shared: &Shared) {
     let world = World::new(shared, "several-pods").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let batch = sample("01-session-and-screens-list-identities.json");
     world.queue.send(&vec![batch; 30]).await.expect("sending");
     world

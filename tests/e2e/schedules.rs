@@ -17,9 +17,9 @@ use crate::world::{Shared, World, condition, eventually, kubectl, sample, within
 
 /// Kubernetes gave up on CronJobs that had missed more than a hundred starts, and warns still. A
 /// year without runs of each minute is half a million.
-pub async fn a_year_of_missed_starts_does_not_stop_runs(shared: &Shared) {
+pub async fn year_of_missed_starts_does_not_stop_runs(shared: &Shared) {
     let world = World::new(shared, "missed").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let each_minute = |more: serde_json::Value| {
         let mut spec = json!({"schedule": "* * * * *", "suspend": true});
         spec.as_object_mut()
@@ -32,7 +32,7 @@ pub async fn a_year_of_missed_starts_does_not_stop_runs(shared: &Shared) {
     world.apply("patient", each_minute(longest.clone())).await;
     for name in ["usual", "patient"] {
         world
-            .until::<CronJob>(name, "a CronJob is there", |_| true)
+            .until::<CronJob>(name, "the CronJob exists", |_| true)
             .await;
         let a_year_ago = jiff::Timestamp::now()
             .checked_sub(jiff::SignedDuration::from_hours(365 * 24))
@@ -61,7 +61,7 @@ pub async fn a_year_of_missed_starts_does_not_stop_runs(shared: &Shared) {
 }
 
 /// `helm --wait` reckons by kstatus, as Flux does.
-pub async fn tools_wait_for_what_may_still_come_and_give_up_on_what_can_not(shared: &Shared) {
+pub async fn helm_waits_unless_forwarder_is_stalled(shared: &Shared) {
     let world = World::new(shared, "waits").await;
     let folder = std::env::temp_dir().join(format!("event-forwarder-waits-{}", std::process::id()));
     let templates = folder.join("templates");
@@ -94,11 +94,11 @@ pub async fn tools_wait_for_what_may_still_come_and_give_up_on_what_can_not(shar
     // There is no Secret yet: the wait goes on until it comes.
     let later = async {
         world
-            .status_until("late", "the Secret is missed", |status| {
+            .status_until("late", "the missing Secret is reported", |status| {
                 condition(status, "Ready").1 == "SecretMissing"
             })
             .await;
-        world.give_key().await;
+        world.create_key_secret().await;
     };
     let ((installed, told, _), ()) = tokio::join!(install("late", json!({})), later);
     assert!(installed, "{told}");
@@ -147,17 +147,17 @@ async fn traces(world: &World) -> (Vec<(String, i32)>, Option<String>, Option<St
     )
 }
 
-pub async fn each_change_is_one_event_and_minutes_at_rest_are_none(shared: &Shared) {
+pub async fn each_change_emits_one_event(shared: &Shared) {
     let world = World::new(shared, "quiet").await;
     world.apply("mparticle", json!({})).await;
     world
-        .status_until("mparticle", "the Secret is missed", |status| {
+        .status_until("mparticle", "the missing Secret is reported", |status| {
             condition(status, "Ready").1 == "SecretMissing"
         })
         .await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world
-        .status_until("mparticle", "it is ready", |status| {
+        .status_until("mparticle", "the forwarder is ready", |status| {
             condition(status, "Ready").0 == "True" && status.queue.is_some()
         })
         .await;
@@ -198,9 +198,9 @@ async fn due(world: &World, name: &str) -> (Timestamp, Duration) {
     (due, Duration::try_from(until).unwrap_or_default())
 }
 
-pub async fn a_run_that_is_kept_from_starting_is_overdue_until_one_starts(shared: &Shared) {
+pub async fn blocked_run_is_overdue_until_one_starts(shared: &Shared) {
     let world = World::new(shared, "overdue").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.quota(json!({"count/jobs.batch": "0"})).await;
     world.apply("mparticle", each_minute(json!({}))).await;
     let (_, until) = due(&world, "mparticle").await;
@@ -226,9 +226,9 @@ pub async fn a_run_that_is_kept_from_starting_is_overdue_until_one_starts(shared
     no_more(&world).await;
 }
 
-pub async fn a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue(shared: &Shared) {
+pub async fn long_run_makes_no_start_overdue(shared: &Shared) {
     let world = World::new(shared, "long-run").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let batch = sample("01-session-and-screens-list-identities.json");
     world.queue.send(&[batch]).await.expect("sending");
     let gate = world.iterable.handle.gate("long");

@@ -14,10 +14,10 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    sharing::{PART_OF, delete_ours},
+    sharing::{PART_OF, delete_cluster_object},
     world::{
-        RELEASE, SYSTEM, Shared, World, apply_json, condition, eventually, gone, kubectl, sample,
-        within,
+        RELEASE, SYSTEM, Shared, World, apply_json, condition, eventually, kubectl, sample,
+        wait_until_deleted, within,
     },
 };
 
@@ -27,8 +27,8 @@ const EVENTS: usize = 4;
 
 /// Starts a run of a forwarder that has one batch to send; returns once its request is on its way to
 /// Iterable, where it is held at the gate.
-pub async fn held_run(world: &World, name: &str, job: &str, spec: Value) -> Gate {
-    world.give_key().await;
+pub async fn start_held_run(world: &World, name: &str, job: &str, spec: Value) -> Gate {
+    world.create_key_secret().await;
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     let gate = world.iterable.handle.gate(job);
     world.iterable.handle.add_fault(Fault::hold(job).times(1));
@@ -40,7 +40,7 @@ pub async fn held_run(world: &World, name: &str, job: &str, spec: Value) -> Gate
     start(world, name, job).await;
     within("a request is held", gate.until_held(1)).await;
     world
-        .status_until(name, "the run is under way", |status| {
+        .status_until(name, "the run is in progress", |status| {
             status
                 .last_run
                 .as_ref()
@@ -53,14 +53,14 @@ pub async fn held_run(world: &World, name: &str, job: &str, spec: Value) -> Gate
 /// Starts a run as `kubectl create job --from` does.
 pub async fn start(world: &World, name: &str, job: &str) {
     world
-        .until::<CronJob>(name, "a CronJob is there", |_| true)
+        .until::<CronJob>(name, "the CronJob exists", |_| true)
         .await;
     let from = format!("--from=cronjob/{name}");
     kubectl(&["create", "job", job, "--namespace", &world.namespace, &from]).await;
 }
 
 /// Waits until status holds the end of a run.
-pub async fn ended(world: &World, name: &str, job: &str) -> EventForwarderStatus {
+pub async fn wait_for_run_end(world: &World, name: &str, job: &str) -> EventForwarderStatus {
     world
         .status_until(name, "the run has ended", |status| {
             status
@@ -78,7 +78,7 @@ async fn pod_of(world: &World, job: &str) -> Pod {
 }
 
 /// Waits until a pod's run has its SIGTERM, which comes a while after what asks for it.
-async fn told_to_stop(world: &World, pod: &Pod) {
+async fn wait_for_sigterm(world: &World, pod: &Pod) {
     let logs = ["logs", &pod.name_any(), "--namespace", &world.namespace];
     eventually("the run is told to stop", async || {
         let log = kubectl(&logs).await;
@@ -88,13 +88,13 @@ async fn told_to_stop(world: &World, pod: &Pod) {
 }
 
 /// Every event is at Iterable, or in a message that a further run brings there.
-async fn nothing_was_lost(world: &World, name: &str) {
+async fn assert_all_events_arrive(world: &World, name: &str) {
     world.iterable.handle.clear_faults();
     eventually("every event has arrived", async || {
         if world.iterable.handle.events().len() != EVENTS {
             let job = format!("again-{}", jiff::Timestamp::now().as_millisecond());
             start(world, name, &job).await;
-            ended(world, name, &job).await;
+            wait_for_run_end(world, name, &job).await;
         }
         let events = world.iterable.handle.events().len();
         (events == EVENTS, format!("{events} events"))
@@ -102,9 +102,9 @@ async fn nothing_was_lost(world: &World, name: &str) {
     .await;
 }
 
-pub async fn an_evicted_run_is_interrupted_and_its_report_is_kept(shared: &Shared) {
+pub async fn evicted_run_reports_interrupted(shared: &Shared) {
     let world = World::new(shared, "evicted").await;
-    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    let gate = start_held_run(&world, "mparticle", "now", json!({})).await;
     let pod = pod_of(&world, "now").await;
     world
         .api::<Pod>()
@@ -120,9 +120,9 @@ pub async fn an_evicted_run_is_interrupted_and_its_report_is_kept(shared: &Share
             conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "FailureTarget"))
         })
         .await;
-    told_to_stop(&world, &pod).await;
+    wait_for_sigterm(&world, &pod).await;
     gate.open();
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     let run = status.last_run.as_ref().expect("a run");
     assert_eq!(run.outcome, "Interrupted", "{run:#?}");
     assert_eq!(
@@ -135,28 +135,28 @@ pub async fn an_evicted_run_is_interrupted_and_its_report_is_kept(shared: &Share
         (1, EVENTS as u64)
     );
     assert_eq!(condition(&status, "LastRunSucceeded").1, "Interrupted");
-    nothing_was_lost(&world, "mparticle").await;
+    assert_all_events_arrive(&world, "mparticle").await;
 }
 
-pub async fn a_run_whose_job_is_deleted_is_followed_to_its_report(shared: &Shared) {
+pub async fn run_is_reported_after_job_deletion(shared: &Shared) {
     let world = World::new(shared, "job-deleted").await;
-    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    let gate = start_held_run(&world, "mparticle", "now", json!({})).await;
     let pod = pod_of(&world, "now").await;
     kubectl(&["delete", "job", "now", "--namespace", &world.namespace]).await;
-    gone(&world.api::<Job>(), "now").await;
-    told_to_stop(&world, &pod).await;
+    wait_until_deleted(&world.api::<Job>(), "now").await;
+    wait_for_sigterm(&world, &pod).await;
     gate.open();
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     let run = status.last_run.as_ref().expect("a run");
     assert_eq!(run.outcome, "Interrupted", "{run:#?}");
     assert_eq!(run.events.forwarded, EVENTS as u64);
     assert_eq!((status.totals.runs, status.active), (1, 0));
-    nothing_was_lost(&world, "mparticle").await;
+    assert_all_events_arrive(&world, "mparticle").await;
 }
 
-pub async fn a_run_whose_pod_is_deleted_by_force_is_lost_and_says_so(shared: &Shared) {
+pub async fn force_deleted_pod_is_reported_lost(shared: &Shared) {
     let world = World::new(shared, "forced").await;
-    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    let gate = start_held_run(&world, "mparticle", "now", json!({})).await;
     let pod = pod_of(&world, "now").await;
     kubectl(&[
         "delete",
@@ -168,18 +168,18 @@ pub async fn a_run_whose_pod_is_deleted_by_force_is_lost_and_says_so(shared: &Sh
         "--grace-period=0",
     ])
     .await;
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     let (_, reason, message) = condition(&status, "LastRunSucceeded");
     assert_eq!(reason, "Lost", "{message}");
     assert!(message.contains("comes back to the queue"), "{message}");
     assert_eq!((status.totals.runs, status.totals.failed_runs), (1, 1));
     gate.open();
-    nothing_was_lost(&world, "mparticle").await;
+    assert_all_events_arrive(&world, "mparticle").await;
 }
 
-pub async fn a_run_that_is_killed_for_its_memory_says_so_and_loses_nothing(shared: &Shared) {
+pub async fn oom_killed_run_loses_no_messages(shared: &Shared) {
     let world = World::new(shared, "memory").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     // Ten of them are received at once, and held while Iterable does not answer: far more than the
     // limit, whatever the program itself takes.
     let now = jiff::Timestamp::now().as_millisecond();
@@ -207,7 +207,7 @@ pub async fn a_run_that_is_killed_for_its_memory_says_so_and_loses_nothing(share
     }}});
     world.apply("mparticle", small).await;
     start(&world, "mparticle", "now").await;
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     let (_, reason, message) = condition(&status, "LastRunSucceeded");
     assert_eq!(reason, "Lost", "{message}");
     assert!(message.contains("OOMKilled"), "{message}");
@@ -215,15 +215,15 @@ pub async fn a_run_that_is_killed_for_its_memory_says_so_and_loses_nothing(share
     assert_eq!(depth.visible + depth.in_flight, bodies.len() as u64);
 }
 
-pub async fn a_run_that_can_not_start_says_why(shared: &Shared) {
+pub async fn pending_run_reports_reason(shared: &Shared) {
     let world = World::new(shared, "pending").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let spec = json!({"job": {"image": "localhost/no-such-image:1"}});
     world.apply("no-image", spec).await;
     let spec = json!({"job": {"nodeSelector": {"no-such": "label"}}});
     world.apply("no-node", spec).await;
     let full = World::new(shared, "full").await;
-    full.give_key().await;
+    full.create_key_secret().await;
     full.quota(json!({"pods": "0"})).await;
     full.apply("no-quota", json!({})).await;
     let waiting = [
@@ -257,13 +257,13 @@ pub async fn a_run_that_can_not_start_says_why(shared: &Shared) {
 
 /// A node that nothing runs on: its kubelet is dead from the start, which is what a lost node is to
 /// the cluster. The pod's start is told in its place; all else is Kubernetes' own.
-pub async fn a_run_whose_node_dies_is_stuck_until_the_node_is_deleted(shared: &Shared) {
+pub async fn run_is_stuck_until_dead_node_is_deleted(shared: &Shared) {
     let world = World::new(shared, "node").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let node = &format!("{RELEASE}-dying-node");
     let taint = "event-forwarder-e2e/dying";
     let nodes = Api::<Node>::all(world.client.clone());
-    delete_ours::<Node>(&world.client, node).await;
+    delete_cluster_object::<Node>(&world.client, node).await;
     apply_json(
         &world.client,
         json!({
@@ -329,14 +329,14 @@ pub async fn a_run_whose_node_dies_is_stuck_until_the_node_is_deleted(shared: &S
         .delete(node, &DeleteParams::default())
         .await
         .expect("deleting the node");
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     assert_eq!(condition(&status, "LastRunSucceeded").1, "Lost");
 }
 
-pub async fn a_run_that_began_and_ended_without_a_controller_is_in_status(shared: &Shared) {
+pub async fn run_without_controller_is_counted_later(shared: &Shared) {
     shared.install().await.expect("the operator");
     let world = World::new(shared, "no-controller").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     world.apply("mparticle", json!({})).await;
     world.run_now("mparticle", "first").await;

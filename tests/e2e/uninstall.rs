@@ -10,13 +10,13 @@ use serde_json::json;
 
 use crate::{
     sharing::{self, CRD},
-    world::{RELEASE, SYSTEM, Shared, World, condition, gone},
+    world::{RELEASE, SYSTEM, Shared, World, condition, wait_until_deleted},
 };
 
-pub async fn uninstalling_keeps_the_definition_and_the_resources(shared: &Shared) {
+pub async fn uninstall_keeps_crd_and_resources(shared: &Shared) {
     shared.install().await.expect("the operator");
     let world = World::new(shared, "uninstall").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     world
         .status_until("mparticle", "ready", |status| {
@@ -28,7 +28,7 @@ pub async fn uninstalling_keeps_the_definition_and_the_resources(shared: &Shared
         .await
         .expect("a permission");
     shared.uninstall().await;
-    gone(
+    wait_until_deleted(
         &Api::<Deployment>::namespaced(world.client.clone(), SYSTEM),
         RELEASE,
     )
@@ -53,5 +53,5 @@ pub async fn uninstalling_keeps_the_definition_and_the_resources(shared: &Shared
         .delete(&world.namespace, &DeleteParams::default())
         .await
         .expect("deleting the namespace");
-    gone(&namespaces, &world.namespace).await;
+    wait_until_deleted(&namespaces, &world.namespace).await;
 }

@@ -35,14 +35,14 @@ pub enum Proof {
 /// end-to-end suite that run the command as it is printed.
 pub type Row = (&'static str, Proof, &'static [&'static str]);
 
-const DOCS: &[&str] = &["printed::commands_in_the_documentation_run"];
-const NOTES: &[&str] = &["printed::what_the_notes_print_can_be_pasted"];
+const DOCS: &[&str] = &["printed::commands_in_documentation_run"];
+const NOTES: &[&str] = &["printed::commands_in_notes_run"];
 const MESSAGES: &[&str] = &["printed::commands_in_messages_run"];
 const DOCS_AND_MESSAGES: &[&str] = &[DOCS[0], MESSAGES[0]];
 const EVERYWHERE: &[&str] = &[DOCS[0], NOTES[0], MESSAGES[0]];
-const CRD: &[&str] = &["printed::the_printed_command_updates_an_older_crd"];
-const HELM: &[&str] = &["printed::uninstalling_by_helm_is_as_written"];
-const KUSTOMIZE: &[&str] = &["printed::uninstalling_by_kustomize_is_as_written"];
+const CRD: &[&str] = &["printed::printed_command_updates_older_crd"];
+const HELM: &[&str] = &["printed::helm_uninstall_works_as_documented"];
+const KUSTOMIZE: &[&str] = &["printed::kustomize_uninstall_works_as_documented"];
 const EITHER_WAY: &[&str] = &[HELM[0], KUSTOMIZE[0]];
 /// The proof says all, or the suite's own cluster was made by the command.
 const NOT_RUN: &[&str] = &[];

@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{
-    tracking::{ended, start},
+    tracking::{start, wait_for_run_end},
     world::{
         API_KEY, AWS_SECRET, RELEASE, SYSTEM, Shared, World, condition, eventually, kubectl, sample,
     },
@@ -27,7 +27,7 @@ use crate::{
 
 const BATCH: &str = "01-session-and-screens-list-identities.json";
 
-pub async fn with_roles_alone_the_operator_serves_its_namespaces_and_no_other(shared: &Shared) {
+pub async fn namespaced_roles_limit_operator_to_watched_namespaces(shared: &Shared) {
     let served = World::new(shared, "served").await;
     let other = World::new(shared, "not-served").await;
     served.queue.send(&[sample(BATCH)]).await.expect("sending");
@@ -46,14 +46,14 @@ pub async fn with_roles_alone_the_operator_serves_its_namespaces_and_no_other(sh
         (events.contains("SecretMissing"), events)
     })
     .await;
-    served.give_key().await;
+    served.create_key_secret().await;
     served
-        .status_until("mparticle", "it is ready", |status| {
+        .status_until("mparticle", "the forwarder is ready", |status| {
             condition(status, "Ready").0 == "True"
         })
         .await;
     start(&served, "mparticle", "now").await;
-    let status = ended(&served, "mparticle", "now").await;
+    let status = wait_for_run_end(&served, "mparticle", "now").await;
     assert_eq!(condition(&status, "Ready").0, "True", "{status:#?}");
     assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained");
 
@@ -87,7 +87,7 @@ pub async fn with_roles_alone_the_operator_serves_its_namespaces_and_no_other(sh
         ("create", cronjobs, &other, false),
     ] {
         assert_eq!(
-            may(shared, verb, resource, &world.namespace).await,
+            is_allowed(shared, verb, resource, &world.namespace).await,
             allowed,
             "{verb} {resource:?} in {}",
             world.namespace
@@ -137,7 +137,7 @@ async fn a_right_that_is_taken_away_is_told_until_it_is_given(world: &World) {
     assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained");
     give(&rules(&role), "0 0 3 3 *").await;
     world
-        .status_until("mparticle", "it is ready again", |status| {
+        .status_until("mparticle", "the forwarder is ready again", |status| {
             condition(status, "Ready").0 == "True"
         })
         .await;
@@ -171,7 +171,7 @@ impl Collector {
 }
 
 /// Whether the operator has a right, by the API server's own word.
-async fn may(
+async fn is_allowed(
     shared: &Shared,
     verb: &str,
     (group, resource): (&str, &str),
