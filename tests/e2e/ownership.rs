@@ -1,4 +1,4 @@
-//! What the controller owns, keeps in order, leaves alone and removes.
+//! Objects that the controller creates, restores, keeps unchanged and deletes.
 
 use event_forwarder::api::EventForwarder;
 use k8s_openapi::{
@@ -61,23 +61,19 @@ pub async fn cronjob_follows_schedule_change(shared: &Shared) {
 }
 
 pub async fn edited_cronjob_is_restored(shared: &Shared) {
-    let world = World::new(shared, "hand-edit").await;
+    let world = World::new(shared, "manual-edit").await;
     world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     world
         .until::<CronJob>("mparticle", "the CronJob exists", |_| true)
         .await;
-    let by_hand = json!({"spec": {"schedule": "* * * * *", "concurrencyPolicy": "Allow"}});
+    let edit = json!({"spec": {"schedule": "* * * * *", "concurrencyPolicy": "Allow"}});
     world
         .api::<CronJob>()
-        .patch(
-            "mparticle",
-            &PatchParams::default(),
-            &Patch::Merge(&by_hand),
-        )
+        .patch("mparticle", &PatchParams::default(), &Patch::Merge(&edit))
         .await
-        .expect("an edit by hand");
-    let put_back = |cronjob: &CronJob| {
+        .expect("a manual edit");
+    let is_restored = |cronjob: &CronJob| {
         schedule(cronjob) == "0 0 1 1 *"
             && cronjob
                 .spec
@@ -86,23 +82,23 @@ pub async fn edited_cronjob_is_restored(shared: &Shared) {
                 == Some("Forbid")
     };
     world
-        .until::<CronJob>("mparticle", "the edit is undone", put_back)
+        .until::<CronJob>("mparticle", "the edit is reverted", is_restored)
         .await;
 
     world
         .api::<CronJob>()
         .delete("mparticle", &DeleteParams::default())
         .await
-        .expect("a deletion by hand");
-    eventually("the CronJob is made again", async || {
+        .expect("a manual deletion");
+    eventually("the CronJob is recreated", async || {
         let cronjob = world
             .api::<CronJob>()
             .get_opt("mparticle")
             .await
             .expect("a get");
         let metadata = cronjob.map(|cronjob| cronjob.metadata);
-        let stays = |it: &ObjectMeta| it.deletion_timestamp.is_none();
-        (metadata.as_ref().is_some_and(stays), metadata)
+        let is_kept = |it: &ObjectMeta| it.deletion_timestamp.is_none();
+        (metadata.as_ref().is_some_and(is_kept), metadata)
     })
     .await;
 }
@@ -123,7 +119,7 @@ pub async fn deletion_removes_cronjob_jobs_and_pods(shared: &Shared) {
 }
 
 pub async fn foreign_cronjob_is_not_changed(shared: &Shared) {
-    let world = World::new(shared, "taken").await;
+    let world = World::new(shared, "name-conflict").await;
     world.create_key_secret().await;
     apply_json(
         &world.client,
@@ -134,7 +130,7 @@ pub async fn foreign_cronjob_is_not_changed(shared: &Shared) {
                 "schedule": "0 0 2 2 *",
                 "jobTemplate": {"spec": {"template": {"spec": {
                     "restartPolicy": "Never",
-                    "containers": [{"name": "own", "image": "example.invalid/own"}],
+                    "containers": [{"name": "other", "image": "example.invalid/other"}],
                 }}}},
             },
         }),
@@ -152,16 +148,16 @@ pub async fn foreign_cronjob_is_not_changed(shared: &Shared) {
             .contains("CronJob mparticle"),
         "{status:#?}"
     );
-    let own = world
+    let cronjob = world
         .api::<CronJob>()
         .get("mparticle")
         .await
         .expect("the user's CronJob");
-    assert_eq!(schedule(&own), "0 0 2 2 *");
+    assert_eq!(schedule(&cronjob), "0 0 2 2 *");
 }
 
 pub async fn nothing_is_written_when_unchanged(shared: &Shared) {
-    let world = World::new(shared, "at-rest").await;
+    let world = World::new(shared, "unchanged").await;
     world.create_key_secret().await;
     world
         .apply(
@@ -170,9 +166,11 @@ pub async fn nothing_is_written_when_unchanged(shared: &Shared) {
         )
         .await;
     world
-        .status_until("mparticle", "ready, with a depth", |status| {
-            condition(status, "Ready").0 == "True" && status.queue.is_some()
-        })
+        .status_until(
+            "mparticle",
+            "it is ready and its queue is polled",
+            |status| condition(status, "Ready").0 == "True" && status.queue.is_some(),
+        )
         .await;
     let versions = || async {
         (
@@ -191,26 +189,22 @@ pub async fn nothing_is_written_when_unchanged(shared: &Shared) {
         )
     };
     let before = versions().await;
-    // Each of these makes the controller look again at a forwarder in good order.
+    // Each label triggers a reconciliation that has nothing to change.
     for round in 0..3 {
-        let touched = json!({"metadata": {"labels": {"touched": round.to_string()}}});
+        let label = json!({"metadata": {"labels": {"touched": round.to_string()}}});
         world
             .api::<CronJob>()
-            .patch(
-                "mparticle",
-                &PatchParams::default(),
-                &Patch::Merge(&touched),
-            )
+            .patch("mparticle", &PatchParams::default(), &Patch::Merge(&label))
             .await
             .expect("a label");
     }
     let after_labels = versions().await;
-    // Five polls of the depth, at two seconds each.
+    // Five polls of the queue depth, at an interval of two seconds.
     tokio::time::sleep(std::time::Duration::from_secs(11)).await;
     assert_eq!(versions().await, after_labels);
     assert_eq!(
         before.0, after_labels.0,
-        "the forwarder's status was not written again"
+        "the forwarder's status must not be written"
     );
 }
 
@@ -242,7 +236,7 @@ pub async fn long_name_gets_shortened_cronjob_name(shared: &Shared) {
     ])
     .await;
     world
-        .status_until(name, "its run is followed", |status| {
+        .status_until(name, "its run has ended", |status| {
             status
                 .last_run
                 .as_ref()
@@ -277,7 +271,7 @@ pub async fn restarted_controller_reconciles_all_forwarders(shared: &Shared) {
     .await;
     apply_all("0 0 2 2 *").await;
     eventually(
-        "each has its CronJob, by the schedule that it was given meanwhile",
+        "each CronJob has the schedule that was applied during the restart",
         async || {
             let cronjobs = world
                 .api::<CronJob>()
@@ -285,8 +279,8 @@ pub async fn restarted_controller_reconciles_all_forwarders(shared: &Shared) {
                 .await
                 .expect("CronJobs")
                 .items;
-            let by_it = |cronjob: &&CronJob| schedule(cronjob) == "0 0 2 2 *";
-            let count = cronjobs.iter().filter(by_it).count();
+            let is_current = |cronjob: &&CronJob| schedule(cronjob) == "0 0 2 2 *";
+            let count = cronjobs.iter().filter(is_current).count();
             (count == names.len(), format!("{count} CronJobs"))
         },
     )

@@ -1,4 +1,4 @@
-//! What status says of runs that do not end by themselves.
+//! Status of runs that don't end normally: evicted, killed, pending, stuck, or unobserved.
 
 use event_forwarder::api::EventForwarderStatus;
 use event_forwarder_test_support::iterable::{Fault, Gate};
@@ -21,12 +21,11 @@ use crate::{
     },
 };
 
-/// Of which a run forwards [`EVENTS`].
+/// A run forwards [`EVENTS`] events of it.
 const BATCH: &str = "01-session-and-screens-list-identities.json";
 const EVENTS: usize = 4;
 
-/// Starts a run of a forwarder that has one batch to send; returns once its request is on its way to
-/// Iterable, where it is held at the gate.
+/// Starts a run for one batch. Returns when the gate holds its request to Iterable.
 pub async fn start_held_run(world: &World, name: &str, job: &str, spec: Value) -> Gate {
     world.create_key_secret().await;
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
@@ -38,7 +37,7 @@ pub async fn start_held_run(world: &World, name: &str, job: &str, spec: Value) -
         .extend(spec.as_object().expect("an object").clone());
     world.apply(name, all).await;
     start(world, name, job).await;
-    within("a request is held", gate.until_held(1)).await;
+    within("the request is held", gate.until_held(1)).await;
     world
         .status_until(name, "the run is in progress", |status| {
             status
@@ -50,7 +49,7 @@ pub async fn start_held_run(world: &World, name: &str, job: &str, spec: Value) -
     gate
 }
 
-/// Starts a run as `kubectl create job --from` does.
+/// Starts a run with `kubectl create job --from`.
 pub async fn start(world: &World, name: &str, job: &str) {
     world
         .until::<CronJob>(name, "the CronJob exists", |_| true)
@@ -59,7 +58,7 @@ pub async fn start(world: &World, name: &str, job: &str) {
     kubectl(&["create", "job", job, "--namespace", &world.namespace, &from]).await;
 }
 
-/// Waits until status holds the end of a run.
+/// Waits until the status contains the end of a run.
 pub async fn wait_for_run_end(world: &World, name: &str, job: &str) -> EventForwarderStatus {
     world
         .status_until(name, "the run has ended", |status| {
@@ -77,17 +76,17 @@ async fn pod_of(world: &World, job: &str) -> Pod {
     pods.items.into_iter().next().expect("a pod of the Job")
 }
 
-/// Waits until a pod's run has its SIGTERM, which comes a while after what asks for it.
+/// Waits until a pod's run has received SIGTERM, which the kubelet sends with a delay.
 async fn wait_for_sigterm(world: &World, pod: &Pod) {
     let logs = ["logs", &pod.name_any(), "--namespace", &world.namespace];
-    eventually("the run is told to stop", async || {
+    eventually("the run has received SIGTERM", async || {
         let log = kubectl(&logs).await;
         (log.contains("told to stop"), log)
     })
     .await;
 }
 
-/// Every event is at Iterable, or in a message that a further run brings there.
+/// Checks that all events arrive at Iterable, after more runs if necessary.
 async fn assert_all_events_arrive(world: &World, name: &str) {
     world.iterable.handle.clear_faults();
     eventually("every event has arrived", async || {
@@ -128,7 +127,7 @@ pub async fn evicted_run_reports_interrupted(shared: &Shared) {
     assert_eq!(
         (run.events.forwarded, run.messages.deleted),
         (EVENTS as u64, 1),
-        "what it held was settled: {run:#?}"
+        "received messages must be settled: {run:#?}"
     );
     assert_eq!(
         (status.totals.runs, status.totals.forwarded),
@@ -155,7 +154,7 @@ pub async fn run_is_reported_after_job_deletion(shared: &Shared) {
 }
 
 pub async fn force_deleted_pod_is_reported_lost(shared: &Shared) {
-    let world = World::new(shared, "forced").await;
+    let world = World::new(shared, "force-deleted").await;
     let gate = start_held_run(&world, "mparticle", "now", json!({})).await;
     let pod = pod_of(&world, "now").await;
     kubectl(&[
@@ -180,8 +179,8 @@ pub async fn force_deleted_pod_is_reported_lost(shared: &Shared) {
 pub async fn oom_killed_run_loses_no_messages(shared: &Shared) {
     let world = World::new(shared, "memory").await;
     world.create_key_secret().await;
-    // Ten of them are received at once, and held while Iterable does not answer: far more than the
-    // limit, whatever the program itself takes.
+    // A run receives ten of these messages and keeps them in memory while Iterable does not respond.
+    // Together they exceed the memory limit.
     let now = jiff::Timestamp::now().as_millisecond();
     let events: Vec<_> = (0..4_000)
         .map(|n| {
@@ -226,37 +225,41 @@ pub async fn pending_run_reports_reason(shared: &Shared) {
     full.create_key_secret().await;
     full.quota(json!({"pods": "0"})).await;
     full.apply("no-quota", json!({})).await;
-    let waiting = [
+    let pending = [
         (&world, "no-image", "no-such-image"),
         (&world, "no-node", "can't be placed on a node"),
         (&full, "no-quota", "it has no pod; a quota"),
     ];
-    for (world, name, told) in waiting {
+    for (world, name, expected) in pending {
         start(world, name, &format!("{name}-now")).await;
         let status = world
-            .status_until(name, "the run waits", |status| {
+            .status_until(name, "the run is pending", |status| {
                 status.last_run.as_ref().is_some_and(|run| {
                     let message = run.message.as_deref().unwrap_or_default();
-                    run.outcome == "Pending" && message.contains(told)
+                    run.outcome == "Pending" && message.contains(expected)
                 })
             })
             .await;
-        assert_eq!(condition(&status, "Ready").0, "True", "it may still come");
+        assert_eq!(
+            condition(&status, "Ready").0,
+            "True",
+            "ready while the run may still start"
+        );
     }
-    for (world, name, told) in waiting {
+    for (world, name, expected) in pending {
         let status = world
-            .status_until(name, "the run waits for too long", |status| {
+            .status_until(name, "the run has been pending for too long", |status| {
                 condition(status, "LastRunSucceeded").1 == "RunPending"
             })
             .await;
         let message = condition(&status, "LastRunSucceeded").2;
-        assert!(message.contains(told), "{message}");
+        assert!(message.contains(expected), "{message}");
         assert_eq!(condition(&status, "Ready").1, "RunPending");
     }
 }
 
-/// A node that nothing runs on: its kubelet is dead from the start, which is what a lost node is to
-/// the cluster. The pod's start is told in its place; all else is Kubernetes' own.
+/// Uses a node without a kubelet, which is a dead node for the cluster. The test only sets the status
+/// of the node and of the pod.
 pub async fn run_is_stuck_until_dead_node_is_deleted(shared: &Shared) {
     let world = World::new(shared, "node").await;
     world.create_key_secret().await;
@@ -293,7 +296,7 @@ pub async fn run_is_stuck_until_dead_node_is_deleted(shared: &Shared) {
     }});
     world.apply("mparticle", spec).await;
     start(&world, "mparticle", "now").await;
-    eventually("the pod is placed on the node", async || {
+    eventually("the pod is scheduled on the node", async || {
         let pods = world.api::<Pod>().list(&ListParams::default()).await;
         let pods = pods.expect("pods").items.into_iter();
         let nodes: Vec<_> = pods.map(|pod| pod.spec?.node_name).collect();
@@ -308,7 +311,7 @@ pub async fn run_is_stuck_until_dead_node_is_deleted(shared: &Shared) {
         .patch_status(&pod, &PatchParams::default(), &Patch::Merge(&running))
         .await
         .expect("a pod that runs");
-    eventually("the pod is told to leave its dead node", async || {
+    eventually("the pod on the dead node is being deleted", async || {
         let pod = world.api::<Pod>().get(&pod).await.expect("the pod");
         (pod.metadata.deletion_timestamp.is_some(), pod.status)
     })
@@ -354,7 +357,7 @@ pub async fn run_without_controller_is_counted_later(shared: &Shared) {
     start(&world, "mparticle", "third").await;
     for job in ["second", "third"] {
         world
-            .until::<Job>(job, "it is complete", |job| {
+            .until::<Job>(job, "the Job is complete", |job| {
                 job.status.as_ref().and_then(|status| status.succeeded) == Some(1)
             })
             .await;
@@ -371,12 +374,12 @@ pub async fn run_without_controller_is_counted_later(shared: &Shared) {
 }
 
 async fn scale(deployments: &Api<Deployment>, replicas: i32) {
-    let wanted = json!({"spec": {"replicas": replicas}});
+    let patch = json!({"spec": {"replicas": replicas}});
     deployments
-        .patch(RELEASE, &PatchParams::default(), &Patch::Merge(&wanted))
+        .patch(RELEASE, &PatchParams::default(), &Patch::Merge(&patch))
         .await
         .expect("a scaled Deployment");
-    eventually("the operator has that many pods", async || {
+    eventually("all replicas are ready", async || {
         let deployment = deployments.get(RELEASE).await.expect("a get");
         let status = deployment.status.unwrap_or_default();
         let has = |count: Option<i32>| count.unwrap_or(0) == replicas;

@@ -238,7 +238,7 @@ impl World {
             .await
             .expect("a queue");
         let sqs = shared.sqs.endpoint();
-        let names = Names::of_services(&shared.client, &namespace, &sqs, iterable.url()).await;
+        let names = Names::with_services(&shared.client, &namespace, &sqs, iterable.url()).await;
         let world = Self {
             namespace,
             client: shared.client.clone(),
