@@ -37,8 +37,8 @@ pub async fn deletion_during_run_loses_no_messages(shared: &Shared) {
     // The pod has received a termination signal, and settles its messages.
     gate.open();
     eventually("CronJob, Jobs and pods are deleted", async || {
-        let left = world.remaining_objects().await;
-        (left.is_empty(), left)
+        let remaining = world.remaining_objects().await;
+        (remaining.is_empty(), remaining)
     })
     .await;
     assert_eq!(world.iterable.handle.events().len(), EVENTS);
@@ -124,7 +124,7 @@ pub async fn secret_change_applies_to_next_run(shared: &Shared) {
         .await;
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     world.apply("mparticle", json!({})).await;
-    let status = world.run_now("mparticle", "refused").await;
+    let status = world.run_now("mparticle", "rejected").await;
     assert_eq!(condition(&status, "LastRunSucceeded").1, "KeyRefused");
 
     let renamed = json!({"iterable": {"apiKeySecretRef": {"name": "renamed", "key": "token"}}});
@@ -182,7 +182,7 @@ pub async fn upgrade_changes_cronjob_image_but_not_runs(shared: &Shared) {
         .expect("the CronJob");
     let old = image(&before).expect("an image").to_owned();
     let job = world.api::<Job>().get("now").await.expect("the Job");
-    // The chart of the next version sets this variable. The node has no such image.
+    // The chart of the next version sets this variable. The node does not have this image.
     let set = format!("EVENT_FORWARDER_IMAGE={old}-next");
     let deployment = &format!("deployment/{RELEASE}");
     kubectl(&["set", "env", "--namespace", SYSTEM, deployment, &set]).await;

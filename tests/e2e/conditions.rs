@@ -262,7 +262,7 @@ pub async fn secrets_appear_in_no_output(shared: &Shared) {
         .send(&[sample("01-session-and-screens-list-identities.json")])
         .await
         .expect("sending");
-    world.run_now("mparticle", "refused").await;
+    world.run_now("mparticle", "rejected").await;
     let elsewhere = format!("{}-elsewhere", world.queue.url);
     world
         .apply("mparticle", json!({"queue": {"url": elsewhere}}))

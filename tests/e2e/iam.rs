@@ -52,8 +52,8 @@ impl User {
         self.set_authorization(true).await;
     }
 
-    /// Enables or disables authorization. It must be disabled to change policies, because no user has
-    /// permission to do that.
+    /// Enables or disables authorization. It must be disabled to change policies, because no user
+    /// has permission to do that.
     async fn set_authorization(&self, enabled: bool) {
         let free_requests = if enabled { "0" } else { "inf" };
         reqwest::Client::new()

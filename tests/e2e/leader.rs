@@ -1,5 +1,5 @@
-//! Leader election with two replicas: the standby takes over when the leader is killed, terminated or
-//! paused.
+//! Leader election with two replicas: the standby takes over when the leader is killed, terminated
+//! or paused.
 
 use std::fs;
 
@@ -215,8 +215,8 @@ async fn restarts(client: &Client, pod: &str) -> i32 {
         .sum()
 }
 
-/// Returns the process ID on this machine of the controller in a pod. Returns `None` if the pod runs
-/// on another machine.
+/// Returns the process ID on this machine of the controller in a pod. Returns `None` if the pod
+/// runs on another machine.
 fn find_process(pod: &str) -> Option<u32> {
     let name = format!("POD_NAME={pod}");
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {

@@ -1,5 +1,5 @@
-//! Name resolution in pods: servers are reached by Service names, through the cluster's DNS server and
-//! the search domains of a pod.
+//! Name resolution in pods: servers are reached by Service names, through the cluster's DNS server
+//! and the search domains of a pod.
 
 use std::{env, fs, net::SocketAddr, time::Duration};
 
@@ -108,7 +108,8 @@ pub async fn missing_host_is_reported_immediately(shared: &Shared) {
     for name in ["queue", "sink"] {
         start(&world, name, name).await;
     }
-    // This message proves that the DNS server answered. Without an answer, the lookup would time out.
+    // This message proves that the DNS server answered. Without an answer, the lookup would time
+    // out.
     for (name, host, outcome) in [("queue", &queue, "QueueDown"), ("sink", &sink, "SinkDown")] {
         let status = wait_for_run_end(&world, name, name).await;
         let (_, reason, message) = condition(&status, "LastRunSucceeded");

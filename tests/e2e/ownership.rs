@@ -112,8 +112,8 @@ pub async fn deletion_removes_cronjob_jobs_and_pods(shared: &Shared) {
     kubectl(&["delete", "ef", "mparticle", "--namespace", &world.namespace]).await;
     wait_until_deleted(&world.api::<EventForwarder>(), "mparticle").await;
     eventually("CronJob, Jobs and pods are deleted", async || {
-        let left = world.remaining_objects().await;
-        (left.is_empty(), left)
+        let remaining = world.remaining_objects().await;
+        (remaining.is_empty(), remaining)
     })
     .await;
 }

@@ -1,6 +1,6 @@
-//! Runs the commands that the project prints, unchanged, in bash. The tests prepare what the commands
-//! use: files in the working folder, a context with the test's namespace, and forwarders with the
-//! printed names.
+//! Runs the commands that the project prints, unchanged, in bash. The tests prepare what the
+//! commands use: files in the working folder, a context with the test's namespace, and forwarders
+//! with the printed names.
 
 #[path = "../printed/extract.rs"]
 #[expect(dead_code, reason = "only tests/printed uses all functions")]
@@ -143,7 +143,7 @@ fn commands_like(document: &str, pattern: &str) -> Vec<String> {
     let printed = extract::markdown(document, &text).into_iter();
     let found: Vec<_> = printed
         .map(|printed| printed.command)
-        .filter(|command| table::fits(pattern, command))
+        .filter(|command| table::matches_pattern(pattern, command))
         .collect();
     assert!(!found.is_empty(), "{document} has no {pattern}");
     found

@@ -127,8 +127,8 @@ pub async fn helm_waits_unless_forwarder_is_stalled(shared: &Shared) {
     let _ = std::fs::remove_dir_all(&folder);
 }
 
-/// Returns the events about forwarders as (reason, count), and the resource versions of the forwarder
-/// and its CronJob.
+/// Returns the events about forwarders as (reason, count), and the resource versions of the
+/// forwarder and its CronJob.
 async fn events_and_versions(
     world: &World,
 ) -> (Vec<(String, i32)>, Option<String>, Option<String>) {
@@ -259,7 +259,8 @@ pub async fn long_run_makes_no_start_overdue(shared: &Shared) {
         })
         .await;
     let (skipped, until) = next_run(&world, "mparticle").await;
-    // Until after the starting deadline, another minute, and the reconciliation that would detect it.
+    // Until after the starting deadline, another minute, and the reconciliation that would detect
+    // it.
     tokio::time::sleep(until + Duration::from_secs(155)).await;
     let (next, _) = next_run(&world, "mparticle").await;
     assert!(next > skipped, "{next}");

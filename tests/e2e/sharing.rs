@@ -313,9 +313,9 @@ pub async fn clean_up(client: &Client) {
         uninstall().await;
         restore_saved_crd(client).await;
     }
-    let labelled = suite_selector();
+    let labeled = suite_selector();
     let delete = async |kinds: &str| {
-        let all = ["delete", kinds, "--selector", &labelled];
+        let all = ["delete", kinds, "--selector", &labeled];
         kubectl(&[&all[..], &["--timeout", "180s"]].concat()).await;
     };
     delete("namespaces").await;
@@ -361,8 +361,8 @@ pub async fn uninstall() {
 
 /// Deletes the roles and bindings that [`grant`] created.
 async fn delete_roles() {
-    let labelled = suite_selector();
-    let selector = ["--selector", &labelled];
+    let labeled = suite_selector();
+    let selector = ["--selector", &labeled];
     let in_the_cluster = ["delete", "clusterroles,clusterrolebindings"];
     kubectl(&[&in_the_cluster[..], &selector].concat()).await;
     let in_the_namespace = ["delete", "roles,rolebindings", "--namespace", SYSTEM];

@@ -179,8 +179,8 @@ pub async fn force_deleted_pod_is_reported_lost(shared: &Shared) {
 pub async fn oom_killed_run_loses_no_messages(shared: &Shared) {
     let world = World::new(shared, "memory").await;
     world.create_key_secret().await;
-    // A run receives ten of these messages and keeps them in memory while Iterable does not respond.
-    // Together they exceed the memory limit.
+    // A run receives ten of these messages and keeps them in memory while Iterable does not
+    // respond. Together they exceed the memory limit.
     let now = jiff::Timestamp::now().as_millisecond();
     let events: Vec<_> = (0..4_000)
         .map(|n| {
@@ -258,8 +258,8 @@ pub async fn pending_run_reports_reason(shared: &Shared) {
     }
 }
 
-/// Uses a node without a kubelet, which is a dead node for the cluster. The test only sets the status
-/// of the node and of the pod.
+/// Uses a node without a kubelet, which is a dead node for the cluster. The test only sets the
+/// status of the node and of the pod.
 pub async fn run_is_stuck_until_dead_node_is_deleted(shared: &Shared) {
     let world = World::new(shared, "node").await;
     world.create_key_secret().await;

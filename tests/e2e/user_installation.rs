@@ -1,5 +1,5 @@
-//! A user's installation with the names from the docs. The suite and the demo run beside it and must
-//! not change it.
+//! A user's installation with the names from the docs. The suite and the demo run beside it and
+//! must not change it.
 
 use std::{
     collections::BTreeMap,
@@ -75,7 +75,7 @@ pub async fn install(client: &Client) -> bool {
         json!({
             "apiVersion": "v1", "kind": "Secret",
             "metadata": {"name": "iterable", "namespace": MARKETING},
-            "stringData": {"api-key": "the-users-own-key"},
+            "stringData": {"api-key": "the-users-key"},
         }),
     )
     .await;
@@ -146,9 +146,9 @@ async fn older_chart() -> PathBuf {
 pub async fn remove(client: &Client) {
     let namespaces = Api::<Namespace>::all(client.clone());
     let selector = format!("{PART_OF}={SCENE_LABEL}");
-    let labelled = ListParams::default().labels(&selector);
-    let labelled = namespaces.list(&labelled).await.expect("namespaces").items;
-    if !labelled.iter().any(|it| it.name_any() == SYSTEM) {
+    let labeled = ListParams::default().labels(&selector);
+    let labeled = namespaces.list(&labeled).await.expect("namespaces").items;
+    if !labeled.iter().any(|it| it.name_any() == SYSTEM) {
         return;
     }
     let uninstall = ["uninstall", RELEASE, "--namespace", SYSTEM];
@@ -283,8 +283,11 @@ pub async fn demo_changes_no_user_objects(_: &Shared) {
         .await
         .unwrap_or_else(|output| panic!("demo/down: {output}"));
     let kinds = "namespaces,crds,clusterroles,clusterrolebindings";
-    let left = kubectl(&["get", kinds, "--selector", DEMO, "--output", "name"]).await;
-    assert_eq!(left, "", "demo/down must delete all objects of the demo");
+    let remaining = kubectl(&["get", kinds, "--selector", DEMO, "--output", "name"]).await;
+    assert_eq!(
+        remaining, "",
+        "demo/down must delete all objects of the demo"
+    );
     assert!(!Path::new("target/demo").exists(), "target/demo exists");
     before.assert_unchanged("demo/down").await;
 }

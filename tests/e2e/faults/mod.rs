@@ -44,17 +44,17 @@ pub fn own_cluster() -> bool {
 
 static OWN_CLUSTER: LazyLock<bool> = LazyLock::new(|| {
     let output = std::process::Command::new(CLUSTER).arg("env").output();
-    let own = output.is_ok_and(|output| {
+    let is_own = output.is_ok_and(|output| {
         let settings = String::from_utf8_lossy(&output.stdout).into_owned();
         env::var("KUBECONFIG")
             .is_ok_and(|config| settings.contains(&format!("KUBECONFIG={config}\n")))
     });
-    if !own {
+    if !is_own {
         eprintln!(
             "skipped: tests that stop parts of the cluster or need exclusive use, because tests/cluster/cluster did not start this cluster"
         );
     }
-    own
+    is_own
 });
 
 pub async fn cluster(arguments: &[&str]) {
@@ -118,8 +118,8 @@ pub async fn controller_converges_after_etcd_outage(shared: &Shared) {
     assert_converges(&world, &[&one, &other]).await;
 }
 
-/// The variables `EVENT_FORWARDER_KILLS` (default 50) and `EVENT_FORWARDER_CHANGES` (default 200) set
-/// the numbers of kills and changes.
+/// The variables `EVENT_FORWARDER_KILLS` (default 50) and `EVENT_FORWARDER_CHANGES` (default 200)
+/// set the numbers of kills and changes.
 pub async fn controller_converges_after_random_kills(shared: &Shared) {
     let (kills, number) = (
         count("EVENT_FORWARDER_KILLS", 50),
@@ -166,7 +166,8 @@ pub async fn expired_watch_is_restarted(shared: &Shared) {
     }
     wait_until_settled(&world.client, &world.namespace, &[&replica]).await;
 
-    // The replica misses these changes. A restarted API server no longer has their resource versions.
+    // The replica misses these changes. A restarted API server no longer has their resource
+    // versions.
     replica.signal("STOP").await;
     changes.delete(&names[0]).await;
     changes.apply(&names[1], "0 0 2 2 *").await;
@@ -286,8 +287,8 @@ pub async fn different_clocks_elect_one_leader(shared: &Shared) {
     );
 }
 
-/// Deletes the forwarders of other tests, because replicas that watch all namespaces would reconcile
-/// them.
+/// Deletes the forwarders of other tests, because replicas that watch all namespaces would
+/// reconcile them.
 async fn delete_forwarders_of_tests(client: &Client) {
     let namespaces = Api::<Namespace>::all(client.clone());
     let labels = ListParams::default().labels(&suite_selector());

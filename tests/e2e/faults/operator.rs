@@ -1,5 +1,5 @@
-//! The operator as processes of this machine instead of a Deployment, so that tests can kill and stop
-//! them, set their clocks and read their logs.
+//! The operator as processes of this machine instead of a Deployment, so that tests can kill and
+//! stop them, set their clocks and read their logs.
 
 use std::{
     env,
@@ -137,8 +137,8 @@ impl Replica {
         format!("--- log of {}\n{}", self.identity, end.join("\n"))
     }
 
-    /// Returns the number of completed reconciliations of the current process. Returns `None` if the
-    /// metrics can't be read.
+    /// Returns the number of completed reconciliations of the current process. Returns `None` if
+    /// the metrics can't be read.
     pub async fn reconciliations(&self) -> Option<u64> {
         let metrics = reqwest::get(format!("http://{}/metrics", self.address))
             .await
@@ -235,8 +235,8 @@ fn libfaketime() -> PathBuf {
         .expect("libfaketime: tests/cluster/cluster build installs Debian's package faketime")
 }
 
-/// Creates a kubeconfig that skips certificate validation, because the cluster's certificates are not
-/// yet valid by a clock that is behind.
+/// Creates a kubeconfig that skips certificate validation, because the cluster's certificates are
+/// not yet valid by a clock that is behind.
 fn insecure_kubeconfig(test: &str) -> PathBuf {
     let file = env::temp_dir().join(format!(
         "event-forwarder-e2e-{}-{test}.kubeconfig",
