@@ -288,7 +288,7 @@ pub async fn secrets_appear_in_no_output(shared: &Shared) {
             "--selector",
             "app.kubernetes.io/name=event-forwarder",
             "--tail=-1",
-            // A pod that is being replaced has no logs.
+            // The log of a pod that is being replaced may be unavailable.
             "--ignore-errors",
             "--prefix",
         ])

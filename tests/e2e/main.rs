@@ -106,7 +106,7 @@ async fn clean_up(client: &kube::Client) {
 
 /// Restores the CRD of a shared cluster when the suite receives SIGINT or SIGTERM.
 ///
-/// The remaining objects are deleted by the next run, or manually with the printed command.
+/// The next run, or the printed command, deletes the remaining objects.
 async fn restore_on_signal(client: kube::Client) {
     let terminated = async {
         let kind = tokio::signal::unix::SignalKind::terminate();

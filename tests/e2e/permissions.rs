@@ -122,7 +122,7 @@ async fn check_revoked_permission(world: &World) {
             .patch(RELEASE, &PatchParams::default(), &patch)
             .await
             .expect("the Role");
-        // The controller reconciles only after a change of the spec.
+        // The controller does not watch Roles, so a changed schedule triggers the reconciliation.
         world
             .apply("mparticle", json!({"schedule": schedule}))
             .await;

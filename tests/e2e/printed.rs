@@ -379,7 +379,7 @@ pub async fn printed_command_updates_older_crd(shared: &Shared) {
         shell.succeeds(&printed[0]).await;
         assert!(has_field(&shared.client).await, "after {way}");
         if way == install {
-            // Helm is still the owner: the next upgrade meets no conflict.
+            // Helm still owns the fields, so the next upgrade has no conflict.
             shell.succeeds(&upgrade).await;
             // After another manager has changed the fields, the command owns them again.
             let force = format!("{apply} && {apply}").replace("crds/", "older.yaml");

@@ -71,7 +71,7 @@ pub enum Stage {
     OwnInstallation,
     /// Exclusively, with the user's installation. Cleans the cluster up.
     Users,
-    /// Like [`Self::OwnInstallation`], after the user's installation was removed.
+    /// Like [`Self::OwnInstallation`]. In the suite's own cluster, no other installation exists.
     SoleInstallation,
     /// In parallel with others, with operators that run as processes of the test.
     OwnOperator,

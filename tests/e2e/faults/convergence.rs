@@ -250,7 +250,7 @@ impl Snapshot {
             if condition.type_ == "QueueReachable" && condition.status == "Unknown" {
                 report("its queue was not polled".to_owned());
             }
-            // The controller does not watch Secrets, but polls them.
+            // The controller does not watch Secrets, so it may not have read this one yet.
             let secret = &forwarder.spec.iterable.api_key_secret_ref.name;
             let exists = self.secrets.contains(secret);
             if condition.type_ == "SecretsAvailable" && exists != (condition.status == "True") {
