@@ -1,4 +1,4 @@
-//! The chart, the definition and the kustomization, as helm and kubectl render them.
+//! Checks of the chart, the CRD and the kustomization, rendered by helm and kubectl.
 
 mod tools;
 
@@ -23,15 +23,15 @@ use tools::{scratch, tool};
 const CHART: &str = "charts/event-forwarder";
 const CRDS: &str = "crds";
 const KUSTOMIZE: &str = "deploy/kustomize";
-const HOW_TO_MEND: &str = "run deploy/generate with the built program";
+const HOW_TO_FIX: &str = "run deploy/generate with the built program";
 
 /// The only value without a default.
 const REPOSITORY: &str = "image.repository=event-forwarder";
 
-/// The image of the kustomization's base, which overlays replace.
+/// The image of the kustomization's base, for overlays to replace.
 const PLACEHOLDER: &str = "registry.invalid/event-forwarder";
 
-/// All that the chart can make.
+/// Values that enable all optional objects.
 const EVERYTHING: [&str; 3] = [
     "metrics.serviceMonitor.enabled=true",
     "metrics.prometheusRule.enabled=true",
@@ -47,7 +47,7 @@ fn helm(arguments: &[&str]) -> Output {
         .expect("helm starts")
 }
 
-/// What the chart makes with these values and an image set, as release "event-forwarder".
+/// Renders the chart with these values and an image, as release "event-forwarder".
 fn rendered(values: &[&str]) -> Vec<Value> {
     template(CHART, &[&[REPOSITORY], values].concat())
 }
@@ -70,17 +70,17 @@ fn template_arguments<'a>(chart: &'a str, values: &[&'a str]) -> Vec<&'a str> {
     arguments
 }
 
-/// Helm's words on values that the chart refuses.
-fn refused(values: &[&str]) -> String {
+/// Returns helm's error for values that the chart rejects.
+fn rejected(values: &[&str]) -> String {
     let output = helm(&template_arguments(
         CHART,
         &[&[REPOSITORY], values].concat(),
     ));
-    assert!(!output.status.success(), "{values:?} were taken");
+    assert!(!output.status.success(), "{values:?} were accepted");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What the kustomization makes.
+/// Renders a kustomization.
 fn kustomized(folder: &Path) -> Vec<Value> {
     let output = Command::new(tool("kubectl"))
         .arg("kustomize")
@@ -90,8 +90,8 @@ fn kustomized(folder: &Path) -> Vec<Value> {
     objects(&succeeded(output))
 }
 
-/// The definition, as the program prints it.
-fn definition() -> String {
+/// Returns the CRD that the program prints.
+fn printed_crd() -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_event-forwarder"))
         .arg("crd")
         .output()
@@ -130,26 +130,26 @@ fn kinds(objects: &[Value]) -> BTreeSet<&str> {
     objects.iter().map(kind).collect()
 }
 
-fn of_kind<'a>(objects: &'a [Value], wanted: &str) -> Vec<&'a Value> {
+fn of_kind<'a>(objects: &'a [Value], name: &str) -> Vec<&'a Value> {
     objects
         .iter()
-        .filter(|object| kind(object) == wanted)
+        .filter(|object| kind(object) == name)
         .collect()
 }
 
-fn the_only<'a>(objects: &'a [Value], wanted: &str) -> &'a Value {
-    match of_kind(objects, wanted)[..] {
+fn the_only<'a>(objects: &'a [Value], name: &str) -> &'a Value {
+    match of_kind(objects, name)[..] {
         [one] => one,
-        ref others => panic!("{} of {wanted}", others.len()),
+        ref others => panic!("{} objects of kind {name}", others.len()),
     }
 }
 
-/// The spec of the controller's pod.
+/// Returns the spec of the controller's pod.
 fn pod(objects: &[Value]) -> &Value {
     &the_only(objects, "Deployment")["spec"]["template"]["spec"]
 }
 
-/// The controller's environment, of what has a fixed value.
+/// Returns the controller's environment variables that have a literal value.
 fn environment(objects: &[Value]) -> BTreeMap<&str, &str> {
     let variables = pod(objects)["containers"][0]["env"].as_array();
     variables
@@ -159,8 +159,9 @@ fn environment(objects: &[Value]) -> BTreeMap<&str, &str> {
         .collect()
 }
 
-/// What the controller may do: lines of role kind, namespace, resource, names and verbs.
-fn rights(objects: &[Value]) -> BTreeSet<String> {
+/// Returns the permissions of bound roles, as "namespace: verbs group/resource names". The namespace
+/// of a ClusterRole is `*`.
+fn permissions(objects: &[Value]) -> BTreeSet<String> {
     let bound: BTreeSet<_> = objects
         .iter()
         .filter(|object| kind(object).ends_with("RoleBinding"))
@@ -173,27 +174,27 @@ fn rights(objects: &[Value]) -> BTreeSet<String> {
             .filter_map(|word| word.as_str().map(str::to_owned))
             .collect()
     };
-    let mut rights = BTreeSet::new();
+    let mut permissions = BTreeSet::new();
     for role in objects {
         if !matches!(kind(role), "Role" | "ClusterRole") || !bound.contains(name(role)) {
             continue;
         }
-        let place = role["metadata"]["namespace"].as_str().unwrap_or("*");
+        let namespace = role["metadata"]["namespace"].as_str().unwrap_or("*");
         for rule in role["rules"].as_array().expect("rules") {
             for group in words(&rule["apiGroups"]) {
                 for resource in words(&rule["resources"]) {
                     let names = words(&rule["resourceNames"]).join(",");
                     let verbs = words(&rule["verbs"]).join(" ");
-                    rights.insert(format!("{place}: {verbs} {group}/{resource} {names}"));
+                    permissions.insert(format!("{namespace}: {verbs} {group}/{resource} {names}"));
                 }
             }
         }
     }
-    rights
+    permissions
 }
 
-/// The rights in each watched place.
-fn rights_in(place: &str) -> impl Iterator<Item = String> {
+/// Returns the permissions in one watched namespace, or in all for `*`.
+fn permissions_in(namespace: &str) -> impl Iterator<Item = String> {
     [
         "get list watch eventforwarder.io/eventforwarders",
         "patch eventforwarder.io/eventforwarders/status",
@@ -205,10 +206,10 @@ fn rights_in(place: &str) -> impl Iterator<Item = String> {
         "create patch events.k8s.io/events",
     ]
     .into_iter()
-    .map(move |right| format!("{place}: {right} "))
+    .map(move |permission| format!("{namespace}: {permission} "))
 }
 
-fn rights_on_the_lease() -> impl Iterator<Item = String> {
+fn permissions_on_lease() -> impl Iterator<Item = String> {
     [
         "event-forwarder: get patch coordination.k8s.io/leases event-forwarder".to_owned(),
         "event-forwarder: create coordination.k8s.io/leases ".to_owned(),
@@ -216,48 +217,48 @@ fn rights_on_the_lease() -> impl Iterator<Item = String> {
     .into_iter()
 }
 
-/// Fails if the type of the object knows less than all of its fields.
+/// Panics if the object has a field that its type `K` lacks.
 fn is_a<K: Serialize + DeserializeOwned>(object: &Value) {
     let read: K = serde_json::from_value(object.clone()).expect("an object of its kind");
-    let mut known = serde_json::to_value(&read).expect("JSON");
+    let mut parsed = serde_json::to_value(&read).expect("JSON");
     let mut object = object.clone();
-    for object in [&mut known, &mut object] {
+    for object in [&mut parsed, &mut object] {
         let fields = object.as_object_mut().expect("an object");
         fields.remove("apiVersion");
         fields.remove("kind");
     }
-    assert_eq!(known, object);
+    assert_eq!(parsed, object);
 }
 
-// ---- the definition ---------------------------------------------------------------------------
+// ---- the CRD ----------------------------------------------------------------------------------
 
 #[test]
-fn the_definition_in_crds_and_in_the_chart_is_the_programs() {
-    let printed = definition();
+fn stored_crds_match_program() {
+    let printed = printed_crd();
     for file in [
         format!("{CRDS}/eventforwarder.yaml"),
         format!("{CHART}/files/crd.yaml"),
     ] {
-        let stored = fs::read_to_string(&file).expect("a definition");
-        assert!(stored == printed, "{file} is stale: {HOW_TO_MEND}");
+        let stored = fs::read_to_string(&file).expect("a CRD");
+        assert!(stored == printed, "{file} is stale: {HOW_TO_FIX}");
     }
 }
 
 #[test]
-fn uninstalling_keeps_the_definition() {
-    let mut definition_in_chart = the_only(&rendered(&[]), "CustomResourceDefinition").clone();
-    let annotations = definition_in_chart["metadata"]
+fn uninstall_keeps_crd() {
+    let mut crd_in_chart = the_only(&rendered(&[]), "CustomResourceDefinition").clone();
+    let annotations = crd_in_chart["metadata"]
         .as_object_mut()
         .and_then(|metadata| metadata.remove("annotations"));
     assert_eq!(
         annotations,
         Some(json!({"helm.sh/resource-policy": "keep"}))
     );
-    assert!(vec![definition_in_chart] == objects(&definition()));
+    assert!(vec![crd_in_chart] == objects(&printed_crd()));
 }
 
 #[test]
-fn the_definition_can_be_left_out() {
+fn crd_can_be_omitted() {
     let with = rendered(&[]);
     let without = rendered(&["crds.install=false"]);
     assert!(!kinds(&without).contains("CustomResourceDefinition"));
@@ -267,12 +268,12 @@ fn the_definition_can_be_left_out() {
 // ---- the chart --------------------------------------------------------------------------------
 
 #[test]
-fn lint_finds_nothing() {
+fn chart_passes_lint() {
     succeeded(helm(&["lint", "--strict", CHART, "--set", REPOSITORY]));
 }
 
 #[test]
-fn the_chart_has_the_programs_version() {
+fn chart_version_matches_program() {
     let chart = fs::read_to_string(format!("{CHART}/Chart.yaml")).expect("Chart.yaml");
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(objects(&chart)[0]["appVersion"], version);
@@ -283,7 +284,7 @@ fn the_chart_has_the_programs_version() {
 }
 
 #[test]
-fn every_object_has_fields_that_its_kind_knows() {
+fn every_object_has_only_valid_fields() {
     let mut objects = rendered(&EVERYTHING);
     objects.extend(rendered(&["watchNamespaces=[\"a\",\"b\"]"]));
     for object in &objects {
@@ -304,7 +305,7 @@ fn every_object_has_fields_that_its_kind_knows() {
 }
 
 #[test]
-fn selectors_take_the_controllers_pods_and_not_those_of_runs() {
+fn selectors_match_controller_pods_only() {
     let objects = rendered(&EVERYTHING);
     let deployment = &the_only(&objects, "Deployment")["spec"];
     let selector = &deployment["selector"]["matchLabels"];
@@ -359,7 +360,7 @@ fn pods_meet_the_restricted_pod_security_level() {
 }
 
 #[test]
-fn a_default_that_is_null_is_left_out() {
+fn null_value_omits_default() {
     let objects = rendered(&["podSecurityContext.runAsUser=null"]);
     let context = pod(&objects)["securityContext"].as_object();
     assert!(!context.expect("a context").contains_key("runAsUser"));
@@ -391,7 +392,7 @@ fn runs_use_the_controllers_image() {
 }
 
 #[test]
-fn the_program_takes_what_the_chart_gives_it() {
+fn program_accepts_arguments_and_variables_of_chart() {
     let objects = rendered(&["watchNamespaces=[\"a\",\"b\"]"]);
     let help = Command::new(env!("CARGO_BIN_EXE_event-forwarder"))
         .args(["controller", "--help"])
@@ -407,7 +408,7 @@ fn the_program_takes_what_the_chart_gives_it() {
         let variable = variable["name"].as_str().expect("a name");
         assert!(
             variable == "RUST_LOG" || help.contains(&format!("[env: {variable}=")),
-            "{variable} means nothing to the program"
+            "{variable} is unknown to the program"
         );
     }
     assert_eq!(container["ports"][0]["containerPort"], 8080);
@@ -415,7 +416,7 @@ fn the_program_takes_what_the_chart_gives_it() {
 }
 
 #[test]
-fn the_controllers_identity_is_for_the_hosts_and_roles_of_the_values() {
+fn values_limit_use_of_ambient_credentials() {
     for (values, hosts, roles) in [
         (&[][..], "aws", "any"),
         (
@@ -438,7 +439,7 @@ fn the_controllers_identity_is_for_the_hosts_and_roles_of_the_values() {
             environment["EVENT_FORWARDER_AMBIENT_CREDENTIALS_ROLES"],
             roles
         );
-        // Without a cluster it ends at once, but not over these.
+        // The controller exits because it has no cluster, not because of these values.
         let output = Command::new(env!("CARGO_BIN_EXE_event-forwarder"))
             .args(["controller", "--image=i", "--listen=127.0.0.1:0"])
             .env("KUBECONFIG", "/nowhere")
@@ -446,13 +447,13 @@ fn the_controllers_identity_is_for_the_hosts_and_roles_of_the_values() {
             .env("EVENT_FORWARDER_AMBIENT_CREDENTIALS_ROLES", roles)
             .output()
             .expect("the program starts");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("no way to the API server"), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("no way to the API server"), "{stderr}");
     }
 }
 
 #[test]
-fn a_list_of_hosts_that_can_not_be_meant_is_refused_with_an_example() {
+fn invalid_ambient_host_is_rejected_with_example() {
     let output = Command::new(env!("CARGO_BIN_EXE_event-forwarder"))
         .args([
             "controller",
@@ -461,12 +462,15 @@ fn a_list_of_hosts_that_can_not_be_meant_is_refused_with_an_example() {
         ])
         .output()
         .expect("the program starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("such as https://sqs.example.com"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("such as https://sqs.example.com"),
+        "{stderr}"
+    );
 }
 
 #[test]
-fn a_single_replica_has_no_disruption_budget() {
+fn single_replica_has_no_disruption_budget() {
     for (replicas, has_budget) in [
         ("replicas=0", false),
         ("replicas=1", false),
@@ -478,7 +482,7 @@ fn a_single_replica_has_no_disruption_budget() {
 }
 
 #[test]
-fn the_network_policy_opens_the_metrics_dns_and_the_ports_given() {
+fn network_policy_allows_metrics_dns_and_listed_ports() {
     let objects = rendered(&[
         "networkPolicy.enabled=true",
         "networkPolicy.egressPorts=[443]",
@@ -502,7 +506,7 @@ fn the_network_policy_opens_the_metrics_dns_and_the_ports_given() {
 }
 
 #[test]
-fn alerts_are_those_of_the_document_and_use_metrics_that_it_lists() {
+fn alerts_and_their_metrics_are_documented() {
     let document = include_str!("../docs/metrics.md");
     let documented: BTreeSet<_> = document
         .lines()
@@ -540,7 +544,7 @@ fn alerts_are_those_of_the_document_and_use_metrics_that_it_lists() {
 }
 
 #[test]
-fn notes_say_what_comes_next_and_what_uninstalling_leaves() {
+fn notes_contain_next_steps_and_uninstallation() {
     let notes = succeeded(helm(&[
         "install",
         "event-forwarder",
@@ -560,28 +564,28 @@ fn notes_say_what_comes_next_and_what_uninstalling_leaves() {
     }
 }
 
-// ---- rights -----------------------------------------------------------------------------------
+// ---- permissions ------------------------------------------------------------------------------
 
 #[test]
-fn the_controller_has_the_least_rights_in_the_whole_cluster() {
+fn controller_has_least_permissions_in_cluster() {
     let objects = rendered(&[]);
-    let to_name_what_updates_the_crd =
+    let get_crd =
         "*: get apiextensions.k8s.io/customresourcedefinitions eventforwarders.eventforwarder.io";
-    let expected = rights_in("*")
-        .chain(rights_on_the_lease())
-        .chain([to_name_what_updates_the_crd.to_owned()])
+    let expected = permissions_in("*")
+        .chain(permissions_on_lease())
+        .chain([get_crd.to_owned()])
         .collect();
-    assert_eq!(rights(&objects), expected);
+    assert_eq!(permissions(&objects), expected);
 }
 
 #[test]
-fn the_controller_has_the_least_rights_in_each_watched_namespace_and_none_elsewhere() {
+fn controller_has_least_permissions_in_watched_namespaces() {
     let objects = rendered(&["watchNamespaces=[\"a\",\"b\"]"]);
-    let expected = rights_in("a")
-        .chain(rights_in("b"))
-        .chain(rights_on_the_lease())
+    let expected = permissions_in("a")
+        .chain(permissions_in("b"))
+        .chain(permissions_on_lease())
         .collect();
-    assert_eq!(rights(&objects), expected);
+    assert_eq!(permissions(&objects), expected);
     assert!(
         kinds(&objects)
             .iter()
@@ -594,7 +598,7 @@ fn the_controller_has_the_least_rights_in_each_watched_namespace_and_none_elsewh
 }
 
 #[test]
-fn every_binding_is_to_the_controllers_account_and_to_a_role_that_is_there() {
+fn every_binding_has_existing_role_and_account() {
     for values in [
         vec!["serviceAccount.name=mine"],
         vec!["serviceAccount.name=mine", "watchNamespaces=[\"a\",\"b\"]"],
@@ -623,7 +627,7 @@ fn every_binding_is_to_the_controllers_account_and_to_a_role_that_is_there() {
 }
 
 #[test]
-fn nobody_gets_a_wildcard_or_a_list_of_secrets() {
+fn no_role_has_wildcards_or_lists_secrets() {
     for values in [&[][..], &["watchNamespaces=[\"a\"]"]] {
         for role in rendered(values) {
             for rule in role["rules"].as_array().into_iter().flatten() {
@@ -639,7 +643,7 @@ fn nobody_gets_a_wildcard_or_a_list_of_secrets() {
 }
 
 #[test]
-fn people_get_rights_on_forwarders_by_the_roles_that_they_have() {
+fn user_roles_aggregate_permissions_on_forwarders() {
     let aggregated = |objects: &[Value]| -> BTreeSet<String> {
         of_kind(objects, "ClusterRole")
             .into_iter()
@@ -661,7 +665,7 @@ fn people_get_rights_on_forwarders_by_the_roles_that_they_have() {
 // ---- values -----------------------------------------------------------------------------------
 
 #[test]
-fn wrong_values_are_refused_by_name() {
+fn invalid_values_are_rejected_by_name() {
     for (value, place, reason) in [
         ("replica=3", "replica", "not allowed"),
         ("replicas=two", "/replicas", "want integer"),
@@ -723,18 +727,18 @@ fn wrong_values_are_refused_by_name() {
             "must be set to the ServiceAccount",
         ),
     ] {
-        let words = refused(&[value]);
+        let words = rejected(&[value]);
         assert!(
             words.contains(place) && words.contains(reason),
             "{value}: {words}"
         );
     }
-    let words = refused(&[
+    let words = rejected(&[
         "metrics.serviceMonitor.enabled=true",
         "metrics.service.enabled=false",
     ]);
     assert!(words.contains("needs metrics.service.enabled"), "{words}");
-    let words = refused(&["metrics.prometheusRule.enabled=true"]);
+    let words = rejected(&["metrics.prometheusRule.enabled=true"]);
     assert!(
         words.contains("needs metrics.serviceMonitor.enabled"),
         "{words}"
@@ -742,48 +746,48 @@ fn wrong_values_are_refused_by_name() {
 }
 
 #[test]
-fn the_schema_knows_every_value_and_no_other() {
+fn schema_lists_exactly_all_values() {
     let read = |file: &str| fs::read_to_string(format!("{CHART}/{file}")).expect("a file");
     let values = objects(&read("values.yaml")).remove(0);
     let schema: Value = serde_json::from_str(&read("values.schema.json")).expect("JSON");
-    let mut known = schema["properties"].clone();
-    for of_a_parent_chart in ["global", "enabled"] {
-        known
+    let mut properties = schema["properties"].clone();
+    for subchart_value in ["global", "enabled"] {
+        properties
             .as_object_mut()
-            .and_then(|known| known.remove(of_a_parent_chart))
-            .expect("it");
+            .and_then(|properties| properties.remove(subchart_value))
+            .expect("a property");
     }
     let names = |map: &Value| -> BTreeSet<String> {
         map.as_object().expect("a map").keys().cloned().collect()
     };
-    assert_eq!(names(&values), names(&known));
+    assert_eq!(names(&values), names(&properties));
 }
 
 #[test]
-fn the_readme_has_every_value_with_its_default() {
+fn readme_lists_every_value_and_default() {
     let read = |file: &str| fs::read_to_string(format!("{CHART}/{file}")).expect("a file");
     let readme = read("README.md");
     let (_, table) = readme.split_once("## Values").expect("the values");
-    let mut told = json!({});
+    let mut documented = json!({});
     for row in table.lines().filter_map(|line| line.strip_prefix("| `")) {
         let mut cells = row.split('`').step_by(2);
         let mut next = || cells.next().expect("a cell in backticks");
         let (path, default) = (next(), next());
         let value = path
             .split('.')
-            .fold(&mut told, |object, name| &mut object[name]);
+            .fold(&mut documented, |object, name| &mut object[name]);
         *value = serde_saphyr::from_str(default).expect("a default as YAML");
     }
-    assert_eq!(told, objects(&read("values.yaml"))[0]);
+    assert_eq!(documented, objects(&read("values.yaml"))[0]);
 }
 
 #[test]
-fn the_chart_can_be_part_of_another() {
+fn chart_works_as_subchart() {
     let parent = scratch("parent-chart");
     copy(Path::new(CHART), &parent.join("charts/event-forwarder"));
     let chart = "{apiVersion: v2, name: parent, version: 1.0.0, dependencies: [{name: event-forwarder, version: 0.x, condition: event-forwarder.enabled}]}";
-    fs::write(parent.join("Chart.yaml"), chart).expect("written");
-    fs::create_dir(parent.join("templates")).expect("made");
+    fs::write(parent.join("Chart.yaml"), chart).expect("a file");
+    fs::create_dir(parent.join("templates")).expect("a folder");
     let parent = parent.to_str().expect("UTF-8");
     let values = [
         "event-forwarder.image.repository=event-forwarder",
@@ -802,14 +806,14 @@ fn the_chart_can_be_part_of_another() {
 // ---- the kustomization ------------------------------------------------------------------------
 
 #[test]
-fn the_kustomization_makes_what_the_chart_makes() {
+fn kustomization_matches_chart() {
     let comparable = |objects: Vec<Value>| -> BTreeMap<(String, String), Value> {
         objects
             .into_iter()
             .filter(|object| kind(object) != "Namespace")
             .map(|mut object| {
-                without_marks_of_helm(&mut object);
-                with_plain_numbers(&mut object);
+                remove_helm_metadata(&mut object);
+                normalize_numbers(&mut object);
                 ((kind(&object).to_owned(), name(&object).to_owned()), object)
             })
             .collect()
@@ -817,57 +821,57 @@ fn the_kustomization_makes_what_the_chart_makes() {
     let image = format!("image.repository={PLACEHOLDER}");
     let of_chart = comparable(rendered(&[&image, "crds.install=false"]));
     let of_kustomization = comparable(kustomized(Path::new(KUSTOMIZE)));
-    assert!(of_chart.keys().eq(of_kustomization.keys()), "{HOW_TO_MEND}");
+    assert!(of_chart.keys().eq(of_kustomization.keys()), "{HOW_TO_FIX}");
     for (key, object) in &of_chart {
         assert!(
             &of_kustomization[key] == object,
-            "{key:?} is stale: {HOW_TO_MEND}"
+            "{key:?} is stale: {HOW_TO_FIX}"
         );
     }
 }
 
 /// Kustomize writes 1.0 as 1.
-fn with_plain_numbers(value: &mut Value) {
+fn normalize_numbers(value: &mut Value) {
     match value {
         Value::Number(number) => *value = json!(number.as_f64()),
-        Value::Array(items) => items.iter_mut().for_each(with_plain_numbers),
-        Value::Object(fields) => fields.values_mut().for_each(with_plain_numbers),
+        Value::Array(items) => items.iter_mut().for_each(normalize_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(normalize_numbers),
         _ => {}
     }
 }
 
-fn without_marks_of_helm(object: &mut Value) {
+fn remove_helm_metadata(object: &mut Value) {
     let Some(metadata) = object["metadata"].as_object_mut() else {
         return;
     };
-    for (map, mark) in [
+    for (map, key) in [
         ("labels", "helm.sh/chart"),
         ("labels", "app.kubernetes.io/managed-by"),
         ("annotations", "helm.sh/resource-policy"),
     ] {
-        let Some(marks) = metadata.get_mut(map).and_then(Value::as_object_mut) else {
+        let Some(entries) = metadata.get_mut(map).and_then(Value::as_object_mut) else {
             continue;
         };
-        marks.remove(mark);
-        if marks.is_empty() {
+        entries.remove(key);
+        if entries.is_empty() {
             metadata.remove(map);
         }
     }
 }
 
-/// A kustomization of a user's own in a folder beside the product's.
+/// Creates a user's kustomization in a folder next to copies of the product's.
 fn overlay(name: &str, kustomization: &str) -> PathBuf {
     let folder = scratch(name);
     copy(Path::new(CRDS), &folder.join("crds"));
     copy(Path::new(KUSTOMIZE), &folder.join(KUSTOMIZE));
     let overlay = folder.join("overlay");
-    fs::create_dir(&overlay).expect("made");
-    fs::write(overlay.join("kustomization.yaml"), kustomization).expect("written");
+    fs::create_dir(&overlay).expect("a folder");
+    fs::write(overlay.join("kustomization.yaml"), kustomization).expect("a file");
     overlay
 }
 
 #[test]
-fn an_image_set_in_an_overlay_reaches_the_runs() {
+fn overlay_image_is_used_by_runs() {
     let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
     for (name, image, expected) in [
         (
@@ -899,7 +903,7 @@ fn an_image_set_in_an_overlay_reaches_the_runs() {
 }
 
 #[test]
-fn an_overlay_of_an_overlay_replaces_the_image_of_the_runs_again() {
+fn nested_overlay_replaces_image_of_runs() {
     let first = overlay(
         "overlay-of-overlay",
         &format!(
@@ -907,9 +911,9 @@ fn an_overlay_of_an_overlay_replaces_the_image_of_the_runs_again() {
         ),
     );
     let second = first.with_file_name("second");
-    fs::create_dir(&second).expect("made");
+    fs::create_dir(&second).expect("a folder");
     let kustomization = "resources: [../overlay]\nimages: [{name: first/a, newName: second/b}]\n";
-    fs::write(second.join("kustomization.yaml"), kustomization).expect("written");
+    fs::write(second.join("kustomization.yaml"), kustomization).expect("a file");
     let objects = kustomized(&second);
     assert_eq!(pod(&objects)["containers"][0]["image"], "second/b:v1");
     assert_eq!(
@@ -919,7 +923,7 @@ fn an_overlay_of_an_overlay_replaces_the_image_of_the_runs_again() {
 }
 
 #[test]
-fn the_example_of_an_overlay_sets_both_images() {
+fn example_overlay_sets_both_images() {
     let objects = kustomized(Path::new("examples/kustomize"));
     let image = format!(
         "registry.example.com/event-forwarder:{}",
@@ -930,7 +934,7 @@ fn the_example_of_an_overlay_sets_both_images() {
 }
 
 #[test]
-fn deleting_the_kustomization_keeps_the_crd_unless_its_component_is_included() {
+fn kustomization_contains_crd_only_with_component() {
     let base = kustomized(Path::new(KUSTOMIZE));
     assert!(!kinds(&base).contains("CustomResourceDefinition"));
     let with_crd = kustomized(&overlay(
@@ -939,23 +943,23 @@ fn deleting_the_kustomization_keeps_the_crd_unless_its_component_is_included() {
     ));
     assert_eq!(with_crd.len(), base.len() + 1);
     let mut crd = vec![the_only(&with_crd, "CustomResourceDefinition").clone()];
-    let mut printed = objects(&definition());
+    let mut printed = objects(&printed_crd());
     crd.iter_mut()
         .chain(&mut printed)
-        .for_each(with_plain_numbers);
-    assert!(crd == printed, "the component's CRD is another");
+        .for_each(normalize_numbers);
+    assert!(crd == printed, "the component's CRD differs");
 }
 
 // ---- folders ----------------------------------------------------------------------------------
 
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("made");
+    fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder").flatten() {
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         if source.is_dir() {
             copy(&source, &target);
         } else {
-            fs::copy(&source, &target).expect("copied");
+            fs::copy(&source, &target).expect("a copy");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The resource's definition, as users and the API server read it.
+//! The CRD's schema: descriptions for users, and rules for the API server.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,8 @@ use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 fn schema() -> Value {
-    let definition = serde_json::to_value(EventForwarder::crd()).expect("json");
-    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+    let crd = serde_json::to_value(EventForwarder::crd()).expect("json");
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
 }
 
 /// Calls `visit` with the path and schema of each field below `schema`.
@@ -27,24 +27,24 @@ fn each_field(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) 
 }
 
 #[test]
-fn every_field_is_described_for_kubectl_explain() {
-    let mut bare = Vec::new();
+fn every_field_has_a_description() {
+    let mut failures = Vec::new();
     each_field(&schema(), "", &mut |path, field| {
-        // The rest of Affinity and its like are Kubernetes' own words.
+        // The API server defines metadata.
         if field["description"].as_str().unwrap_or_default().is_empty()
             && !path.starts_with(".metadata")
         {
-            bare.push(path.to_owned());
+            failures.push(path.to_owned());
         }
     });
-    bare.retain(|path| path != ".metadata");
-    assert!(bare.is_empty(), "{bare:#?}");
+    failures.retain(|path| path != ".metadata");
+    assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// A doc comment on an enum must not take the place of the comment on the field.
+/// A doc comment on an enum must not replace the field's comment.
 #[test]
-fn a_field_with_a_fixed_set_of_values_says_what_each_means_and_which_is_the_default() {
-    let mut unexplained = Vec::new();
+fn enum_field_describes_values_and_default() {
+    let mut failures = Vec::new();
     each_field(
         &schema()["properties"]["spec"],
         ".spec",
@@ -53,40 +53,39 @@ fn a_field_with_a_fixed_set_of_values_says_what_each_means_and_which_is_the_defa
                 return;
             };
             let description = field["description"].as_str().unwrap_or_default();
-            let explains = |value: &Value| {
+            let is_described = |value: &Value| {
                 value
                     .as_str()
                     .is_none_or(|value| description.contains(value))
             };
-            if !values.iter().all(explains) || !description.contains("Default") {
-                unexplained.push(path.to_owned());
+            if !values.iter().all(is_described) || !description.contains("Default") {
+                failures.push(path.to_owned());
             }
         },
     );
-    assert!(unexplained.is_empty(), "{unexplained:#?}");
+    assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// Whether Kubernetes has the words on it: what is below the fields that a run's pod shares with any
-/// other.
-fn is_kubernetes_own(path: &str) -> bool {
+/// Returns whether Kubernetes defines the field: it is in a Kubernetes type below `.spec.job`.
+fn is_kubernetes_field(path: &str) -> bool {
     path.strip_prefix(".spec.job.")
         .is_some_and(|field| field.contains(['.', '[']) && !field.starts_with("historyLimits."))
 }
 
-/// Calls `visit` with the path, schema and description of each field of the spec that is described
-/// here, and whether it must be given.
-fn each_field_of_ours(visit: &mut impl FnMut(&str, &Value, &str, bool)) {
+/// Calls `visit` for each field of the spec that this project defines, with its path, schema,
+/// description, and whether it is required.
+fn each_spec_field(visit: &mut impl FnMut(&str, &Value, &str, bool)) {
     let spec = &schema()["properties"]["spec"];
     let mut required = BTreeSet::new();
-    let mut note = |path: &str, schema: &Value| {
+    let mut collect_required = |path: &str, schema: &Value| {
         let names = schema["required"].as_array().into_iter().flatten();
         let names = names.filter_map(Value::as_str);
         required.extend(names.map(|name| format!("{path}.{name}")));
     };
-    note(".spec", spec);
-    each_field(spec, ".spec", &mut note);
+    collect_required(".spec", spec);
+    each_field(spec, ".spec", &mut collect_required);
     each_field(spec, ".spec", &mut |path, field| {
-        if !is_kubernetes_own(path) {
+        if !is_kubernetes_field(path) {
             let description = field["description"].as_str().unwrap_or_default();
             visit(path, field, description, required.contains(path));
         }
@@ -94,9 +93,9 @@ fn each_field_of_ours(visit: &mut impl FnMut(&str, &Value, &str, bool)) {
 }
 
 #[test]
-fn a_field_that_may_be_left_out_says_what_holds_then() {
-    let mut silent = Vec::new();
-    each_field_of_ours(&mut |path, field, description, is_required| {
+fn optional_field_describes_default() {
+    let mut failures = Vec::new();
+    each_spec_field(&mut |path, field, description, is_required| {
         let says = match &field["default"] {
             Value::Null => description.contains("Default") || description.contains("Left out:"),
             default => {
@@ -113,22 +112,22 @@ fn a_field_that_may_be_left_out_says_what_holds_then() {
             }
         };
         if !says && !is_required && field["type"] != "object" {
-            silent.push(path.to_owned());
+            failures.push(path.to_owned());
         }
     });
-    assert!(silent.is_empty(), "{silent:#?}");
+    assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// The value that stands behind "Example: ", as YAML: quoted, in brackets, or up to the next
-/// comma or full stop.
+/// Parses the YAML value after "Example: ", which ends with its closing quote or bracket, or before
+/// the next comma or period.
 fn example(description: &str) -> Option<Value> {
     let (_, text) = description.split_once("Example: ")?;
     let length = match text.chars().next()? {
         '"' => 1 + text[1..].find('"')? + 1,
         '[' | '{' => {
             let mut depth = 0;
-            text.find(|letter| {
-                depth += i32::from("[{".contains(letter)) - i32::from("]}".contains(letter));
+            text.find(|char| {
+                depth += i32::from("[{".contains(char)) - i32::from("]}".contains(char));
                 depth == 0
             })? + 1
         }
@@ -137,35 +136,35 @@ fn example(description: &str) -> Option<Value> {
     serde_saphyr::from_str(&text[..length]).ok()
 }
 
-/// All examples together are a spec that the program reads, and nothing of it is lost.
+/// The spec that consists of all examples must be parsed without losing a field.
 #[test]
-fn every_field_has_an_example_that_can_be_written_as_it_stands() {
-    let mut bare = Vec::new();
-    let mut written = json!({"spec": {}});
-    each_field_of_ours(&mut |path, _, description, _| match example(description) {
+fn every_field_has_a_valid_example() {
+    let mut failures = Vec::new();
+    let mut manifest = json!({"spec": {}});
+    each_spec_field(&mut |path, _, description, _| match example(description) {
         Some(example) => {
             let field = path[1..]
                 .split('.')
-                .fold(&mut written, |object, name| &mut object[name]);
+                .fold(&mut manifest, |object, name| &mut object[name]);
             *field = example;
         }
-        None => bare.push(path.to_owned()),
+        None => failures.push(path.to_owned()),
     });
-    assert!(bare.is_empty(), "{bare:#?}");
+    assert!(failures.is_empty(), "{failures:#?}");
 
     let mut spec: EventForwarderSpec =
-        serde_json::from_value(written["spec"].clone()).expect("a spec");
-    assert_eq!(serde_json::to_value(&spec).expect("json"), written["spec"]);
-    // A program stands in one of two places.
+        serde_json::from_value(manifest["spec"].clone()).expect("a spec");
+    assert_eq!(serde_json::to_value(&spec).expect("json"), manifest["spec"]);
+    // A mapping has either `jq` or `configMapKeyRef`.
     if let Some(transform) = &mut spec.mapping.transform {
         transform.config_map_key_ref = None;
     }
     Mapper::new(&spec.mapping, ProjectType::Email, None).expect("a mapping");
 }
 
-/// The document is the closed list.
+/// `docs/conditions.md` lists all outcomes.
 #[test]
-fn the_status_names_every_outcome() {
+fn status_description_lists_every_outcome() {
     let document = include_str!("../docs/conditions.md");
     let (_, outcomes) = document.split_once("## Outcomes").expect("the outcomes");
     let outcome =
@@ -180,16 +179,17 @@ fn the_status_names_every_outcome() {
 }
 
 #[test]
-fn the_definition_fits_the_annotation_that_kubectl_apply_keeps() {
+fn crd_fits_last_applied_annotation() {
     let bytes = serde_json::to_string(&EventForwarder::crd())
         .expect("json")
         .len();
-    // Client-side apply keeps a copy of it in an annotation of 262,144 bytes at most.
+    // Client-side apply stores the CRD in an annotation. All annotations together are limited to
+    // 262,144 bytes.
     assert!(bytes < 200_000, "{bytes} bytes");
 }
 
 #[test]
-fn the_api_server_knows_every_format() {
+fn api_server_supports_every_format() {
     let text = schema().to_string();
     assert!(
         !text.contains("\"format\":\"uint"),
@@ -207,9 +207,9 @@ fn conditions_are_a_map_by_type() {
     );
 }
 
-/// Server-side apply merges such a list by its keys, so that two managers can each own a part.
+/// Server-side apply merges a list of type map by its keys, so two managers can each own items.
 #[test]
-fn lists_of_named_things_are_maps_and_lists_of_words_are_sets() {
+fn lists_have_map_or_set_type() {
     let schema = schema();
     let field = |path: &[&str]| {
         path.iter()
@@ -241,27 +241,27 @@ fn lists_of_named_things_are_maps_and_lists_of_words_are_sets() {
     }
 }
 
-/// What the API server says of a pattern is the pattern itself.
+/// For a pattern, the API server's error message is only the pattern.
 #[test]
-fn a_text_of_the_wrong_shape_is_refused_with_a_sentence() {
-    let mut bare = Vec::new();
+fn spec_uses_rules_instead_of_patterns() {
+    let mut failures = Vec::new();
     each_field(
         &schema()["properties"]["spec"],
         ".spec",
         &mut |path, field| {
             if field["pattern"].is_string() {
-                bare.push(path.to_owned());
+                failures.push(path.to_owned());
             }
         },
     );
-    // Quantities are Kubernetes' own.
-    bare.retain(|path| !path.starts_with(".spec.job."));
-    assert!(bare.is_empty(), "{bare:#?}");
+    // Kubernetes defines the patterns of quantities.
+    failures.retain(|path| !path.starts_with(".spec.job."));
+    assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// Helm and Flux take an object for ready that says nothing of what was observed.
+/// Helm and Flux consider an object without `observedGeneration` ready.
 #[test]
-fn a_forwarder_that_nobody_has_looked_at_is_not_taken_for_ready() {
+fn unobserved_forwarder_is_not_ready() {
     let status = &schema()["properties"]["status"];
     assert_eq!(
         status["default"],

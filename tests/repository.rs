@@ -1,4 +1,4 @@
-//! The files around the code: documents that lead to others, licenses, and the contents of the image.
+//! Checks of scripts, links in documents, licenses, and the contents of the image.
 
 use std::{
     collections::BTreeSet,
@@ -22,12 +22,12 @@ fn read(path: impl AsRef<Path>) -> String {
 
 fn succeeds(command: &mut Command) -> Output {
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {stderr}");
     output
 }
 
-/// A folder that is deleted with the value.
+/// A temporary folder that is deleted on drop.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -46,14 +46,14 @@ impl Drop for Folder {
 
 // ---- scripts ----------------------------------------------------------------------------------
 
-/// Runs lines of a script that has waits and phases.
+/// Runs lines of bash with the functions of `tests/progress`.
 fn script(lines: &str) -> Output {
     let lines = format!("set -euo pipefail; . tests/progress; {lines}");
     Command::new("bash").args(["-c", &lines]).output().unwrap()
 }
 
 #[test]
-fn a_wait_counts_from_its_own_start() {
+fn await_measures_time_from_its_start() {
     let folder = Folder::new("wait");
     let file = folder.0.join("second-attempt");
     let output = script(&format!(
@@ -65,36 +65,36 @@ fn a_wait_counts_from_its_own_start() {
 }
 
 #[test]
-fn a_wait_that_gives_up_says_for_what_what_it_saw_and_why() {
+fn await_timeout_prints_goal_state_and_explanation() {
     let output = script(
         "ready() { echo '3 messages left'; false; }
          explain() { echo 'the pod is pending'; }
          await 1 'an empty queue' explain ready",
     );
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
     for part in [
         "waiting for an empty queue",
         "Last seen: 3 messages left",
         "the pod is pending",
     ] {
-        assert!(said.contains(part), "{said}");
+        assert!(stderr.contains(part), "{stderr}");
     }
 }
 
 #[test]
-fn a_phase_is_reported_while_it_lasts_and_ends_with_its_script() {
+fn phase_is_reported_until_script_ends() {
     let output = script("phase one two; phase two; show_phase_times");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
     for part in ["] one", "] two", "Time by step", "0 s  one"] {
-        assert!(said.contains(part), "{said}");
+        assert!(stderr.contains(part), "{stderr}");
     }
 }
 
 // ---- documents --------------------------------------------------------------------------------
 
-/// All files in a folder, and in those below it.
+/// Returns all files in a folder and its subfolders.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     entries
@@ -105,7 +105,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The targets of a document's links to files of this repository, without their anchors.
+/// Returns the links of a document to files of this repository, as (target, anchor).
 fn links(text: &str) -> Vec<(&str, &str)> {
     let targets = text.split("](").skip(1);
     targets
@@ -115,7 +115,7 @@ fn links(text: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// The anchors that GitHub makes from the headings.
+/// Returns the anchors that GitHub creates from the headings.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = text.lines().filter(|line| line.starts_with('#'));
     headings
@@ -123,7 +123,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
             let title = line.trim_start_matches('#').trim().to_lowercase();
             let kept = title.replace(' ', "-");
             kept.chars()
-                .filter(|letter| letter.is_alphanumeric() || "-_".contains(*letter))
+                .filter(|char| char.is_alphanumeric() || "-_".contains(*char))
                 .collect()
         })
         .collect()
@@ -139,7 +139,7 @@ fn documents() -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_link_in_a_document_leads_somewhere() {
+fn every_link_target_exists() {
     let mut broken = Vec::new();
     for document in documents() {
         let text = read(&document);
@@ -148,9 +148,9 @@ fn every_link_in_a_document_leads_somewhere() {
                 "" => document.clone(),
                 _ => document.with_file_name("").join(target),
             };
-            let leads =
+            let exists =
                 path.exists() && (anchor.is_empty() || anchors(&read(&path)).contains(anchor));
-            if !leads {
+            if !exists {
                 broken.push(format!("{}: {target}#{anchor}", document.display()));
             }
         }
@@ -159,7 +159,7 @@ fn every_link_in_a_document_leads_somewhere() {
 }
 
 #[test]
-fn the_index_lists_every_document() {
+fn index_lists_every_document() {
     let index = Path::new("docs/README.md");
     let text = read(index);
     let listed: BTreeSet<_> = links(&text)
@@ -177,7 +177,7 @@ fn the_index_lists_every_document() {
     );
 }
 
-/// The words in code that are paths: those with a slash, except names of images, and names of files.
+/// Returns the paths in code spans: words with a slash, except image names, and file names.
 fn paths(text: &str) -> Vec<&str> {
     let code = text.split('`').skip(1).step_by(2);
     code.flat_map(|code| code.split([' ', '\n', '"', '(', ')', '$', ',']))
@@ -187,7 +187,7 @@ fn paths(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_path_in_the_guide_for_contributors_exists() {
+fn every_path_in_contributing_exists() {
     let text = read("CONTRIBUTING.md").replace("```", "`");
     let paths = paths(&text);
     assert!(paths.len() > 30, "only {} paths were found", paths.len());
@@ -201,12 +201,12 @@ fn every_path_in_the_guide_for_contributors_exists() {
 // ---- licenses ---------------------------------------------------------------------------------
 
 #[test]
-fn the_third_party_notices_are_those_of_the_lock_file() {
+fn third_party_notices_match_lock_file() {
     succeeds(Command::new("deploy/notices").arg("--check"));
 }
 
-/// Runs `make lint`'s check of the dependencies with a stand-in for cargo-deny, a shell script. Returns what it
-/// was called with, one call a line, and what the check said.
+/// Runs `deploy/check-dependencies` with a shell script instead of cargo-deny. Returns the arguments
+/// of the script, one call per line, and the standard error of the check.
 fn check_dependencies(cargo_deny: &str) -> (String, String) {
     let folder = Folder::new("dependencies");
     let (program, calls) = (folder.0.join("cargo-deny"), folder.0.join("calls"));
@@ -222,18 +222,18 @@ fn check_dependencies(cargo_deny: &str) -> (String, String) {
 }
 
 #[test]
-fn dependencies_are_checked_for_advisories_if_their_database_can_be_fetched() {
-    let (calls, said) = check_dependencies("");
+fn advisories_are_checked_when_database_is_available() {
+    let (calls, stderr) = check_dependencies("");
     let checked = "--locked check bans licenses sources advisories\n";
     assert!(calls.ends_with(checked), "{calls}");
-    assert_eq!(said, "");
+    assert_eq!(stderr, "");
 
-    let (calls, said) = check_dependencies("case $* in *fetch*) exit 1 ;; esac");
+    let (calls, stderr) = check_dependencies("case $* in *fetch*) exit 1 ;; esac");
     assert!(
         calls.ends_with("--locked check bans licenses sources\n"),
         "{calls}"
     );
-    assert!(said.contains("advisories are not checked"), "{said}");
+    assert!(stderr.contains("advisories are not checked"), "{stderr}");
 }
 
 // ---- the image --------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ fn pem() -> String {
 }
 
 #[test]
-fn the_authorities_of_the_image_are_those_of_the_pinned_crate() {
+fn image_ca_certificates_match_pinned_crate() {
     if env::var_os("UPDATE_CA_CERTIFICATES").is_some() {
         fs::write(CERTIFICATES, pem()).unwrap();
     }
@@ -281,7 +281,7 @@ fn context(folder: &Folder) -> Command {
 }
 
 #[test]
-fn the_build_context_contains_all_that_the_image_copies() {
+fn build_context_contains_copied_files() {
     let folder = Folder::new("context");
     succeeds(&mut context(&folder));
     for (name, original) in [
@@ -307,25 +307,29 @@ fn the_build_context_contains_all_that_the_image_copies() {
 }
 
 #[test]
-fn an_image_can_trust_other_authorities() {
+fn image_accepts_custom_ca_certificates() {
     let folder = Folder::new("authorities");
-    let (theirs, empty) = (folder.0.join("theirs.pem"), folder.0.join("empty.pem"));
+    let (custom, empty) = (folder.0.join("custom.pem"), folder.0.join("empty.pem"));
     let pem = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
-    fs::write(&theirs, pem).unwrap();
+    fs::write(&custom, pem).unwrap();
     fs::write(&empty, "").unwrap();
-    succeeds(context(&folder).env("CA_CERTIFICATES", &theirs));
+    succeeds(context(&folder).env("CA_CERTIFICATES", &custom));
     assert_eq!(read(folder.0.join("ca-certificates.crt")), pem);
 
-    let refused = context(&folder)
+    let rejected = context(&folder)
         .env("CA_CERTIFICATES", &empty)
         .output()
         .unwrap();
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(!refused.status.success());
-    assert!(said.contains("empty.pem contains no certificate"), "{said}");
+    let stderr = String::from_utf8(rejected.stderr).unwrap();
+    assert!(!rejected.status.success());
+    assert!(
+        stderr.contains("empty.pem contains no certificate"),
+        "{stderr}"
+    );
 }
 
-/// Returns the arguments of cargo and the variables that change what it compiles, for an image of this profile.
+/// Returns the arguments of cargo and the variables that affect compilation, for an image of this
+/// profile.
 fn compiler_call(profile: &str) -> String {
     let folder = Folder::new(&format!("profile-{profile}"));
     let (program, call) = (folder.0.join("cargo"), folder.0.join("call"));
@@ -349,15 +353,16 @@ fn compiler_call(profile: &str) -> String {
     read(call)
 }
 
-/// Another variable or flag than those of `cargo build` makes cargo compile most dependencies again.
+/// If a variable or flag differs from `cargo build`, cargo recompiles most dependencies.
 #[test]
-fn an_image_of_the_dev_profile_shares_the_build_of_the_demo() {
+fn dev_image_shares_build_with_demo() {
     let call = compiler_call("dev");
     assert_eq!(call.lines().count(), 1, "{call}");
     assert!(call.contains("--workspace"), "{call}");
 }
 
-/// Each crate with its features, for the programs of the workspace or also for its tests.
+/// Returns each crate with its features. `edges` selects the dependencies of the programs, or also
+/// those of the tests.
 fn features(edges: &str) -> BTreeSet<String> {
     let mut tree = Command::new(env!("CARGO"));
     tree.args(["tree", "--locked", "--workspace", "--edges", edges])
@@ -369,16 +374,16 @@ fn features(edges: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// A feature that only the tests enable makes cargo compile a crate, and all that depend on it, twice.
+/// If only the tests enable a feature, cargo compiles the crate and its dependents twice.
 #[test]
-fn the_tests_share_the_build_of_the_programs() {
+fn tests_share_build_with_programs() {
     let (of_programs, of_tests) = (features("normal"), features("normal,dev"));
     let twice: Vec<_> = of_programs.difference(&of_tests).collect();
     assert!(twice.is_empty(), "compiled twice: {twice:#?}");
 }
 
 #[test]
-fn a_release_is_compiled_without_the_paths_of_the_machine() {
+fn release_build_removes_machine_paths() {
     let call = compiler_call("release");
     let root = env::current_dir().unwrap();
     for flag in [
@@ -391,7 +396,7 @@ fn a_release_is_compiled_without_the_paths_of_the_machine() {
     assert!(!call.contains("SOURCE_DATE_EPOCH"), "{call}");
 }
 
-/// Runs the check that a release build ends with.
+/// Runs the check for machine paths that a release build performs.
 fn check_paths(program: &Path) -> Output {
     let script = format!("source {BUILD_IMAGE}; set_directories; require_no_paths \"$1\"");
     Command::new("bash")
@@ -402,7 +407,7 @@ fn check_paths(program: &Path) -> Output {
 }
 
 #[test]
-fn a_release_that_contains_a_path_of_the_machine_is_refused() {
+fn release_with_machine_path_is_rejected() {
     let folder = Folder::new("paths");
     let program = folder.0.join("program");
     fs::write(&program, b"\x7fELF\0cargo/registry/src/a.rs\0/usr/lib\0").unwrap();
@@ -421,8 +426,8 @@ fn a_release_that_contains_a_path_of_the_machine_is_refused() {
         let text = format!("\x7fELF\0before{}\0\u{ff}after", path.display());
         fs::write(&program, text).unwrap();
         let found = check_paths(&program);
-        let said = String::from_utf8(found.stderr).unwrap();
+        let stderr = String::from_utf8(found.stderr).unwrap();
         assert!(!found.status.success(), "{} was not found", path.display());
-        assert!(said.contains(path.to_str().unwrap()), "{said}");
+        assert!(stderr.contains(path.to_str().unwrap()), "{stderr}");
     }
 }

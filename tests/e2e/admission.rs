@@ -1,4 +1,4 @@
-//! What the API server refuses by itself, and that it keeps all of what it takes.
+//! Validation by the API server, and that it stores every field of a valid object.
 
 use event_forwarder::api::EventForwarder;
 use k8s_openapi::api::{batch::v1::CronJob, core::v1::Pod};
@@ -6,12 +6,12 @@ use kube::{CustomResourceExt, ResourceExt, api::ListParams};
 use serde_json::{Value, json};
 
 use crate::{
-    tracking::{ended, start},
+    tracking::{start, wait_for_run_end},
     world::{Shared, World, apply_json, condition, eventually, kubectl, kubectl_apply},
 };
 
-pub async fn what_can_not_work_is_refused_with_a_sentence(shared: &Shared) {
-    let world = World::new(shared, "shapes").await;
+pub async fn invalid_fields_are_rejected_with_message(shared: &Shared) {
+    let world = World::new(shared, "invalid-fields").await;
     let url = "this is no queue URL";
     let base = "this is no base URL";
     let duration = "this is no duration";
@@ -128,21 +128,21 @@ pub async fn what_can_not_work_is_refused_with_a_sentence(shared: &Shared) {
             "supported values: \"US\", \"EU\"",
         ),
     ];
-    for (spec, told) in cases {
-        let refusal = kubectl_apply(&world.manifest("mparticle", spec.clone()))
+    for (spec, expected) in cases {
+        let error = kubectl_apply(&world.manifest("mparticle", spec.clone()))
             .await
             .expect_err(&spec.to_string());
-        assert!(refusal.contains(told), "{spec}: {refusal}");
+        assert!(error.contains(expected), "{spec}: {error}");
     }
 }
 
-pub async fn a_field_of_a_volume_that_would_be_lost_is_told(shared: &Shared) {
-    let world = World::new(shared, "lost-field").await;
-    world.give_key().await;
+pub async fn unknown_volume_field_is_reported(shared: &Shared) {
+    let world = World::new(shared, "unknown-field").await;
+    world.create_key_secret().await;
     let spec = |field: &str| json!({"job": {"volumes": [{"name": "scratch", "emptyDir": {(field): "1Mi"}}]}});
     world.apply("mparticle", spec("sizelimit")).await;
-    // Nor can the object be read here.
-    eventually("the field is told", async || {
+    // Through kubectl, because this program can't parse the object.
+    eventually("the field is reported", async || {
         let ready = r#"jsonpath={.status.conditions[?(@.type=="Ready")]}"#;
         let namespace = world.namespace.as_str();
         let ready = kubectl(&[
@@ -155,20 +155,20 @@ pub async fn a_field_of_a_volume_that_would_be_lost_is_told(shared: &Shared) {
             ready,
         ])
         .await;
-        let told = ready.contains("spec.job.volumes[0].emptyDir.sizelimit is no field");
-        (told, ready)
+        let is_reported = ready.contains("spec.job.volumes[0].emptyDir.sizelimit is no field");
+        (is_reported, ready)
     })
     .await;
     world.apply("mparticle", spec("sizeLimit")).await;
     world
-        .status_until("mparticle", "it is ready", |status| {
+        .status_until("mparticle", "the forwarder is ready", |status| {
             condition(status, "Ready").0 == "True"
         })
         .await;
 }
 
-/// Every field, with another value than its default and as much as it takes.
-fn everything(world: &World) -> Value {
+/// Returns a spec with every field at a non-default value, and lists of maximum length.
+fn all_fields(world: &World) -> Value {
     let text = |prefix: &str, n: usize| format!("{prefix}-{n}");
     let named = |count: usize, make: &dyn Fn(usize) -> Value| -> Vec<Value> {
         (0..count).map(make).collect()
@@ -284,8 +284,8 @@ fn everything(world: &World) -> Value {
     })
 }
 
-/// The fields of a schema that a value does not have; what lies in Kubernetes' own types is theirs.
-fn left_out(schema: &Value, value: &Value, path: &str) -> Vec<String> {
+/// Returns the fields of a schema that a value lacks. Skips the fields of Kubernetes types.
+fn missing_fields(schema: &Value, value: &Value, path: &str) -> Vec<String> {
     let fields = schema["properties"].as_object().into_iter().flatten();
     fields
         .flat_map(|(name, field)| {
@@ -293,26 +293,26 @@ fn left_out(schema: &Value, value: &Value, path: &str) -> Vec<String> {
             match &value[name] {
                 Value::Null => vec![path],
                 _ if path.starts_with(".job.") => Vec::new(),
-                value => left_out(field, value, &path),
+                value => missing_fields(field, value, &path),
             }
         })
         .collect()
 }
 
-/// Pruning, an odd type or the cost of the rules would show here.
-pub async fn the_largest_forwarder_is_taken_kept_whole_and_reaches_the_cronjob(shared: &Shared) {
-    let world = World::new(shared, "everything").await;
-    world.give_key().await;
+/// Detects pruned fields, wrong types and CEL rules that exceed the cost limit.
+pub async fn largest_forwarder_is_stored_completely(shared: &Shared) {
+    let world = World::new(shared, "all-fields").await;
+    world.create_key_secret().await;
     world
         .secret("iterable", &[("k", "planted-iterable-key-5f0c")])
         .await;
-    let manifest = world.manifest("mparticle", everything(&world));
-    let definition = serde_json::to_value(EventForwarder::crd()).expect("JSON");
-    let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-    let left_out = left_out(&schema["properties"]["spec"], &manifest["spec"], "");
-    assert_eq!(left_out, [".mapping.transform.configMapKeyRef"]);
+    let manifest = world.manifest("mparticle", all_fields(&world));
+    let crd = serde_json::to_value(EventForwarder::crd()).expect("JSON");
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let missing = missing_fields(&schema["properties"]["spec"], &manifest["spec"], "");
+    assert_eq!(missing, [".mapping.transform.configMapKeyRef"]);
     kubectl_apply(&manifest).await.expect("kubectl apply");
-    let shown = kubectl(&[
+    let stored = kubectl(&[
         "get",
         "ef",
         "mparticle",
@@ -322,18 +322,18 @@ pub async fn the_largest_forwarder_is_taken_kept_whole_and_reaches_the_cronjob(s
         "json",
     ])
     .await;
-    let shown: Value = serde_json::from_str(&shown).expect("JSON");
-    assert_eq!(shown["spec"], manifest["spec"]);
+    let stored: Value = serde_json::from_str(&stored).expect("JSON");
+    assert_eq!(stored["spec"], manifest["spec"]);
 
     let cronjob = world
-        .until::<CronJob>("mparticle", "the CronJob", |_| true)
+        .until::<CronJob>("mparticle", "the CronJob exists", |_| true)
         .await;
     let template = cronjob.spec.expect("a spec").job_template;
     let job = serde_json::to_value(template.spec.expect("a Job")).expect("JSON");
     let pod = &job["template"]["spec"];
     let container = &pod["containers"][0];
     let declared = &manifest["spec"]["job"];
-    for (field, there) in [
+    for (field, actual) in [
         ("serviceAccountName", &pod["serviceAccountName"]),
         ("image", &container["image"]),
         ("imagePullPolicy", &container["imagePullPolicy"]),
@@ -357,15 +357,15 @@ pub async fn the_largest_forwarder_is_taken_kept_whole_and_reaches_the_cronjob(s
         ),
         ("ttlSecondsAfterFinished", &job["ttlSecondsAfterFinished"]),
     ] {
-        assert_eq!(there, &declared[field], "{field}");
+        assert_eq!(actual, &declared[field], "{field}");
     }
-    for (field, there) in [
+    for (field, actual) in [
         ("volumes", &pod["volumes"]),
         ("volumeMounts", &container["volumeMounts"]),
     ] {
-        let there = there.as_array().expect("a list");
-        for one in declared[field].as_array().expect("a list") {
-            assert!(there.contains(one), "{field}: {one}");
+        let actual = actual.as_array().expect("an array");
+        for item in declared[field].as_array().expect("an array") {
+            assert!(actual.contains(item), "{field}: {item}");
         }
     }
     let labels = &job["template"]["metadata"];
@@ -373,10 +373,10 @@ pub async fn the_largest_forwarder_is_taken_kept_whole_and_reaches_the_cronjob(s
     assert_eq!(labels["annotations"]["note"], "mine");
 }
 
-/// Some clusters, such as OpenShift, give each namespace users of its own and refuse all others.
-pub async fn a_run_without_a_user_of_its_own_meets_the_restricted_level(shared: &Shared) {
+/// Some clusters, for example OpenShift, assign user IDs to each namespace and reject all others.
+pub async fn run_works_with_assigned_user_id(shared: &Shared) {
     let world = World::new(shared, "any-user").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     apply_json(
         &world.client,
         json!({
@@ -394,7 +394,7 @@ pub async fn a_run_without_a_user_of_its_own_meets_the_restricted_level(shared: 
     }});
     world.apply("mparticle", spec).await;
     start(&world, "mparticle", "now").await;
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     assert_eq!(
         condition(&status, "LastRunSucceeded").1,
         "Drained",
@@ -415,9 +415,9 @@ pub async fn a_run_without_a_user_of_its_own_meets_the_restricted_level(shared: 
     );
 }
 
-pub async fn the_longest_name_that_kubernetes_takes_works(shared: &Shared) {
+pub async fn longest_valid_name_works(shared: &Shared) {
     let world = World::new(shared, "longest-name").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let name = [
         "a".repeat(63),
         "b".repeat(63),
@@ -428,7 +428,7 @@ pub async fn the_longest_name_that_kubernetes_takes_works(shared: &Shared) {
     assert_eq!(name.len(), 253);
     world.apply(&name, json!({})).await;
     let status = world
-        .status_until(&name, "it is scheduled", |status| {
+        .status_until(&name, "the forwarder is scheduled", |status| {
             condition(status, "Scheduled").0 == "True"
         })
         .await;
@@ -448,7 +448,7 @@ pub async fn the_longest_name_that_kubernetes_takes_works(shared: &Shared) {
         &from,
     ])
     .await;
-    let status = ended(&world, &name, "now").await;
+    let status = wait_for_run_end(&world, &name, "now").await;
     assert_eq!(
         condition(&status, "LastRunSucceeded").1,
         "Drained",
@@ -465,7 +465,7 @@ pub async fn the_longest_name_that_kubernetes_takes_works(shared: &Shared) {
     ])
     .await;
     let status = world
-        .status_until(&name, "the run that was asked for is counted", |status| {
+        .status_until(&name, "the requested run is counted", |status| {
             status.totals.runs == 2
         })
         .await;

@@ -1,5 +1,5 @@
-//! What the controller's own AWS identity is used for. The suite's controller has one, and may
-//! show it to the SQS server.
+//! Use of the controller's ambient AWS credentials. The suite's controller has some, and is allowed
+//! to send them to the SQS server.
 
 use std::{
     net::SocketAddr,
@@ -14,23 +14,23 @@ use tokio::net::TcpListener;
 
 use crate::world::{Shared, World, condition, kubectl_apply};
 
-/// Takes connections and counts them.
+/// Starts a server that counts connections. Returns its URL and the count.
 async fn listener(shared: &Shared) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind(SocketAddr::new(shared.host, 0))
         .await
         .expect("a port");
     let address = listener.local_addr().expect("an address");
-    let taken = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&taken);
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
     tokio::spawn(async move {
         while listener.accept().await.is_ok() {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     });
-    (format!("http://{address}"), taken)
+    (format!("http://{address}"), count)
 }
 
-/// Applies a forwarder that brings no credentials of its own.
+/// Applies a forwarder without a credentials Secret.
 async fn apply_ambient(world: &World, name: &str, queue: Value) {
     let mut manifest = world.manifest(name, json!({"queue": queue}));
     let queue = manifest["spec"]["queue"].as_object_mut().expect("a queue");
@@ -38,16 +38,16 @@ async fn apply_ambient(world: &World, name: &str, queue: Value) {
     kubectl_apply(&manifest).await.expect("kubectl apply");
 }
 
-pub async fn the_controllers_identity_goes_to_allowed_hosts_only(shared: &Shared) {
+pub async fn ambient_credentials_go_to_allowed_hosts_only(shared: &Shared) {
     let world = World::new(shared, "ambient").await.by_address();
-    world.give_key().await;
-    let (foreign, taken) = listener(shared).await;
+    world.create_key_secret().await;
+    let (foreign, connections) = listener(shared).await;
     let url = format!("{foreign}/123456789012/theirs");
     apply_ambient(&world, "by-endpoint", json!({"endpoint": foreign})).await;
     apply_ambient(&world, "by-url", json!({"url": url, "endpoint": foreign})).await;
     for name in ["by-endpoint", "by-url"] {
         let status = world
-            .status_until(name, "the host is refused", |status| {
+            .status_until(name, "the host is rejected", |status| {
                 condition(status, "QueueReachable").0 == "False"
             })
             .await;
@@ -60,17 +60,17 @@ pub async fn the_controllers_identity_goes_to_allowed_hosts_only(shared: &Shared
         assert_eq!(condition(&status, "Ready").1, "HostNotAllowed");
     }
 
-    // The same forwarder at a host that is allowed, then with credentials of its own at the other.
+    // With an allowed host, then with a credentials Secret for the other host.
     apply_ambient(&world, "by-endpoint", json!({})).await;
     world
-        .status_until("by-endpoint", "the queue is read", |status| {
+        .status_until("by-endpoint", "the queue is polled", |status| {
             condition(status, "QueueReachable").1 == "Reachable"
         })
         .await;
     assert_eq!(
-        taken.load(Ordering::Relaxed),
+        connections.load(Ordering::Relaxed),
         0,
-        "somebody called {foreign}"
+        "the controller connected to {foreign}"
     );
     world
         .apply(
@@ -78,9 +78,9 @@ pub async fn the_controllers_identity_goes_to_allowed_hosts_only(shared: &Shared
             json!({"queue": {"url": url, "endpoint": foreign}}),
         )
         .await;
-    crate::world::eventually("own credentials go anywhere", async || {
-        let taken = taken.load(Ordering::Relaxed);
-        (taken > 0, format!("{taken} connections"))
+    crate::world::eventually("credentials of a Secret go to any host", async || {
+        let count = connections.load(Ordering::Relaxed);
+        (count > 0, format!("{count} connections"))
     })
     .await;
 }

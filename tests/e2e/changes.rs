@@ -1,4 +1,4 @@
-//! What a change of the forwarder does to a run that is under way, and to the next one.
+//! Effects of changes of the forwarder on a running run and on the next one.
 
 use event_forwarder::api::EventForwarder;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -6,9 +6,10 @@ use serde_json::json;
 
 use crate::{
     plugin::forwarder,
-    tracking::{ended, held_run, start},
+    tracking::{start, start_held_run, wait_for_run_end},
     world::{
-        API_KEY, RELEASE, SYSTEM, Shared, World, condition, eventually, gone, kubectl, sample,
+        API_KEY, RELEASE, SYSTEM, Shared, World, condition, eventually, kubectl, sample,
+        wait_until_deleted,
     },
 };
 
@@ -28,16 +29,16 @@ fn image(cronjob: &CronJob) -> Option<&str> {
     pod.containers.first()?.image.as_deref()
 }
 
-pub async fn deleting_the_forwarder_in_mid_run_loses_nothing(shared: &Shared) {
+pub async fn deletion_during_run_loses_no_messages(shared: &Shared) {
     let world = World::new(shared, "delete-mid-run").await;
-    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    let gate = start_held_run(&world, "mparticle", "now", json!({})).await;
     kubectl(&["delete", "ef", "mparticle", "--namespace", &world.namespace]).await;
-    gone(&world.api::<EventForwarder>(), "mparticle").await;
-    // The pod has been told to end, and settles what it holds.
+    wait_until_deleted(&world.api::<EventForwarder>(), "mparticle").await;
+    // The pod has received a termination signal, and settles its messages.
     gate.open();
-    eventually("CronJob, Jobs and pods are gone", async || {
-        let left = world.left().await;
-        (left.is_empty(), left)
+    eventually("CronJob, Jobs and pods are deleted", async || {
+        let remaining = world.remaining_objects().await;
+        (remaining.is_empty(), remaining)
     })
     .await;
     assert_eq!(world.iterable.handle.events().len(), EVENTS);
@@ -49,9 +50,9 @@ pub async fn deleting_the_forwarder_in_mid_run_loses_nothing(shared: &Shared) {
     );
 }
 
-pub async fn a_changed_queue_is_for_the_next_run(shared: &Shared) {
+pub async fn queue_change_applies_to_next_run(shared: &Shared) {
     let world = World::new(shared, "queue-change").await;
-    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    let gate = start_held_run(&world, "mparticle", "now", json!({})).await;
     let before = world.api::<Job>().get("now").await.expect("the Job");
     let dead_letters = world.queue.dlq_url.clone();
     let spec = json!({"iterable": {"requestTimeout": "5m"}, "queue": {"url": dead_letters}});
@@ -66,10 +67,10 @@ pub async fn a_changed_queue_is_for_the_next_run(shared: &Shared) {
     assert_eq!(
         (&before.metadata.uid, before.metadata.generation),
         (&after.metadata.uid, after.metadata.generation),
-        "the run is left alone"
+        "the Job is unchanged"
     );
     gate.open();
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     let run = status.last_run.expect("a run");
     assert_eq!((run.outcome.as_str(), run.messages.deleted), ("Drained", 1));
 
@@ -81,21 +82,21 @@ pub async fn a_changed_queue_is_for_the_next_run(shared: &Shared) {
         ("Drained", 0)
     );
     let depth = world.queue.depth().await.expect("depth");
-    assert_eq!(depth.visible, 1, "the first queue is not read any more");
+    assert_eq!(depth.visible, 1, "the first queue is no longer read");
 }
 
-pub async fn suspending_lets_the_run_end_and_resuming_starts_the_next(shared: &Shared) {
+pub async fn suspend_does_not_stop_running_run(shared: &Shared) {
     let world = World::new(shared, "suspend-mid-run").await;
-    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    let gate = start_held_run(&world, "mparticle", "now", json!({})).await;
     let suspended = json!({"iterable": {"requestTimeout": "5m"}, "suspend": true});
     world.apply("mparticle", suspended).await;
     world
-        .status_until("mparticle", "it is suspended", |status| {
+        .status_until("mparticle", "the forwarder is suspended", |status| {
             condition(status, "Scheduled").1 == "Suspended"
         })
         .await;
     gate.open();
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained");
     assert_eq!(
         (condition(&status, "Ready").0, condition(&status, "Ready").1),
@@ -116,22 +117,24 @@ pub async fn suspending_lets_the_run_end_and_resuming_starts_the_next(shared: &S
         .await;
 }
 
-pub async fn another_secret_in_the_spec_is_for_the_next_run(shared: &Shared) {
+pub async fn secret_change_applies_to_next_run(shared: &Shared) {
     let world = World::new(shared, "secret-rename").await;
     world
         .secret("iterable", &[("api-key", "a-key-of-another-project")])
         .await;
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     world.apply("mparticle", json!({})).await;
-    let status = world.run_now("mparticle", "refused").await;
+    let status = world.run_now("mparticle", "rejected").await;
     assert_eq!(condition(&status, "LastRunSucceeded").1, "KeyRefused");
 
     let renamed = json!({"iterable": {"apiKeySecretRef": {"name": "renamed", "key": "token"}}});
     world.apply("mparticle", renamed.clone()).await;
     let status = world
-        .status_until("mparticle", "the new Secret is missed", |status| {
-            condition(status, "SecretsAvailable").1 == "SecretMissing"
-        })
+        .status_until(
+            "mparticle",
+            "the new Secret is reported missing",
+            |status| condition(status, "SecretsAvailable").1 == "SecretMissing",
+        )
         .await;
     assert!(
         condition(&status, "SecretsAvailable")
@@ -141,7 +144,7 @@ pub async fn another_secret_in_the_spec_is_for_the_next_run(shared: &Shared) {
     );
     world.secret("renamed", &[("other", API_KEY)]).await;
     let status = world
-        .status_until("mparticle", "its key is missed", |status| {
+        .status_until("mparticle", "its key is reported missing", |status| {
             condition(status, "SecretsAvailable").1 == "SecretKeyMissing"
         })
         .await;
@@ -153,12 +156,12 @@ pub async fn another_secret_in_the_spec_is_for_the_next_run(shared: &Shared) {
     );
     world.secret("renamed", &[("token", API_KEY)]).await;
     world
-        .status_until("mparticle", "all is there", |status| {
+        .status_until("mparticle", "the Secret is available", |status| {
             condition(status, "SecretsAvailable").0 == "True"
         })
         .await;
     start(&world, "mparticle", "accepted").await;
-    let status = ended(&world, "mparticle", "accepted").await;
+    let status = wait_for_run_end(&world, "mparticle", "accepted").await;
     assert_eq!(
         condition(&status, "LastRunSucceeded").1,
         "Drained",
@@ -167,11 +170,11 @@ pub async fn another_secret_in_the_spec_is_for_the_next_run(shared: &Shared) {
     assert_eq!(world.iterable.handle.events().len(), EVENTS);
 }
 
-/// The runs' image is the operator's own, so that an upgrade of the one is one of the other.
-pub async fn an_upgrade_changes_the_image_of_cronjobs_and_leaves_runs_alone(shared: &Shared) {
+/// Runs use the operator's image, so an upgrade of the operator also upgrades later runs.
+pub async fn upgrade_changes_cronjob_image_but_not_runs(shared: &Shared) {
     shared.install().await.expect("the operator");
     let world = World::new(shared, "upgrade").await;
-    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    let gate = start_held_run(&world, "mparticle", "now", json!({})).await;
     let before = world
         .api::<CronJob>()
         .get("mparticle")
@@ -179,7 +182,7 @@ pub async fn an_upgrade_changes_the_image_of_cronjobs_and_leaves_runs_alone(shar
         .expect("the CronJob");
     let old = image(&before).expect("an image").to_owned();
     let job = world.api::<Job>().get("now").await.expect("the Job");
-    // What a chart of the next version sets, without an image of it on the node.
+    // The chart of the next version sets this variable. The node does not have this image.
     let set = format!("EVENT_FORWARDER_IMAGE={old}-next");
     let deployment = &format!("deployment/{RELEASE}");
     kubectl(&["set", "env", "--namespace", SYSTEM, deployment, &set]).await;
@@ -195,14 +198,14 @@ pub async fn an_upgrade_changes_the_image_of_cronjobs_and_leaves_runs_alone(shar
         (after.metadata.uid.clone(), after.metadata.generation)
     );
     gate.open();
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained");
     shared.uninstall().await;
 }
 
-pub async fn what_is_taken_out_of_the_job_leaves_the_cronjob(shared: &Shared) {
-    let world = World::new(shared, "taken-out").await;
-    world.give_key().await;
+pub async fn removed_job_fields_leave_cronjob(shared: &Shared) {
+    let world = World::new(shared, "removed-fields").await;
+    world.create_key_secret().await;
     let variable = |name: &str, value: &str| json!({"name": name, "value": value});
     let more = json!({"job": {
         "env": [variable("A", "1"), variable("B", "")],
@@ -218,7 +221,7 @@ pub async fn what_is_taken_out_of_the_job_leaves_the_cronjob(shared: &Shared) {
     };
     world.apply("mparticle", more).await;
     let cronjob = world
-        .until::<CronJob>("mparticle", "the CronJob is there", |_| true)
+        .until::<CronJob>("mparticle", "the CronJob exists", |_| true)
         .await;
     let with = pod(&cronjob);
     assert_eq!(with["metadata"]["labels"]["team"], "marketing");
@@ -228,12 +231,12 @@ pub async fn what_is_taken_out_of_the_job_leaves_the_cronjob(shared: &Shared) {
             .map(Vec::len),
         Some(2)
     );
-    // Values that the API server does not store are no reason to apply it again and again.
+    // Values that the API server does not store must not cause repeated writes.
     for round in 0..3 {
-        let seen = format!("visible after round {round}");
+        let what = format!("the message of round {round} is visible");
         world.queue.send(&[sample(BATCH)]).await.expect("sending");
         world
-            .status_until("mparticle", &seen, |status| {
+            .status_until("mparticle", &what, |status| {
                 status
                     .queue
                     .as_ref()
@@ -242,9 +245,9 @@ pub async fn what_is_taken_out_of_the_job_leaves_the_cronjob(shared: &Shared) {
             .await;
     }
     let applied = |log: &str| {
-        let of_ours =
+        let is_apply =
             |line: &&str| line.contains("applied the CronJob") && line.contains(&world.namespace);
-        log.lines().filter(of_ours).count()
+        log.lines().filter(is_apply).count()
     };
     let log = kubectl(&[
         "logs",
@@ -262,7 +265,7 @@ pub async fn what_is_taken_out_of_the_job_leaves_the_cronjob(shared: &Shared) {
         .apply("mparticle", json!({"job": {"env": [variable("A", "1")]}}))
         .await;
     let cronjob = world
-        .until::<CronJob>("mparticle", "what was taken out is gone", |cronjob| {
+        .until::<CronJob>("mparticle", "the fields are removed", |cronjob| {
             let env = &pod(cronjob)["spec"]["containers"][0]["env"];
             env.as_array().is_some_and(|env| env.len() == 1)
         })
@@ -278,28 +281,28 @@ pub async fn what_is_taken_out_of_the_job_leaves_the_cronjob(shared: &Shared) {
     assert!(!without.to_string().contains("scratch"), "{without}");
 }
 
-pub async fn what_a_quota_forbids_is_told_until_it_is_allowed(shared: &Shared) {
+pub async fn quota_denial_is_reported_until_allowed(shared: &Shared) {
     let world = World::new(shared, "forbidden").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world
         .quota(json!({"count/cronjobs.batch": "0", "count/jobs.batch": "0"}))
         .await;
     world.apply("mparticle", json!({})).await;
-    let told = async |reason| world.scheduled_until("mparticle", reason).await;
-    let message = told("CronJobForbidden").await;
+    let scheduled = async |reason| world.scheduled_until("mparticle", reason).await;
+    let message = scheduled("CronJobForbidden").await;
     assert!(message.contains("exceeded quota: quota"), "{message}");
 
     world.quota(json!({"count/jobs.batch": "0"})).await;
-    told("CronJobInPlace").await;
-    let asked = forwarder(&world, &["run", "mparticle"]).await;
-    assert_ne!(asked.code, 0, "{asked:?}");
-    assert!(asked.error.contains("RunRefused"), "{asked:?}");
-    let message = told("RunRefused").await;
+    scheduled("CronJobInPlace").await;
+    let output = forwarder(&world, &["run", "mparticle"]).await;
+    assert_ne!(output.code, 0, "{output:?}");
+    assert!(output.error.contains("RunRefused"), "{output:?}");
+    let message = scheduled("RunRefused").await;
     assert!(message.contains("exceeded quota: quota"), "{message}");
-    // The rest of the status goes on.
+    // The rest of the status is still updated.
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     world
-        .status_until("mparticle", "the depth is read on", |status| {
+        .status_until("mparticle", "the depth is still updated", |status| {
             status
                 .queue
                 .as_ref()
@@ -309,11 +312,9 @@ pub async fn what_a_quota_forbids_is_told_until_it_is_allowed(shared: &Shared) {
 
     world.quota(json!({"count/jobs.batch": "9"})).await;
     let status = world
-        .status_until(
-            "mparticle",
-            "the run that was asked for has ended",
-            |status| status.totals.runs == 1,
-        )
+        .status_until("mparticle", "the requested run has ended", |status| {
+            status.totals.runs == 1
+        })
         .await;
     let request = status.last_run_request.as_deref().expect("a request");
     assert!(request.ends_with("by kubectl forwarder"), "{request}");

@@ -1,4 +1,4 @@
-//! What a person is told when something is not as it should be.
+//! Conditions and messages for errors in the spec and the environment.
 
 use std::path::Path;
 
@@ -14,17 +14,17 @@ use crate::{
     },
 };
 
-/// A key that Iterable does not know.
-const REFUSED_KEY: &str = "planted-refused-key-77d1";
+/// A key that Iterable rejects.
+const REJECTED_KEY: &str = "planted-rejected-key-77d1";
 
-pub async fn a_missing_secret_is_named_and_the_forwarder_resumes_when_it_appears(shared: &Shared) {
+pub async fn missing_secret_pauses_runs_until_it_exists(shared: &Shared) {
     let world = World::new(shared, "no-secret").await;
     world.queue.send(&["{}"]).await.expect("sending");
     world.apply("mparticle", json!({})).await;
     let status = world
         .status_until(
             "mparticle",
-            "the condition names the Secret, and the queue is read",
+            "the condition names the Secret, and the queue is polled",
             |status| {
                 condition(status, "SecretsAvailable").0 == "False"
                     && condition(status, "QueueReachable").0 == "True"
@@ -40,14 +40,14 @@ pub async fn a_missing_secret_is_named_and_the_forwarder_resumes_when_it_appears
         "{message}"
     );
     assert_eq!(condition(&status, "Ready").1, "SecretMissing");
-    let held_back = |cronjob: &CronJob| cronjob.spec.as_ref().and_then(|spec| spec.suspend);
+    let suspended = |cronjob: &CronJob| cronjob.spec.as_ref().and_then(|spec| spec.suspend);
     world
-        .until::<CronJob>("mparticle", "runs are held back", |cronjob| {
-            held_back(cronjob) == Some(true)
+        .until::<CronJob>("mparticle", "runs are paused", |cronjob| {
+            suspended(cronjob) == Some(true)
         })
         .await;
 
-    world.give_key().await;
+    world.create_key_secret().await;
     let status = world
         .status_until("mparticle", "the condition clears", |status| {
             condition(status, "Ready").0 == "True"
@@ -55,8 +55,8 @@ pub async fn a_missing_secret_is_named_and_the_forwarder_resumes_when_it_appears
         .await;
     assert_eq!(condition(&status, "SecretsAvailable").0, "True");
     world
-        .until::<CronJob>("mparticle", "runs may start", |cronjob| {
-            held_back(cronjob) == Some(false)
+        .until::<CronJob>("mparticle", "runs are no longer paused", |cronjob| {
+            suspended(cronjob) == Some(false)
         })
         .await;
     kubectl(&[
@@ -70,9 +70,9 @@ pub async fn a_missing_secret_is_named_and_the_forwarder_resumes_when_it_appears
     .await;
 }
 
-pub async fn a_missing_queue_is_a_condition(shared: &Shared) {
+pub async fn missing_queue_sets_condition(shared: &Shared) {
     let world = World::new(shared, "no-queue").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let elsewhere = format!("{}-elsewhere", world.queue.url);
     for (name, queue) in [
         ("mistyped", json!({"url": elsewhere})),
@@ -82,7 +82,7 @@ pub async fn a_missing_queue_is_a_condition(shared: &Shared) {
         let url = manifest["spec"]["queue"]["url"].as_str().expect("a URL");
         world.apply(name, json!({"queue": queue})).await;
         let status = world
-            .status_until(name, "the condition says so", |status| {
+            .status_until(name, "the condition is set", |status| {
                 condition(status, "QueueReachable").0 == "False"
             })
             .await;
@@ -96,9 +96,9 @@ pub async fn a_missing_queue_is_a_condition(shared: &Shared) {
     }
 }
 
-pub async fn an_invalid_schedule_is_refused_with_a_sentence(shared: &Shared) {
+pub async fn invalid_schedule_is_rejected_with_message(shared: &Shared) {
     let world = World::new(shared, "bad-schedule").await;
-    for (schedule, told) in [
+    for (schedule, expected) in [
         (
             "every hour",
             "schedule is no cron expression: write five fields",
@@ -117,8 +117,8 @@ pub async fn an_invalid_schedule_is_refused_with_a_sentence(shared: &Shared) {
         ),
     ] {
         let manifest = world.manifest("mparticle", json!({"schedule": schedule}));
-        let refusal = kubectl_apply(&manifest).await.expect_err(schedule);
-        assert!(refusal.contains(told), "{schedule}: {refusal}");
+        let error = kubectl_apply(&manifest).await.expect_err(schedule);
+        assert!(error.contains(expected), "{schedule}: {error}");
     }
     for schedule in [
         "0 * * * *",
@@ -131,9 +131,9 @@ pub async fn an_invalid_schedule_is_refused_with_a_sentence(shared: &Shared) {
     }
 }
 
-pub async fn what_can_be_known_to_be_wrong_is_refused_with_the_mend(shared: &Shared) {
-    let world = World::new(shared, "refused").await;
-    for (spec, told) in [
+pub async fn invalid_spec_is_rejected_with_fix(shared: &Shared) {
+    let world = World::new(shared, "rejected").await;
+    for (spec, expected) in [
         (
             json!({"drain": {"maxDuration": "48h"}}),
             "drain.maxDuration must be between 1m and 24h",
@@ -158,21 +158,21 @@ pub async fn what_can_be_known_to_be_wrong_is_refused_with_the_mend(shared: &Sha
             "needs exactly one of jq and configMapKeyRef",
         ),
     ] {
-        let refusal = kubectl_apply(&world.manifest("mparticle", spec))
+        let error = kubectl_apply(&world.manifest("mparticle", spec))
             .await
-            .expect_err(told);
-        assert!(refusal.contains(told), "{refusal}");
+            .expect_err(expected);
+        assert!(error.contains(expected), "{error}");
     }
 }
 
-pub async fn an_object_that_can_not_be_read_stops_nobody_else(shared: &Shared) {
+pub async fn unreadable_object_does_not_block_others(shared: &Shared) {
     let world = World::new(shared, "unreadable").await;
-    world.give_key().await;
-    // Volumes are free in the definition, as whole specs are in one of another version.
+    world.create_key_secret().await;
+    // The CRD does not validate volumes. A CRD of another version may not validate other fields.
     world
         .apply(
-            "odd",
-            json!({"job": {"volumes": [{"name": "odd", "configMap": 5}]}}),
+            "invalid",
+            json!({"job": {"volumes": [{"name": "invalid", "configMap": 5}]}}),
         )
         .await;
     world.apply("good", json!({})).await;
@@ -181,23 +181,29 @@ pub async fn an_object_that_can_not_be_read_stops_nobody_else(shared: &Shared) {
             condition(status, "Ready").0 == "True"
         })
         .await;
-    let odd: Api<DynamicObject> = Api::namespaced_with(
+    let forwarders: Api<DynamicObject> = Api::namespaced_with(
         world.client.clone(),
         &world.namespace,
         &kube::api::ApiResource::erase::<event_forwarder::api::EventForwarder>(&()),
     );
-    crate::world::eventually("the odd one says so", async || {
-        let object = odd.get("odd").await.expect("a get");
-        let ready = &object.data["status"]["conditions"][0];
-        let told = ready["type"] == "Ready" && ready["reason"] == "Unreadable";
-        (told && object.name_any() == "odd", object.data.clone())
-    })
+    crate::world::eventually(
+        "the condition of the invalid forwarder is set",
+        async || {
+            let object = forwarders.get("invalid").await.expect("a get");
+            let ready = &object.data["status"]["conditions"][0];
+            let is_reported = ready["type"] == "Ready" && ready["reason"] == "Unreadable";
+            (
+                is_reported && object.name_any() == "invalid",
+                object.data.clone(),
+            )
+        },
+    )
     .await;
 }
 
-pub async fn rules_in_a_config_map_are_checked_before_any_run(shared: &Shared) {
+pub async fn config_map_program_is_checked_before_runs(shared: &Shared) {
     let world = World::new(shared, "rules").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let rules = async |program: &str| {
         apply_json(
             &world.client,
@@ -211,17 +217,17 @@ pub async fn rules_in_a_config_map_are_checked_before_any_run(shared: &Shared) {
     };
     let spec = json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules"}}}});
     world.apply("mparticle", spec).await;
-    let told = async |reason| world.scheduled_until("mparticle", reason).await;
-    let message = told("TransformMissing").await;
+    let scheduled = async |reason| world.scheduled_until("mparticle", reason).await;
+    let message = scheduled("TransformMissing").await;
     assert!(message.contains("ConfigMap rules"), "{message}");
     rules(".dataFields.tier = ").await;
-    let message = told("InvalidTransform").await;
+    let message = scheduled("InvalidTransform").await;
     assert!(
         message.contains("spec.mapping.transform: line 1, column"),
         "{message}"
     );
     rules(r#".dataFields.tier = "gold""#).await;
-    told("CronJobInPlace").await;
+    scheduled("CronJobInPlace").await;
 
     world
         .queue
@@ -239,9 +245,9 @@ pub async fn rules_in_a_config_map_are_checked_before_any_run(shared: &Shared) {
     );
 }
 
-pub async fn no_key_stands_in_anything_that_the_system_printed(shared: &Shared) {
+pub async fn secrets_appear_in_no_output(shared: &Shared) {
     let world = World::new(shared, "secrecy").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world
         .queue
         .send(&[sample("01-session-and-screens-list-identities.json")])
@@ -249,14 +255,14 @@ pub async fn no_key_stands_in_anything_that_the_system_printed(shared: &Shared) 
         .expect("sending");
     world.apply("mparticle", json!({})).await;
     world.run_now("mparticle", "good").await;
-    // What goes wrong is told at length: with a key that Iterable refuses, and without a queue.
-    world.secret("iterable", &[("api-key", REFUSED_KEY)]).await;
+    // Errors are reported with details: with a key that Iterable rejects, and without a queue.
+    world.secret("iterable", &[("api-key", REJECTED_KEY)]).await;
     world
         .queue
         .send(&[sample("01-session-and-screens-list-identities.json")])
         .await
         .expect("sending");
-    world.run_now("mparticle", "refused").await;
+    world.run_now("mparticle", "rejected").await;
     let elsewhere = format!("{}-elsewhere", world.queue.url);
     world
         .apply("mparticle", json!({"queue": {"url": elsewhere}}))
@@ -282,7 +288,7 @@ pub async fn no_key_stands_in_anything_that_the_system_printed(shared: &Shared) 
             "--selector",
             "app.kubernetes.io/name=event-forwarder",
             "--tail=-1",
-            // Of a pod that is just being replaced.
+            // The log of a pod that is being replaced may be unavailable.
             "--ignore-errors",
             "--prefix",
         ])
@@ -311,14 +317,14 @@ pub async fn no_key_stands_in_anything_that_the_system_printed(shared: &Shared) 
         &["dlq", "mparticle", "list"],
         &["run", "mparticle", "--follow"],
     ] {
-        let told = forwarder(&world, command).await;
-        printed += &format!("{told:?}");
+        let output = forwarder(&world, command).await;
+        printed += &format!("{output:?}");
     }
     assert!(
         printed.contains("KeyRefused") && printed.contains("QueueMissing"),
-        "the runs are in it"
+        "the output must contain the failed runs"
     );
-    for secret in [API_KEY, REFUSED_KEY, AWS_SECRET, AMBIENT_SECRET] {
+    for secret in [API_KEY, REJECTED_KEY, AWS_SECRET, AMBIENT_SECRET] {
         assert!(!printed.contains(secret), "{secret} was printed");
     }
 }

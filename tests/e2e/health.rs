@@ -1,4 +1,4 @@
-//! What the controller tells of itself: readiness, liveness, metrics.
+//! The controller's readiness, liveness and metrics endpoints.
 
 use std::{net::SocketAddr, process::Stdio};
 
@@ -9,19 +9,19 @@ use tokio::process::{Child, Command};
 
 use crate::world::{Shared, World, apply_json, eventually, kubectl};
 
-/// A controller on this machine, with an identity of its own in the cluster.
+/// A controller process on this machine that uses a ServiceAccount.
 struct Controller {
     address: SocketAddr,
     _process: Child,
 }
 
 impl Controller {
-    /// For one namespace alone, whose ServiceAccount `controller` it uses.
+    /// Starts a controller for one namespace, with the ServiceAccount `controller` in it.
     async fn start(namespace: &str) -> Self {
         let token = kubectl(&["create", "token", "controller", "--namespace", namespace]).await;
-        let config = Config::infer().await.expect("the way to the cluster");
-        let authorities = Kubeconfig::read().expect("a kubeconfig");
-        let cluster = authorities.clusters.into_iter().next().expect("a cluster");
+        let config = Config::infer().await.expect("the cluster's configuration");
+        let original = Kubeconfig::read().expect("a kubeconfig");
+        let cluster = original.clusters.into_iter().next().expect("a cluster");
         let kubeconfig = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -55,15 +55,15 @@ impl Controller {
         }
     }
 
-    /// The status and the text that a path answers; nothing while nobody listens.
+    /// Returns the status and the body of a response. Returns `None` if the request fails.
     async fn get(&self, path: &str, accept: &str) -> Option<(u16, String)> {
-        let answer = reqwest::Client::new()
+        let response = reqwest::Client::new()
             .get(format!("http://{}{path}", self.address))
             .header("accept", accept)
             .send()
             .await
             .ok()?;
-        Some((answer.status().as_u16(), answer.text().await.ok()?))
+        Some((response.status().as_u16(), response.text().await.ok()?))
     }
 
     async fn ready(&self) -> (u16, String) {
@@ -71,7 +71,7 @@ impl Controller {
     }
 }
 
-/// Grants the ServiceAccount these rights in its namespace.
+/// Grants the ServiceAccount these verbs on Jobs, and read permissions on other kinds.
 async fn grant(world: &World, jobs: &[&str]) {
     let namespace = &world.namespace;
     apply_json(
@@ -90,8 +90,8 @@ async fn grant(world: &World, jobs: &[&str]) {
     .await;
 }
 
-pub async fn a_right_to_watch_that_is_missing_is_named_by_readyz(shared: &Shared) {
-    let world = World::new(shared, "rights").await;
+pub async fn readyz_reports_missing_watch_permission(shared: &Shared) {
+    let world = World::new(shared, "permissions").await;
     let namespace = world.namespace.as_str();
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
@@ -109,7 +109,7 @@ pub async fn a_right_to_watch_that_is_missing_is_named_by_readyz(shared: &Shared
 
     let controller = Controller::start(namespace).await;
     let missing = format!("may not watch jobs.batch in namespace {namespace}");
-    eventually("/readyz names the right", async || {
+    eventually("/readyz names the permission", async || {
         let (status, text) = controller.ready().await;
         (status == 503 && text.contains(&missing), (status, text))
     })
@@ -118,20 +118,20 @@ pub async fn a_right_to_watch_that_is_missing_is_named_by_readyz(shared: &Shared
     assert_eq!(
         alive,
         Some((200, "ok\n".to_owned())),
-        "it waits, and is alive"
+        "/healthz must succeed while the controller is not ready"
     );
 
     grant(&world, &["list", "watch"]).await;
-    eventually("it is ready by itself", async || {
+    eventually("the controller is ready", async || {
         let ready = controller.ready().await;
         (ready == (200, "ok\n".to_owned()), ready)
     })
     .await;
-    eventually("its requests are counted", async || {
+    eventually("the API requests are counted", async || {
         let (status, page) = controller.get("/metrics", "*/*").await.unwrap_or_default();
         let watches = r#"kubernetes_requests_total{verb="watch",resource="jobs",code="200"}"#;
-        let counted = page.contains(watches) && page.contains("event_forwarder_leader 1\n");
-        (status == 200 && counted, (status, page))
+        let is_counted = page.contains(watches) && page.contains("event_forwarder_leader 1\n");
+        (status == 200 && is_counted, (status, page))
     })
     .await;
 }

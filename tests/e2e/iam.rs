@@ -1,4 +1,4 @@
-//! An SQS server that asks who may do what: moto, with a user of its own IAM.
+//! An IAM user of moto, for an SQS server that checks permissions.
 
 use event_forwarder_test_support::sqs::SqsServer;
 use serde_json::json;
@@ -6,7 +6,7 @@ use url::form_urlencoded;
 
 const NAME: &str = "drains";
 
-/// A user with keys of its own, who may do nothing yet.
+/// An IAM user with access keys, initially without permissions.
 pub struct User {
     pub access_key_id: String,
     pub secret_access_key: String,
@@ -14,7 +14,7 @@ pub struct User {
 }
 
 impl User {
-    /// Creates the user; from then on the server refuses what nobody was given.
+    /// Creates the user and enables authorization on the server.
     pub async fn new(server: &SqsServer) -> Self {
         let endpoint = server.endpoint();
         iam(&endpoint, &[("Action", "CreateUser"), ("UserName", NAME)]).await;
@@ -28,17 +28,17 @@ impl User {
             secret_access_key: element(&key, "SecretAccessKey"),
             endpoint,
         };
-        user.check(true).await;
+        user.set_authorization(true).await;
         user
     }
 
-    /// Gives the user a policy that allows these actions and no others.
-    pub async fn may(&self, actions: &[&str]) {
+    /// Allows these actions only.
+    pub async fn allow(&self, actions: &[&str]) {
         let policy = json!({
             "Version": "2012-10-17",
             "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}],
         });
-        self.check(false).await;
+        self.set_authorization(false).await;
         iam(
             &self.endpoint,
             &[
@@ -49,13 +49,13 @@ impl User {
             ],
         )
         .await;
-        self.check(true).await;
+        self.set_authorization(true).await;
     }
 
-    /// Whether requests are judged. Without it the user could not be given anything: there is nobody
-    /// who may.
-    async fn check(&self, judged: bool) {
-        let free_requests = if judged { "0" } else { "inf" };
+    /// Enables or disables authorization. It must be disabled to change policies, because no user
+    /// has permission to do that.
+    async fn set_authorization(&self, enabled: bool) {
+        let free_requests = if enabled { "0" } else { "inf" };
         reqwest::Client::new()
             .post(format!("{}/moto-api/reset-auth", self.endpoint))
             .body(free_requests)
@@ -66,9 +66,9 @@ impl User {
     }
 }
 
-/// A request to IAM, which moto tells from one to SQS by the signature's scope.
+/// Sends a request to IAM. Moto selects the service by the signature's scope.
 async fn iam(endpoint: &str, form: &[(&str, &str)]) -> String {
-    let answer = reqwest::Client::new()
+    let response = reqwest::Client::new()
         .post(endpoint)
         .header(
             "authorization",
@@ -85,7 +85,7 @@ async fn iam(endpoint: &str, form: &[(&str, &str)]) -> String {
         .await
         .and_then(reqwest::Response::error_for_status)
         .expect("moto's IAM");
-    answer.text().await.expect("text")
+    response.text().await.expect("text")
 }
 
 fn element(xml: &str, name: &str) -> String {

@@ -1,4 +1,5 @@
-//! Two replicas of the controller: one works, the other follows when it dies, stops or falls asleep.
+//! Leader election with two replicas: the standby takes over when the leader is killed, terminated
+//! or paused.
 
 use std::fs;
 
@@ -21,64 +22,64 @@ use tokio::{process::Command, sync::Mutex};
 
 use crate::world::{RELEASE, SYSTEM, Shared, World, eventually, kubectl, within};
 
-/// How long a lease holds by the controller's own constants.
-const LEASE: SignedDuration = SignedDuration::from_secs(9);
-/// The longest hand-over.
-const HAND_OVER: SignedDuration = SignedDuration::from_secs(15);
+/// The controller's lease duration.
+const LEASE_DURATION: SignedDuration = SignedDuration::from_secs(9);
+/// Maximum time between the last renewal and the next leader's acquisition.
+const MAX_HANDOVER: SignedDuration = SignedDuration::from_secs(15);
 
-/// These tests change who leads, one at a time.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// Serializes these tests, because each changes the leader.
+static LOCK: Mutex<()> = Mutex::const_new(());
 
-pub async fn a_leader_that_dies_is_followed_within_15_seconds(shared: &Shared) {
-    let _turn = TURN.lock().await;
+pub async fn standby_replaces_killed_leader_within_15_seconds(shared: &Shared) {
+    let _lock = LOCK.lock().await;
     let world = World::new(shared, "leader-dies").await;
-    let leader = leader(&shared.client).await;
-    let hand_over = HandOver::watched(&shared.client, &leader);
-    // Asleep, it can't give up its lease before it is killed.
-    let Some(process) = process_of(&leader) else {
-        return not_on_this_machine(&leader);
+    let leader = wait_for_leader(&shared.client).await;
+    let handover = Handover::watch(&shared.client, &leader);
+    // A stopped process can't release its lease before it is killed.
+    let Some(process) = find_process(&leader) else {
+        return skip_without_process(&leader);
     };
     signal("STOP", process).await;
     let force = ["--force", "--grace-period=0"];
     let delete = ["delete", "pod", &leader, "--namespace", SYSTEM];
     kubectl(&[&delete[..], &force].concat()).await;
-    let hand_over = hand_over.end().await;
-    assert!(!hand_over.released, "{hand_over:?}");
+    let handover = handover.end().await;
+    assert!(!handover.released, "{handover:?}");
     assert!(
-        hand_over.took() >= LEASE && hand_over.took() < HAND_OVER,
-        "{hand_over:?}"
+        handover.duration() >= LEASE_DURATION && handover.duration() < MAX_HANDOVER,
+        "{handover:?}"
     );
-    works(&world).await;
+    assert_controller_works(&world).await;
 }
 
-pub async fn a_leader_that_is_told_to_stop_hands_over_at_once(shared: &Shared) {
-    let _turn = TURN.lock().await;
+pub async fn terminated_leader_releases_its_lease(shared: &Shared) {
+    let _lock = LOCK.lock().await;
     let world = World::new(shared, "leader-stops").await;
-    let leader = leader(&shared.client).await;
-    let hand_over = HandOver::watched(&shared.client, &leader);
+    let leader = wait_for_leader(&shared.client).await;
+    let handover = Handover::watch(&shared.client, &leader);
     let delete = ["delete", "pod", &leader, "--namespace", SYSTEM];
     kubectl(&[&delete[..], &["--wait=false"]].concat()).await;
-    let hand_over = hand_over.end().await;
-    assert!(hand_over.released, "{hand_over:?}");
-    assert!(hand_over.took() < LEASE, "{hand_over:?}");
-    works(&world).await;
+    let handover = handover.end().await;
+    assert!(handover.released, "{handover:?}");
+    assert!(handover.duration() < LEASE_DURATION, "{handover:?}");
+    assert_controller_works(&world).await;
 }
 
-pub async fn a_leader_that_was_asleep_ends_when_it_wakes(shared: &Shared) {
-    let _turn = TURN.lock().await;
+pub async fn paused_leader_exits_when_it_resumes(shared: &Shared) {
+    let _lock = LOCK.lock().await;
     let world = World::new(shared, "leader-sleeps").await;
-    let leader = leader(&shared.client).await;
+    let leader = wait_for_leader(&shared.client).await;
     let restarts = restarts(&shared.client, &leader).await;
-    let Some(process) = process_of(&leader) else {
-        return not_on_this_machine(&leader);
+    let Some(process) = find_process(&leader) else {
+        return skip_without_process(&leader);
     };
-    let hand_over = HandOver::watched(&shared.client, &leader);
+    let handover = Handover::watch(&shared.client, &leader);
     signal("STOP", process).await;
-    let hand_over = hand_over.end().await;
-    assert!(hand_over.took() >= LEASE, "{hand_over:?}");
-    works(&world).await;
+    let handover = handover.end().await;
+    assert!(handover.duration() >= LEASE_DURATION, "{handover:?}");
+    assert_controller_works(&world).await;
     signal("CONT", process).await;
-    eventually("the container has ended and started again", async || {
+    eventually("the container has restarted", async || {
         let now = self::restarts(&shared.client, &leader).await;
         (now > restarts, now)
     })
@@ -87,14 +88,14 @@ pub async fn a_leader_that_was_asleep_ends_when_it_wakes(shared: &Shared) {
     assert!(log.contains("has lost its lease"), "{log}");
     assert_eq!(
         holder(&lease(&shared.client).await),
-        Some(hand_over.successor.as_str()),
-        "the one that woke took nothing back"
+        Some(handover.successor.as_str()),
+        "the resumed replica must not acquire the lease"
     );
 }
 
-/// Checks that somebody acts on a forwarder, and on a change of it.
-async fn works(world: &World) {
-    world.give_key().await;
+/// Checks that the controller reconciles a new forwarder and a change of it.
+async fn assert_controller_works(world: &World) {
+    world.create_key_secret().await;
     for schedule in ["0 0 1 1 *", "0 0 2 2 *"] {
         world
             .apply("mparticle", json!({"schedule": schedule, "suspend": true}))
@@ -109,24 +110,24 @@ async fn works(world: &World) {
     }
 }
 
-/// How leadership passed to another.
+/// A change of the lease's holder.
 #[derive(Debug)]
-struct HandOver {
+struct Handover {
     renewed: Timestamp,
     released: bool,
     acquired: Timestamp,
     successor: String,
 }
 
-struct Watched(tokio::task::JoinHandle<HandOver>);
+struct HandoverWatch(tokio::task::JoinHandle<Handover>);
 
-impl HandOver {
-    /// Follows the lease from now on until another than `leader` holds it.
-    fn watched(client: &Client, leader: &str) -> Watched {
+impl Handover {
+    /// Starts a watch of the lease that ends when another replica than `leader` holds it.
+    fn watch(client: &Client, leader: &str) -> HandoverWatch {
         let leases = Api::<Lease>::namespaced(client.clone(), SYSTEM);
         let only = watcher::Config::default().fields(&format!("metadata.name={RELEASE}"));
         let leader = leader.to_owned();
-        Watched(tokio::spawn(async move {
+        HandoverWatch(tokio::spawn(async move {
             let mut renewed = Timestamp::UNIX_EPOCH;
             let mut released = false;
             let mut states = watcher(leases, only)
@@ -151,17 +152,17 @@ impl HandOver {
                     }
                 }
             }
-            unreachable!("a watch does not end by itself")
+            unreachable!("a watch never ends without an error")
         }))
     }
 
-    fn took(&self) -> SignedDuration {
+    fn duration(&self) -> SignedDuration {
         self.acquired.duration_since(self.renewed)
     }
 }
 
-impl Watched {
-    async fn end(self) -> HandOver {
+impl HandoverWatch {
+    async fn end(self) -> Handover {
         within("another replica holds the lease", self.0)
             .await
             .expect("a task")
@@ -181,21 +182,24 @@ fn holder(lease: &LeaseSpec) -> Option<&str> {
         .filter(|name| !name.is_empty())
 }
 
-/// The pod that leads, once another stands by that is ready.
-async fn leader(client: &Client) -> String {
-    eventually("two replicas are ready, and one leads", async || {
-        let deployment = [&format!("deployment/{RELEASE}"), "--namespace", SYSTEM];
-        let ready = ["-o", "jsonpath={.status.readyReplicas}/{.status.replicas}"];
-        let ready = kubectl(&[&["get"], &deployment[..], &ready].concat()).await;
-        let lease = lease(client).await;
-        let leader = holder(&lease);
-        let pods = Api::<Pod>::namespaced(client.clone(), SYSTEM);
-        let lives = match leader {
-            Some(leader) => pods.get_opt(leader).await.expect("a get").is_some(),
-            None => false,
-        };
-        (ready == "2/2" && lives, (ready, lease))
-    })
+/// Waits until two replicas are ready and one is the leader. Returns the leader's pod.
+async fn wait_for_leader(client: &Client) -> String {
+    eventually(
+        "two replicas are ready, and one is the leader",
+        async || {
+            let deployment = [&format!("deployment/{RELEASE}"), "--namespace", SYSTEM];
+            let ready = ["-o", "jsonpath={.status.readyReplicas}/{.status.replicas}"];
+            let ready = kubectl(&[&["get"], &deployment[..], &ready].concat()).await;
+            let lease = lease(client).await;
+            let leader = holder(&lease);
+            let pods = Api::<Pod>::namespaced(client.clone(), SYSTEM);
+            let exists = match leader {
+                Some(leader) => pods.get_opt(leader).await.expect("a get").is_some(),
+                None => false,
+            };
+            (ready == "2/2" && exists, (ready, lease))
+        },
+    )
     .await;
     holder(&lease(client).await).expect("a leader").to_owned()
 }
@@ -211,8 +215,9 @@ async fn restarts(client: &Client, pod: &str) -> i32 {
         .sum()
 }
 
-/// The id on this machine of the controller's process in a pod.
-fn process_of(pod: &str) -> Option<u32> {
+/// Returns the process ID on this machine of the controller in a pod. Returns `None` if the pod
+/// runs on another machine.
+fn find_process(pod: &str) -> Option<u32> {
     let name = format!("POD_NAME={pod}");
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let id = entry.file_name().to_str()?.parse().ok()?;
@@ -224,8 +229,8 @@ fn process_of(pod: &str) -> Option<u32> {
     })
 }
 
-fn not_on_this_machine(pod: &str) {
-    eprintln!("skipped: no process of pod {pod} is on this machine, so none can be sent a signal");
+fn skip_without_process(pod: &str) {
+    eprintln!("skipped: pod {pod} has no process on this machine to send a signal to");
 }
 
 async fn signal(name: &str, process: u32) {

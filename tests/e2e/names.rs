@@ -1,5 +1,5 @@
-//! Servers that pods reach by the names of Services, as in any cluster: through the cluster's name
-//! server, with the search domains of a pod.
+//! Name resolution in pods: servers are reached by Service names, through the cluster's DNS server
+//! and the search domains of a pod.
 
 use std::{env, fs, net::SocketAddr, time::Duration};
 
@@ -10,16 +10,16 @@ use serde_json::{Value, json};
 use crate::{
     faults::cluster,
     tls_support::{certificates, terminator},
-    tracking::{ended, start},
+    tracking::{start, wait_for_run_end},
     world::{AMBIENT_SECRET, SYSTEM, Shared, World, apply_json, condition, sample},
 };
 
 const BATCH: &str = "01-session-and-screens-list-identities.json";
 const EVENTS: usize = 4;
-/// The domain of the servers that do not exist. No server has a name in it (RFC 6761).
+/// A domain in which no name exists (RFC 6761).
 const NOWHERE: &str = "nowhere.invalid";
 
-/// How a forwarder names its servers.
+/// The URLs of a forwarder's servers.
 pub struct Names {
     pub sqs: String,
     pub iterable: String,
@@ -27,24 +27,29 @@ pub struct Names {
 
 impl Names {
     /// Creates a Service for each of the servers at these URLs.
-    pub async fn of_services(client: &Client, namespace: &str, sqs: &str, iterable: &str) -> Self {
+    pub async fn with_services(
+        client: &Client,
+        namespace: &str,
+        sqs: &str,
+        iterable: &str,
+    ) -> Self {
         Self {
-            sqs: named(client, namespace, "sqs", sqs).await,
-            iterable: named(client, namespace, "iterable", iterable).await,
+            sqs: service_url(client, namespace, "sqs", sqs).await,
+            iterable: service_url(client, namespace, "iterable", iterable).await,
         }
     }
 }
 
-/// Creates a Service for the server at `url`; returns the URL with the Service's name.
-async fn named(client: &Client, namespace: &str, name: &str, url: &str) -> String {
+/// Creates a Service for the server at `url`. Returns the URL with the Service's name.
+async fn service_url(client: &Client, namespace: &str, name: &str, url: &str) -> String {
     let (scheme, address) = url.split_once("://").expect("a scheme");
     let address: SocketAddr = address.parse().expect("an address and port");
     let host = service(client, namespace, name, address.port(), address).await;
     format!("{scheme}://{host}:{}", address.port())
 }
 
-/// Creates a Service on `port` for a server on this machine; returns its host name. The name has
-/// fewer dots than `ndots`, so that a lookup goes through the search domains.
+/// Creates a Service on `port` for a server on this machine. Returns its host name, which has fewer
+/// dots than `ndots`, so that a lookup uses the search domains.
 async fn service(
     client: &Client,
     namespace: &str,
@@ -52,7 +57,7 @@ async fn service(
     port: u16,
     server: SocketAddr,
 ) -> String {
-    // First the endpoints, since a Service without any refuses connections.
+    // The endpoints come first, because a Service without endpoints rejects connections.
     apply_json(
         client,
         json!({
@@ -79,9 +84,9 @@ async fn service(
     format!("{name}.{namespace}.svc")
 }
 
-pub async fn missing_host_is_named_at_once(shared: &Shared) {
+pub async fn missing_host_is_reported_immediately(shared: &Shared) {
     let world = World::new(shared, "no-such-host").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     let (queue, sink) = (format!("sqs.{NOWHERE}"), format!("iterable.{NOWHERE}"));
     let by_queue = json!({"queue": {"endpoint": format!("http://{queue}:9324")}});
@@ -90,7 +95,7 @@ pub async fn missing_host_is_named_at_once(shared: &Shared) {
     world.apply("sink", by_sink).await;
 
     let status = world
-        .status_until("queue", "the condition says so", |status| {
+        .status_until("queue", "the condition is set", |status| {
             condition(status, "QueueReachable").0 == "False"
         })
         .await;
@@ -103,9 +108,10 @@ pub async fn missing_host_is_named_at_once(shared: &Shared) {
     for name in ["queue", "sink"] {
         start(&world, name, name).await;
     }
-    // These words come from the name server: a lookup that it left open would be a time-out.
+    // This message proves that the DNS server answered. Without an answer, the lookup would time
+    // out.
     for (name, host, outcome) in [("queue", &queue, "QueueDown"), ("sink", &sink, "SinkDown")] {
-        let status = ended(&world, name, name).await;
+        let status = wait_for_run_end(&world, name, name).await;
         let (_, reason, message) = condition(&status, "LastRunSucceeded");
         assert_eq!(reason, outcome, "{message}");
         for words in [host.as_str(), "Name or service not known"] {
@@ -116,18 +122,22 @@ pub async fn missing_host_is_named_at_once(shared: &Shared) {
     assert_eq!(depth.visible + depth.in_flight, 1);
 }
 
-pub async fn private_authority_is_trusted_by_run_and_controller(shared: &Shared) {
+pub async fn additional_ca_is_trusted_by_run_and_controller(shared: &Shared) {
     shared.install().await.expect("the operator");
     let world = World::new(shared, "authority").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     let servers = TlsServers::start(shared, &world).await;
     world.apply("mparticle", servers.spec()).await;
     let status = world
-        .status_until("mparticle", "the controller does not trust it", |status| {
-            let (_, reason, message) = condition(status, "QueueReachable");
-            reason == "Unreachable" && message.contains("UnknownIssuer")
-        })
+        .status_until(
+            "mparticle",
+            "the controller rejects the certificate",
+            |status| {
+                let (_, reason, message) = condition(status, "QueueReachable");
+                reason == "Unreachable" && message.contains("UnknownIssuer")
+            },
+        )
         .await;
     let message = condition(&status, "QueueReachable").2;
     assert!(message.contains(&servers.sqs), "{message}");
@@ -140,7 +150,7 @@ pub async fn private_authority_is_trusted_by_run_and_controller(shared: &Shared)
     );
     assert_eq!(world.iterable.handle.events().len(), EVENTS);
 
-    servers.give_authority(&world.client, SYSTEM).await;
+    servers.create_ca_config_map(&world.client, SYSTEM).await;
     let job = servers.job();
     let environment = json!([
         job["env"][0],
@@ -158,16 +168,18 @@ pub async fn private_authority_is_trusted_by_run_and_controller(shared: &Shared)
         .collect();
     shared.install_with(&arguments).await.expect("the operator");
     world
-        .status_until("mparticle", "the controller trusts it", |status| {
-            condition(status, "QueueReachable").1 == "Reachable"
-        })
+        .status_until(
+            "mparticle",
+            "the controller accepts the certificate",
+            |status| condition(status, "QueueReachable").1 == "Reachable",
+        )
         .await;
     shared.install().await.expect("the operator");
 }
 
-/// Both servers behind TLS, at Services on the port of HTTPS.
+/// TLS proxies for both servers, with Services on port 443.
 struct TlsServers {
-    authority: String,
+    ca_certificate: String,
     sqs: String,
     iterable: String,
 }
@@ -189,20 +201,20 @@ impl TlsServers {
             let server = SocketAddr::new(shared.host, port);
             service(client, namespace, name, 443, server).await;
         }
-        let authority = fs::read_to_string(folder.join("ca.pem")).expect("the authority");
+        let ca_certificate = fs::read_to_string(folder.join("ca.pem")).expect("the certificate");
         let _ = fs::remove_dir_all(&folder);
         let servers = Self {
-            authority,
+            ca_certificate,
             sqs,
             iterable,
         };
-        servers.give_authority(client, namespace).await;
+        servers.create_ca_config_map(client, namespace).await;
         servers
     }
 
     /// Creates the ConfigMap that [`Self::job`] mounts.
-    async fn give_authority(&self, client: &Client, namespace: &str) {
-        let data = json!({"ca.pem": self.authority});
+    async fn create_ca_config_map(&self, client: &Client, namespace: &str) {
+        let data = json!({"ca.pem": self.ca_certificate});
         apply_json(
             client,
             json!({
@@ -234,9 +246,9 @@ impl TlsServers {
 pub async fn run_survives_five_seconds_without_name_server(shared: &Shared) {
     shared.install().await.expect("the operator");
     let world = World::new(shared, "no-name-server").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
-    // The request is held, then its connection breaks, so the next request needs a lookup.
+    // The request is held, then its connection is closed, so the next request needs a lookup.
     let gate = world.iterable.handle.gate("away");
     let cut = Fault {
         gate: Some("away".to_owned()),
@@ -250,7 +262,7 @@ pub async fn run_survives_five_seconds_without_name_server(shared: &Shared) {
     gate.open();
     tokio::time::sleep(Duration::from_secs(5)).await;
     cluster(&["start", "dns"]).await;
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     let (_, reason, message) = condition(&status, "LastRunSucceeded");
     assert_eq!(reason, "Drained", "{message}");
     let run = status.last_run.expect("a run");
@@ -259,7 +271,7 @@ pub async fn run_survives_five_seconds_without_name_server(shared: &Shared) {
     assert!(reasons.contains(&"SinkNotConnected"), "{run:#?}");
     assert_eq!(world.iterable.handle.events().len(), EVENTS);
     world
-        .status_until("mparticle", "the queue is read again", |status| {
+        .status_until("mparticle", "the queue is polled again", |status| {
             condition(status, "QueueReachable").1 == "Reachable"
         })
         .await;

@@ -1,4 +1,4 @@
-//! What the controller owns, keeps in order, leaves alone and removes.
+//! Objects that the controller creates, restores, keeps unchanged and deletes.
 
 use event_forwarder::api::EventForwarder;
 use k8s_openapi::{
@@ -12,7 +12,8 @@ use kube::{
 use serde_json::json;
 
 use crate::world::{
-    SYSTEM, Shared, World, apply_json, condition, eventually, gone, kubectl, kubectl_apply,
+    SYSTEM, Shared, World, apply_json, condition, eventually, kubectl, kubectl_apply,
+    wait_until_deleted,
 };
 
 fn schedule(cronjob: &CronJob) -> &str {
@@ -22,9 +23,9 @@ fn schedule(cronjob: &CronJob) -> &str {
         .map_or("", |spec| spec.schedule.as_str())
 }
 
-pub async fn a_changed_schedule_reaches_the_cronjob(shared: &Shared) {
+pub async fn cronjob_follows_schedule_change(shared: &Shared) {
     let world = World::new(shared, "schedule").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world
         .apply("mparticle", json!({"schedule": "0 0 1 1 *"}))
         .await;
@@ -59,24 +60,20 @@ pub async fn a_changed_schedule_reaches_the_cronjob(shared: &Shared) {
         .await;
 }
 
-pub async fn a_hand_edited_cronjob_is_put_back(shared: &Shared) {
-    let world = World::new(shared, "hand-edit").await;
-    world.give_key().await;
+pub async fn edited_cronjob_is_restored(shared: &Shared) {
+    let world = World::new(shared, "manual-edit").await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     world
-        .until::<CronJob>("mparticle", "the CronJob is there", |_| true)
+        .until::<CronJob>("mparticle", "the CronJob exists", |_| true)
         .await;
-    let by_hand = json!({"spec": {"schedule": "* * * * *", "concurrencyPolicy": "Allow"}});
+    let edit = json!({"spec": {"schedule": "* * * * *", "concurrencyPolicy": "Allow"}});
     world
         .api::<CronJob>()
-        .patch(
-            "mparticle",
-            &PatchParams::default(),
-            &Patch::Merge(&by_hand),
-        )
+        .patch("mparticle", &PatchParams::default(), &Patch::Merge(&edit))
         .await
-        .expect("an edit by hand");
-    let put_back = |cronjob: &CronJob| {
+        .expect("a manual edit");
+    let is_restored = |cronjob: &CronJob| {
         schedule(cronjob) == "0 0 1 1 *"
             && cronjob
                 .spec
@@ -85,45 +82,45 @@ pub async fn a_hand_edited_cronjob_is_put_back(shared: &Shared) {
                 == Some("Forbid")
     };
     world
-        .until::<CronJob>("mparticle", "the edit is undone", put_back)
+        .until::<CronJob>("mparticle", "the edit is reverted", is_restored)
         .await;
 
     world
         .api::<CronJob>()
         .delete("mparticle", &DeleteParams::default())
         .await
-        .expect("a deletion by hand");
-    eventually("the CronJob is made again", async || {
+        .expect("a manual deletion");
+    eventually("the CronJob is recreated", async || {
         let cronjob = world
             .api::<CronJob>()
             .get_opt("mparticle")
             .await
             .expect("a get");
         let metadata = cronjob.map(|cronjob| cronjob.metadata);
-        let stays = |it: &ObjectMeta| it.deletion_timestamp.is_none();
-        (metadata.as_ref().is_some_and(stays), metadata)
+        let is_kept = |it: &ObjectMeta| it.deletion_timestamp.is_none();
+        (metadata.as_ref().is_some_and(is_kept), metadata)
     })
     .await;
 }
 
-pub async fn deleting_the_forwarder_removes_cronjob_jobs_and_pods(shared: &Shared) {
+pub async fn deletion_removes_cronjob_jobs_and_pods(shared: &Shared) {
     let world = World::new(shared, "delete").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     world.run_now("mparticle", "now").await;
-    assert_ne!(world.of_forwarders::<Pod>().await, Vec::<String>::new());
+    assert_ne!(world.forwarder_objects::<Pod>().await, Vec::<String>::new());
     kubectl(&["delete", "ef", "mparticle", "--namespace", &world.namespace]).await;
-    gone(&world.api::<EventForwarder>(), "mparticle").await;
-    eventually("CronJob, Jobs and pods are gone", async || {
-        let left = world.left().await;
-        (left.is_empty(), left)
+    wait_until_deleted(&world.api::<EventForwarder>(), "mparticle").await;
+    eventually("CronJob, Jobs and pods are deleted", async || {
+        let remaining = world.remaining_objects().await;
+        (remaining.is_empty(), remaining)
     })
     .await;
 }
 
-pub async fn a_cronjob_of_the_users_own_is_left_alone(shared: &Shared) {
-    let world = World::new(shared, "taken").await;
-    world.give_key().await;
+pub async fn foreign_cronjob_is_not_changed(shared: &Shared) {
+    let world = World::new(shared, "name-conflict").await;
+    world.create_key_secret().await;
     apply_json(
         &world.client,
         json!({
@@ -133,7 +130,7 @@ pub async fn a_cronjob_of_the_users_own_is_left_alone(shared: &Shared) {
                 "schedule": "0 0 2 2 *",
                 "jobTemplate": {"spec": {"template": {"spec": {
                     "restartPolicy": "Never",
-                    "containers": [{"name": "own", "image": "example.invalid/own"}],
+                    "containers": [{"name": "other", "image": "example.invalid/other"}],
                 }}}},
             },
         }),
@@ -141,7 +138,7 @@ pub async fn a_cronjob_of_the_users_own_is_left_alone(shared: &Shared) {
     .await;
     world.apply("mparticle", json!({})).await;
     let status = world
-        .status_until("mparticle", "the condition says so", |status| {
+        .status_until("mparticle", "the condition is set", |status| {
             condition(status, "Scheduled").1 == "NameTaken"
         })
         .await;
@@ -151,17 +148,17 @@ pub async fn a_cronjob_of_the_users_own_is_left_alone(shared: &Shared) {
             .contains("CronJob mparticle"),
         "{status:#?}"
     );
-    let own = world
+    let cronjob = world
         .api::<CronJob>()
         .get("mparticle")
         .await
         .expect("the user's CronJob");
-    assert_eq!(schedule(&own), "0 0 2 2 *");
+    assert_eq!(schedule(&cronjob), "0 0 2 2 *");
 }
 
-pub async fn at_rest_nothing_is_written(shared: &Shared) {
-    let world = World::new(shared, "at-rest").await;
-    world.give_key().await;
+pub async fn nothing_is_written_when_unchanged(shared: &Shared) {
+    let world = World::new(shared, "unchanged").await;
+    world.create_key_secret().await;
     world
         .apply(
             "mparticle",
@@ -169,9 +166,11 @@ pub async fn at_rest_nothing_is_written(shared: &Shared) {
         )
         .await;
     world
-        .status_until("mparticle", "ready, with a depth", |status| {
-            condition(status, "Ready").0 == "True" && status.queue.is_some()
-        })
+        .status_until(
+            "mparticle",
+            "it is ready and its queue is polled",
+            |status| condition(status, "Ready").0 == "True" && status.queue.is_some(),
+        )
         .await;
     let versions = || async {
         (
@@ -190,37 +189,33 @@ pub async fn at_rest_nothing_is_written(shared: &Shared) {
         )
     };
     let before = versions().await;
-    // Each of these makes the controller look again at a forwarder in good order.
+    // Each label triggers a reconciliation that has nothing to change.
     for round in 0..3 {
-        let touched = json!({"metadata": {"labels": {"touched": round.to_string()}}});
+        let label = json!({"metadata": {"labels": {"touched": round.to_string()}}});
         world
             .api::<CronJob>()
-            .patch(
-                "mparticle",
-                &PatchParams::default(),
-                &Patch::Merge(&touched),
-            )
+            .patch("mparticle", &PatchParams::default(), &Patch::Merge(&label))
             .await
             .expect("a label");
     }
     let after_labels = versions().await;
-    // Five polls of the depth, at two seconds each.
+    // Five polls of the queue depth, at an interval of two seconds.
     tokio::time::sleep(std::time::Duration::from_secs(11)).await;
     assert_eq!(versions().await, after_labels);
     assert_eq!(
         before.0, after_labels.0,
-        "the forwarder's status was not written again"
+        "the forwarder's status must not be written"
     );
 }
 
-pub async fn a_long_name_gets_a_cronjob_all_the_same(shared: &Shared) {
+pub async fn long_name_gets_shortened_cronjob_name(shared: &Shared) {
     let world = World::new(shared, "long-name").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let name = "a-forwarder-whose-name-is-as-long-as-a-label-may-be-which-is-63";
     assert_eq!(name.len(), 63);
     world.apply(name, json!({})).await;
     let status = world
-        .status_until(name, "it is scheduled", |status| {
+        .status_until(name, "the forwarder is scheduled", |status| {
             condition(status, "Scheduled").0 == "True"
         })
         .await;
@@ -241,7 +236,7 @@ pub async fn a_long_name_gets_a_cronjob_all_the_same(shared: &Shared) {
     ])
     .await;
     world
-        .status_until(name, "its run is followed", |status| {
+        .status_until(name, "its run has ended", |status| {
             status
                 .last_run
                 .as_ref()
@@ -250,10 +245,10 @@ pub async fn a_long_name_gets_a_cronjob_all_the_same(shared: &Shared) {
         .await;
 }
 
-pub async fn a_controller_that_starts_takes_up_every_forwarder(shared: &Shared) {
+pub async fn restarted_controller_reconciles_all_forwarders(shared: &Shared) {
     shared.install().await.expect("the operator");
     let world = World::new(shared, "restart").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let names: Vec<_> = (0..40).map(|n| format!("forwarder-{n}")).collect();
     let apply_all = async |schedule: &str| {
         let spec = json!({"schedule": schedule, "suspend": true});
@@ -276,7 +271,7 @@ pub async fn a_controller_that_starts_takes_up_every_forwarder(shared: &Shared) 
     .await;
     apply_all("0 0 2 2 *").await;
     eventually(
-        "each has its CronJob, by the schedule that it was given meanwhile",
+        "each CronJob has the schedule that was applied during the restart",
         async || {
             let cronjobs = world
                 .api::<CronJob>()
@@ -284,8 +279,8 @@ pub async fn a_controller_that_starts_takes_up_every_forwarder(shared: &Shared) 
                 .await
                 .expect("CronJobs")
                 .items;
-            let by_it = |cronjob: &&CronJob| schedule(cronjob) == "0 0 2 2 *";
-            let count = cronjobs.iter().filter(by_it).count();
+            let is_current = |cronjob: &&CronJob| schedule(cronjob) == "0 0 2 2 *";
+            let count = cronjobs.iter().filter(is_current).count();
             (count == names.len(), format!("{count} CronJobs"))
         },
     )

@@ -1,4 +1,4 @@
-//! `kubectl forwarder`, found by the real kubectl on its PATH.
+//! The plugin `kubectl forwarder`, run by kubectl from its PATH.
 
 use std::{
     env,
@@ -19,10 +19,10 @@ use crate::world::{
     Shared, World, apply_json, condition, jobs, kubectl, kubectl_apply, sample, within,
 };
 
-const SAMPLE: &str = "01-session-and-screens-list-identities.json";
+const BATCH: &str = "01-session-and-screens-list-identities.json";
 
-/// A folder that holds the program under the names that kubectl looks for.
-static NAMES: LazyLock<PathBuf> = LazyLock::new(|| {
+/// A folder with the program under the names that kubectl searches for.
+static PLUGIN_FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = env::temp_dir().join(format!("event-forwarder-plugin-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     for name in ["kubectl-forwarder", "kubectl_complete-forwarder"] {
@@ -32,17 +32,17 @@ static NAMES: LazyLock<PathBuf> = LazyLock::new(|| {
     folder
 });
 
-/// What a command of the plugin printed and ended with.
+/// The output and exit code of a command.
 #[derive(Debug)]
-pub struct Told {
+pub struct CommandOutput {
     pub out: String,
     pub error: String,
     pub code: i32,
 }
 
-/// Runs kubectl with the plugin on its PATH, and with these variables set.
-async fn with_env(arguments: &[&str], variables: &[(&str, &Path)]) -> Told {
-    let mut path = OsString::from(NAMES.as_os_str());
+/// Runs kubectl with the plugin on its PATH and these environment variables.
+async fn run_kubectl(arguments: &[&str], variables: &[(&str, &Path)]) -> CommandOutput {
+    let mut path = OsString::from(PLUGIN_FOLDER.as_os_str());
     path.push(":");
     path.push(env::var_os("PATH").unwrap_or_default());
     let output = Command::new("kubectl")
@@ -53,7 +53,7 @@ async fn with_env(arguments: &[&str], variables: &[(&str, &Path)]) -> Told {
         .output();
     let what = format!("kubectl {} has ended", arguments.join(" "));
     let output = within(&what, output).await.expect("kubectl");
-    Told {
+    CommandOutput {
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         error: String::from_utf8_lossy(&output.stderr).into_owned(),
         code: output.status.code().unwrap_or(-1),
@@ -61,131 +61,140 @@ async fn with_env(arguments: &[&str], variables: &[(&str, &Path)]) -> Told {
 }
 
 /// Runs `kubectl forwarder` in the test's namespace.
-pub async fn forwarder(world: &World, arguments: &[&str]) -> Told {
+pub async fn forwarder(world: &World, arguments: &[&str]) -> CommandOutput {
     let mut all = vec!["forwarder"];
     all.extend(arguments);
     all.extend(["--namespace", &world.namespace]);
-    with_env(&all, &[]).await
+    run_kubectl(&all, &[]).await
 }
 
-/// A forwarder that has a key and is ready.
-async fn ready(shared: &Shared, name: &str) -> World {
+/// Creates a forwarder with a key, and waits until it is ready.
+async fn ready_world(shared: &Shared, name: &str) -> World {
     let world = World::new(shared, name).await.by_address();
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     world
-        .status_until("mparticle", "it is ready", |status| {
+        .status_until("mparticle", "the forwarder is ready", |status| {
             condition(status, "Ready").0 == "True"
         })
         .await;
     world
 }
 
-pub async fn a_run_is_followed_to_its_report_and_stands_on_the_page(shared: &Shared) {
-    let world = ready(shared, "plugin-run").await;
-    world.queue.send(&[sample(SAMPLE)]).await.expect("sending");
-    let told = forwarder(&world, &["run", "mparticle", "--follow"]).await;
-    assert_eq!(told.code, 0, "{told:?}");
+pub async fn run_is_followed_and_shown_in_status(shared: &Shared) {
+    let world = ready_world(shared, "plugin-run").await;
+    world.queue.send(&[sample(BATCH)]).await.expect("sending");
+    let output = forwarder(&world, &["run", "mparticle", "--follow"]).await;
+    assert_eq!(output.code, 0, "{output:?}");
     let job = jobs(&world).await[0].name_any();
     assert!(
-        told.out.contains(&format!("Job {job} was started")),
-        "{told:?}"
+        output.out.contains(&format!("Job {job} was started")),
+        "{output:?}"
     );
-    assert!(told.out.contains("Drained"), "{told:?}");
-    assert!(told.out.contains("4 forwarded"), "{told:?}");
+    assert!(output.out.contains("Drained"), "{output:?}");
+    assert!(output.out.contains("4 forwarded"), "{output:?}");
     assert_eq!(world.iterable.handle.events().len(), 4);
 
-    let told = forwarder(&world, &["status", "mparticle"]).await;
-    assert_eq!(told.code, 0, "{told:?}");
+    let output = forwarder(&world, &["status", "mparticle"]).await;
+    assert_eq!(output.code, 0, "{output:?}");
     let first = format!("✔ {}/mparticle is ready\n", world.namespace);
     assert!(
-        told.out.starts_with(&first),
-        "no colour in a pipe: {told:?}"
+        output.out.starts_with(&first),
+        "without color, because stdout is a pipe: {output:?}"
     );
-    assert!(told.out.contains("UTC"), "the next run: {told:?}");
-    assert!(told.out.contains("4 █"), "the bar of the run: {told:?}");
-    assert!(told.out.contains("runs: 1;"), "the totals: {told:?}");
+    assert!(output.out.contains("UTC"), "the next run: {output:?}");
+    assert!(output.out.contains("4 █"), "the bar of the run: {output:?}");
+    assert!(output.out.contains("runs: 1;"), "the totals: {output:?}");
 
-    let told = forwarder(&world, &["status"]).await;
-    assert!(told.out.contains("✔ mparticle  Ready"), "{told:?}");
+    let output = forwarder(&world, &["status"]).await;
+    assert!(output.out.contains("✔ mparticle  Ready"), "{output:?}");
 }
 
-pub async fn a_run_that_fails_gives_its_own_exit_code(shared: &Shared) {
+pub async fn failed_run_sets_exit_code(shared: &Shared) {
     let world = World::new(shared, "plugin-failed").await.by_address();
     world
         .secret("iterable", &[("api-key", "not-the-key")])
         .await;
-    world.queue.send(&[sample(SAMPLE)]).await.expect("sending");
+    world.queue.send(&[sample(BATCH)]).await.expect("sending");
     world.apply("mparticle", json!({})).await;
     world
-        .until::<CronJob>("mparticle", "a CronJob is there", |_| true)
+        .until::<CronJob>("mparticle", "the CronJob exists", |_| true)
         .await;
-    let told = forwarder(&world, &["run", "mparticle", "--follow"]).await;
-    assert_eq!(told.code, 21, "{told:?}");
-    assert!(told.out.contains("KeyRefused"), "{told:?}");
-    let told = forwarder(&world, &["status", "mparticle"]).await;
+    let output = forwarder(&world, &["run", "mparticle", "--follow"]).await;
+    assert_eq!(output.code, 21, "{output:?}");
+    assert!(output.out.contains("KeyRefused"), "{output:?}");
+    let output = forwarder(&world, &["status", "mparticle"]).await;
     assert!(
-        told.out.contains("mparticle is not ready: KeyRefused"),
-        "{told:?}"
+        output.out.contains("mparticle is not ready: KeyRefused"),
+        "{output:?}"
     );
-    assert!(told.out.contains("server-side key"), "the mend: {told:?}");
+    assert!(
+        output.out.contains("server-side key"),
+        "the fix: {output:?}"
+    );
 }
 
-pub async fn what_hinders_a_run_is_told_with_the_mend(shared: &Shared) {
-    let world = World::new(shared, "plugin-hindered").await.by_address();
+pub async fn blocked_run_prints_reason_and_fix(shared: &Shared) {
+    let world = World::new(shared, "plugin-blocked").await.by_address();
     world.apply("mparticle", json!({})).await;
     world
-        .status_until("mparticle", "the Secret is missed", |status| {
+        .status_until("mparticle", "the missing Secret is reported", |status| {
             condition(status, "SecretsAvailable").0 == "False"
         })
         .await;
-    let told = forwarder(&world, &["run", "mparticle"]).await;
-    assert_eq!(told.code, 47, "{told:?}");
+    let output = forwarder(&world, &["run", "mparticle"]).await;
+    assert_eq!(output.code, 47, "{output:?}");
     assert!(
-        told.error
+        output
+            .error
             .contains("kubectl create secret generic iterable"),
-        "{told:?}"
+        "{output:?}"
     );
-    let told = forwarder(&world, &["status", "mparticle"]).await;
+    let output = forwarder(&world, &["status", "mparticle"]).await;
     assert!(
-        told.out.contains("kubectl create secret generic iterable"),
-        "{told:?}"
+        output
+            .out
+            .contains("kubectl create secret generic iterable"),
+        "{output:?}"
     );
     assert!(jobs(&world).await.is_empty());
 }
 
-pub async fn suspending_and_resuming_leaves_the_manifest_in_charge(shared: &Shared) {
-    let world = ready(shared, "plugin-suspend").await;
+pub async fn suspend_and_resume_respect_manifest(shared: &Shared) {
+    let world = ready_world(shared, "plugin-suspend").await;
     let suspended = async || {
         let api = world.api::<EventForwarder>();
         api.get("mparticle").await.expect("a get").spec.suspend
     };
-    let told = forwarder(&world, &["suspend", "mparticle"]).await;
-    assert_eq!((told.code, suspended().await), (0, true), "{told:?}");
-    assert!(!told.out.contains("But"), "nobody else sets it: {told:?}");
+    let output = forwarder(&world, &["suspend", "mparticle"]).await;
+    assert_eq!((output.code, suspended().await), (0, true), "{output:?}");
+    assert!(
+        !output.out.contains("But"),
+        "no other manager sets it: {output:?}"
+    );
     world
         .until::<CronJob>("mparticle", "the CronJob is suspended", |cronjob| {
             cronjob.spec.as_ref().and_then(|spec| spec.suspend) == Some(true)
         })
         .await;
-    // A manifest that does not speak of it leaves it so.
+    // A manifest without spec.suspend does not change it.
     world
         .apply("mparticle", json!({"schedule": "0 0 2 1 *"}))
         .await;
     assert!(suspended().await);
     world
-        .status_until("mparticle", "status says so", |status| {
+        .status_until("mparticle", "the suspension is reported", |status| {
             condition(status, "Ready").1 == "Suspended"
         })
         .await;
-    let told = forwarder(&world, &["status", "mparticle"]).await;
-    assert!(told.out.contains("mparticle is suspended"), "{told:?}");
-    let told = forwarder(&world, &["run", "mparticle", "--follow"]).await;
-    assert_eq!(told.code, 0, "one run by hand goes: {told:?}");
-    assert!(told.out.contains("mparticle is suspended"), "{told:?}");
+    let output = forwarder(&world, &["status", "mparticle"]).await;
+    assert!(output.out.contains("mparticle is suspended"), "{output:?}");
+    let output = forwarder(&world, &["run", "mparticle", "--follow"]).await;
+    assert_eq!(output.code, 0, "a manual run is allowed: {output:?}");
+    assert!(output.out.contains("mparticle is suspended"), "{output:?}");
 
-    let told = forwarder(&world, &["resume", "mparticle"]).await;
-    assert_eq!((told.code, suspended().await), (0, false), "{told:?}");
+    let output = forwarder(&world, &["resume", "mparticle"]).await;
+    assert_eq!((output.code, suspended().await), (0, false), "{output:?}");
     let managed = kubectl(&[
         "get",
         "ef",
@@ -199,21 +208,21 @@ pub async fn suspending_and_resuming_leaves_the_manifest_in_charge(shared: &Shar
     .await;
     assert!(
         !managed.contains("f:suspend"),
-        "the field is given up: {managed}"
+        "resume must release the field: {managed}"
     );
 
-    // One that does speak of it wins, and the person is told.
+    // If a manifest also sets spec.suspend, resume prints a warning.
     kubectl_apply(&world.manifest("mparticle", json!({"suspend": true})))
         .await
         .expect("kubectl apply");
-    let told = forwarder(&world, &["resume", "mparticle"]).await;
-    assert_eq!((told.code, suspended().await), (0, false), "{told:?}");
-    assert!(told.out.contains("sets spec.suspend too"), "{told:?}");
+    let output = forwarder(&world, &["resume", "mparticle"]).await;
+    assert_eq!((output.code, suspended().await), (0, false), "{output:?}");
+    assert!(output.out.contains("sets spec.suspend too"), "{output:?}");
 }
 
-pub async fn files_are_mapped_by_the_live_forwarder(shared: &Shared) {
+pub async fn map_uses_live_forwarder(shared: &Shared) {
     let world = World::new(shared, "plugin-map").await.by_address();
-    world.give_key().await;
+    world.create_key_secret().await;
     apply_json(
         &world.client,
         json!({
@@ -225,89 +234,98 @@ pub async fn files_are_mapped_by_the_live_forwarder(shared: &Shared) {
     .await;
     let spec = json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules"}}}});
     world.apply("mparticle", spec).await;
-    let file = format!("tests/samples/{SAMPLE}");
-    let told = forwarder(&world, &["map", "mparticle", &file]).await;
-    assert_eq!(told.code, 0, "{told:?}");
-    assert_eq!(told.out.matches(r#""tier":"gold""#).count(), 4, "{told:?}");
-    assert!(told.error.contains("4 forwarded"), "{told:?}");
+    let file = format!("tests/samples/{BATCH}");
+    let output = forwarder(&world, &["map", "mparticle", &file]).await;
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(
+        output.out.matches(r#""tier":"gold""#).count(),
+        4,
+        "{output:?}"
+    );
+    assert!(output.error.contains("4 forwarded"), "{output:?}");
 }
 
-pub async fn dead_letters_are_told_by_reason_and_sent_back(shared: &Shared) {
-    let world = ready(shared, "plugin-letters").await;
+pub async fn dlq_messages_are_listed_and_redriven(shared: &Shared) {
+    let world = ready_world(shared, "plugin-dlq").await;
     world.iterable.handle.forget_user("ada@example.com");
-    world.queue.send(&[sample(SAMPLE)]).await.expect("sending");
-    let told = forwarder(&world, &["run", "mparticle", "--follow"]).await;
-    assert!(told.out.contains("1 dead-lettered"), "{told:?}");
+    world.queue.send(&[sample(BATCH)]).await.expect("sending");
+    let output = forwarder(&world, &["run", "mparticle", "--follow"]).await;
+    assert!(output.out.contains("1 dead-lettered"), "{output:?}");
     world
-        .status_until("mparticle", "the letter is counted", |status| {
-            status.queue.as_ref().and_then(|queue| queue.dead_letters) == Some(1)
-        })
+        .status_until(
+            "mparticle",
+            "the dead-lettered message is counted",
+            |status| status.queue.as_ref().and_then(|queue| queue.dead_letters) == Some(1),
+        )
         .await;
-    let told = forwarder(&world, &["status", "mparticle"]).await;
-    assert!(told.out.contains("1 UserForgotten"), "{told:?}");
-    let told = forwarder(&world, &["dlq", "mparticle", "list"]).await;
-    assert!(told.out.contains("UserForgotten"), "{told:?}");
-    let told = forwarder(&world, &["dlq", "mparticle", "redrive"]).await;
-    assert_eq!(told.code, 0, "{told:?}");
+    let output = forwarder(&world, &["status", "mparticle"]).await;
+    assert!(output.out.contains("1 UserForgotten"), "{output:?}");
+    let output = forwarder(&world, &["dlq", "mparticle", "list"]).await;
+    assert!(output.out.contains("UserForgotten"), "{output:?}");
+    let output = forwarder(&world, &["dlq", "mparticle", "redrive"]).await;
+    assert_eq!(output.code, 0, "{output:?}");
     assert_eq!(world.queue.depth().await.expect("depth").visible, 1);
     assert_eq!(world.queue.dlq_depth().await.expect("depth").visible, 0);
 }
 
-pub async fn every_obstacle_has_a_sentence_and_an_exit_code(shared: &Shared) {
-    let world = World::new(shared, "plugin-obstacles").await.by_address();
+pub async fn every_error_has_message_and_exit_code(shared: &Shared) {
+    let world = World::new(shared, "plugin-errors").await.by_address();
     world.apply("mparticle", json!({})).await;
-    let told = forwarder(&world, &["status", "mpartcle"]).await;
-    assert_eq!(told.code, 45, "{told:?}");
-    assert!(told.error.contains("Did you mean mparticle?"), "{told:?}");
+    let output = forwarder(&world, &["status", "mpartcle"]).await;
+    assert_eq!(output.code, 45, "{output:?}");
+    assert!(
+        output.error.contains("Did you mean mparticle?"),
+        "{output:?}"
+    );
     world
-        .apply("of-this-namespace-alone", json!({"suspend": true}))
+        .apply("only-in-this-namespace", json!({"suspend": true}))
         .await;
-    let told = with_env(
+    let output = run_kubectl(
         &[
             "forwarder",
             "suspend",
-            "of-this-namespace-alone",
+            "only-in-this-namespace",
             "-n",
             "kube-public",
         ],
         &[],
     )
     .await;
-    assert_eq!(told.code, 45, "{told:?}");
-    let there = format!("--namespace {}", world.namespace);
-    assert!(told.error.contains(&there), "{told:?}");
+    assert_eq!(output.code, 45, "{output:?}");
+    let hint = format!("--namespace {}", world.namespace);
+    assert!(output.error.contains(&hint), "{output:?}");
 
-    let folder = env::temp_dir().join(format!("event-forwarder-obstacles-{}", std::process::id()));
+    let folder = env::temp_dir().join(format!("event-forwarder-errors-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
-    let told = with_env(
+    let output = run_kubectl(
         &["forwarder", "status"],
         &[("KUBECONFIG", &folder.join("nowhere")), ("HOME", &folder)],
     )
     .await;
-    assert_eq!(told.code, 40, "{told:?}");
-    assert!(told.error.contains("Set KUBECONFIG"), "{told:?}");
-    let told = forwarder(&world, &["status", "--context", "mars"]).await;
-    assert_eq!(told.code, 40, "{told:?}");
-    assert!(told.error.contains("mars"), "{told:?}");
+    assert_eq!(output.code, 40, "{output:?}");
+    assert!(output.error.contains("Set KUBECONFIG"), "{output:?}");
+    let output = forwarder(&world, &["status", "--context", "mars"]).await;
+    assert_eq!(output.code, 40, "{output:?}");
+    assert!(output.error.contains("mars"), "{output:?}");
 
-    // A port that refuses, and one that takes connections and never says a word.
-    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let silent_port = silent.local_addr().expect("an address").port();
-    for port in [1, silent_port] {
+    // A port that rejects connections, and one that accepts them and never responds.
+    let unresponsive = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let unresponsive_port = unresponsive.local_addr().expect("an address").port();
+    for port in [1, unresponsive_port] {
         let kubeconfig = kubeconfig(&folder, &format!("https://127.0.0.1:{port}"), "", json!({}));
-        let told = with_env(
+        let output = run_kubectl(
             &["forwarder", "status", "x"],
             &[("KUBECONFIG", &kubeconfig)],
         )
         .await;
-        assert_eq!(told.code, 41, "{told:?}");
+        assert_eq!(output.code, 41, "{output:?}");
         assert!(
-            told.error.contains(&format!("127.0.0.1:{port}")),
-            "{told:?}"
+            output.error.contains(&format!("127.0.0.1:{port}")),
+            "{output:?}"
         );
     }
 
-    // Somebody who may do nothing, and somebody whom nobody knows.
+    // A user without permissions, and an unknown user.
     let server = jsonpath("{.clusters[0].cluster.server}").await;
     let authority = jsonpath("{.clusters[0].cluster.certificate-authority-data}").await;
     let token = kubectl(&[
@@ -318,18 +336,18 @@ pub async fn every_obstacle_has_a_sentence_and_an_exit_code(shared: &Shared) {
         &world.namespace,
     ])
     .await;
-    for (token, code, word) in [
+    for (token, code, message) in [
         (token.trim(), 43, "you may not get EventForwarder"),
         ("no-such-token", 42, "does not know you"),
     ] {
         let kubeconfig = kubeconfig(&folder, &server, &authority, json!({"token": token}));
-        let told = with_env(
+        let output = run_kubectl(
             &["forwarder", "status", "mparticle", "-n", &world.namespace],
             &[("KUBECONFIG", &kubeconfig)],
         )
         .await;
-        assert_eq!(told.code, code, "{told:?}");
-        assert!(told.error.contains(word), "{told:?}");
+        assert_eq!(output.code, code, "{output:?}");
+        assert!(output.error.contains(message), "{output:?}");
     }
     let _ = std::fs::remove_dir_all(&folder);
 }
@@ -367,12 +385,15 @@ fn kubeconfig(folder: &Path, server: &str, authority: &str, user: serde_json::Va
 pub async fn kubectl_completes_commands_and_names(shared: &Shared) {
     let world = World::new(shared, "plugin-completion").await.by_address();
     world.apply("mparticle", json!({})).await;
-    let told = with_env(&["__complete", "forwarder", "st"], &[]).await;
-    assert!(told.out.starts_with("status\tShow"), "{told:?}");
+    let output = run_kubectl(&["__complete", "forwarder", "st"], &[]).await;
+    assert!(output.out.starts_with("status\tShow"), "{output:?}");
     let namespace = format!("--namespace={}", world.namespace);
     for command in ["status", "run", "suspend", "resume", "map", "dlq"] {
         let words = ["__complete", "forwarder", &namespace, command, "mp"];
-        let told = with_env(&words, &[]).await;
-        assert!(told.out.starts_with("mparticle\n"), "{command}: {told:?}");
+        let output = run_kubectl(&words, &[]).await;
+        assert!(
+            output.out.starts_with("mparticle\n"),
+            "{command}: {output:?}"
+        );
     }
 }

@@ -1,11 +1,9 @@
-//! Commands are run as the project prints them, in bash. What they name is prepared instead: files in
-//! the working folder, a context whose namespace is the test's, and forwarders of the printed names.
+//! Runs the commands that the project prints, unchanged, in bash. The tests prepare what the
+//! commands use: files in the working folder, a context with the test's namespace, and forwarders
+//! with the printed names.
 
 #[path = "../printed/extract.rs"]
-#[expect(
-    dead_code,
-    reason = "tests/printed looks at more than what runs on a cluster"
-)]
+#[expect(dead_code, reason = "only tests/printed uses all functions")]
 mod extract;
 #[path = "../printed/table.rs"]
 mod table;
@@ -33,32 +31,33 @@ use tokio::{
 };
 
 use crate::world::{
-    API_KEY, CHART, Shared, World, apply_json, condition, eventually, gone, helm, kubectl,
+    API_KEY, CHART, Shared, World, apply_json, condition, eventually, helm, kubectl,
+    wait_until_deleted,
 };
 
 const CRD: &str = "eventforwarders.eventforwarder.io";
-/// A field that an older CRD lacks.
+/// A field that the older CRD lacks.
 const FIELD: &str = "lastRunRequest";
-/// How long a printed command may take, and be repeated while a run is in progress.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Maximum duration of a printed command, and of its retries while a run is in progress.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A working folder with the files that printed commands name.
+/// A working folder with the files that printed commands use.
 struct Shell {
     folder: PathBuf,
     kubeconfig: PathBuf,
 }
 
-/// What a command printed, and its exit code.
+/// The output and exit code of a command.
 #[derive(Debug)]
-struct Answer {
+struct CommandOutput {
     out: String,
     error: String,
     code: i32,
 }
 
 impl Shell {
-    /// A folder like the project's, in which examples can be changed, and a context whose namespace
-    /// is this one.
+    /// Creates a folder with links to the project's files, a folder for changed examples, and a
+    /// context with this namespace.
     async fn new(name: &str, namespace: &str) -> Self {
         let folder =
             env::temp_dir().join(format!("event-forwarder-e2e-{name}-{}", std::process::id()));
@@ -83,17 +82,17 @@ impl Shell {
         shell
     }
 
-    /// Puts an example into the folder, with replacements.
+    /// Copies an example into the folder, with replacements.
     fn example(&self, path: &str, replacements: &[(&str, &str)]) {
         let mut text = fs::read_to_string(path).expect(path);
         for (from, to) in replacements {
-            assert!(text.contains(from), "{path} lacks {from}");
+            assert!(text.contains(from), "{path} does not contain {from}");
             text = text.replace(from, to);
         }
         fs::write(self.folder.join(path), text).expect("a file");
     }
 
-    async fn bash(&self, command: &str) -> Answer {
+    async fn bash(&self, command: &str) -> CommandOutput {
         let path = env::var("PATH").unwrap_or_default();
         let output = Command::new("bash")
             .args(["-c", command])
@@ -103,21 +102,21 @@ impl Shell {
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
-        let output = tokio::time::timeout(PATIENCE, output)
+        let output = tokio::time::timeout(COMMAND_TIMEOUT, output)
             .await
-            .unwrap_or_else(|_| panic!("{command} did not end within {PATIENCE:?}"))
+            .unwrap_or_else(|_| panic!("{command} did not end within {COMMAND_TIMEOUT:?}"))
             .expect("bash");
-        Answer {
+        CommandOutput {
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
             error: String::from_utf8_lossy(&output.stderr).into_owned(),
             code: output.status.code().unwrap_or(-1),
         }
     }
 
-    async fn succeeds(&self, command: &str) -> Answer {
-        let answer = self.bash(command).await;
-        assert_eq!(answer.code, 0, "{command}: {answer:?}");
-        answer
+    async fn succeeds(&self, command: &str) -> CommandOutput {
+        let output = self.bash(command).await;
+        assert_eq!(output.code, 0, "{command}: {output:?}");
+        output
     }
 }
 
@@ -127,7 +126,7 @@ impl Drop for Shell {
     }
 }
 
-/// The commands that the table gives to one of these tests.
+/// Returns the commands that the table assigns to this test.
 fn commands_of(test: &str, printed: Vec<Printed>) -> Vec<Printed> {
     printed
         .into_iter()
@@ -135,13 +134,16 @@ fn commands_of(test: &str, printed: Vec<Printed>) -> Vec<Printed> {
         .collect()
 }
 
-/// The commands of a document that fit a pattern, at least one.
+/// Returns the commands of a document that match a pattern.
+///
+/// # Panics
+/// If no command matches.
 fn commands_like(document: &str, pattern: &str) -> Vec<String> {
     let text = fs::read_to_string(document).expect(document);
     let printed = extract::markdown(document, &text).into_iter();
     let found: Vec<_> = printed
         .map(|printed| printed.command)
-        .filter(|command| table::fits(pattern, command))
+        .filter(|command| table::matches_pattern(pattern, command))
         .collect();
     assert!(!found.is_empty(), "{document} has no {pattern}");
     found
@@ -149,7 +151,7 @@ fn commands_like(document: &str, pattern: &str) -> Vec<String> {
 
 // ---- NOTES ------------------------------------------------------------------------------------
 
-pub async fn what_the_notes_print_can_be_pasted(shared: &Shared) {
+pub async fn commands_in_notes_run(shared: &Shared) {
     let world = World::new(shared, "notes").await;
     let shell = Shell::new("notes", &world.namespace).await;
     let printed = helm(&[
@@ -166,7 +168,7 @@ pub async fn what_the_notes_print_can_be_pasted(shared: &Shared) {
     let commands = extract::notes("NOTES", notes);
     assert!(commands.len() >= 6, "{commands:?}");
     for Printed { command, .. } in commands {
-        // These two delete what other tests, or the owner of the cluster, have.
+        // These commands would delete objects of other tests or of the cluster's owner.
         let command = match command.starts_with("kubectl delete ") {
             true => format!("{command} --dry-run=server"),
             false => command,
@@ -187,13 +189,13 @@ pub async fn what_the_notes_print_can_be_pasted(shared: &Shared) {
 
 // ---- documents --------------------------------------------------------------------------------
 
-pub async fn commands_in_the_documentation_run(shared: &Shared) {
-    const THIS: &str = "printed::commands_in_the_documentation_run";
+pub async fn commands_in_documentation_run(shared: &Shared) {
+    const TEST_NAME: &str = "printed::commands_in_documentation_run";
     let world = World::new(shared, "printed").await.by_address();
     let shell = Shell::new("printed", &world.namespace).await;
     let batch = "tests/samples/01-session-and-screens-list-identities.json";
     fs::copy(batch, shell.folder.join("batch.json")).expect("a file");
-    // The example's queue is one that nobody has.
+    // The queue in the example does not exist.
     let manifest = world.manifest("mparticle", json!({"schedule": "0 * * * *"}));
     let example = shell.folder.join("examples/eventforwarder.yaml");
     fs::write(example, manifest.to_string()).expect("a file");
@@ -202,12 +204,12 @@ pub async fn commands_in_the_documentation_run(shared: &Shared) {
     }
     let own_key = json!({"iterable": {"apiKeySecretRef": {"name": "iterable-web"}}});
     world.apply("web", own_key).await;
-    secret_is_missed(&world).await;
+    wait_for_missing_secret(&world).await;
 
     let mut run = Vec::new();
     for document in extract::documents() {
         let text = fs::read_to_string(&document).expect("a document");
-        for printed in commands_of(THIS, extract::markdown(&document, &text)) {
+        for printed in commands_of(TEST_NAME, extract::markdown(&document, &text)) {
             let here = |text: &str| text.replace("marketing", &world.namespace);
             let command = here(&printed.command)
                 .replace("NAMESPACE", &world.namespace)
@@ -221,23 +223,23 @@ pub async fn commands_in_the_documentation_run(shared: &Shared) {
                 shell
                     .succeeds("kubectl delete secret iterable-web --ignore-not-found")
                     .await;
-                secret_is_missed(&world).await;
+                wait_for_missing_secret(&world).await;
             }
-            let answer = answered(&shell, &command).await;
+            let output = run_when_idle(&shell, &command).await;
             let is_error = expected.starts_with("error:");
             assert_eq!(
-                answer.code != 0,
+                output.code != 0,
                 is_error,
-                "{}: {command}: {answer:?}",
+                "{}: {command}: {output:?}",
                 printed.at
             );
             if is_error {
-                assert_eq!(answer.error, expected, "{}: {command}", printed.at);
-            } else if is_the_same_everywhere(&command) && !expected.is_empty() {
-                // Whether an empty line has blanks in it differs between versions of kubectl.
+                assert_eq!(output.error, expected, "{}: {command}", printed.at);
+            } else if has_fixed_output(&command) && !expected.is_empty() {
+                // Whitespace in empty lines differs between versions of kubectl.
                 let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
                 assert_eq!(
-                    words(&(answer.out + &answer.error)),
+                    words(&(output.out + &output.error)),
                     words(&expected),
                     "{}: {command}",
                     printed.at
@@ -250,14 +252,14 @@ pub async fn commands_in_the_documentation_run(shared: &Shared) {
 }
 
 pub async fn commands_in_messages_run(shared: &Shared) {
-    // What stands for every name in the extracted commands.
+    // Replaces every variable in the extracted commands.
     const NAME: &str = "sample";
     let world = World::new(shared, "messages").await.by_address();
     let shell = Shell::new("messages", &world.namespace).await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply(NAME, json!({})).await;
     world
-        .until::<CronJob>(NAME, "the CronJob is there", |_| true)
+        .until::<CronJob>(NAME, "the CronJob exists", |_| true)
         .await;
     shell
         .succeeds("kubectl create job sample --from=cronjob/sample")
@@ -294,29 +296,30 @@ pub async fn commands_in_messages_run(shared: &Shared) {
                 .replace(" -n sample", &format!(" -n{here}"))
         })
         .collect();
-    // What deletes comes last.
+    // Commands that delete objects come last.
     commands.sort_by_key(|command| command.starts_with("kubectl delete "));
     commands.dedup();
     for command in &commands {
         if command.starts_with("kubectl delete job ") {
-            let again = "kubectl get job sample || kubectl create job sample --from=cronjob/sample";
-            shell.succeeds(again).await;
+            let recreate =
+                "kubectl get job sample || kubectl create job sample --from=cronjob/sample";
+            shell.succeeds(recreate).await;
         }
         shell.succeeds(command).await;
     }
     assert!(commands.len() > 10, "{commands:#?}");
 }
 
-async fn secret_is_missed(world: &World) {
+async fn wait_for_missing_secret(world: &World) {
     world
-        .status_until("web", "its Secret is missed", |status| {
+        .status_until("web", "its missing Secret is reported", |status| {
             condition(status, "SecretsAvailable").0 == "False"
         })
         .await;
 }
 
-/// Whether what a command prints depends on neither time, names nor addresses.
-fn is_the_same_everywhere(command: &str) -> bool {
+/// Returns whether a command's output does not depend on times, names or addresses.
+fn has_fixed_output(command: &str) -> bool {
     [
         "kubectl explain ",
         "kubectl forwarder map ",
@@ -327,15 +330,16 @@ fn is_the_same_everywhere(command: &str) -> bool {
     .any(|same| command.starts_with(same))
 }
 
-/// Runs a command; one that starts a run again while another run is in progress.
-async fn answered(shell: &Shell, command: &str) -> Answer {
+/// Runs a command. Retries it while a run in progress blocks it.
+async fn run_when_idle(shell: &Shell, command: &str) -> CommandOutput {
     const IN_PROGRESS: &str = "it empties the same queue";
-    let until = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + COMMAND_TIMEOUT;
     loop {
-        let answer = shell.bash(command).await;
-        let waits = answer.error.contains(IN_PROGRESS) || answer.error.contains("has been waiting");
-        if answer.code != 47 || !waits || Instant::now() > until {
-            return answer;
+        let output = shell.bash(command).await;
+        let is_blocked =
+            output.error.contains(IN_PROGRESS) || output.error.contains("has been waiting");
+        if output.code != 47 || !is_blocked || Instant::now() > deadline {
+            return output;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -343,10 +347,10 @@ async fn answered(shell: &Shell, command: &str) -> Answer {
 
 // ---- the CRD ----------------------------------------------------------------------------------
 
-pub async fn the_printed_command_updates_an_older_crd(shared: &Shared) {
+pub async fn printed_command_updates_older_crd(shared: &Shared) {
     const RELEASE: &str = "older-event-forwarder";
     const NAMESPACE: &str = "older";
-    nothing_installed(shared).await;
+    remove_installation(shared).await;
     let shell = Shell::new("older", NAMESPACE).await;
     let older = shell.folder.join("older.yaml");
     fs::write(&older, older_crd()).expect("a file");
@@ -368,40 +372,40 @@ pub async fn the_printed_command_updates_an_older_crd(shared: &Shared) {
         ("kubectl create -f older.yaml", apply),
     ];
     for (way, expected) in ways {
-        without_crd(&shared.client).await;
+        delete_crd(&shared.client).await;
         shell.succeeds(way).await;
-        let printed = printed_by_a_controller(&shell).await;
+        let printed = commands_logged_by_controller(&shell).await;
         assert_eq!(printed[0], expected, "after {way}");
         shell.succeeds(&printed[0]).await;
         assert!(has_field(&shared.client).await, "after {way}");
         if way == install {
-            // Helm is still the owner: the next upgrade meets no conflict.
+            // Helm still owns the fields, so the next upgrade has no conflict.
             shell.succeeds(&upgrade).await;
-            // With another writer, the command takes the fields back.
+            // After another manager has changed the fields, the command owns them again.
             let force = format!("{apply} && {apply}").replace("crds/", "older.yaml");
             shell.succeeds(&force).await;
-            let printed = printed_by_a_controller(&shell).await;
+            let printed = commands_logged_by_controller(&shell).await;
             assert_eq!(printed[0], format!("{upgrade} --force-conflicts"));
             shell.succeeds(&printed[0]).await;
             assert!(has_field(&shared.client).await, "{printed:?}");
             shell.succeeds(&upgrade).await;
-            // Without the release, the second command that is printed for it does the work.
+            // If the release was uninstalled, the second printed command works.
             shell.succeeds(&uninstall).await;
             shell
                 .succeeds(&format!("{apply} && {apply}").replace("crds/", "older.yaml"))
                 .await;
             assert!(!has_field(&shared.client).await);
-            let printed = printed_by_a_controller(&shell).await;
+            let printed = commands_logged_by_controller(&shell).await;
             assert_eq!(printed, [&format!("{upgrade} --force-conflicts"), apply]);
             assert_ne!(shell.bash(&printed[0]).await.code, 0);
             shell.succeeds(&printed[1]).await;
             assert!(has_field(&shared.client).await, "after {uninstall}");
         }
     }
-    restore(shared).await;
+    restore_crd(shared).await;
 }
 
-/// The CRD without one field of the status.
+/// Returns the CRD without one field of the status.
 fn older_crd() -> String {
     let crd = fs::read_to_string("crds/eventforwarder.yaml").expect("the CRD");
     let mut crd: Value = serde_saphyr::from_str(&crd).expect("YAML");
@@ -418,30 +422,30 @@ async fn has_field(client: &Client) -> bool {
     crd.expect("JSON").contains(FIELD)
 }
 
-/// Takes the suite's own release away, if it is installed, and the CRD.
-async fn nothing_installed(shared: &Shared) {
+/// Uninstalls the suite's release, if it is installed, and deletes the CRD.
+async fn remove_installation(shared: &Shared) {
     if !helm(&["list", "--all-namespaces", "--short"])
         .await
         .is_empty()
     {
         shared.uninstall().await;
     }
-    without_crd(&shared.client).await;
+    delete_crd(&shared.client).await;
 }
 
-async fn without_crd(client: &Client) {
+async fn delete_crd(client: &Client) {
     let crds = Api::<CustomResourceDefinition>::all(client.clone());
     let _ = crds.delete(CRD, &DeleteParams::default()).await;
-    gone(&crds, CRD).await;
+    wait_until_deleted(&crds, CRD).await;
 }
 
-/// The commands in what a controller logs of the CRD.
-async fn printed_by_a_controller(shell: &Shell) -> Vec<String> {
+/// Returns the commands that a controller logs for an older CRD.
+async fn commands_logged_by_controller(shell: &Shell) -> Vec<String> {
     let published = "/openapi/v3/apis/eventforwarder.io/v1alpha1";
     eventually("the older CRD is published", async || {
-        let answer = shell.bash(&format!("kubectl get --raw {published}")).await;
-        let [there, absent] = ["recentRuns", FIELD].map(|it| answer.out.contains(it));
-        (there && !absent, answer.code)
+        let output = shell.bash(&format!("kubectl get --raw {published}")).await;
+        let [kept, removed] = ["recentRuns", FIELD].map(|it| output.out.contains(it));
+        (kept && !removed, output.code)
     })
     .await;
     let mut controller = Command::new(env!("CARGO_BIN_EXE_event-forwarder"))
@@ -466,9 +470,9 @@ async fn printed_by_a_controller(shell: &Shell) -> Vec<String> {
             }
         }
     };
-    let line = tokio::time::timeout(PATIENCE, found)
+    let line = tokio::time::timeout(COMMAND_TIMEOUT, found)
         .await
-        .expect("the controller tells of the older CRD");
+        .expect("the controller logs the older CRD");
     assert!(line.contains(&format!("status.{FIELD}")), "{line}");
     let _ = controller.kill().await;
     line.split('`')
@@ -478,16 +482,16 @@ async fn printed_by_a_controller(shell: &Shell) -> Vec<String> {
         .collect()
 }
 
-/// Leaves the CRD as the suite's own release installs it.
-async fn restore(shared: &Shared) {
-    without_crd(&shared.client).await;
+/// Restores the CRD that the suite's release installs.
+async fn restore_crd(shared: &Shared) {
+    delete_crd(&shared.client).await;
     shared.install().await.expect("the operator");
     shared.uninstall().await;
 }
 
 // ---- uninstalling -----------------------------------------------------------------------------
 
-pub async fn uninstalling_by_helm_is_as_written(shared: &Shared) {
+pub async fn helm_uninstall_works_as_documented(shared: &Shared) {
     let document = "charts/event-forwarder/README.md";
     let only = |pattern: &str| commands_like(document, pattern).remove(0);
     let install = only("helm install event-forwarder ...")
@@ -504,11 +508,11 @@ pub async fn uninstalling_by_helm_is_as_written(shared: &Shared) {
     let plugin = "ln -s event-forwarder kubectl-forwarder".to_owned();
     let more: Vec<_> = [upgrade, plugin].into_iter().chain(commands).collect();
     assert!(more.len() > 4, "{more:?}");
-    uninstalling_keeps_forwarders(shared, "helm", &[install], &more, &uninstall).await;
+    check_uninstall(shared, "helm", &[install], &more, &uninstall).await;
     kubectl(&["delete", "namespace", "event-forwarder-system"]).await;
 }
 
-pub async fn uninstalling_by_kustomize_is_as_written(shared: &Shared) {
+pub async fn kustomize_uninstall_works_as_documented(shared: &Shared) {
     let document = "charts/event-forwarder/README.md";
     let only = |pattern: &str| commands_like(document, pattern).remove(0);
     let install = [
@@ -516,26 +520,26 @@ pub async fn uninstalling_by_kustomize_is_as_written(shared: &Shared) {
         only("kubectl apply --server-side -k examples/kustomize"),
     ];
     let uninstall = only("kubectl delete -k examples/kustomize");
-    uninstalling_keeps_forwarders(shared, "kustomize", &install, &[], &uninstall).await;
+    check_uninstall(shared, "kustomize", &install, &[], &uninstall).await;
 }
 
-/// The image of the suite, as repository and tag.
+/// Returns the repository and the tag of the image to test.
 fn image() -> (String, String) {
     let image = env::var("EVENT_FORWARDER_IMAGE").expect("EVENT_FORWARDER_IMAGE");
     let (repository, tag) = image.rsplit_once(':').expect("a tag");
     (repository.to_owned(), tag.to_owned())
 }
 
-async fn uninstalling_keeps_forwarders(
+async fn check_uninstall(
     shared: &Shared,
     name: &str,
     install: &[String],
     more: &[String],
     uninstall: &str,
 ) {
-    nothing_installed(shared).await;
-    let name_of_world = format!("uninstall-{name}");
-    let world = World::new(shared, &name_of_world).await.by_address();
+    remove_installation(shared).await;
+    let world_name = format!("uninstall-{name}");
+    let world = World::new(shared, &world_name).await.by_address();
     let shell = Shell::new(name, &world.namespace).await;
     let (repository, tag) = image();
     shell.example(
@@ -551,10 +555,10 @@ async fn uninstalling_keeps_forwarders(
     for command in install {
         shell.succeeds(command).await;
     }
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     world
-        .until::<CronJob>("mparticle", "the CronJob is there", |_| true)
+        .until::<CronJob>("mparticle", "the CronJob exists", |_| true)
         .await;
     let image_of_runs = |cronjob: &CronJob| {
         let pod = &cronjob
@@ -567,7 +571,11 @@ async fn uninstalling_keeps_forwarders(
             .spec;
         pod.as_ref()?.containers[0].image.clone()
     };
-    let cronjob = world.api::<CronJob>().get("mparticle").await.expect("it");
+    let cronjob = world
+        .api::<CronJob>()
+        .get("mparticle")
+        .await
+        .expect("a get");
     assert_eq!(
         image_of_runs(&cronjob),
         Some(format!("{repository}:{tag}")),
@@ -580,7 +588,7 @@ async fn uninstalling_keeps_forwarders(
             .await;
     }
     shell.succeeds(uninstall).await;
-    eventually("the controller is gone", async || {
+    eventually("the controller is deleted", async || {
         let selector = "--selector=app.kubernetes.io/name=event-forwarder,app.kubernetes.io/component=controller";
         let pods = ["get", "pods", "--all-namespaces", selector, "--output=name"];
         let pods = kubectl(&pods).await;
@@ -606,9 +614,9 @@ async fn uninstalling_keeps_forwarders(
         shell.succeeds(&command).await;
     }
     let crds = Api::<CustomResourceDefinition>::all(shared.client.clone());
-    gone(&crds, CRD).await;
-    gone(&cronjobs, &cronjob.name_any()).await;
-    restore(shared).await;
+    wait_until_deleted(&crds, CRD).await;
+    wait_until_deleted(&cronjobs, &cronjob.name_any()).await;
+    restore_crd(shared).await;
 }
 
 fn copy(from: &Path, to: &Path) {

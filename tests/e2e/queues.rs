@@ -1,4 +1,4 @@
-//! What status says of a queue that can't be used as it is declared.
+//! Status of queues that can't be used as configured.
 
 use event_forwarder::api::EventForwarderStatus;
 use event_forwarder_test_support::sqs::{Attributes, Kind, SqsServer};
@@ -6,17 +6,17 @@ use serde_json::json;
 
 use crate::{
     iam::User,
-    tracking::{ended, start},
+    tracking::{start, wait_for_run_end},
     world::{Shared, World, condition, sample},
 };
 
 const BATCH: &str = "01-session-and-screens-list-identities.json";
 const EVENTS: u64 = 4;
 
-/// Waits until the message that a run left is no longer hidden.
-async fn seen_again(world: &World) -> EventForwarderStatus {
+/// Waits until the message that a run did not delete is visible again.
+async fn wait_until_visible(world: &World) -> EventForwarderStatus {
     world
-        .status_until("mparticle", "the message is seen again", |status| {
+        .status_until("mparticle", "the message is visible again", |status| {
             status
                 .queue
                 .as_ref()
@@ -25,12 +25,10 @@ async fn seen_again(world: &World) -> EventForwarderStatus {
         .await
 }
 
-pub async fn without_a_dead_letter_queue_rejected_events_stay_and_a_condition_says_so(
-    shared: &Shared,
-) {
+pub async fn rejected_events_stay_without_dead_letter_queue(shared: &Shared) {
     let world = World::new(shared, "no-dead-letters").await;
-    world.give_key().await;
-    // A dead-letter queue has none itself.
+    world.create_key_secret().await;
+    // The dead-letter queue has no redrive policy.
     let mut queue = world.queue.clone();
     queue.url.clone_from(&world.queue.dlq_url);
     queue.send(&[sample(BATCH)]).await.expect("sending");
@@ -39,12 +37,12 @@ pub async fn without_a_dead_letter_queue_rejected_events_stay_and_a_condition_sa
         .apply("mparticle", json!({"queue": {"url": queue.url}}))
         .await;
     start(&world, "mparticle", "now").await;
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     let run = status.last_run.as_ref().expect("a run");
     assert!(run.events.rejected > 0, "{run:#?}");
     assert_eq!((run.messages.deleted, run.messages.dead_lettered), (0, 0));
     let status = world
-        .status_until("mparticle", "the queue has been read", |status| {
+        .status_until("mparticle", "the queue has been polled", |status| {
             condition(status, "DeadLettersEmpty").1 == "NoDeadLetterQueue"
         })
         .await;
@@ -54,7 +52,7 @@ pub async fn without_a_dead_letter_queue_rejected_events_stay_and_a_condition_sa
         "{message}"
     );
     world
-        .status_until("mparticle", "it is ready all the same", |status| {
+        .status_until("mparticle", "the forwarder is ready anyway", |status| {
             condition(status, "Ready").0 == "True"
         })
         .await;
@@ -62,29 +60,33 @@ pub async fn without_a_dead_letter_queue_rejected_events_stay_and_a_condition_sa
     assert_eq!(depth.visible + depth.in_flight, 1);
 }
 
-pub async fn a_dead_letter_queue_that_takes_nothing_is_told_until_one_does(shared: &Shared) {
+pub async fn unusable_dlq_is_reported_until_fixed(shared: &Shared) {
     let world = World::new(shared, "dead-letters-denied").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     world.iterable.handle.disallow_event_name("Screen View");
-    let elsewhere = format!("{}-elsewhere", world.queue.dlq_url);
+    let missing = format!("{}-missing", world.queue.dlq_url);
     world
         .apply(
             "mparticle",
-            json!({"queue": {"deadLetterUrl": elsewhere}, "drain": {"visibilityTimeout": "10s"}}),
+            json!({"queue": {"deadLetterUrl": missing}, "drain": {"visibilityTimeout": "10s"}}),
         )
         .await;
     start(&world, "mparticle", "now").await;
-    let status = ended(&world, "mparticle", "now").await;
-    let (verdict, reason, message) = condition(&status, "DeadLettersEmpty");
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
+    let (condition_status, reason, message) = condition(&status, "DeadLettersEmpty");
     assert_eq!(
-        (verdict, reason),
+        (condition_status, reason),
         ("False", "DeadLetterQueueDenied"),
         "{message}"
     );
-    assert!(message.contains("-elsewhere"), "{message}");
+    assert!(message.contains("-missing"), "{message}");
     let depth = world.queue.depth().await.expect("depth");
-    assert_eq!(depth.visible + depth.in_flight, 1, "the message stays");
+    assert_eq!(
+        depth.visible + depth.in_flight,
+        1,
+        "the message stays in the queue"
+    );
 
     world
         .apply(
@@ -92,14 +94,14 @@ pub async fn a_dead_letter_queue_that_takes_nothing_is_told_until_one_does(share
             json!({"queue": {"deadLetterUrl": world.queue.dlq_url}}),
         )
         .await;
-    // The message is hidden for as long as the last run asked.
-    let status = seen_again(&world).await;
+    // The message stays invisible for the visibility timeout of the last run.
+    let status = wait_until_visible(&world).await;
     assert_eq!(
         condition(&status, "DeadLettersEmpty").1,
         "DeadLetterQueueDenied"
     );
     start(&world, "mparticle", "next").await;
-    let status = ended(&world, "mparticle", "next").await;
+    let status = wait_for_run_end(&world, "mparticle", "next").await;
     let run = status.last_run.as_ref().expect("a run");
     assert_eq!(
         (run.messages.deleted, run.messages.dead_lettered),
@@ -107,20 +109,22 @@ pub async fn a_dead_letter_queue_that_takes_nothing_is_told_until_one_does(share
         "{run:#?}"
     );
     world
-        .status_until("mparticle", "the dead letter is counted", |status| {
-            condition(status, "DeadLettersEmpty").1 == "DeadLettersPresent"
-        })
+        .status_until(
+            "mparticle",
+            "the dead-lettered message is counted",
+            |status| condition(status, "DeadLettersEmpty").1 == "DeadLettersPresent",
+        )
         .await;
     let arrived = world.iterable.handle.events().len() as u64;
     assert!(
         arrived > 0 && arrived < EVENTS,
-        "the others arrived: {arrived}"
+        "the other events must arrive: {arrived}"
     );
 }
 
-pub async fn a_right_that_is_missing_is_named_by_status_and_run_until_it_is_given(shared: &Shared) {
-    let world = World::new(shared, "no-rights").await;
-    world.give_key().await;
+pub async fn missing_permission_is_reported_until_granted(shared: &Shared) {
+    let world = World::new(shared, "no-permissions").await;
+    world.create_key_secret().await;
     let server = SqsServer::start(Kind::Moto, (shared.host, 0).into())
         .await
         .expect("an SQS server");
@@ -132,7 +136,7 @@ pub async fn a_right_that_is_missing_is_named_by_status_and_run_until_it_is_give
     let user = User::new(&server).await;
     world
         .secret(
-            "judged",
+            "restricted",
             &[
                 ("accessKeyId", &user.access_key_id),
                 ("secretAccessKey", &user.secret_access_key),
@@ -142,11 +146,11 @@ pub async fn a_right_that_is_missing_is_named_by_status_and_run_until_it_is_give
     let spec = json!({"queue": {
         "url": queue.url,
         "endpoint": server.endpoint(),
-        "credentialsSecretRef": {"name": "judged"},
+        "credentialsSecretRef": {"name": "restricted"},
     }, "drain": {"visibilityTimeout": "10s"}});
     world.apply("mparticle", spec).await;
     let status = world
-        .status_until("mparticle", "the condition says so", |status| {
+        .status_until("mparticle", "the condition is set", |status| {
             condition(status, "QueueReachable").0 == "False"
         })
         .await;
@@ -158,17 +162,21 @@ pub async fn a_right_that_is_missing_is_named_by_status_and_run_until_it_is_give
     );
     assert_eq!(condition(&status, "Ready").1, "AccessDenied");
 
-    user.may(&["sqs:GetQueueAttributes", "sqs:ReceiveMessage"])
+    user.allow(&["sqs:GetQueueAttributes", "sqs:ReceiveMessage"])
         .await;
     world
-        .status_until("mparticle", "the queue is read", |status| {
+        .status_until("mparticle", "the queue is polled", |status| {
             condition(status, "QueueReachable").0 == "True"
         })
         .await;
-    start(&world, "mparticle", "may-not-delete").await;
-    let status = ended(&world, "mparticle", "may-not-delete").await;
-    let (verdict, reason, message) = condition(&status, "LastRunSucceeded");
-    assert_eq!((verdict, reason), ("False", "QueueDenied"), "{message}");
+    start(&world, "mparticle", "without-delete").await;
+    let status = wait_for_run_end(&world, "mparticle", "without-delete").await;
+    let (condition_status, reason, message) = condition(&status, "LastRunSucceeded");
+    assert_eq!(
+        (condition_status, reason),
+        ("False", "QueueDenied"),
+        "{message}"
+    );
     assert!(
         message.contains("sqs:DeleteMessage") && message.contains("grant it"),
         "{message}"
@@ -176,16 +184,16 @@ pub async fn a_right_that_is_missing_is_named_by_status_and_run_until_it_is_give
     assert_eq!(
         status.last_run.expect("a run").messages.deleted,
         0,
-        "what it may not delete stays"
+        "the message must not be deleted"
     );
 
-    // IAM knows one right for a request and its batch form, and moto one for each.
+    // In IAM, one permission covers a request and its batch form. Moto has one for each.
     let all = ["sqs:*Attributes", "sqs:*Message", "sqs:*MessageBatch"];
-    user.may(&[&all[..], &["sqs:ChangeMessageVisibility*"]].concat())
+    user.allow(&[&all[..], &["sqs:ChangeMessageVisibility*"]].concat())
         .await;
-    seen_again(&world).await;
-    start(&world, "mparticle", "may").await;
-    let status = ended(&world, "mparticle", "may").await;
+    wait_until_visible(&world).await;
+    start(&world, "mparticle", "with-delete").await;
+    let status = wait_for_run_end(&world, "mparticle", "with-delete").await;
     assert_eq!(
         condition(&status, "LastRunSucceeded").1,
         "Drained",
@@ -194,14 +202,14 @@ pub async fn a_right_that_is_missing_is_named_by_status_and_run_until_it_is_give
     assert_eq!(world.iterable.handle.events().len() as u64, EVENTS);
 }
 
-pub async fn a_region_that_can_not_be_told_is_named_and_stalls(shared: &Shared) {
+pub async fn unknown_region_stalls_forwarder(shared: &Shared) {
     let world = World::new(shared, "no-region").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world
         .apply("mparticle", json!({"queue": {"region": null}}))
         .await;
     let status = world
-        .status_until("mparticle", "the condition says so", |status| {
+        .status_until("mparticle", "the condition is set", |status| {
             condition(status, "QueueReachable").1 == "NoRegion"
         })
         .await;
@@ -220,13 +228,13 @@ pub async fn a_region_that_can_not_be_told_is_named_and_stalls(shared: &Shared) 
     );
     world.apply("mparticle", json!({})).await;
     let status = world
-        .status_until("mparticle", "it is ready", |status| {
+        .status_until("mparticle", "the forwarder is ready", |status| {
             condition(status, "Ready").0 == "True"
         })
         .await;
     assert_eq!(
         condition(&status, "Stalled").0,
         "",
-        "it is not there any more"
+        "the condition must be removed"
     );
 }

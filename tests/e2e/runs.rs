@@ -1,4 +1,4 @@
-//! What a run does, seen from outside.
+//! Results of runs: events at Iterable, the queue, and the status.
 
 use std::collections::BTreeMap;
 
@@ -22,17 +22,17 @@ const BATCHES: [&str; 4] = [
     "05-lifecycle-android-object-identities.json",
 ];
 
-/// By the defaults: 4 + 0 + 9 + 8. Custom events and the purchase are left to mParticle's own
-/// connection, and Android's `activity_stopped` is no screen view.
+/// With the default mapping: 4 + 0 + 9 + 8. It skips custom events and the purchase, which
+/// mParticle's own connection sends, and Android's `activity_stopped`, which is not a screen view.
 const FORWARDED: u64 = 21;
 const SKIPPED: u64 = 7;
 
-pub async fn a_scheduled_run_forwards_every_sample_event_and_empties_the_queue(shared: &Shared) {
+pub async fn scheduled_run_forwards_all_sample_events(shared: &Shared) {
     let world = World::new(shared, "scheduled").await;
     let kiloseconds = recent_kiloseconds();
     let bodies = BATCHES.map(sample);
     world.queue.send(&bodies).await.expect("sending");
-    world.give_key().await;
+    world.create_key_secret().await;
     world
         .apply("mparticle", json!({"schedule": "* * * * *"}))
         .await;
@@ -40,7 +40,7 @@ pub async fn a_scheduled_run_forwards_every_sample_event_and_empties_the_queue(s
     let status = world
         .status_until(
             "mparticle",
-            "a scheduled run drained the queue and its depth is seen",
+            "a scheduled run has drained the queue and the queue depth is polled",
             |status| {
                 let run = status.last_run.as_ref();
                 run.is_some_and(|run| run.outcome == "Drained")
@@ -67,19 +67,19 @@ pub async fn a_scheduled_run_forwards_every_sample_event_and_empties_the_queue(s
     let events = world.iterable.handle.events();
     assert_eq!(events.len() as u64, FORWARDED);
     let ids: std::collections::BTreeSet<_> = events.iter().map(|event| &event.id).collect();
-    assert_eq!(ids.len(), events.len(), "each event has an id of its own");
+    assert_eq!(ids.len(), events.len(), "event IDs must be unique");
 
-    // From the sample itself: who, what, when in whole seconds, and the screen.
-    let home = find(&events, "Screen View", "screen_name", "Home");
+    // The sample's user, event name, time in seconds, and screen.
+    let home = find_event(&events, "Screen View", "screen_name", "Home");
     assert_eq!(home["email"], "ada@example.com");
-    assert_eq!(home.get("userId"), None, "one key names the user");
+    assert_eq!(home.get("userId"), None, "only one key identifies the user");
     assert_eq!(home["createdAt"], kiloseconds * 1000 + 601);
     assert_eq!(home["dataFields"]["referrer"], "push");
-    assert_eq!(home["dataFields"]["items"], "12", "text stays text");
-    let main = find(&events, "Screen View", "screen_name", "MainActivity");
+    assert_eq!(home["dataFields"]["items"], "12", "strings stay strings");
+    let main = find_event(&events, "Screen View", "screen_name", "MainActivity");
     assert_eq!(
         main["email"], "grace.hopper@example.com",
-        "emails are lowered"
+        "email addresses are lowercased"
     );
 
     let mut names = BTreeMap::<&str, u32>::new();
@@ -103,10 +103,10 @@ pub async fn a_scheduled_run_forwards_every_sample_event_and_empties_the_queue(s
         "{names:?}"
     );
 
-    the_columns_say_the_same(&world).await;
+    check_printed_columns(&world).await;
 }
 
-async fn the_columns_say_the_same(world: &World) {
+async fn check_printed_columns(world: &World) {
     let table = kubectl(&["get", "ef", "--namespace", &world.namespace]).await;
     let mut lines = table.lines();
     let header: Vec<_> = lines
@@ -141,7 +141,7 @@ async fn the_columns_say_the_same(world: &World) {
     }
 }
 
-fn find<'a>(
+fn find_event<'a>(
     events: &'a [event_forwarder_test_support::iterable::StoredEvent],
     name: &str,
     field: &str,
@@ -154,11 +154,11 @@ fn find<'a>(
         .unwrap_or_else(|| panic!("no {name} with {field} {value} in {events:#?}"))
 }
 
-pub async fn the_report_of_a_run_started_by_hand_is_in_status(shared: &Shared) {
-    let world = World::new(shared, "by-hand").await;
+pub async fn manual_run_is_reported_in_status(shared: &Shared) {
+    let world = World::new(shared, "manual-run").await;
     let bodies = BATCHES.map(sample);
     world.queue.send(&bodies).await.expect("sending");
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     let status = world.run_now("mparticle", "now").await;
     let run = status.last_run.expect("a run");
@@ -175,14 +175,14 @@ pub async fn the_report_of_a_run_started_by_hand_is_in_status(shared: &Shared) {
     assert_eq!(run.requests.iterable, 1);
 }
 
-pub async fn an_annotation_starts_a_run_now_and_once(shared: &Shared) {
+pub async fn annotation_starts_exactly_one_run(shared: &Shared) {
     let world = World::new(shared, "run-now").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     world
-        .until::<CronJob>("mparticle", "a CronJob is there", |_| true)
+        .until::<CronJob>("mparticle", "the CronJob exists", |_| true)
         .await;
-    let ask = async |value: &str| {
+    let request_run = async |value: &str| {
         let annotation = format!("eventforwarder.io/run-now={value}");
         kubectl(&[
             "annotate",
@@ -195,44 +195,40 @@ pub async fn an_annotation_starts_a_run_now_and_once(shared: &Shared) {
         ])
         .await;
         world
-            .status_until(
-                "mparticle",
-                "the run that was asked for has ended",
-                |status| {
-                    status.last_run_request.as_deref() == Some(value)
-                        && status.active == 0
-                        && status
-                            .last_run
-                            .as_ref()
-                            .is_some_and(|run| run.finished_at.is_some())
-                },
-            )
+            .status_until("mparticle", "the requested run has ended", |status| {
+                status.last_run_request.as_deref() == Some(value)
+                    && status.active == 0
+                    && status
+                        .last_run
+                        .as_ref()
+                        .is_some_and(|run| run.finished_at.is_some())
+            })
             .await
     };
-    ask("first").await;
+    request_run("first").await;
     assert_eq!(
-        ask("first").await.totals.runs,
+        request_run("first").await.totals.runs,
         1,
-        "the same value asks for no second run"
+        "the same value must not request a second run"
     );
     world
-        .status_until("mparticle", "the second run is counted", |status| {
+        .status_until("mparticle", "at most two runs are counted", |status| {
             status.totals.runs <= 2
         })
         .await;
-    ask("second").await;
-    eventually("two Jobs", async || {
+    request_run("second").await;
+    eventually("two Jobs exist", async || {
         let jobs = jobs(&world).await.len();
         (jobs == 2, jobs)
     })
     .await;
 }
 
-pub async fn a_batch_that_can_not_be_parsed_is_left_for_the_redrive_policy(shared: &Shared) {
+pub async fn unparsable_batch_is_left_for_redrive_policy(shared: &Shared) {
     let world = World::new(shared, "unreadable-batch").await;
     let truncated = sample("33-body-truncated.txt");
     world.queue.send(&[truncated]).await.expect("sending");
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     let status = world.run_now("mparticle", "now").await;
     let run = status.last_run.expect("a run");
@@ -241,20 +237,23 @@ pub async fn a_batch_that_can_not_be_parsed_is_left_for_the_redrive_policy(share
         (true, 0),
         "{run:#?}"
     );
-    assert!(!run.reasons.is_empty(), "the reason is counted: {run:#?}");
+    assert!(
+        !run.reasons.is_empty(),
+        "the reason must be counted: {run:#?}"
+    );
     let depth = world.queue.depth().await.expect("depth");
     let dead = world.queue.dlq_depth().await.expect("depth");
     assert_eq!(
         depth.visible + depth.in_flight + dead.visible,
         1,
-        "the message is still there"
+        "the message must not be deleted"
     );
     assert!(world.iterable.handle.events().is_empty());
 }
 
-pub async fn suspend_stops_runs_and_resuming_starts_them_again(shared: &Shared) {
+pub async fn suspended_forwarder_starts_no_runs_until_resumed(shared: &Shared) {
     let world = World::new(shared, "suspend").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world
         .apply(
             "mparticle",
@@ -267,14 +266,14 @@ pub async fn suspend_stops_runs_and_resuming_starts_them_again(shared: &Shared) 
         })
         .await;
     let status = world
-        .status_until("mparticle", "the condition says so", |status| {
+        .status_until("mparticle", "the condition is set", |status| {
             condition(status, "Scheduled").1 == "Suspended"
         })
         .await;
     assert_eq!(status.next_run_time, None);
-    // A second forwarder of the same schedule shows that its time has come.
+    // A second forwarder with the same schedule shows when a run was due.
     world
-        .apply("witness", json!({"schedule": "* * * * *"}))
+        .apply("control", json!({"schedule": "* * * * *"}))
         .await;
     let runs_of = async |name: &str| {
         jobs(&world)
@@ -287,7 +286,7 @@ pub async fn suspend_stops_runs_and_resuming_starts_them_again(shared: &Shared) 
         let runs = runs_of(name).await;
         (runs > 0, runs)
     };
-    eventually("the witness runs", async || has_run("witness").await).await;
+    eventually("the control has a run", async || has_run("control").await).await;
     assert_eq!(runs_of("mparticle").await, 0, "no run while suspended");
 
     world
@@ -296,11 +295,14 @@ pub async fn suspend_stops_runs_and_resuming_starts_them_again(shared: &Shared) 
             json!({"schedule": "* * * * *", "suspend": false}),
         )
         .await;
-    eventually("a run after resuming", async || has_run("mparticle").await).await;
+    eventually("a run starts after resuming", async || {
+        has_run("mparticle").await
+    })
+    .await;
 }
 
-pub async fn a_refused_key_is_a_condition_and_deletes_nothing(shared: &Shared) {
-    let world = World::new(shared, "refused-key").await;
+pub async fn rejected_key_sets_condition_and_deletes_nothing(shared: &Shared) {
+    let world = World::new(shared, "rejected-key").await;
     world
         .secret("iterable", &[("api-key", "not-the-key")])
         .await;
@@ -308,25 +310,29 @@ pub async fn a_refused_key_is_a_condition_and_deletes_nothing(shared: &Shared) {
     world.queue.send(&[body]).await.expect("sending");
     world.apply("mparticle", json!({})).await;
     let status = world.run_now("mparticle", "now").await;
-    let (verdict, reason, message) = condition(&status, "LastRunSucceeded");
-    assert_eq!((verdict, reason), ("False", "KeyRefused"), "{message}");
+    let (condition_status, reason, message) = condition(&status, "LastRunSucceeded");
+    assert_eq!(
+        (condition_status, reason),
+        ("False", "KeyRefused"),
+        "{message}"
+    );
     assert_eq!(condition(&status, "Ready").1, "KeyRefused");
     let depth = world.queue.depth().await.expect("depth");
     assert_eq!(
         depth.visible + depth.in_flight,
         1,
-        "the message is still there"
+        "the message must not be deleted"
     );
     world
-        .until::<Job>("now", "the Job failed", |job| {
+        .until::<Job>("now", "the Job has failed", |job| {
             job.status
                 .as_ref()
                 .is_some_and(|status| status.failed == Some(1))
         })
         .await;
 
-    // The key is read at the start of each run: with the right one, the next run succeeds.
-    world.give_key().await;
+    // Each run reads the key when it starts, so the next run succeeds with a valid key.
+    world.create_key_secret().await;
     let status = world.run_now("mparticle", "again").await;
     assert_eq!(
         condition(&status, "LastRunSucceeded").0,
@@ -335,9 +341,9 @@ pub async fn a_refused_key_is_a_condition_and_deletes_nothing(shared: &Shared) {
     );
 }
 
-pub async fn the_reports_of_several_pods_add_up(shared: &Shared) {
+pub async fn reports_of_all_pods_are_summed(shared: &Shared) {
     let world = World::new(shared, "several-pods").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let batch = sample("01-session-and-screens-list-identities.json");
     world.queue.send(&vec![batch; 30]).await.expect("sending");
     world
@@ -350,7 +356,7 @@ pub async fn the_reports_of_several_pods_add_up(shared: &Shared) {
         ("Drained", 0),
         "{run:#?}"
     );
-    // moto may deliver a message twice.
+    // Moto may deliver a message twice.
     assert!(
         run.messages.deleted >= 30 && run.events.forwarded >= 4,
         "{run:#?}"

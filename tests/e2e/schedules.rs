@@ -1,4 +1,4 @@
-//! That schedules go on whatever was missed, and that tools know when a forwarder is ready.
+//! Missed and overdue starts, and readiness as seen by helm.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use tokio::process::Command;
 
 use crate::world::{Shared, World, condition, eventually, kubectl, sample, within};
 
-/// Kubernetes gave up on CronJobs that had missed more than a hundred starts, and warns still. A
-/// year without runs of each minute is half a million.
-pub async fn a_year_of_missed_starts_does_not_stop_runs(shared: &Shared) {
+/// Older versions of Kubernetes stopped CronJobs that had missed more than 100 starts, and current
+/// versions log a warning. A schedule of every minute misses 525,600 starts in a year.
+pub async fn year_of_missed_starts_does_not_stop_runs(shared: &Shared) {
     let world = World::new(shared, "missed").await;
-    world.give_key().await;
-    let each_minute = |more: serde_json::Value| {
+    world.create_key_secret().await;
+    let every_minute = |more: serde_json::Value| {
         let mut spec = json!({"schedule": "* * * * *", "suspend": true});
         spec.as_object_mut()
             .expect("an object")
@@ -28,11 +28,13 @@ pub async fn a_year_of_missed_starts_does_not_stop_runs(shared: &Shared) {
         spec
     };
     let longest = json!({"startingDeadlineSeconds": 86_400});
-    world.apply("usual", each_minute(json!({}))).await;
-    world.apply("patient", each_minute(longest.clone())).await;
-    for name in ["usual", "patient"] {
+    world.apply("default", every_minute(json!({}))).await;
+    world
+        .apply("long-deadline", every_minute(longest.clone()))
+        .await;
+    for name in ["default", "long-deadline"] {
         world
-            .until::<CronJob>(name, "a CronJob is there", |_| true)
+            .until::<CronJob>(name, "the CronJob exists", |_| true)
             .await;
         let a_year_ago = jiff::Timestamp::now()
             .checked_sub(jiff::SignedDuration::from_hours(365 * 24))
@@ -48,11 +50,15 @@ pub async fn a_year_of_missed_starts_does_not_stop_runs(shared: &Shared) {
         spec["suspend"] = json!(false);
         spec
     };
-    world.apply("usual", resumed(each_minute(json!({})))).await;
-    world.apply("patient", resumed(each_minute(longest))).await;
-    for name in ["usual", "patient"] {
+    world
+        .apply("default", resumed(every_minute(json!({}))))
+        .await;
+    world
+        .apply("long-deadline", resumed(every_minute(longest)))
+        .await;
+    for name in ["default", "long-deadline"] {
         let status = world
-            .status_until(name, "its schedule has started two runs", |status| {
+            .status_until(name, "two scheduled runs have ended", |status| {
                 status.totals.runs >= 2
             })
             .await;
@@ -60,8 +66,8 @@ pub async fn a_year_of_missed_starts_does_not_stop_runs(shared: &Shared) {
     }
 }
 
-/// `helm --wait` reckons by kstatus, as Flux does.
-pub async fn tools_wait_for_what_may_still_come_and_give_up_on_what_can_not(shared: &Shared) {
+/// `helm --wait` uses kstatus, like Flux.
+pub async fn helm_waits_unless_forwarder_is_stalled(shared: &Shared) {
     let world = World::new(shared, "waits").await;
     let folder = std::env::temp_dir().join(format!("event-forwarder-waits-{}", std::process::id()));
     let templates = folder.join("templates");
@@ -88,20 +94,20 @@ pub async fn tools_wait_for_what_may_still_come_and_give_up_on_what_can_not(shar
             .output()
             .await
             .expect("helm");
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        (output.status.success(), told, began.elapsed())
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), stderr, began.elapsed())
     };
-    // There is no Secret yet: the wait goes on until it comes.
+    // The Secret is created later, and helm waits for it.
     let later = async {
         world
-            .status_until("late", "the Secret is missed", |status| {
+            .status_until("late", "the missing Secret is reported", |status| {
                 condition(status, "Ready").1 == "SecretMissing"
             })
             .await;
-        world.give_key().await;
+        world.create_key_secret().await;
     };
-    let ((installed, told, _), ()) = tokio::join!(install("late", json!({})), later);
-    assert!(installed, "{told}");
+    let ((installed, stderr, _), ()) = tokio::join!(install("late", json!({})), later);
+    assert!(installed, "{stderr}");
     kubectl(&[
         "wait",
         "--for=condition=Ready",
@@ -112,17 +118,20 @@ pub async fn tools_wait_for_what_may_still_come_and_give_up_on_what_can_not(shar
     ])
     .await;
 
-    let (installed, told, took) = install("never", json!({"schedule": "0 0 31 2 *"})).await;
-    assert!(!installed, "{told}");
+    let (installed, stderr, duration) = install("never", json!({"schedule": "0 0 31 2 *"})).await;
+    assert!(!installed, "{stderr}");
     assert!(
-        took < Duration::from_secs(60),
-        "it gave up after {took:?}: {told}"
+        duration < Duration::from_secs(60),
+        "helm failed only after {duration:?}: {stderr}"
     );
     let _ = std::fs::remove_dir_all(&folder);
 }
 
-/// The events about a forwarder, as (reason, how often), and the versions of what stands.
-async fn traces(world: &World) -> (Vec<(String, i32)>, Option<String>, Option<String>) {
+/// Returns the events about forwarders as (reason, count), and the resource versions of the
+/// forwarder and its CronJob.
+async fn events_and_versions(
+    world: &World,
+) -> (Vec<(String, i32)>, Option<String>, Option<String>) {
     let all = world.api::<Event>().list(&ListParams::default()).await;
     let mut events: Vec<_> = all
         .expect("events")
@@ -147,63 +156,63 @@ async fn traces(world: &World) -> (Vec<(String, i32)>, Option<String>, Option<St
     )
 }
 
-pub async fn each_change_is_one_event_and_minutes_at_rest_are_none(shared: &Shared) {
+pub async fn each_change_emits_one_event(shared: &Shared) {
     let world = World::new(shared, "quiet").await;
     world.apply("mparticle", json!({})).await;
     world
-        .status_until("mparticle", "the Secret is missed", |status| {
+        .status_until("mparticle", "the missing Secret is reported", |status| {
             condition(status, "Ready").1 == "SecretMissing"
         })
         .await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world
-        .status_until("mparticle", "it is ready", |status| {
+        .status_until("mparticle", "the forwarder is ready", |status| {
             condition(status, "Ready").0 == "True" && status.queue.is_some()
         })
         .await;
     let changes = ["CronJobInPlace", "Found", "Paused", "SecretMissing"];
     let once_each = changes.map(|reason| (reason.to_owned(), 1));
-    // An event is published after the status that it tells of.
-    eventually("each change is an event", async || {
-        let events = traces(&world).await.0;
+    // An event is created after the status that it reports.
+    eventually("each change has an event", async || {
+        let events = events_and_versions(&world).await.0;
         (events.len() >= once_each.len(), events)
     })
     .await;
-    // What has just been done is seen again at once; that is past by now.
+    // The controller's own writes trigger reconciliations. These are finished after five seconds.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let before = traces(&world).await;
+    let before = events_and_versions(&world).await;
     assert_eq!(before.0, once_each);
-    // Fifty polls of the depth.
+    // Fifty polls of the queue depth.
     tokio::time::sleep(Duration::from_secs(100)).await;
-    assert_eq!(traces(&world).await, before);
+    assert_eq!(events_and_versions(&world).await, before);
 }
 
-/// Each minute, with as little patience as there may be.
-fn each_minute(more: Value) -> Value {
+/// Returns a spec with a schedule of every minute and the shortest starting deadline.
+fn every_minute(more: Value) -> Value {
     let mut spec = json!({"schedule": "* * * * *", "startingDeadlineSeconds": 60});
     let fields = spec.as_object_mut().expect("an object");
     fields.extend(more.as_object().expect("an object").clone());
     spec
 }
 
-/// When the next run is due, once that is known, and how long it is until then.
-async fn due(world: &World, name: &str) -> (Timestamp, Duration) {
+/// Waits until the next run is known. Returns its time and the duration until then.
+async fn next_run(world: &World, name: &str) -> (Timestamp, Duration) {
     let status = world
-        .status_until(name, "a run is announced", |status| {
+        .status_until(name, "the next run is known", |status| {
             status.next_run_time.is_some()
         })
         .await;
-    let due = status.next_run_time.expect("a time").0;
-    let until = due.duration_since(Timestamp::now());
-    (due, Duration::try_from(until).unwrap_or_default())
+    let next_run = status.next_run_time.expect("a time").0;
+    let until = next_run.duration_since(Timestamp::now());
+    (next_run, Duration::try_from(until).unwrap_or_default())
 }
 
-pub async fn a_run_that_is_kept_from_starting_is_overdue_until_one_starts(shared: &Shared) {
+pub async fn blocked_run_is_overdue_until_one_starts(shared: &Shared) {
     let world = World::new(shared, "overdue").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.quota(json!({"count/jobs.batch": "0"})).await;
-    world.apply("mparticle", each_minute(json!({}))).await;
-    let (_, until) = due(&world, "mparticle").await;
+    world.apply("mparticle", every_minute(json!({}))).await;
+    let (_, until) = next_run(&world, "mparticle").await;
     tokio::time::sleep(until).await;
     let status = world
         .status_until("mparticle", "the run is overdue", |status| {
@@ -223,50 +232,51 @@ pub async fn a_run_that_is_kept_from_starting_is_overdue_until_one_starts(shared
             condition(status, "Scheduled").1 == "CronJobInPlace" && status.totals.runs > 0
         })
         .await;
-    no_more(&world).await;
+    delete_forwarder(&world).await;
 }
 
-pub async fn a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue(shared: &Shared) {
+pub async fn long_run_makes_no_start_overdue(shared: &Shared) {
     let world = World::new(shared, "long-run").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let batch = sample("01-session-and-screens-list-identities.json");
     world.queue.send(&[batch]).await.expect("sending");
     let gate = world.iterable.handle.gate("long");
     let held = Fault::hold("long").times(1);
     world.iterable.handle.add_fault(held);
-    let spec = each_minute(json!({
+    let spec = every_minute(json!({
         "iterable": {"requestTimeout": "5m"},
         "drain": {"maxDuration": "9m"},
     }));
     world.apply("mparticle", spec).await;
     within("a request is held", gate.until_held(1)).await;
     world
-        .status_until("mparticle", "the start after it is announced", |status| {
+        .status_until("mparticle", "the next start is known", |status| {
             status.active == 1
                 && status
                     .next_run_time
                     .as_ref()
-                    .is_some_and(|due| due.0 > Timestamp::now())
+                    .is_some_and(|next_run| next_run.0 > Timestamp::now())
         })
         .await;
-    let (left_out, until) = due(&world, "mparticle").await;
-    // Past the deadline, a minute on top, and the look that would find it late.
+    let (skipped, until) = next_run(&world, "mparticle").await;
+    // Until after the starting deadline, another minute, and the reconciliation that would detect
+    // it.
     tokio::time::sleep(until + Duration::from_secs(155)).await;
-    let (next, _) = due(&world, "mparticle").await;
-    assert!(next > left_out, "{next}");
+    let (next, _) = next_run(&world, "mparticle").await;
+    assert!(next > skipped, "{next}");
     let status = world
-        .status_until("mparticle", "it goes on", |_| true)
+        .status_until("mparticle", "the status exists", |_| true)
         .await;
     assert_eq!(condition(&status, "Scheduled").1, "CronJobInPlace");
     assert_eq!(
         (status.active, status.totals.runs),
         (1, 0),
-        "it is the same run"
+        "the first run must still be active"
     );
-    let told = traces(&world).await.0;
+    let events = events_and_versions(&world).await.0;
     assert!(
-        !told.iter().any(|(reason, _)| reason == "RunOverdue"),
-        "{told:?}"
+        !events.iter().any(|(reason, _)| reason == "RunOverdue"),
+        "{events:?}"
     );
     gate.open();
     world
@@ -274,11 +284,11 @@ pub async fn a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue(s
             status.totals.runs > 0
         })
         .await;
-    no_more(&world).await;
+    delete_forwarder(&world).await;
 }
 
-/// Takes away a forwarder that would go on to run each minute, beside tests that want rest.
-async fn no_more(world: &World) {
+/// Deletes a forwarder that would otherwise run every minute while other tests run.
+async fn delete_forwarder(world: &World) {
     let forwarder = ["ef/mparticle", "--namespace", &world.namespace];
     kubectl(&[&["delete"], &forwarder[..]].concat()).await;
 }

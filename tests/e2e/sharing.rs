@@ -1,5 +1,5 @@
-//! How the suite shares a cluster with its users: it uses names and a label of its own, deletes
-//! only what has that label, and puts the CRD back as it was.
+//! Rules for sharing a cluster with other users. The suite uses separate names and a label, deletes
+//! only objects with that label, and restores the CRD.
 
 use std::{
     env,
@@ -26,33 +26,33 @@ pub const RELEASE: &str = "event-forwarder-e2e";
 pub const SYSTEM: &str = "event-forwarder-e2e-system";
 /// The label of every namespace and cluster-scoped object that the suite creates.
 pub const PART_OF: &str = "app.kubernetes.io/part-of";
-/// The variable that allows the suite to run beside what others installed.
+/// The variable that allows the suite to run beside other installations of the product.
 pub const SHARE: &str = "EVENT_FORWARDER_SHARE_CLUSTER";
 /// The name of the CRD.
 pub const CRD: &str = "eventforwarders.eventforwarder.io";
 
-/// The ConfigMap with the CRD as it was before the suite changed it, also for a later run, if this
-/// one is killed.
+/// The ConfigMap with the CRD before the suite changed it. If this run is killed, the next run
+/// restores the CRD from it.
 const SAVED: &str = "crd-before";
-/// The role by which the operator of a shared cluster watches all namespaces.
+/// The role with which the operator of a shared cluster watches all namespaces.
 const WATCH: &str = "event-forwarder-e2e-watch";
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Whether an earlier or this run of the suite created the object.
-pub fn is_ours(object: &impl ResourceExt) -> bool {
+/// Returns whether this or an earlier run of the suite created the object.
+pub fn created_by_suite(object: &impl ResourceExt) -> bool {
     object.labels().get(PART_OF).is_some_and(|it| it == RELEASE)
 }
 
-/// The suite's label, as a selector.
-pub fn ours() -> String {
+/// Returns the suite's label as a selector.
+pub fn suite_selector() -> String {
     format!("{PART_OF}={RELEASE}")
 }
 
-/// The sentence for an object with a name of the suite that somebody else created.
-fn not_ours(kind: &str, name: &str) -> String {
+/// Returns the error for an object of another owner whose name the suite uses.
+fn foreign_object_error(kind: &str, name: &str) -> String {
     format!(
-        "{kind} {name} has no label {PART_OF}={RELEASE}, so these tests did not create it and leave it alone: delete it, or use another cluster"
+        "{kind} {name} has no label {PART_OF}={RELEASE}, so these tests did not create it and don't change it: delete it, or use another cluster"
     )
 }
 
@@ -62,16 +62,20 @@ pub async fn delete_namespace(client: &Client, name: &str) {
     let Some(namespace) = namespaces.get_opt(name).await.expect("the namespace") else {
         return;
     };
-    assert!(is_ours(&namespace), "{}", not_ours("namespace", name));
+    assert!(
+        created_by_suite(&namespace),
+        "{}",
+        foreign_object_error("namespace", name)
+    );
     namespaces
         .delete(name, &DeleteParams::default())
         .await
         .expect("deleting the namespace");
-    crate::world::gone(&namespaces, name).await;
+    crate::world::wait_until_deleted(&namespaces, name).await;
 }
 
 /// Deletes the cluster-scoped object of an earlier run, if it exists.
-pub async fn delete_ours<K>(client: &Client, name: &str)
+pub async fn delete_cluster_object<K>(client: &Client, name: &str)
 where
     K: kube::Resource<Scope = k8s_openapi::ClusterResourceScope>
         + Clone
@@ -85,11 +89,15 @@ where
     };
     let types = K::DynamicType::default();
     let kind = K::kind(&types);
-    assert!(is_ours(&object), "{}", not_ours(&kind, name));
+    assert!(
+        created_by_suite(&object),
+        "{}",
+        foreign_object_error(&kind, name)
+    );
     api.delete(name, &DeleteParams::default())
         .await
         .expect("a deletion");
-    crate::world::gone(&api, name).await;
+    crate::world::wait_until_deleted(&api, name).await;
 }
 
 /// A helm release of the chart that is not the suite's.
@@ -98,7 +106,7 @@ struct Release {
     namespace: String,
 }
 
-async fn foreign_releases(client: &Client) -> Result<Vec<Release>, AnyError> {
+async fn releases_of_others(client: &Client) -> Result<Vec<Release>, AnyError> {
     let listed = helm(&[
         "list",
         "--all-namespaces",
@@ -119,24 +127,24 @@ async fn foreign_releases(client: &Client) -> Result<Vec<Release>, AnyError> {
         if !version.starts_with(|first: char| first.is_ascii_digit()) {
             continue;
         }
-        let around = namespaces.get_opt(&namespace).await?;
-        if name != RELEASE || !around.as_ref().is_some_and(is_ours) {
+        let object = namespaces.get_opt(&namespace).await?;
+        if name != RELEASE || !object.as_ref().is_some_and(created_by_suite) {
             foreign.push(Release { name, namespace });
         }
     }
     Ok(foreign)
 }
 
-/// Whether the CRD is the suite's. Between helm's installation and the label, helm's annotations
-/// tell.
-fn is_our_crd(crd: &DynamicObject) -> bool {
+/// Returns whether the suite created the CRD. Also checks helm's annotations, because the label is
+/// added only after helm's installation.
+fn crd_created_by_suite(crd: &DynamicObject) -> bool {
     let annotation = |name: &str| crd.annotations().get(name).map(String::as_str);
-    is_ours(crd)
+    created_by_suite(crd)
         || annotation("meta.helm.sh/release-name") == Some(RELEASE)
             && annotation("meta.helm.sh/release-namespace") == Some(SYSTEM)
 }
 
-/// As the API server has them, with fields that this program's types may not know.
+/// Returns an untyped client for CRDs, which keeps fields that this program's types lack.
 fn crds(client: &Client) -> Api<DynamicObject> {
     let kind = ApiResource::erase::<CustomResourceDefinition>(&());
     Api::all_with(client.clone(), &kind)
@@ -146,35 +154,38 @@ async fn crd(client: &Client) -> kube::Result<Option<DynamicObject>> {
     crds(client).get_opt(CRD).await
 }
 
-/// What others installed of the product, each as kind and name.
-async fn foreign_objects(client: &Client) -> Result<Vec<String>, AnyError> {
+/// Returns the kinds and names of the product's objects that the suite did not create.
+async fn objects_of_others(client: &Client) -> Result<Vec<String>, AnyError> {
     let mut objects = Vec::new();
-    if crd(client).await?.is_some_and(|crd| !is_our_crd(&crd)) {
+    if crd(client)
+        .await?
+        .is_some_and(|crd| !crd_created_by_suite(&crd))
+    {
         objects.push(format!("the CRD {CRD}"));
     }
-    for Release { name, namespace } in foreign_releases(client).await? {
+    for Release { name, namespace } in releases_of_others(client).await? {
         objects.push(format!("release {name} in namespace {namespace}"));
     }
     Ok(objects)
 }
 
-/// Whether [`SHARE`] is set.
+/// Returns whether [`SHARE`] is set.
 pub fn is_allowed() -> bool {
     env::var(SHARE).is_ok_and(|value| value == "yes")
 }
 
-/// Checks that the suite may use the cluster, before it changes anything.
+/// Checks that the suite can use the cluster, before it changes anything.
 ///
 /// # Errors
-/// One sentence that names the objects of others and what to do.
+/// Returns one sentence that names the objects of other owners and the next step.
 pub async fn preflight(client: &Client, allowed: bool) -> Result<(), AnyError> {
     let namespaces = Api::<Namespace>::all(client.clone());
     if let Some(namespace) = namespaces.get_opt(SYSTEM).await?
-        && !is_ours(&namespace)
+        && !created_by_suite(&namespace)
     {
-        return Err(not_ours("namespace", SYSTEM).into());
+        return Err(foreign_object_error("namespace", SYSTEM).into());
     }
-    let foreign = foreign_objects(client).await?;
+    let foreign = objects_of_others(client).await?;
     if !foreign.is_empty() && !allowed {
         return Err(format!(
             "this cluster has {}, which these tests did not create: set {SHARE}=yes to run them beside it, with the CRD's schema changed until they end",
@@ -182,7 +193,7 @@ pub async fn preflight(client: &Client, allowed: bool) -> Result<(), AnyError> {
         )
         .into());
     }
-    for Release { name, namespace } in foreign_releases(client).await? {
+    for Release { name, namespace } in releases_of_others(client).await? {
         let values = ["get", "values", &name, "--namespace", &namespace];
         let values = helm(&[&values[..], &["--all", "--output", "json"]].concat()).await;
         let values: Value = serde_json::from_str(&values)?;
@@ -203,9 +214,9 @@ pub async fn preflight(client: &Client, allowed: bool) -> Result<(), AnyError> {
 struct SavedCrd(DynamicObject);
 
 impl SavedCrd {
-    /// Puts spec and field owners back, if they have changed. With the owners as they were, the next
-    /// `helm upgrade` or `kubectl apply` of whoever installed the CRD meets no conflict.
-    async fn put_back(&self, client: &Client) {
+    /// Restores the spec and the field owners, if they have changed. The restored owners prevent
+    /// conflicts when the CRD's owner next runs `helm upgrade` or `kubectl apply`.
+    async fn restore(&self, client: &Client) {
         let crds = crds(client);
         let mut now = crds.get(CRD).await.expect("the CRD");
         if now.data["spec"] != self.0.data["spec"] {
@@ -226,21 +237,21 @@ impl SavedCrd {
     }
 }
 
-/// Runs a test that changes the CRD, and puts the CRD back, also if the test fails.
-pub async fn with_crd_put_back(client: &Client, test: impl Future<Output = ()>) {
+/// Runs a test that changes the CRD, and restores the CRD even if the test fails.
+pub async fn with_crd_restored(client: &Client, test: impl Future<Output = ()>) {
     let saved = SavedCrd(crd(client).await.expect("a get").expect("the CRD"));
     let result = AssertUnwindSafe(test).catch_unwind().await;
-    saved.put_back(client).await;
+    saved.restore(client).await;
     if let Err(panic) = result {
         resume_unwind(panic);
     }
 }
 
-/// Creates the operator's namespace, and saves the CRD there, if it is somebody else's.
+/// Creates the operator's namespace, and saves the CRD there if it belongs to another owner.
 async fn prepare(client: &Client) -> Result<(), AnyError> {
     create_namespace(client, SYSTEM, json!({})).await;
     let saved = Api::<ConfigMap>::namespaced(client.clone(), SYSTEM);
-    let foreign = crd(client).await?.filter(|crd| !is_our_crd(crd));
+    let foreign = crd(client).await?.filter(|crd| !crd_created_by_suite(crd));
     let (Some(crd), None) = (foreign, saved.get_opt(SAVED).await?) else {
         return Ok(());
     };
@@ -252,11 +263,16 @@ async fn prepare(client: &Client) -> Result<(), AnyError> {
     Ok(())
 }
 
-/// Creates a namespace with the suite's label and these, or uses the suite's namespace of the name.
+/// Creates a namespace with the suite's label and these labels, or updates the suite's existing
+/// namespace.
 pub async fn create_namespace(client: &Client, name: &str, labels: Value) {
     let namespaces = Api::<Namespace>::all(client.clone());
     if let Some(namespace) = namespaces.get_opt(name).await.expect("the namespace") {
-        assert!(is_ours(&namespace), "{}", not_ours("namespace", name));
+        assert!(
+            created_by_suite(&namespace),
+            "{}",
+            foreign_object_error("namespace", name)
+        );
     }
     let mut all = json!({PART_OF: RELEASE});
     crate::world::merge(&mut all, labels);
@@ -270,8 +286,8 @@ pub async fn create_namespace(client: &Client, name: &str, labels: Value) {
     .await;
 }
 
-/// Puts back the CRD of others that this or an earlier run has changed.
-pub async fn put_back_saved_crd(client: &Client) {
+/// Restores the CRD of another owner, if this or an earlier run has changed it.
+pub async fn restore_saved_crd(client: &Client) {
     let saved = Api::<ConfigMap>::namespaced(client.clone(), SYSTEM);
     let Some(saved) = saved.get_opt(SAVED).await.expect("a get") else {
         return;
@@ -279,50 +295,49 @@ pub async fn put_back_saved_crd(client: &Client) {
     let data = saved.data.unwrap_or_default();
     let saved: DynamicObject = serde_json::from_str(&data["crd.json"]).expect("the saved CRD");
     let now = crd(client).await.expect("a get");
-    // Otherwise its owner has replaced it since a run that was killed.
-    let is_changed_by_us = now.is_some_and(|now| {
+    // If not, its owner has replaced it after an earlier run was killed.
+    let is_changed_by_suite = now.is_some_and(|now| {
         let mut owners = now.managed_fields().iter();
         now.uid() == saved.uid() && owners.any(|it| it.manager.as_deref() == Some(RELEASE))
     });
-    if is_changed_by_us {
-        SavedCrd(saved).put_back(client).await;
+    if is_changed_by_suite {
+        SavedCrd(saved).restore(client).await;
     }
 }
 
-/// Deletes all that this and earlier runs created, and puts the CRD of others back.
+/// Deletes all objects that this and earlier runs created, and restores the CRD of another owner.
 pub async fn clean_up(client: &Client) {
     let namespaces = Api::<Namespace>::all(client.clone());
     let system = namespaces.get_opt(SYSTEM).await.expect("a get");
-    if system.as_ref().is_some_and(is_ours) {
+    if system.as_ref().is_some_and(created_by_suite) {
         uninstall().await;
-        put_back_saved_crd(client).await;
+        restore_saved_crd(client).await;
     }
-    let labelled = ours();
+    let labeled = suite_selector();
     let delete = async |kinds: &str| {
-        let all = ["delete", kinds, "--selector", &labelled];
+        let all = ["delete", kinds, "--selector", &labeled];
         kubectl(&[&all[..], &["--timeout", "180s"]].concat()).await;
     };
     delete("namespaces").await;
     let crd = crd(client).await.expect("a get");
-    if crd.is_some_and(|crd| is_our_crd(&crd)) && !has_forwarders(client).await {
+    if crd.is_some_and(|crd| crd_created_by_suite(&crd)) && !has_forwarders(client).await {
         let crds = crds(client);
         crds.delete(CRD, &DeleteParams::default())
             .await
             .expect("deleting the CRD");
-        crate::world::gone(&crds, CRD).await;
+        crate::world::wait_until_deleted(&crds, CRD).await;
     }
     delete("nodes,clusterroles,clusterrolebindings").await;
 }
 
-/// Whether somebody else uses the suite's CRD. Then the CRD stays, because the forwarders would be
-/// deleted with it.
+/// Returns whether EventForwarders of other users exist. Deleting the CRD would delete them.
 async fn has_forwarders(client: &Client) -> bool {
     let forwarders = Api::<EventForwarder>::all(client.clone());
     let listed = forwarders.list_metadata(&ListParams::default()).await;
     let listed = listed.expect("EventForwarders").items;
     if let Some(one) = listed.first() {
         eprintln!(
-            "the CRD {CRD} stays, because EventForwarder {} in namespace {} uses it",
+            "the CRD {CRD} is kept, because EventForwarder {} in namespace {} uses it",
             one.name_any(),
             one.namespace().unwrap_or_default()
         );
@@ -330,7 +345,7 @@ async fn has_forwarders(client: &Client) -> bool {
     !listed.is_empty()
 }
 
-/// Removes the suite's release, and what a shared cluster has in place of its roles.
+/// Uninstalls the suite's release, and deletes the roles that [`grant`] created.
 pub async fn uninstall() {
     helm(&[
         "uninstall",
@@ -341,26 +356,27 @@ pub async fn uninstall() {
         "--wait",
     ])
     .await;
-    withdraw().await;
+    delete_roles().await;
 }
 
-/// Removes what [`grant`] created.
-async fn withdraw() {
-    let labelled = ours();
-    let selector = ["--selector", &labelled];
+/// Deletes the roles and bindings that [`grant`] created.
+async fn delete_roles() {
+    let labeled = suite_selector();
+    let selector = ["--selector", &labeled];
     let in_the_cluster = ["delete", "clusterroles,clusterrolebindings"];
     kubectl(&[&in_the_cluster[..], &selector].concat()).await;
     let in_the_namespace = ["delete", "roles,rolebindings", "--namespace", SYSTEM];
     kubectl(&[&in_the_namespace[..], &selector].concat()).await;
 }
 
-/// Prepares the installation of the release, and returns further arguments for helm.
+/// Prepares the installation of the release, and returns additional arguments for helm.
 ///
-/// On a shared cluster the CRD stays with its owner, and the operator may not change objects outside
-/// of the suite's namespaces: it watches all, and would otherwise manage the user's forwarders too.
+/// On a shared cluster, helm does not install the CRD. The operator has no permission to change
+/// objects outside the suite's namespaces, because it watches all namespaces and would otherwise
+/// also manage the user's forwarders.
 pub async fn before_install(client: &Client, watches_all: bool) -> Result<Vec<String>, AnyError> {
     prepare(client).await?;
-    if foreign_objects(client).await?.is_empty() {
+    if objects_of_others(client).await?.is_empty() {
         return Ok(Vec::new());
     }
     let mut set = vec!["crds.install=false".to_owned()];
@@ -369,16 +385,19 @@ pub async fn before_install(client: &Client, watches_all: bool) -> Result<Vec<St
         grant(client).await?;
         set.extend(["rbac.create=false", "rbac.aggregateToUserRoles=false"].map(str::to_owned));
     } else {
-        withdraw().await;
+        delete_roles().await;
     }
     let flags = set.into_iter().flat_map(|it| ["--set".to_owned(), it]);
     Ok(flags.collect())
 }
 
-/// Labels what the chart made in the cluster, which no value of the chart does.
+/// Labels the cluster-scoped objects of the release, because no value of the chart sets labels.
 pub async fn after_install(client: &Client) -> Result<(), AnyError> {
-    let label = ours();
-    if crd(client).await?.is_some_and(|crd| is_our_crd(&crd)) {
+    let label = suite_selector();
+    if crd(client)
+        .await?
+        .is_some_and(|crd| crd_created_by_suite(&crd))
+    {
         kubectl(&["label", "crd", CRD, &label, "--overwrite"]).await;
     }
     let of_the_release = format!("app.kubernetes.io/instance={RELEASE}");
@@ -395,18 +414,18 @@ pub async fn after_install(client: &Client) -> Result<(), AnyError> {
     Ok(())
 }
 
-/// Gives the CRD of somebody else the schema of this chart, until [`clean_up`].
+/// Applies this chart's schema to the CRD of another owner. [`clean_up`] restores it.
 async fn apply_schema(client: &Client) -> Result<(), AnyError> {
-    let wanted: Value = serde_saphyr::from_str(include_str!("../../crds/eventforwarder.yaml"))?;
+    let desired: Value = serde_saphyr::from_str(include_str!("../../crds/eventforwarder.yaml"))?;
     let params = PatchParams::apply(RELEASE).force();
     crds(client)
-        .patch(CRD, &params, &Patch::Apply(&wanted))
+        .patch(CRD, &params, &Patch::Apply(&desired))
         .await?;
     Ok(())
 }
 
-/// Gives the operator the rights of the chart's ClusterRole in the suite's namespaces, where
-/// `World::new` binds it, and in all others only those to watch.
+/// Grants the operator the permissions of the chart's ClusterRole in the suite's namespaces, where
+/// `World::new` binds it, and read-only permissions in all other namespaces.
 async fn grant(client: &Client) -> Result<(), AnyError> {
     let template = ["template", RELEASE, CHART, "--namespace", SYSTEM];
     let rbac = [
@@ -427,7 +446,7 @@ async fn grant(client: &Client) -> Result<(), AnyError> {
                 let rules = watch["rules"]
                     .as_array_mut()
                     .ok_or("a role without rules")?;
-                // The right to get the CRD stays as it is.
+                // The permission to get the CRD is kept.
                 let is_watched = |rule: &Value| rule["verbs"].to_string().contains("watch");
                 rules.retain(|rule| is_watched(rule) || rule["resourceNames"] == json!([CRD]));
                 for rule in rules.iter_mut().filter(|rule| is_watched(rule)) {

@@ -1,4 +1,4 @@
-//! What status says of runs that do not end by themselves.
+//! Status of runs that don't end normally: evicted, killed, pending, stuck, or unobserved.
 
 use event_forwarder::api::EventForwarderStatus;
 use event_forwarder_test_support::iterable::{Fault, Gate};
@@ -14,21 +14,20 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    sharing::{PART_OF, delete_ours},
+    sharing::{PART_OF, delete_cluster_object},
     world::{
-        RELEASE, SYSTEM, Shared, World, apply_json, condition, eventually, gone, kubectl, sample,
-        within,
+        RELEASE, SYSTEM, Shared, World, apply_json, condition, eventually, kubectl, sample,
+        wait_until_deleted, within,
     },
 };
 
-/// Of which a run forwards [`EVENTS`].
+/// A run forwards [`EVENTS`] events of it.
 const BATCH: &str = "01-session-and-screens-list-identities.json";
 const EVENTS: usize = 4;
 
-/// Starts a run of a forwarder that has one batch to send; returns once its request is on its way to
-/// Iterable, where it is held at the gate.
-pub async fn held_run(world: &World, name: &str, job: &str, spec: Value) -> Gate {
-    world.give_key().await;
+/// Starts a run for one batch. Returns when the gate holds its request to Iterable.
+pub async fn start_held_run(world: &World, name: &str, job: &str, spec: Value) -> Gate {
+    world.create_key_secret().await;
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     let gate = world.iterable.handle.gate(job);
     world.iterable.handle.add_fault(Fault::hold(job).times(1));
@@ -38,9 +37,9 @@ pub async fn held_run(world: &World, name: &str, job: &str, spec: Value) -> Gate
         .extend(spec.as_object().expect("an object").clone());
     world.apply(name, all).await;
     start(world, name, job).await;
-    within("a request is held", gate.until_held(1)).await;
+    within("the request is held", gate.until_held(1)).await;
     world
-        .status_until(name, "the run is under way", |status| {
+        .status_until(name, "the run is in progress", |status| {
             status
                 .last_run
                 .as_ref()
@@ -50,17 +49,17 @@ pub async fn held_run(world: &World, name: &str, job: &str, spec: Value) -> Gate
     gate
 }
 
-/// Starts a run as `kubectl create job --from` does.
+/// Starts a run with `kubectl create job --from`.
 pub async fn start(world: &World, name: &str, job: &str) {
     world
-        .until::<CronJob>(name, "a CronJob is there", |_| true)
+        .until::<CronJob>(name, "the CronJob exists", |_| true)
         .await;
     let from = format!("--from=cronjob/{name}");
     kubectl(&["create", "job", job, "--namespace", &world.namespace, &from]).await;
 }
 
-/// Waits until status holds the end of a run.
-pub async fn ended(world: &World, name: &str, job: &str) -> EventForwarderStatus {
+/// Waits until the status contains the end of a run.
+pub async fn wait_for_run_end(world: &World, name: &str, job: &str) -> EventForwarderStatus {
     world
         .status_until(name, "the run has ended", |status| {
             status
@@ -77,24 +76,24 @@ async fn pod_of(world: &World, job: &str) -> Pod {
     pods.items.into_iter().next().expect("a pod of the Job")
 }
 
-/// Waits until a pod's run has its SIGTERM, which comes a while after what asks for it.
-async fn told_to_stop(world: &World, pod: &Pod) {
+/// Waits until a pod's run has received SIGTERM, which the kubelet sends with a delay.
+async fn wait_for_sigterm(world: &World, pod: &Pod) {
     let logs = ["logs", &pod.name_any(), "--namespace", &world.namespace];
-    eventually("the run is told to stop", async || {
+    eventually("the run has received SIGTERM", async || {
         let log = kubectl(&logs).await;
         (log.contains("told to stop"), log)
     })
     .await;
 }
 
-/// Every event is at Iterable, or in a message that a further run brings there.
-async fn nothing_was_lost(world: &World, name: &str) {
+/// Checks that all events arrive at Iterable, after more runs if necessary.
+async fn assert_all_events_arrive(world: &World, name: &str) {
     world.iterable.handle.clear_faults();
     eventually("every event has arrived", async || {
         if world.iterable.handle.events().len() != EVENTS {
             let job = format!("again-{}", jiff::Timestamp::now().as_millisecond());
             start(world, name, &job).await;
-            ended(world, name, &job).await;
+            wait_for_run_end(world, name, &job).await;
         }
         let events = world.iterable.handle.events().len();
         (events == EVENTS, format!("{events} events"))
@@ -102,9 +101,9 @@ async fn nothing_was_lost(world: &World, name: &str) {
     .await;
 }
 
-pub async fn an_evicted_run_is_interrupted_and_its_report_is_kept(shared: &Shared) {
+pub async fn evicted_run_reports_interrupted(shared: &Shared) {
     let world = World::new(shared, "evicted").await;
-    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    let gate = start_held_run(&world, "mparticle", "now", json!({})).await;
     let pod = pod_of(&world, "now").await;
     world
         .api::<Pod>()
@@ -120,43 +119,43 @@ pub async fn an_evicted_run_is_interrupted_and_its_report_is_kept(shared: &Share
             conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "FailureTarget"))
         })
         .await;
-    told_to_stop(&world, &pod).await;
+    wait_for_sigterm(&world, &pod).await;
     gate.open();
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     let run = status.last_run.as_ref().expect("a run");
     assert_eq!(run.outcome, "Interrupted", "{run:#?}");
     assert_eq!(
         (run.events.forwarded, run.messages.deleted),
         (EVENTS as u64, 1),
-        "what it held was settled: {run:#?}"
+        "received messages must be settled: {run:#?}"
     );
     assert_eq!(
         (status.totals.runs, status.totals.forwarded),
         (1, EVENTS as u64)
     );
     assert_eq!(condition(&status, "LastRunSucceeded").1, "Interrupted");
-    nothing_was_lost(&world, "mparticle").await;
+    assert_all_events_arrive(&world, "mparticle").await;
 }
 
-pub async fn a_run_whose_job_is_deleted_is_followed_to_its_report(shared: &Shared) {
+pub async fn run_is_reported_after_job_deletion(shared: &Shared) {
     let world = World::new(shared, "job-deleted").await;
-    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+    let gate = start_held_run(&world, "mparticle", "now", json!({})).await;
     let pod = pod_of(&world, "now").await;
     kubectl(&["delete", "job", "now", "--namespace", &world.namespace]).await;
-    gone(&world.api::<Job>(), "now").await;
-    told_to_stop(&world, &pod).await;
+    wait_until_deleted(&world.api::<Job>(), "now").await;
+    wait_for_sigterm(&world, &pod).await;
     gate.open();
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     let run = status.last_run.as_ref().expect("a run");
     assert_eq!(run.outcome, "Interrupted", "{run:#?}");
     assert_eq!(run.events.forwarded, EVENTS as u64);
     assert_eq!((status.totals.runs, status.active), (1, 0));
-    nothing_was_lost(&world, "mparticle").await;
+    assert_all_events_arrive(&world, "mparticle").await;
 }
 
-pub async fn a_run_whose_pod_is_deleted_by_force_is_lost_and_says_so(shared: &Shared) {
-    let world = World::new(shared, "forced").await;
-    let gate = held_run(&world, "mparticle", "now", json!({})).await;
+pub async fn force_deleted_pod_is_reported_lost(shared: &Shared) {
+    let world = World::new(shared, "force-deleted").await;
+    let gate = start_held_run(&world, "mparticle", "now", json!({})).await;
     let pod = pod_of(&world, "now").await;
     kubectl(&[
         "delete",
@@ -168,20 +167,20 @@ pub async fn a_run_whose_pod_is_deleted_by_force_is_lost_and_says_so(shared: &Sh
         "--grace-period=0",
     ])
     .await;
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     let (_, reason, message) = condition(&status, "LastRunSucceeded");
     assert_eq!(reason, "Lost", "{message}");
     assert!(message.contains("comes back to the queue"), "{message}");
     assert_eq!((status.totals.runs, status.totals.failed_runs), (1, 1));
     gate.open();
-    nothing_was_lost(&world, "mparticle").await;
+    assert_all_events_arrive(&world, "mparticle").await;
 }
 
-pub async fn a_run_that_is_killed_for_its_memory_says_so_and_loses_nothing(shared: &Shared) {
+pub async fn oom_killed_run_loses_no_messages(shared: &Shared) {
     let world = World::new(shared, "memory").await;
-    world.give_key().await;
-    // Ten of them are received at once, and held while Iterable does not answer: far more than the
-    // limit, whatever the program itself takes.
+    world.create_key_secret().await;
+    // A run receives ten of these messages and keeps them in memory while Iterable does not
+    // respond. Together they exceed the memory limit.
     let now = jiff::Timestamp::now().as_millisecond();
     let events: Vec<_> = (0..4_000)
         .map(|n| {
@@ -207,7 +206,7 @@ pub async fn a_run_that_is_killed_for_its_memory_says_so_and_loses_nothing(share
     }}});
     world.apply("mparticle", small).await;
     start(&world, "mparticle", "now").await;
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     let (_, reason, message) = condition(&status, "LastRunSucceeded");
     assert_eq!(reason, "Lost", "{message}");
     assert!(message.contains("OOMKilled"), "{message}");
@@ -215,55 +214,59 @@ pub async fn a_run_that_is_killed_for_its_memory_says_so_and_loses_nothing(share
     assert_eq!(depth.visible + depth.in_flight, bodies.len() as u64);
 }
 
-pub async fn a_run_that_can_not_start_says_why(shared: &Shared) {
+pub async fn pending_run_reports_reason(shared: &Shared) {
     let world = World::new(shared, "pending").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let spec = json!({"job": {"image": "localhost/no-such-image:1"}});
     world.apply("no-image", spec).await;
     let spec = json!({"job": {"nodeSelector": {"no-such": "label"}}});
     world.apply("no-node", spec).await;
     let full = World::new(shared, "full").await;
-    full.give_key().await;
+    full.create_key_secret().await;
     full.quota(json!({"pods": "0"})).await;
     full.apply("no-quota", json!({})).await;
-    let waiting = [
+    let pending = [
         (&world, "no-image", "no-such-image"),
         (&world, "no-node", "can't be placed on a node"),
         (&full, "no-quota", "it has no pod; a quota"),
     ];
-    for (world, name, told) in waiting {
+    for (world, name, expected) in pending {
         start(world, name, &format!("{name}-now")).await;
         let status = world
-            .status_until(name, "the run waits", |status| {
+            .status_until(name, "the run is pending", |status| {
                 status.last_run.as_ref().is_some_and(|run| {
                     let message = run.message.as_deref().unwrap_or_default();
-                    run.outcome == "Pending" && message.contains(told)
+                    run.outcome == "Pending" && message.contains(expected)
                 })
             })
             .await;
-        assert_eq!(condition(&status, "Ready").0, "True", "it may still come");
+        assert_eq!(
+            condition(&status, "Ready").0,
+            "True",
+            "ready while the run may still start"
+        );
     }
-    for (world, name, told) in waiting {
+    for (world, name, expected) in pending {
         let status = world
-            .status_until(name, "the run waits for too long", |status| {
+            .status_until(name, "the run has been pending for too long", |status| {
                 condition(status, "LastRunSucceeded").1 == "RunPending"
             })
             .await;
         let message = condition(&status, "LastRunSucceeded").2;
-        assert!(message.contains(told), "{message}");
+        assert!(message.contains(expected), "{message}");
         assert_eq!(condition(&status, "Ready").1, "RunPending");
     }
 }
 
-/// A node that nothing runs on: its kubelet is dead from the start, which is what a lost node is to
-/// the cluster. The pod's start is told in its place; all else is Kubernetes' own.
-pub async fn a_run_whose_node_dies_is_stuck_until_the_node_is_deleted(shared: &Shared) {
+/// Uses a node without a kubelet, which is a dead node for the cluster. The test only sets the
+/// status of the node and of the pod.
+pub async fn run_is_stuck_until_dead_node_is_deleted(shared: &Shared) {
     let world = World::new(shared, "node").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     let node = &format!("{RELEASE}-dying-node");
     let taint = "event-forwarder-e2e/dying";
     let nodes = Api::<Node>::all(world.client.clone());
-    delete_ours::<Node>(&world.client, node).await;
+    delete_cluster_object::<Node>(&world.client, node).await;
     apply_json(
         &world.client,
         json!({
@@ -293,7 +296,7 @@ pub async fn a_run_whose_node_dies_is_stuck_until_the_node_is_deleted(shared: &S
     }});
     world.apply("mparticle", spec).await;
     start(&world, "mparticle", "now").await;
-    eventually("the pod is placed on the node", async || {
+    eventually("the pod is scheduled on the node", async || {
         let pods = world.api::<Pod>().list(&ListParams::default()).await;
         let pods = pods.expect("pods").items.into_iter();
         let nodes: Vec<_> = pods.map(|pod| pod.spec?.node_name).collect();
@@ -308,7 +311,7 @@ pub async fn a_run_whose_node_dies_is_stuck_until_the_node_is_deleted(shared: &S
         .patch_status(&pod, &PatchParams::default(), &Patch::Merge(&running))
         .await
         .expect("a pod that runs");
-    eventually("the pod is told to leave its dead node", async || {
+    eventually("the pod on the dead node is being deleted", async || {
         let pod = world.api::<Pod>().get(&pod).await.expect("the pod");
         (pod.metadata.deletion_timestamp.is_some(), pod.status)
     })
@@ -329,14 +332,14 @@ pub async fn a_run_whose_node_dies_is_stuck_until_the_node_is_deleted(shared: &S
         .delete(node, &DeleteParams::default())
         .await
         .expect("deleting the node");
-    let status = ended(&world, "mparticle", "now").await;
+    let status = wait_for_run_end(&world, "mparticle", "now").await;
     assert_eq!(condition(&status, "LastRunSucceeded").1, "Lost");
 }
 
-pub async fn a_run_that_began_and_ended_without_a_controller_is_in_status(shared: &Shared) {
+pub async fn run_without_controller_is_counted_later(shared: &Shared) {
     shared.install().await.expect("the operator");
     let world = World::new(shared, "no-controller").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     world.apply("mparticle", json!({})).await;
     world.run_now("mparticle", "first").await;
@@ -354,7 +357,7 @@ pub async fn a_run_that_began_and_ended_without_a_controller_is_in_status(shared
     start(&world, "mparticle", "third").await;
     for job in ["second", "third"] {
         world
-            .until::<Job>(job, "it is complete", |job| {
+            .until::<Job>(job, "the Job is complete", |job| {
                 job.status.as_ref().and_then(|status| status.succeeded) == Some(1)
             })
             .await;
@@ -371,12 +374,12 @@ pub async fn a_run_that_began_and_ended_without_a_controller_is_in_status(shared
 }
 
 async fn scale(deployments: &Api<Deployment>, replicas: i32) {
-    let wanted = json!({"spec": {"replicas": replicas}});
+    let patch = json!({"spec": {"replicas": replicas}});
     deployments
-        .patch(RELEASE, &PatchParams::default(), &Patch::Merge(&wanted))
+        .patch(RELEASE, &PatchParams::default(), &Patch::Merge(&patch))
         .await
         .expect("a scaled Deployment");
-    eventually("the operator has that many pods", async || {
+    eventually("all replicas are ready", async || {
         let deployment = deployments.get(RELEASE).await.expect("a get");
         let status = deployment.status.unwrap_or_default();
         let has = |count: Option<i32>| count.unwrap_or(0) == replicas;

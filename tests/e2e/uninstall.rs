@@ -1,4 +1,4 @@
-//! What is left when the operator goes.
+//! Objects that are kept when the operator is uninstalled.
 
 use event_forwarder::api::EventForwarder;
 use k8s_openapi::{
@@ -10,48 +10,48 @@ use serde_json::json;
 
 use crate::{
     sharing::{self, CRD},
-    world::{RELEASE, SYSTEM, Shared, World, condition, gone},
+    world::{RELEASE, SYSTEM, Shared, World, condition, wait_until_deleted},
 };
 
-pub async fn uninstalling_keeps_the_definition_and_the_resources(shared: &Shared) {
+pub async fn uninstall_keeps_crd_and_resources(shared: &Shared) {
     shared.install().await.expect("the operator");
     let world = World::new(shared, "uninstall").await;
-    world.give_key().await;
+    world.create_key_secret().await;
     world.apply("mparticle", json!({})).await;
     world
-        .status_until("mparticle", "ready", |status| {
+        .status_until("mparticle", "the forwarder is ready", |status| {
             condition(status, "Ready").0 == "True"
         })
         .await;
-    // What a run of this suite leaves when it is killed needs no permission of the next.
+    // Objects that a killed run left behind must not block the next run of the suite.
     sharing::preflight(&shared.client, sharing::is_allowed())
         .await
-        .expect("a permission");
+        .expect("the preflight passes");
     shared.uninstall().await;
-    gone(
+    wait_until_deleted(
         &Api::<Deployment>::namespaced(world.client.clone(), SYSTEM),
         RELEASE,
     )
     .await;
 
-    let definitions = Api::<CustomResourceDefinition>::all(world.client.clone());
-    definitions.get(CRD).await.expect("the definition is kept");
+    let crds = Api::<CustomResourceDefinition>::all(world.client.clone());
+    crds.get(CRD).await.expect("the CRD is kept");
     world
         .api::<EventForwarder>()
         .get("mparticle")
         .await
         .expect("the forwarder is kept");
-    // Runs go on without the operator: the CronJob is Kubernetes' own.
+    // Runs continue without the operator, because Kubernetes manages the CronJob.
     world
         .api::<CronJob>()
         .get("mparticle")
         .await
         .expect("the CronJob is kept");
-    // Nothing of it waits for an operator that is no more.
+    // The namespace can be deleted, because no object has a finalizer of the operator.
     let namespaces = Api::<Namespace>::all(world.client.clone());
     namespaces
         .delete(&world.namespace, &DeleteParams::default())
         .await
         .expect("deleting the namespace");
-    gone(&namespaces, &world.namespace).await;
+    wait_until_deleted(&namespaces, &world.namespace).await;
 }

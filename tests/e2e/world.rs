@@ -1,5 +1,5 @@
-//! The parts that a test is made of: the cluster with the operator in it, an SQS server, and
-//! for each test a namespace, a queue and a stand-in for Iterable of its own.
+//! Test fixtures: the shared operator and SQS server, and a namespace, a queue and a fake Iterable
+//! server for each test.
 
 use std::{
     cell::RefCell,
@@ -33,75 +33,75 @@ use tokio::{
 };
 
 pub use crate::sharing::{RELEASE, SYSTEM};
-use crate::{names::Names, scene::Snapshot, sharing};
+use crate::{names::Names, sharing, user_installation::Snapshot};
 
-/// The Iterable key of every test. It must stand in nothing that the system prints.
+/// The Iterable key of every test. The system must never print it.
 pub const API_KEY: &str = "planted-iterable-key-5f0c";
-/// The AWS secret key of every test, likewise.
+/// The AWS secret key of every test. The system must never print it.
 pub const AWS_SECRET: &str = "planted-aws-secret-91be";
-/// The AWS secret key of the controller itself, likewise.
+/// The controller's ambient AWS secret key. The system must never print it.
 pub const AMBIENT_SECRET: &str = "planted-controller-secret-3c4d";
-/// How long a test waits for the cluster to get to a state.
-const PATIENCE: Duration = Duration::from_secs(180);
-/// How many stages there are.
+/// Maximum time that a test waits for a state of the cluster.
+const STATE_TIMEOUT: Duration = Duration::from_secs(180);
+/// Number of variants of [`Stage`].
 const STAGES: usize = 6;
 
 tokio::task_local! {
-    /// The namespaces of the test that runs, to be shown when it fails.
+    /// The namespaces of the current test, for its diagnostics.
     static NAMESPACES: RefCell<Vec<String>>;
 }
 
-/// What all tests share.
+/// The cluster and servers that all tests share.
 pub struct Shared {
     pub client: Client,
     sqs: SqsServer,
     pub host: IpAddr,
-    /// What the users of the cluster have, if the suite created it.
+    /// The user's objects before the tests, if the suite created a user's installation.
     pub users: Option<Snapshot>,
-    turns: watch::Sender<[usize; STAGES]>,
-    floor: Mutex<()>,
+    pending: watch::Sender<[usize; STAGES]>,
+    exclusive: Mutex<()>,
 }
 
-/// When a test runs: after all tests of the stages before.
+/// When a test runs: after all tests of the previous stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// With the operator that the chart installed; beside others.
+    /// In parallel with others, with the operator that the chart installed.
     Operator,
-    /// Alone, with an operator that it installs and takes away again.
+    /// Exclusively, with an operator that the test installs and uninstalls.
     OwnInstallation,
-    /// Alone, with what users have; cleans the cluster up.
+    /// Exclusively, with the user's installation. Cleans the cluster up.
     Users,
-    /// As [`Self::OwnInstallation`], and nobody else has the product in the suite's own cluster.
+    /// Like [`Self::OwnInstallation`]. In the suite's own cluster, no other installation exists.
     SoleInstallation,
-    /// With operators that are processes of its own; beside others.
+    /// In parallel with others, with operators that run as processes of the test.
     OwnOperator,
-    /// Alone, since it stops parts of the cluster.
+    /// Exclusively, because the test stops parts of the cluster.
     OwnCluster,
 }
 
-/// A test's place among those that others wait for.
-pub struct Turn {
-    turns: watch::Sender<[usize; STAGES]>,
+/// A test that has not finished. Tests of later stages wait until it is dropped.
+pub struct PendingTest {
+    pending: watch::Sender<[usize; STAGES]>,
     stage: Stage,
 }
 
-impl Drop for Turn {
+impl Drop for PendingTest {
     fn drop(&mut self) {
         let stage = self.stage as usize;
-        self.turns.send_modify(|turns| turns[stage] -= 1);
+        self.pending.send_modify(|pending| pending[stage] -= 1);
     }
 }
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The address of this machine that pods reach.
+/// Returns the address at which pods reach this machine.
 pub fn host() -> Result<IpAddr, AnyError> {
     let host = env::var("EVENT_FORWARDER_HOST_IP")
         .map_err(|_| "EVENT_FORWARDER_HOST_IP is not set: eval \"$(tests/cluster/cluster env)\"")?;
     Ok(host.parse()?)
 }
 
-/// The repository and the tag of the image to test.
+/// Returns the repository and the tag of the image to test.
 pub fn image() -> Result<(String, String), AnyError> {
     let image = env::var("EVENT_FORWARDER_IMAGE")
         .map_err(|_| "EVENT_FORWARDER_IMAGE is not set: build and import the image first")?;
@@ -112,7 +112,7 @@ pub fn image() -> Result<(String, String), AnyError> {
 }
 
 impl Shared {
-    /// Starts the SQS server and installs the operator by its chart.
+    /// Starts the SQS server and installs the operator with its chart.
     pub async fn start(
         client: Client,
         host: IpAddr,
@@ -124,19 +124,19 @@ impl Shared {
             sqs,
             host,
             users,
-            turns: watch::Sender::new([0; STAGES]),
-            floor: Mutex::default(),
+            pending: watch::Sender::new([0; STAGES]),
+            exclusive: Mutex::default(),
         };
         shared.install().await?;
         Ok(shared)
     }
 
-    /// Installs the operator by its chart, if it is not there.
+    /// Installs or upgrades the operator with its chart.
     pub async fn install(&self) -> Result<(), AnyError> {
         self.install_with(&[]).await
     }
 
-    /// As [`Self::install`], with further arguments for helm.
+    /// Like [`Self::install`], with additional arguments for helm.
     pub async fn install_with(&self, more: &[&str]) -> Result<(), AnyError> {
         let (repository, tag) = image()?;
         let hosts = json!(["aws", self.sqs.endpoint()]);
@@ -163,60 +163,61 @@ impl Shared {
             "120s",
         ];
         if let Err(error) = attempt("helm", &[&all[..], &shared, more].concat()).await {
-            return Err(format!("{error}\n{}", story(&[SYSTEM.to_owned()]).await).into());
+            return Err(format!("{error}\n{}", diagnostics(&[SYSTEM.to_owned()]).await).into());
         }
         sharing::after_install(&self.client).await
     }
 
-    /// Removes the operator.
+    /// Uninstalls the operator.
     pub async fn uninstall(&self) {
         sharing::uninstall().await;
     }
 
-    /// Counts a test in, until the turn is dropped.
-    pub fn turn(&self, stage: Stage) -> Turn {
-        self.turns.send_modify(|turns| turns[stage as usize] += 1);
-        Turn {
-            turns: self.turns.clone(),
+    /// Registers a test of a stage until the returned value is dropped.
+    pub fn register(&self, stage: Stage) -> PendingTest {
+        self.pending
+            .send_modify(|pending| pending[stage as usize] += 1);
+        PendingTest {
+            pending: self.pending.clone(),
             stage,
         }
     }
 
-    /// Returns once a test of this stage may run, with the floor if it is to run alone.
-    pub async fn stage(&self, stage: Stage) -> Option<MutexGuard<'_, ()>> {
+    /// Waits until a test of this stage can run. Returns a guard if it must run exclusively.
+    pub async fn wait_for_stage(&self, stage: Stage) -> Option<MutexGuard<'_, ()>> {
         let before =
-            |turns: &[usize; STAGES]| turns[..stage as usize].iter().all(|left| *left == 0);
-        let _ = self.turns.subscribe().wait_for(before).await;
+            |pending: &[usize; STAGES]| pending[..stage as usize].iter().all(|count| *count == 0);
+        let _ = self.pending.subscribe().wait_for(before).await;
         match stage {
             Stage::Operator | Stage::OwnOperator => None,
-            _ => Some(self.floor.lock().await),
+            _ => Some(self.exclusive.lock().await),
         }
     }
 }
 
-/// One test's own part of the world.
+/// The namespace, queue and servers of one test.
 pub struct World {
     pub namespace: String,
     pub client: Client,
     pub queue: Queue,
     pub iterable: IterableStandIn,
     sqs: String,
-    /// How the manifest names them.
+    /// The URLs of both servers in manifests.
     names: Names,
 }
 
 impl World {
-    /// A fresh namespace with the AWS credentials in it, a queue with a dead-letter queue, and a
-    /// stand-in for Iterable. The Secret with Iterable's key is the test's to give.
+    /// Creates a namespace with the AWS credentials, a queue with a dead-letter queue, and a fake
+    /// Iterable server. Does not create the Secret with Iterable's key.
     pub async fn new(shared: &Shared, name: &str) -> Self {
         let namespace = format!("{RELEASE}-{name}");
-        // Fault tests append a word.
+        // `faults::convergence::copy_namespace` appends a suffix.
         assert!(namespace.len() <= 56, "{namespace} is too long");
         let _ = NAMESPACES.try_with(|all| all.borrow_mut().push(namespace.clone()));
         sharing::delete_namespace(&shared.client, &namespace).await;
         let restricted = json!({"pod-security.kubernetes.io/enforce": "restricted"});
         sharing::create_namespace(&shared.client, &namespace, restricted).await;
-        // On a shared cluster, the operator may change objects only by this.
+        // On a shared cluster, this is the operator's only permission to change objects.
         apply_json(&shared.client, json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
             "metadata": {"name": "operator", "namespace": namespace},
@@ -230,14 +231,14 @@ impl World {
             ..Options::default()
         })
         .await
-        .expect("a stand-in for Iterable");
+        .expect("a fake Iterable server");
         let queue = shared
             .sqs
             .create_queue_with_dlq(name, Attributes::default())
             .await
             .expect("a queue");
         let sqs = shared.sqs.endpoint();
-        let names = Names::of_services(&shared.client, &namespace, &sqs, iterable.url()).await;
+        let names = Names::with_services(&shared.client, &namespace, &sqs, iterable.url()).await;
         let world = Self {
             namespace,
             client: shared.client.clone(),
@@ -258,12 +259,12 @@ impl World {
         world
     }
 
-    /// The SQS server's URL on this machine.
+    /// Returns the SQS server's URL on this machine.
     pub fn sqs_address(&self) -> &str {
         &self.sqs
     }
 
-    /// Names both servers by address in manifests, for tests of programs that run on this machine.
+    /// Uses the addresses of both servers in manifests, for programs that run on this machine.
     #[must_use]
     pub fn by_address(mut self) -> Self {
         self.names = Names {
@@ -290,7 +291,7 @@ impl World {
         .await;
     }
 
-    /// Lets the namespace hold no more than `hard` says; returns once that counts.
+    /// Limits the namespace with a ResourceQuota, and waits until it is in effect.
     pub async fn quota(&self, hard: Value) {
         apply_json(
             &self.client,
@@ -301,7 +302,7 @@ impl World {
             }),
         )
         .await;
-        self.until::<ResourceQuota>("quota", "the quota counts", |quota| {
+        self.until::<ResourceQuota>("quota", "the quota is in effect", |quota| {
             let status = quota.status.as_ref();
             status.is_some_and(|status| status.hard.is_some())
         })
@@ -309,11 +310,12 @@ impl World {
     }
 
     /// Creates the Secret with Iterable's key.
-    pub async fn give_key(&self) {
+    pub async fn create_key_secret(&self) {
         self.secret("iterable", &[("api-key", API_KEY)]).await;
     }
 
-    /// A manifest that names this test's queue and Iterable, once a year unless `spec` says else.
+    /// Returns a manifest for this test's queue and Iterable, merged with `spec`. By default, it
+    /// runs once a year.
     pub fn manifest(&self, name: &str, spec: Value) -> Value {
         let mut all = json!({
             "schedule": "0 0 1 1 *",
@@ -339,14 +341,14 @@ impl World {
         })
     }
 
-    /// Applies a forwarder with `kubectl`, as a user would.
+    /// Applies a forwarder with `kubectl apply`.
     pub async fn apply(&self, name: &str, spec: Value) {
         kubectl_apply(&self.manifest(name, spec))
             .await
             .expect("kubectl apply");
     }
 
-    /// The objects of one kind in this test's namespace.
+    /// Returns the client for one kind in this test's namespace.
     pub fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
@@ -367,7 +369,7 @@ impl World {
         forwarder.status.unwrap_or_default()
     }
 
-    /// Waits until the condition Scheduled has this reason; its message.
+    /// Waits until the condition Scheduled has this reason, and returns its message.
     pub async fn scheduled_until(&self, name: &str, reason: &str) -> String {
         let met = |status: &EventForwarderStatus| condition(status, "Scheduled").1 == reason;
         let status = self.status_until(name, reason, met).await;
@@ -398,21 +400,22 @@ impl World {
                 }
                 last = Some(object);
             }
-            unreachable!("a watch does not end by itself")
+            unreachable!("a watch never ends without an error")
         };
-        match tokio::time::timeout(PATIENCE, wait).await {
+        match tokio::time::timeout(STATE_TIMEOUT, wait).await {
             Ok(object) => object,
             Err(_) => panic!(
-                "{}/{name} did not get to: {what}\nlast seen: {last:#?}\n{}",
+                "{}/{name} did not reach within {} s: {what}\nlast seen: {last:#?}\n{}",
                 self.namespace,
-                stories().await
+                STATE_TIMEOUT.as_secs(),
+                test_diagnostics().await
             ),
         }
     }
 
-    /// Starts a run now, as `kubectl create job --from` does, and waits for its end.
+    /// Starts a run with `kubectl create job --from`, and waits until it ends.
     pub async fn run_now(&self, name: &str, job: &str) -> EventForwarderStatus {
-        self.until::<CronJob>(name, "a CronJob is there", |_| true)
+        self.until::<CronJob>(name, "the CronJob exists", |_| true)
             .await;
         kubectl(&[
             "create",
@@ -432,25 +435,28 @@ impl World {
         .await
     }
 
-    /// The CronJobs, Jobs and pods of forwarders in the namespace.
-    pub async fn left(&self) -> Vec<String> {
-        let (cronjobs, jobs) = (self.of_forwarders::<CronJob>(), self.of_forwarders::<Job>());
+    /// Returns the CronJobs, Jobs and pods of forwarders in the namespace.
+    pub async fn remaining_objects(&self) -> Vec<String> {
+        let (cronjobs, jobs) = (
+            self.forwarder_objects::<CronJob>(),
+            self.forwarder_objects::<Job>(),
+        );
         [
             cronjobs.await,
             jobs.await,
-            self.of_forwarders::<Pod>().await,
+            self.forwarder_objects::<Pod>().await,
         ]
         .concat()
     }
 
-    /// The objects of this kind in the namespace that stem from a forwarder.
-    pub async fn of_forwarders<K>(&self) -> Vec<String>
+    /// Returns the objects of this kind in the namespace that belong to a forwarder.
+    pub async fn forwarder_objects<K>(&self) -> Vec<String>
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
         K::DynamicType: Default,
     {
-        let ours = ListParams::default().labels("app.kubernetes.io/managed-by=event-forwarder");
-        let listed = self.api::<K>().list_metadata(&ours).await;
+        let labels = ListParams::default().labels("app.kubernetes.io/managed-by=event-forwarder");
+        let listed = self.api::<K>().list_metadata(&labels).await;
         let types = K::DynamicType::default();
         let kind = K::kind(&types);
         let names = listed.expect("a list").items;
@@ -459,28 +465,28 @@ impl World {
     }
 }
 
-/// Runs a test, so that waits know its namespaces.
+/// Runs a test and records its namespaces for [`test_diagnostics`].
 pub async fn in_test<T>(test: impl Future<Output = T>) -> T {
     let namespaces = RefCell::new(vec![SYSTEM.to_owned()]);
     NAMESPACES.scope(namespaces, test).await
 }
 
-/// The state of the namespaces of the test that runs.
-pub async fn stories() -> String {
+/// Returns the [`diagnostics`] of the current test's namespaces.
+pub async fn test_diagnostics() -> String {
     let namespaces = NAMESPACES.try_with(|all| all.borrow().clone());
-    story(&namespaces.unwrap_or_default()).await
+    diagnostics(&namespaces.unwrap_or_default()).await
 }
 
-/// The state that explains why a test fails: forwarders, events, jobs, pods and their logs.
-async fn story(namespaces: &[String]) -> String {
-    let mut story = String::new();
+/// Returns the forwarders, events, Jobs, pods and pod logs of these namespaces.
+async fn diagnostics(namespaces: &[String]) -> String {
+    let mut report = String::new();
     for namespace in namespaces {
         let of = ["--namespace", namespace];
         for kinds in ["eventforwarders", "events,jobs,pods"] {
             let get = ["get", kinds, "--output", "wide"];
-            let got = attempt("kubectl", &[&get[..], &of].concat()).await;
-            let got = got.unwrap_or_else(|error| error);
-            story.push_str(&format!("--- {kinds} in {namespace}\n{got}\n"));
+            let table = attempt("kubectl", &[&get[..], &of].concat()).await;
+            let table = table.unwrap_or_else(|error| error);
+            report.push_str(&format!("--- {kinds} in {namespace}\n{table}\n"));
         }
         let names = ["get", "pods", "--output", "name"];
         let pods = attempt("kubectl", &[&names[..], &of].concat()).await;
@@ -488,13 +494,13 @@ async fn story(namespaces: &[String]) -> String {
             let logs = ["logs", pod, "--tail", "100"];
             let log = attempt("kubectl", &[&logs[..], &of].concat()).await;
             let log = log.unwrap_or_else(|error| error);
-            story.push_str(&format!("--- log of {pod} in {namespace}\n{log}\n"));
+            report.push_str(&format!("--- log of {pod} in {namespace}\n{log}\n"));
         }
     }
-    story
+    report
 }
 
-/// The condition of a type, as (status, reason, message).
+/// Returns a condition as (status, reason, message), or empty strings if it does not exist.
 pub fn condition<'a>(status: &'a EventForwarderStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
     status
         .conditions
@@ -505,60 +511,63 @@ pub fn condition<'a>(status: &'a EventForwarderStatus, type_: &str) -> (&'a str,
         })
 }
 
-/// Waits until `look` returns true; it also returns what it saw, to be shown if it never does.
-pub async fn eventually<T: Debug>(what: &str, look: impl AsyncFn() -> (bool, T)) {
+/// Waits until `check` returns true. Its second result is printed if the wait times out.
+///
+/// # Panics
+/// If the condition is not met within [`STATE_TIMEOUT`].
+pub async fn eventually<T: Debug>(what: &str, check: impl AsyncFn() -> (bool, T)) {
     let mut last = None;
-    let looked = async {
+    let poll = async {
         loop {
-            let (met, seen) = look().await;
+            let (met, state) = check().await;
             if met {
                 return;
             }
-            last = Some(seen);
+            last = Some(state);
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     };
-    if tokio::time::timeout(PATIENCE, looked).await.is_err() {
-        let seconds = PATIENCE.as_secs();
-        let stories = stories().await;
-        panic!("not within {seconds} s: {what}\nlast seen: {last:#?}\n{stories}");
+    if tokio::time::timeout(STATE_TIMEOUT, poll).await.is_err() {
+        let seconds = STATE_TIMEOUT.as_secs();
+        let diagnostics = test_diagnostics().await;
+        panic!("not within {seconds} s: {what}\nlast seen: {last:#?}\n{diagnostics}");
     }
 }
 
-/// Waits until `event` has happened.
+/// Awaits `event`, at most [`STATE_TIMEOUT`].
 pub async fn within<T>(what: &str, event: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, event).await {
+    match tokio::time::timeout(STATE_TIMEOUT, event).await {
         Ok(value) => value,
         Err(_) => panic!(
             "not within {} s: {what}\n{}",
-            PATIENCE.as_secs(),
-            stories().await
+            STATE_TIMEOUT.as_secs(),
+            test_diagnostics().await
         ),
     }
 }
 
-/// Waits until the operator's pods are those of its Deployment, and ready.
-pub async fn rolled_out() {
+/// Waits until the rollout of the operator's Deployment is complete.
+pub async fn wait_for_rollout() {
     let rollout = ["rollout", "status", &format!("deployment/{RELEASE}")];
-    let patience = ["--namespace", SYSTEM, "--timeout", "180s"];
-    if let Err(error) = attempt("kubectl", &[&rollout[..], &patience].concat()).await {
-        panic!("{error}\n{}", stories().await);
+    let options = ["--namespace", SYSTEM, "--timeout", "180s"];
+    if let Err(error) = attempt("kubectl", &[&rollout[..], &options].concat()).await {
+        panic!("{error}\n{}", test_diagnostics().await);
     }
 }
 
-/// Waits until the object is gone.
-pub async fn gone<K>(api: &Api<K>, name: &str)
+/// Waits until the object is deleted.
+pub async fn wait_until_deleted<K>(api: &Api<K>, name: &str)
 where
     K: Clone + DeserializeOwned + Debug,
 {
-    eventually(&format!("{name} is gone"), async || {
+    eventually(&format!("{name} is deleted"), async || {
         let object = api.get_metadata_opt(name).await.expect("a get");
         (object.is_none(), object.map(|object| object.metadata))
     })
     .await;
 }
 
-/// Applies any object, server-side.
+/// Applies an object of any kind, server-side.
 pub async fn apply_json(client: &Client, object: Value) {
     let text = object.to_string();
     let object: kube::api::DynamicObject = serde_json::from_value(object).expect("an object");
@@ -566,7 +575,7 @@ pub async fn apply_json(client: &Client, object: Value) {
     let gvk = kube::core::GroupVersionKind::try_from(types).expect("a kind");
     let (resource, _) = kube::discovery::pinned_kind(client, &gvk)
         .await
-        .expect("a known kind");
+        .expect("a kind of this cluster");
     let api: Api<kube::api::DynamicObject> = match object.namespace() {
         Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
@@ -574,10 +583,10 @@ pub async fn apply_json(client: &Client, object: Value) {
     let params = PatchParams::apply(RELEASE).force();
     api.patch(&object.name_any(), &params, &Patch::Apply(&object))
         .await
-        .unwrap_or_else(|error| panic!("could not apply {text}: {error}"));
+        .unwrap_or_else(|error| panic!("failed to apply {text}: {error}"));
 }
 
-/// Runs `kubectl apply -f` on a manifest; yields what it printed, or its complaint.
+/// Runs `kubectl apply -f` on a manifest. Returns its standard output, or its standard error.
 pub async fn kubectl_apply(manifest: &Value) -> Result<String, String> {
     let file = env::temp_dir().join(format!("event-forwarder-e2e-{}.json", uuid()));
     std::fs::write(&file, manifest.to_string()).expect("a file");
@@ -595,7 +604,7 @@ pub async fn kubectl_apply(manifest: &Value) -> Result<String, String> {
     }
 }
 
-/// A name that no other call in this process was given.
+/// Returns a name that is unique among all test processes of this machine.
 fn uuid() -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -606,12 +615,12 @@ fn uuid() -> String {
     )
 }
 
-/// Runs kubectl; yields what it printed.
+/// Runs kubectl and returns its standard output.
 pub async fn kubectl(arguments: &[&str]) -> String {
     command("kubectl", arguments).await
 }
 
-/// Runs helm; yields what it printed.
+/// Runs helm and returns its standard output.
 pub async fn helm(arguments: &[&str]) -> String {
     command("helm", arguments).await
 }
@@ -622,7 +631,7 @@ async fn command(program: &str, arguments: &[&str]) -> String {
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Runs a program, and returns what it printed, or why it failed.
+/// Runs a program and returns its standard output, or an error that contains its standard error.
 pub async fn attempt(program: &str, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program)
         .args(arguments)
@@ -639,7 +648,7 @@ pub async fn attempt(program: &str, arguments: &[&str]) -> Result<String, String
     }
 }
 
-/// The AWS identity of the controller itself, as its environment.
+/// Returns environment variables with the controller's ambient AWS credentials.
 fn ambient_identity() -> Value {
     json!([
         {"name": "AWS_ACCESS_KEY_ID", "value": "AKIACONTROLLER"},
@@ -647,23 +656,22 @@ fn ambient_identity() -> Value {
     ])
 }
 
-/// The chart's folder, of the package's, in which cargo runs a test.
+/// The chart's folder. Cargo runs tests in the package's folder.
 pub const CHART: &str = "charts/event-forwarder";
 
-/// A sample body, with the times in it moved from 2025-11-25T08:00:00Z, a multiple of 1,000 s, to
-/// the last such multiple before now: an event that is a year old would be taken for one of a
-/// broken clock.
+/// Returns a sample body whose times are moved from 2025-11-25T08:00:00Z, a multiple of 1,000 s, to
+/// the last multiple before now. The event times would otherwise be implausibly old.
 pub fn sample(name: &str) -> String {
     let body = std::fs::read_to_string(Path::new("tests/samples").join(name)).expect(name);
     body.replace("1764057", &recent_kiloseconds().to_string())
 }
 
-/// The thousands of seconds since 1970 that [`sample`] puts in place of 1764057.
+/// Returns the thousands of seconds since 1970. [`sample`] replaces 1764057 with it.
 pub fn recent_kiloseconds() -> i64 {
     jiff::Timestamp::now().as_second() / 1000
 }
 
-/// Lays `over` on `base`, object by object.
+/// Merges `over` into `base` recursively.
 pub fn merge(base: &mut Value, over: Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
@@ -675,7 +683,7 @@ pub fn merge(base: &mut Value, over: Value) {
     }
 }
 
-/// Jobs of this test's forwarder.
+/// Returns the Jobs in this test's namespace.
 pub async fn jobs(world: &World) -> Vec<Job> {
     world
         .api::<Job>()

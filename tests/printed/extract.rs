@@ -1,9 +1,9 @@
-//! Every command that the project prints, and where: in Markdown, in the comments of manifests and
-//! values, in what the chart renders, and in the texts of the program.
+//! Extracts the commands that the project prints: from Markdown, comments of manifests and values,
+//! rendered charts, and the program's comments and messages.
 
 use std::{fs, path::Path};
 
-/// What the first word of a command can be, besides a script of the repository.
+/// The first words of commands, except scripts of the repository.
 const PROGRAMS: [&str; 9] = [
     "cargo",
     "curl",
@@ -16,25 +16,25 @@ const PROGRAMS: [&str; 9] = [
     "npm",
 ];
 
-/// A command, with what the project says it prints.
+/// A printed command with its expected output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Printed {
-    /// The file, or what renders it, and the line.
+    /// The file or the rendered object, and the line.
     pub at: String,
-    /// As a person pastes it into a shell.
+    /// The text to paste into a shell.
     pub command: String,
     /// The lines below it in a console block.
     pub output: Option<String>,
 }
 
-/// Whether a text is a command, from its first word behind variables that are set for it.
+/// Returns whether a text is a command, by its first word after variable assignments.
 fn is_command(text: &str) -> bool {
     let mut words = text.split_whitespace();
     let first = words.find(|word| !is_variable(word)).unwrap_or_default();
     PROGRAMS.contains(&first) || (first.contains('/') && is_script(first))
 }
 
-/// Whether a word sets a variable of the command behind it.
+/// Returns whether a word assigns a variable.
 pub fn is_variable(word: &str) -> bool {
     word.split_once('=').is_some_and(|(name, _)| {
         !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
@@ -46,13 +46,13 @@ fn is_script(path: &str) -> bool {
     fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-/// The commands in backticks in a text whose lines are joined.
+/// Returns the commands in backticks in a text. Line breaks in a command become spaces.
 fn in_backticks(at: &str, text: &str) -> Vec<Printed> {
     let spans = text.split('`').skip(1).step_by(2);
     spans
         .map(|span| span.split_whitespace().collect::<Vec<_>>().join(" "))
         .filter(|span| is_command(span))
-        // A lone program is its name.
+        // A single word is only the program's name.
         .filter(|span| span.contains(' ') || is_script(span))
         .map(|command| Printed {
             at: at.to_owned(),
@@ -62,7 +62,7 @@ fn in_backticks(at: &str, text: &str) -> Vec<Printed> {
         .collect()
 }
 
-/// The commands of a script: each line, joined with what continues it and with its here-document.
+/// Returns the commands of a script: each line, with its continuation lines and here-document.
 pub fn script(at: &str, first_line: usize, text: &str) -> Vec<Printed> {
     let mut commands = Vec::new();
     let mut lines = text.lines().enumerate();
@@ -102,10 +102,10 @@ fn without_comment(command: &str) -> &str {
     }
 }
 
-/// The commands of a Markdown file.
+/// Returns the commands of a Markdown file.
 ///
 /// # Panics
-/// If a fenced block does not say its language: only then is it known whether it is a command.
+/// If a fenced block has no language, because only the language shows whether it contains commands.
 pub fn markdown(at: &str, text: &str) -> Vec<Printed> {
     let mut commands = Vec::new();
     let mut paragraph = String::new();
@@ -136,7 +136,7 @@ pub fn markdown(at: &str, text: &str) -> Vec<Printed> {
         match language {
             "sh" => commands.extend(script(at, number + 2, &block)),
             "console" => commands.extend(console(at, number + 2, &block)),
-            "" => panic!("{at}:{}: the fenced block names no language", number + 1),
+            "" => panic!("{at}:{}: the fenced block has no language", number + 1),
             _ => {}
         }
     }
@@ -144,7 +144,7 @@ pub fn markdown(at: &str, text: &str) -> Vec<Printed> {
     commands
 }
 
-/// The commands behind prompts, and those in backticks in their output.
+/// Returns the commands after prompts, and those in backticks in their output.
 fn console(at: &str, first_line: usize, block: &str) -> Vec<Printed> {
     let mut commands: Vec<Printed> = Vec::new();
     let mut in_output = Vec::new();
@@ -162,21 +162,21 @@ fn console(at: &str, first_line: usize, block: &str) -> Vec<Printed> {
                 output.push('\n');
                 in_output.extend(in_backticks(&at, line));
             }
-            (None, None) => panic!("{at}: a console block begins with a prompt"),
+            (None, None) => panic!("{at}: a console block must start with a prompt"),
         }
     }
     commands.extend(in_output);
     commands
 }
 
-/// The commands in the comments of a YAML file.
+/// Returns the commands in the comments of a YAML file.
 pub fn yaml_comments(at: &str, text: &str) -> Vec<Printed> {
     let mut commands = Vec::new();
     let mut paragraph = String::new();
     for (number, line) in text.lines().chain([""]).enumerate() {
-        let place = format!("{at}:{}", number + 1);
+        let line_at = format!("{at}:{}", number + 1);
         match line.trim_start().strip_prefix('#').map(str::trim) {
-            // A whole line: an indented example.
+            // A comment that is only a command is an example.
             Some(comment) if is_command(comment) && comment.contains(' ') => {
                 commands.extend(script(at, number + 1, comment));
             }
@@ -185,7 +185,7 @@ pub fn yaml_comments(at: &str, text: &str) -> Vec<Printed> {
                 paragraph.push('\n');
             }
             None => {
-                commands.extend(in_backticks(&place, &paragraph));
+                commands.extend(in_backticks(&line_at, &paragraph));
                 paragraph.clear();
             }
         }
@@ -193,7 +193,7 @@ pub fn yaml_comments(at: &str, text: &str) -> Vec<Printed> {
     commands
 }
 
-/// The commands at the beginning of lines, as helm's NOTES have them.
+/// Returns the commands at the start of lines in helm's NOTES.
 pub fn notes(at: &str, text: &str) -> Vec<Printed> {
     let commands = script(at, 1, text);
     commands
@@ -202,14 +202,19 @@ pub fn notes(at: &str, text: &str) -> Vec<Printed> {
         .collect()
 }
 
-/// The commands of a rendered text, such as an alert's.
+/// Returns the commands of a rendered text, for example an alert.
+///
+/// # Panics
+/// If a command is not in backticks.
 pub fn text(at: &str, text: &str) -> Vec<Printed> {
     assert_in_backticks(at, text);
     in_backticks(at, text)
 }
 
-/// The commands in the comments and texts of a Rust file, up to its tests. A text that is shown to
-/// people has its commands in backticks, or is a whole command.
+/// Returns the commands in the comments and string literals of a Rust file, up to its tests.
+///
+/// # Panics
+/// If a string literal contains a command that is not in backticks and has other text around it.
 pub fn rust(at: &str, source: &str) -> Vec<Printed> {
     let source = source.split("#[cfg(test)]\nmod tests {").next();
     let mut commands = Vec::new();
@@ -218,7 +223,7 @@ pub fn rust(at: &str, source: &str) -> Vec<Printed> {
         match kind {
             Piece::Comment => commands.extend(in_backticks(&at, &text)),
             Piece::Literal => {
-                let text = with_samples(&text);
+                let text = fill_variables(&text);
                 if is_command(&text) && text.contains(' ') {
                     commands.push(Printed {
                         at,
@@ -234,8 +239,8 @@ pub fn rust(at: &str, source: &str) -> Vec<Printed> {
     commands
 }
 
-/// What stands for a value in a text of the program is replaced by an example of it.
-fn with_samples(text: &str) -> String {
+/// Replaces format arguments in a string literal with example values.
+fn fill_variables(text: &str) -> String {
     let mut filled = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
@@ -259,7 +264,7 @@ fn with_samples(text: &str) -> String {
     filled + rest
 }
 
-/// Fails if a text names a command that is not in backticks, since nobody can see where it ends.
+/// Panics if a command is not in backticks, because its end is not visible.
 fn assert_in_backticks(at: &str, text: &str) {
     let outside: String = text.split('`').step_by(2).collect();
     for program in [
@@ -284,7 +289,8 @@ enum Piece {
     Literal,
 }
 
-/// The comments and string literals of a Rust file, with their lines. The lines of a comment are one.
+/// Returns the comments and string literals of a Rust file with their line numbers. Consecutive
+/// comment lines are joined.
 fn pieces(source: &str) -> Vec<(usize, Piece, String)> {
     let mut pieces: Vec<(usize, Piece, String)> = Vec::new();
     let mut rest = source;
@@ -330,7 +336,7 @@ fn pieces(source: &str) -> Vec<(usize, Piece, String)> {
     pieces
 }
 
-/// A string literal without its quotes and escapes, and its length in the source.
+/// Returns the value of a string literal and its length in the source.
 fn literal(source: &str) -> (String, usize) {
     let mut text = String::new();
     let mut chars = source.char_indices().skip(1).peekable();
@@ -351,7 +357,7 @@ fn literal(source: &str) -> (String, usize) {
     panic!("a string literal does not end: {source:.40}")
 }
 
-/// The files below a folder with one of these endings.
+/// Returns the files in a folder and its subfolders whose names have one of these endings.
 pub fn files(folder: &Path, endings: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     let entries = fs::read_dir(folder).expect("a folder");
@@ -368,7 +374,7 @@ pub fn files(folder: &Path, endings: &[&str]) -> Vec<String> {
     found
 }
 
-/// The project's Markdown files for its users.
+/// Returns the project's Markdown files.
 pub fn documents() -> Vec<String> {
     let mut documents = vec!["README.md".to_owned(), "CONTRIBUTING.md".to_owned()];
     for folder in ["charts", "docs", "examples", "tests/cluster"] {
@@ -377,7 +383,7 @@ pub fn documents() -> Vec<String> {
     documents
 }
 
-/// What makes helm print the alerts.
+/// Helm's arguments to render the alerts.
 pub const ALERTS: [&str; 6] = [
     "template",
     "event-forwarder",
@@ -387,7 +393,7 @@ pub const ALERTS: [&str; 6] = [
     "--show-only=templates/prometheusrule.yaml",
 ];
 
-/// The commands in alerts, with names in place of labels.
+/// Returns the commands in alerts, with names instead of labels.
 pub fn alerts(rule: &serde_json::Value) -> Vec<Printed> {
     let rules = rule["spec"]["groups"][0]["rules"].as_array();
     let rules = rules.expect("rules").iter();
@@ -402,7 +408,7 @@ pub fn alerts(rule: &serde_json::Value) -> Vec<Printed> {
         .collect()
 }
 
-/// The commands in the texts of the program.
+/// Returns the commands in the comments and messages of the program.
 pub fn program() -> Vec<Printed> {
     let mut all = Vec::new();
     for path in files(Path::new("src"), &[".rs"]) {

@@ -1,5 +1,6 @@
-//! Commands that the project prints work: each is found where it is printed, and proved by the row
-//! of [`table::TABLE`] that fits it. The end-to-end suite runs those that need a cluster.
+//! Checks that all commands that the project prints work. Each command is extracted from its source
+//! and checked by the matching row of [`table::TABLE`]. The end-to-end tests run the commands that
+//! need a cluster.
 
 #[path = "../tools/mod.rs"]
 mod tools;
@@ -17,7 +18,7 @@ use std::{
 use clap::Parser;
 use event_forwarder::{cli::Cli, plugin::PluginCli};
 use extract::Printed;
-use table::{Proof, TABLE, fits, row_of};
+use table::{Check, TABLE, matches_pattern, row_of};
 use tools::{scratch, tool};
 
 const CHART: &str = "charts/event-forwarder";
@@ -38,7 +39,7 @@ fn helm(arguments: &[&str]) -> String {
     succeeded(output.expect("helm starts"))
 }
 
-/// What helm prints after an installation, with the CRD and without.
+/// Returns the commands in helm's notes, for an installation with the CRD and without.
 fn notes() -> Vec<Printed> {
     let print = |crds: &str| {
         let printed = helm(&[
@@ -59,7 +60,7 @@ fn notes() -> Vec<Printed> {
     all
 }
 
-/// The commands in the chart's alerts.
+/// Returns the commands in the chart's alerts.
 fn alerts() -> Vec<Printed> {
     let rendered = helm(
         &[
@@ -90,7 +91,7 @@ fn all() -> Vec<Printed> {
 }
 
 #[test]
-fn every_command_has_a_row_and_every_row_a_command() {
+fn commands_and_rows_match() {
     let all = all();
     let unknown: Vec<_> = all
         .iter()
@@ -99,20 +100,20 @@ fn every_command_has_a_row_and_every_row_a_command() {
         .collect();
     assert!(
         unknown.is_empty(),
-        "no row of tests/printed/table.rs says how these commands are proved:\n{}",
+        "no row of tests/printed/table.rs matches these commands:\n{}",
         unknown.join("\n")
     );
     for row in TABLE {
         assert!(
             all.iter().any(|printed| row_of(printed) == Some(row)),
-            "no command fits the row `{}`",
+            "no command matches the row `{}`",
             row.0
         );
     }
 }
 
 #[test]
-fn the_tests_that_run_commands_on_the_cluster_exist() {
+fn end_to_end_tests_in_table_exist() {
     let registered = read("tests/e2e/main.rs");
     for test in TABLE.iter().flat_map(|(.., tests)| *tests) {
         assert!(registered.contains(&format!("{test},")), "no test {test}");
@@ -120,27 +121,27 @@ fn the_tests_that_run_commands_on_the_cluster_exist() {
 }
 
 #[test]
-fn every_command_is_proved() {
+fn every_command_passes_its_check() {
     let world = World::new();
-    let mut wrong = Vec::new();
-    let mut seen = Vec::new();
+    let mut failures = Vec::new();
+    let mut checked = Vec::new();
     for printed in all() {
-        let Some((_, proof, _)) = row_of(&printed) else {
+        let Some((_, check, _)) = row_of(&printed) else {
             continue;
         };
-        if seen.contains(&printed.command) {
+        if checked.contains(&printed.command) {
             continue;
         }
-        if let Err(why) = world.prove(&printed.command, *proof) {
-            wrong.push(format!("{}: {}\n  {why}", printed.at, printed.command));
+        if let Err(error) = world.check(&printed.command, *check) {
+            failures.push(format!("{}: {}\n  {error}", printed.at, printed.command));
         }
-        seen.push(printed.command);
+        checked.push(printed.command);
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]
-fn the_form_of_commands_for_dead_letters_takes_options_where_people_put_them() {
+fn dlq_commands_accept_options_in_any_position() {
     for command in [
         "kubectl forwarder dlq NAME list -n NAMESPACE",
         "kubectl forwarder dlq NAME -n NAMESPACE list",
@@ -157,11 +158,11 @@ fn the_form_of_commands_for_dead_letters_takes_options_where_people_put_them() {
 }
 
 #[test]
-fn only_one_form_of_commands_for_dead_letters_is_printed_to_users_of_the_plugin() {
+fn only_plugin_docs_print_event_forwarder_dlq() {
     for printed in all() {
-        let is_of_the_plugins_page = printed.at.starts_with("docs/plugin.md");
+        let is_plugin_page = printed.at.starts_with("docs/plugin.md");
         assert!(
-            is_of_the_plugins_page || !printed.command.starts_with("event-forwarder dlq"),
+            is_plugin_page || !printed.command.starts_with("event-forwarder dlq"),
             "{}: {}",
             printed.at,
             printed.command
@@ -170,7 +171,7 @@ fn only_one_form_of_commands_for_dead_letters_is_printed_to_users_of_the_plugin(
 }
 
 #[test]
-fn tables_of_kubectl_have_the_columns_and_the_schedule_of_the_manifest_beside_them() {
+fn kubectl_tables_match_columns_and_manifest_schedule() {
     let crd: serde_json::Value =
         serde_saphyr::from_str(&read("crds/eventforwarder.yaml")).expect("a CRD");
     let columns = |wide: bool| -> String {
@@ -216,7 +217,7 @@ fn tables_of_kubectl_have_the_columns_and_the_schedule_of_the_manifest_beside_th
 }
 
 #[test]
-fn a_command_that_nobody_has_proved_is_found() {
+fn commands_in_markdown_and_rust_are_found() {
     let text = "Run `kubectl frobnicate it` or\n\n```sh\nhelm install \\\n  other # why\n```\n\n```console\n$ make it\nsee `kubectl get x -n y`\n```\n";
     let found: Vec<_> = extract::markdown("a.md", text)
         .into_iter()
@@ -238,19 +239,23 @@ fn a_command_that_nobody_has_proved_is_found() {
         found,
         ["make it so", "kubectl get job sample", "helm lint sample"]
     );
-    assert!(fits("a * ... z", "a b c d z") && fits("a ...", "a"));
-    assert!(!fits("a *", "a") && !fits("a *", "a b c") && !fits("a b", "a c"));
+    assert!(matches_pattern("a * ... z", "a b c d z") && matches_pattern("a ...", "a"));
+    assert!(
+        !matches_pattern("a *", "a")
+            && !matches_pattern("a *", "a b c")
+            && !matches_pattern("a b", "a c")
+    );
 }
 
 #[test]
 #[should_panic = "a command is not in backticks"]
-fn a_command_in_a_text_of_the_program_needs_backticks() {
+fn command_in_message_without_backticks_panics() {
     extract::rust("a.rs", r#"fn f() { say("see it with: kubectl get x") }"#);
 }
 
-// ---- proofs -----------------------------------------------------------------------------------
+// ---- checks -----------------------------------------------------------------------------------
 
-/// A folder from which every command can be run, and what the commands find there.
+/// A working folder with the files that the commands use, and a folder with the programs.
 struct World {
     folder: PathBuf,
     programs: PathBuf,
@@ -294,29 +299,29 @@ impl World {
         Self { folder, programs }
     }
 
-    fn prove(&self, command: &str, proof: Proof) -> Result<(), String> {
-        match proof {
-            Proof::Operator => Cli::try_parse_from(self.arguments(command)?)
+    fn check(&self, command: &str, check: Check) -> Result<(), String> {
+        match check {
+            Check::Operator => Cli::try_parse_from(self.arguments(command)?)
                 .map(drop)
                 .map_err(|error| error.to_string()),
-            Proof::Plugin => {
+            Check::Plugin => {
                 let words = self.arguments(command)?;
                 let words: Vec<_> = words.iter().map(String::as_str).collect();
                 parse_plugin(&words)
                     .map(drop)
                     .map_err(|error| error.to_string())
             }
-            Proof::Runs => match self.bash(command) {
+            Check::Runs => match self.bash(command) {
                 output if output.status.success() => Ok(()),
                 output => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
             },
-            Proof::Kubectl | Proof::Helm => self.is_taken(command),
-            Proof::Chart => self.renders(command),
-            Proof::Part => self.is_known(command),
-            Proof::Make => self.is_taken(&command.replacen("make ", "make --dry-run ", 1)),
-            Proof::Build => builds(command),
-            Proof::Script => is_of_the_script(command),
-            Proof::Shell => match self.bash(&format!("set -n\n{command}")) {
+            Check::Kubectl | Check::Helm => self.is_accepted(command),
+            Check::Chart => self.renders(command),
+            Check::Part => self.has_part(command),
+            Check::Make => self.is_accepted(&command.replacen("make ", "make --dry-run ", 1)),
+            Check::Build => target_exists(command),
+            Check::Script => script_has_command(command),
+            Check::Shell => match self.bash(&format!("set -n\n{command}")) {
                 output if output.status.success() => Ok(()),
                 output => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
             },
@@ -335,7 +340,7 @@ impl World {
             .expect("bash starts")
     }
 
-    /// The words of a command, as bash splits them.
+    /// Splits a command into words with bash.
     fn arguments(&self, command: &str) -> Result<Vec<String>, String> {
         let output = self.bash(&format!(
             "words() {{ printf '%s\\0' \"$@\"; }}; words {command}"
@@ -351,25 +356,25 @@ impl World {
             .collect())
     }
 
-    /// Runs a command while no API server answers, which is after it has parsed its arguments and
-    /// read its files.
-    fn is_taken(&self, command: &str) -> Result<(), String> {
+    /// Runs a command without an API server. It is accepted if it succeeds or if its first request
+    /// is rejected, because it has then parsed its arguments and read its files.
+    fn is_accepted(&self, command: &str) -> Result<(), String> {
         let output = self.bash(command);
-        let said = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         match output.status.success()
-            || said.contains("connection refused")
-            || said.contains("127.0.0.1:9 was refused")
+            || stderr.contains("connection refused")
+            || stderr.contains("127.0.0.1:9 was refused")
         {
             true => Ok(()),
-            false => Err(said.into_owned()),
+            false => Err(stderr.into_owned()),
         }
     }
 
     /// Renders the chart with the values of an installation or an upgrade.
     fn renders(&self, command: &str) -> Result<(), String> {
-        // A placeholder stands in upper case, which helm rejects as a name.
+        // Helm rejects the uppercase placeholder as a release name.
         let command = &command.replace("RELEASE", "release");
-        let taken = self.is_taken(command);
+        let accepted = self.is_accepted(command);
         let words = self.arguments(command)?;
         let values = words
             .windows(2)
@@ -382,11 +387,11 @@ impl World {
             _ => String::new(),
         };
         let template = format!("helm template {} {}{image}{values}", words[2], words[3]);
-        taken.and(self.is_taken(&template))
+        accepted.and(self.is_accepted(&template))
     }
 
-    /// Whether the program's help knows a part of a command.
-    fn is_known(&self, command: &str) -> Result<(), String> {
+    /// Checks that the program's help contains this subcommand with these options.
+    fn has_part(&self, command: &str) -> Result<(), String> {
         let (options, verbs): (Vec<_>, Vec<_>) =
             command.split(' ').partition(|word| word.starts_with('-'));
         if verbs == ["kubectl", "forwarder"] {
@@ -407,7 +412,7 @@ impl World {
             .collect();
         match has_verb && unknown.is_empty() {
             true => Ok(()),
-            false => Err(format!("the help of {verbs:?} lacks it, or {unknown:?}")),
+            false => Err(format!("not in the help of {verbs:?}: it, or {unknown:?}")),
         }
     }
 }
@@ -417,8 +422,9 @@ fn parse_plugin(words: &[&str]) -> Result<PluginCli, clap::Error> {
     PluginCli::try_parse_from(&words[1..])
 }
 
-/// A cargo or npm command names a target or a folder that exists, and tests by the name of their file.
-fn builds(command: &str) -> Result<(), String> {
+/// Checks that the target or folder of a cargo or npm command exists. A filter for tests must be
+/// the name of a test file.
+fn target_exists(command: &str) -> Result<(), String> {
     let words: Vec<_> = command
         .split_whitespace()
         .filter(|word| !extract::is_variable(word) && !["--locked", "--"].contains(word))
@@ -447,15 +453,15 @@ fn builds(command: &str) -> Result<(), String> {
         .ok_or_else(|| "no such target".to_owned())
 }
 
-/// The first word is a script, whose text has the second as a verb, or has an upper-case word of it in
-/// its usage.
-fn is_of_the_script(command: &str) -> Result<(), String> {
+/// Checks that the first word is a script that supports the second word, if there is one, as a
+/// subcommand or an argument.
+fn script_has_command(command: &str) -> Result<(), String> {
     let mut words = command.split_whitespace();
     let script = read(words.next().unwrap_or_default());
     let Some(second) = words.next() else {
         return Ok(());
     };
-    let is_known = if second.starts_with("1.") {
+    let is_supported = if second.starts_with("1.") {
         fs::read_dir("tests/cluster/programs/kubernetes").is_ok_and(|files| {
             files.flatten().any(|file| {
                 file.file_name()
@@ -466,13 +472,13 @@ fn is_of_the_script(command: &str) -> Result<(), String> {
     } else if second == "FILE.tar" {
         script.contains("ARCHIVE IMAGE")
     } else {
-        // The beginning of a case, with the number of further arguments or without.
+        // A branch of a `case`, optionally with the number of arguments.
         script.lines().map(str::trim_start).any(|line| {
             line.strip_prefix(second)
                 .is_some_and(|rest| rest.starts_with([')', '/']))
         })
     };
-    is_known
+    is_supported
         .then_some(())
-        .ok_or_else(|| format!("its text does not have {second}"))
+        .ok_or_else(|| format!("the script does not contain {second}"))
 }

@@ -1,67 +1,68 @@
-//! How each command that the project prints is proved. A command that no row fits fails the tests,
-//! and so does a row that fits no command.
+//! How each printed command is checked. Every command must match a row, and every row must match a
+//! command.
 
 use super::extract::Printed;
 
-/// How a command is proved without a cluster.
+/// How a command is checked without a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
-    /// The command line of `event-forwarder` parses it.
+pub enum Check {
+    /// The command-line parser of `event-forwarder` accepts it.
     Operator,
-    /// The command line of `kubectl forwarder` parses it.
+    /// The command-line parser of `kubectl forwarder` accepts it.
     Plugin,
-    /// It runs here and succeeds, in a folder with the files that it names.
+    /// It succeeds in a folder with the files that it uses.
     Runs,
-    /// kubectl accepts it up to the first request to an API server, which is away. The files and
-    /// folders that it names exist.
+    /// kubectl accepts it up to the first request to an unavailable API server. The files and
+    /// folders in it exist.
     Kubectl,
-    /// As [`Self::Kubectl`], by helm.
+    /// Like [`Self::Kubectl`], for helm.
     Helm,
     /// The chart renders with these values.
     Chart,
-    /// A part of a command, as text names it: the program has it, with these options.
+    /// A part of a command in prose. The program's help contains the subcommand and its options.
     Part,
     /// The Makefile has the target.
     Make,
     /// The test, benchmark or package folder exists.
     Build,
-    /// The first word is a script of the repository whose usage names the second, if there is one.
+    /// The first word is a script of the repository that supports the second, if there is one.
     Script,
     /// Bash parses it.
     Shell,
 }
 
-/// A row: words, of which `*` is any one and a last `...` any more; the proof; and the tests of the
-/// end-to-end suite that run the command as it is printed.
-pub type Row = (&'static str, Proof, &'static [&'static str]);
+/// A row: a pattern, the check, and the end-to-end tests that run the printed command.
+///
+/// In a pattern, `*` matches any part of one word, and `...` matches any number of words.
+pub type Row = (&'static str, Check, &'static [&'static str]);
 
-const DOCS: &[&str] = &["printed::commands_in_the_documentation_run"];
-const NOTES: &[&str] = &["printed::what_the_notes_print_can_be_pasted"];
+const DOCS: &[&str] = &["printed::commands_in_documentation_run"];
+const NOTES: &[&str] = &["printed::commands_in_notes_run"];
 const MESSAGES: &[&str] = &["printed::commands_in_messages_run"];
 const DOCS_AND_MESSAGES: &[&str] = &[DOCS[0], MESSAGES[0]];
 const EVERYWHERE: &[&str] = &[DOCS[0], NOTES[0], MESSAGES[0]];
-const CRD: &[&str] = &["printed::the_printed_command_updates_an_older_crd"];
-const HELM: &[&str] = &["printed::uninstalling_by_helm_is_as_written"];
-const KUSTOMIZE: &[&str] = &["printed::uninstalling_by_kustomize_is_as_written"];
-const EITHER_WAY: &[&str] = &[HELM[0], KUSTOMIZE[0]];
-/// The proof says all, or the suite's own cluster was made by the command.
-const NOT_RUN: &[&str] = &[];
+const CRD: &[&str] = &["printed::printed_command_updates_older_crd"];
+const HELM: &[&str] = &["printed::helm_uninstall_works_as_documented"];
+const KUSTOMIZE: &[&str] = &["printed::kustomize_uninstall_works_as_documented"];
+const BOTH_UNINSTALLS: &[&str] = &[HELM[0], KUSTOMIZE[0]];
+/// No end-to-end test: the check is sufficient, or the command creates the cluster of these tests.
+const CHECK_ONLY: &[&str] = &[];
 
 pub const TABLE: &[Row] = {
-    use Proof::*;
+    use Check::*;
     &[
         // The program itself.
-        ("event-forwarder map", Operator, NOT_RUN),
+        ("event-forwarder map", Operator, CHECK_ONLY),
         (
             "event-forwarder map --forwarder * batch.json",
             Runs,
-            NOT_RUN,
+            CHECK_ONLY,
         ),
-        ("event-forwarder completion *", Runs, NOT_RUN),
+        ("event-forwarder completion *", Runs, CHECK_ONLY),
         ("event-forwarder dlq --forwarder * list", Operator, DOCS),
-        ("event-forwarder dlq --file * list", Operator, NOT_RUN),
+        ("event-forwarder dlq --file * list", Operator, CHECK_ONLY),
         // The plugin.
-        ("kubectl forwarder", Part, NOT_RUN),
+        ("kubectl forwarder", Part, CHECK_ONLY),
         ("kubectl forwarder completion *", Plugin, DOCS),
         ("kubectl forwarder status ...", Plugin, DOCS_AND_MESSAGES),
         ("kubectl forwarder run ...", Plugin, DOCS),
@@ -109,7 +110,7 @@ pub const TABLE: &[Row] = {
             Kubectl,
             DOCS,
         ),
-        // What else a person looks at.
+        // Other objects in the cluster.
         ("kubectl get nodes", Kubectl, DOCS),
         ("kubectl get pods ...", Kubectl, MESSAGES),
         (
@@ -150,12 +151,12 @@ pub const TABLE: &[Row] = {
         (
             "kubectl delete eventforwarders --all --all-namespaces",
             Kubectl,
-            EITHER_WAY,
+            BOTH_UNINSTALLS,
         ),
         (
             "kubectl delete customresourcedefinition eventforwarders.eventforwarder.io",
             Kubectl,
-            EITHER_WAY,
+            BOTH_UNINSTALLS,
         ),
         (
             "kubectl describe customresourcedefinition eventforwarders.eventforwarder.io",
@@ -163,59 +164,59 @@ pub const TABLE: &[Row] = {
             DOCS_AND_MESSAGES,
         ),
         // Parts of commands.
-        ("kubectl apply", Part, NOT_RUN),
-        ("kubectl apply --server-side", Part, NOT_RUN),
-        ("kubectl create", Part, NOT_RUN),
-        ("kubectl edit", Part, NOT_RUN),
-        ("kubectl create job --from", Part, NOT_RUN),
-        ("kubectl delete -k", Part, NOT_RUN),
-        ("kubectl explain", Part, NOT_RUN),
-        ("kubectl wait", Part, NOT_RUN),
-        ("helm install --wait", Part, NOT_RUN),
-        ("helm rollback", Part, NOT_RUN),
+        ("kubectl apply", Part, CHECK_ONLY),
+        ("kubectl apply --server-side", Part, CHECK_ONLY),
+        ("kubectl create", Part, CHECK_ONLY),
+        ("kubectl edit", Part, CHECK_ONLY),
+        ("kubectl create job --from", Part, CHECK_ONLY),
+        ("kubectl delete -k", Part, CHECK_ONLY),
+        ("kubectl explain", Part, CHECK_ONLY),
+        ("kubectl wait", Part, CHECK_ONLY),
+        ("helm install --wait", Part, CHECK_ONLY),
+        ("helm rollback", Part, CHECK_ONLY),
         // This repository.
-        ("make *", Make, NOT_RUN),
-        ("cargo bench --bench ...", Build, NOT_RUN),
-        ("npm ci --prefix *", Build, NOT_RUN),
-        ("deploy/build-image FILE.tar NAME:TAG", Script, NOT_RUN),
-        ("deploy/build-image", Script, NOT_RUN),
-        ("tests/skew ...", Script, NOT_RUN),
-        ("tests/cluster/cluster *", Script, NOT_RUN),
-        ("tests/cluster/cluster image * *", Script, NOT_RUN),
-        ("tests/sqs/setup", Script, NOT_RUN),
-        ("deploy/notices", Script, NOT_RUN),
-        ("deploy/build-image --profile * * *", Script, NOT_RUN),
-        ("cargo test --locked --lib", Build, NOT_RUN),
-        ("cargo test --locked --workspace", Build, NOT_RUN),
-        ("cargo test --locked --test * *", Build, NOT_RUN),
-        ("UPDATE_DOCS=1 cargo test --test * *", Build, NOT_RUN),
+        ("make *", Make, CHECK_ONLY),
+        ("cargo bench --bench ...", Build, CHECK_ONLY),
+        ("npm ci --prefix *", Build, CHECK_ONLY),
+        ("deploy/build-image FILE.tar NAME:TAG", Script, CHECK_ONLY),
+        ("deploy/build-image", Script, CHECK_ONLY),
+        ("tests/skew ...", Script, CHECK_ONLY),
+        ("tests/cluster/cluster *", Script, CHECK_ONLY),
+        ("tests/cluster/cluster image * *", Script, CHECK_ONLY),
+        ("tests/sqs/setup", Script, CHECK_ONLY),
+        ("deploy/notices", Script, CHECK_ONLY),
+        ("deploy/build-image --profile * * *", Script, CHECK_ONLY),
+        ("cargo test --locked --lib", Build, CHECK_ONLY),
+        ("cargo test --locked --workspace", Build, CHECK_ONLY),
+        ("cargo test --locked --test * *", Build, CHECK_ONLY),
+        ("UPDATE_DOCS=1 cargo test --test * *", Build, CHECK_ONLY),
         (
             "UPDATE_CA_CERTIFICATES=1 cargo test --test *",
             Build,
-            NOT_RUN,
+            CHECK_ONLY,
         ),
         (
             "EVENT_FORWARDER_IMAGE=* cargo test --locked --test * -- NAME",
             Build,
-            NOT_RUN,
+            CHECK_ONLY,
         ),
         (
             "tests/cluster/cluster up; eval \"$(tests/cluster/cluster env)\"",
             Shell,
-            NOT_RUN,
+            CHECK_ONLY,
         ),
-        ("eval \"$(tests/cluster/cluster env)\"", Shell, NOT_RUN),
+        ("eval \"$(tests/cluster/cluster env)\"", Shell, CHECK_ONLY),
     ]
 };
 
-/// The row of a command: the first that fits.
+/// Returns the first row that matches a command.
 pub fn row_of(printed: &Printed) -> Option<&'static Row> {
     TABLE
         .iter()
-        .find(|(pattern, ..)| fits(pattern, &printed.command))
+        .find(|(pattern, ..)| matches_pattern(pattern, &printed.command))
 }
 
-pub fn fits(pattern: &str, command: &str) -> bool {
+pub fn matches_pattern(pattern: &str, command: &str) -> bool {
     let pattern: Vec<_> = pattern.split_whitespace().collect();
     let words: Vec<_> = command.split_whitespace().collect();
     let one = |pattern: &str, word: &str| match pattern.split_once('*') {

@@ -1,4 +1,4 @@
-//! What users do to their forwarders, one thing after another.
+//! A simulated user who changes forwarders and Secrets.
 
 use event_forwarder::api::EventForwarder;
 use k8s_openapi::api::core::v1::Secret;
@@ -8,46 +8,46 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::patiently;
+use super::retry;
 use crate::world::{API_KEY, World};
 
-/// Forwarders that random changes fall on.
+/// Number of forwarders that [`Changes::any`] changes.
 const FORWARDERS: usize = 16;
-/// Secrets that they share.
+/// Number of Secrets that the forwarders share.
 const KEYS: usize = 3;
 
-/// The names of the first forwarders.
+/// Returns the names of the first `count` forwarders.
 pub fn forwarder_names(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("forwarder-{n}")).collect()
 }
 
-/// A user at work in one world.
+/// A user of one namespace.
 pub struct Changes<'a> {
     world: &'a World,
     forwarders: Api<EventForwarder>,
     secrets: Api<Secret>,
-    runs_asked_for: usize,
+    requested_runs: usize,
 }
 
 impl<'a> Changes<'a> {
-    /// A user who has the keys in place.
+    /// Creates all keys.
     pub async fn new(world: &'a World) -> Self {
         let changes = Self {
             world,
             forwarders: world.api(),
             secrets: world.api(),
-            runs_asked_for: 0,
+            requested_runs: 0,
         };
-        changes.give_all_keys().await;
+        changes.create_all_keys().await;
         changes
     }
 
-    /// How many runs were asked for by annotation.
-    pub const fn runs_asked_for(&self) -> usize {
-        self.runs_asked_for
+    /// Returns the number of runs that were requested with the annotation.
+    pub const fn requested_runs(&self) -> usize {
+        self.requested_runs
     }
 
-    /// Any change, on any of the forwarders.
+    /// Applies a random change to a random forwarder or Secret.
     pub async fn any(&mut self) {
         let name = format!("forwarder-{}", fastrand::usize(..FORWARDERS));
         match fastrand::u8(..10) {
@@ -60,13 +60,13 @@ impl<'a> Changes<'a> {
                 self.merge(&name, json!({"spec": {"suspend": fastrand::bool()}}))
                     .await;
             }
-            6 | 7 => self.ask_for_a_run(&name).await,
-            8 => self.give_key(fastrand::usize(..KEYS)).await,
-            _ => self.take_key(fastrand::usize(..KEYS)).await,
+            6 | 7 => self.request_run(&name).await,
+            8 => self.create_key(fastrand::usize(..KEYS)).await,
+            _ => self.delete_key(fastrand::usize(..KEYS)).await,
         }
     }
 
-    /// Creates the forwarder, or gives it another schedule.
+    /// Creates the forwarder, or changes its schedule.
     pub async fn apply(&mut self, name: &str, schedule: &str) {
         let number = name.rsplit('-').next().and_then(|n| n.parse().ok());
         let key = key_name(number.unwrap_or(0) % KEYS);
@@ -74,38 +74,38 @@ impl<'a> Changes<'a> {
             name,
             json!({
                 "schedule": schedule,
-                // None but the first poll falls into a test.
+                // Longer than a test, so the queue is polled only once.
                 "queue": {"pollInterval": "10m"},
                 "iterable": {"apiKeySecretRef": {"name": key}},
             }),
         ));
         let params = PatchParams::apply("user").force();
-        patiently(async || self.forwarders.patch(name, &params, &forwarder).await).await;
+        retry(async || self.forwarders.patch(name, &params, &forwarder).await).await;
     }
 
-    /// Deletes the forwarder, if it is there.
+    /// Deletes the forwarder, if it exists.
     pub async fn delete(&mut self, name: &str) {
         let params = DeleteParams::default();
-        patiently(async || unless_missing(self.forwarders.delete(name, &params).await)).await;
+        retry(async || ignore_not_found(self.forwarders.delete(name, &params).await)).await;
     }
 
-    /// Asks for a run now, if the forwarder is there.
-    pub async fn ask_for_a_run(&mut self, name: &str) {
-        self.runs_asked_for += 1;
-        let request = format!("request-{}", self.runs_asked_for);
+    /// Requests a run with the annotation, if the forwarder exists.
+    pub async fn request_run(&mut self, name: &str) {
+        self.requested_runs += 1;
+        let request = format!("request-{}", self.requested_runs);
         let annotation = json!({"eventforwarder.io/run-now": request});
         self.merge(name, json!({"metadata": {"annotations": annotation}}))
             .await;
     }
 
-    /// Puts all keys in place, as forwarders need them to be ready.
-    pub async fn give_all_keys(&self) {
+    /// Creates all keys. Forwarders need them to be ready.
+    pub async fn create_all_keys(&self) {
         for number in 0..KEYS {
-            self.give_key(number).await;
+            self.create_key(number).await;
         }
     }
 
-    async fn give_key(&self, number: usize) {
+    async fn create_key(&self, number: usize) {
         let name = key_name(number);
         let secret = Patch::Apply(json!({
             "apiVersion": "v1", "kind": "Secret",
@@ -113,18 +113,17 @@ impl<'a> Changes<'a> {
             "stringData": {"api-key": API_KEY},
         }));
         let params = PatchParams::apply("user").force();
-        patiently(async || self.secrets.patch(&name, &params, &secret).await).await;
+        retry(async || self.secrets.patch(&name, &params, &secret).await).await;
     }
 
-    async fn take_key(&self, number: usize) {
+    async fn delete_key(&self, number: usize) {
         let (name, params) = (key_name(number), DeleteParams::default());
-        patiently(async || unless_missing(self.secrets.delete(&name, &params).await)).await;
+        retry(async || ignore_not_found(self.secrets.delete(&name, &params).await)).await;
     }
 
     async fn merge(&self, name: &str, change: Value) {
         let (params, change) = (PatchParams::default(), Patch::Merge(change));
-        patiently(async || unless_missing(self.forwarders.patch(name, &params, &change).await))
-            .await;
+        retry(async || ignore_not_found(self.forwarders.patch(name, &params, &change).await)).await;
     }
 }
 
@@ -132,7 +131,7 @@ fn key_name(number: usize) -> String {
     format!("key-{number}")
 }
 
-fn unless_missing<T>(result: kube::Result<T>) -> kube::Result<()> {
+fn ignore_not_found<T>(result: kube::Result<T>) -> kube::Result<()> {
     match result {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),

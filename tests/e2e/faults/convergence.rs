@@ -1,4 +1,4 @@
-//! Whether the world is as it should be after a fault: one check, used by all.
+//! The check that all fault tests end with: the cluster converges to the state of fresh forwarders.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,69 +24,71 @@ use serde_json::{Value, json};
 use super::operator::Replica;
 use crate::{
     sharing::{create_namespace, delete_namespace},
-    world::{World, stories},
+    world::{World, test_diagnostics},
 };
 
 const APPLIED: &str = "eventforwarder.io/applied";
 const RUN_NOW: &str = "eventforwarder.io/run-now";
 const INSTANCE: &str = "app.kubernetes.io/instance";
-/// How long the world may take after a fault: the longest pause after failures that the outage
-/// of a minute leads to, and what comes on top.
-const PATIENCE: Duration = Duration::from_secs(180);
-/// How long nothing may happen once all is done.
-const REST: Duration = Duration::from_secs(8);
+/// Maximum time until convergence. It exceeds the longest retry delay after an outage of a minute.
+const CONVERGENCE_TIMEOUT: Duration = Duration::from_secs(180);
+/// Duration in which nothing may be written after convergence.
+const IDLE_DURATION: Duration = Duration::from_secs(8);
 
-/// Waits until every forwarder of the world is what a controller makes of it that starts now, and
-/// nothing else is left of any; then sees to it that the operator rests.
+/// Checks that the forwarders converge: their objects and conditions equal those of fresh copies of
+/// these forwarders, no other object remains, and the operator is idle.
 pub async fn assert_converges(world: &World, operator: &[&Replica]) {
-    settles(&world.client, &world.namespace, operator).await;
-    let twins = twins(&world.namespace);
-    make_twins(world, &twins).await;
-    settles(&world.client, &twins, operator).await;
+    wait_until_settled(&world.client, &world.namespace, operator).await;
+    let copies = copy_namespace(&world.namespace);
+    create_copies(world, &copies).await;
+    wait_until_settled(&world.client, &copies, operator).await;
     let differences = Snapshot::take(&world.client, &world.namespace)
         .await
-        .differences(&Snapshot::take(&world.client, &twins).await);
+        .differences(&Snapshot::take(&world.client, &copies).await);
     assert!(
         differences.is_empty(),
-        "not what a fresh forwarder gets:\n{}",
+        "different from a fresh forwarder:\n{}",
         differences.join("\n")
     );
-    rests(world, operator).await;
+    assert_idle(world, operator).await;
     let namespaces = Api::<Namespace>::all(world.client.clone());
-    let _ = namespaces.delete(&twins, &DeleteParams::default()).await;
+    let _ = namespaces.delete(&copies, &DeleteParams::default()).await;
 }
 
-/// The namespace of a namespace's twins.
-pub fn twins(namespace: &str) -> String {
-    format!("{namespace}-twins")
+/// Returns the name of the namespace for copies of this namespace's forwarders.
+pub fn copy_namespace(namespace: &str) -> String {
+    format!("{namespace}-copies")
 }
 
-/// Waits until nothing of the namespace is under way, and all that belongs together does.
-pub async fn settles(client: &kube::Client, namespace: &str, operator: &[&Replica]) {
-    let mut complaints = Vec::new();
-    let settled = async {
+/// Waits until [`Snapshot::problems`] is empty.
+pub async fn wait_until_settled(client: &kube::Client, namespace: &str, operator: &[&Replica]) {
+    let mut problems = Vec::new();
+    let poll = async {
         loop {
-            complaints = Snapshot::take(client, namespace).await.complaints();
-            if complaints.is_empty() {
+            problems = Snapshot::take(client, namespace).await.problems();
+            if problems.is_empty() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
-    if tokio::time::timeout(PATIENCE, settled).await.is_err() {
-        let logs: Vec<_> = operator.iter().map(|replica| replica.log_end()).collect();
+    if tokio::time::timeout(CONVERGENCE_TIMEOUT, poll)
+        .await
+        .is_err()
+    {
+        let logs: Vec<_> = operator.iter().map(|replica| replica.log_tail()).collect();
         panic!(
             "{namespace} did not converge:\n{}\n{}\n{}",
-            complaints.join("\n"),
+            problems.join("\n"),
             logs.join("\n"),
-            stories().await
+            test_diagnostics().await
         );
     }
 }
 
-/// Gives each forwarder a twin in a fresh namespace: all that a user gave the first, and none of
-/// its history.
-async fn make_twins(world: &World, namespace: &str) {
+/// Copies the Secrets and forwarders to a new namespace: only names, data and specs, without
+/// annotations and status.
+async fn create_copies(world: &World, namespace: &str) {
     let client = &world.client;
     delete_namespace(client, namespace).await;
     create_namespace(client, namespace, json!({})).await;
@@ -123,20 +125,26 @@ where
         .expect("a create");
 }
 
-/// Waits a while in which nothing may be written, and no forwarder looked at again and again.
-async fn rests(world: &World, operator: &[&Replica]) {
+/// Checks that the operator writes nothing and does not reconcile repeatedly during
+/// [`IDLE_DURATION`].
+async fn assert_idle(world: &World, operator: &[&Replica]) {
     let before = Snapshot::take(&world.client, &world.namespace).await;
     let counts_before = reconciliations(operator).await;
-    tokio::time::sleep(REST).await;
+    tokio::time::sleep(IDLE_DURATION).await;
     let after = Snapshot::take(&world.client, &world.namespace).await;
-    assert_eq!(before.versions(), after.versions(), "written at rest");
+    assert_eq!(
+        before.resource_versions(),
+        after.resource_versions(),
+        "written while idle"
+    );
     let more = reconciliations(operator).await - counts_before;
-    // One look each, for its own twins too: the pauses between looks are longer than this.
+    // At most one reconciliation of each forwarder and copy, because the requeue interval is longer
+    // than this check.
     let bound = 2 * after.forwarders.len() as u64;
     assert!(
         more <= bound,
-        "{more} reconciliations in {} s at rest",
-        REST.as_secs()
+        "{more} reconciliations in {} s while idle",
+        IDLE_DURATION.as_secs()
     );
 }
 
@@ -148,7 +156,7 @@ async fn reconciliations(operator: &[&Replica]) -> u64 {
     sum
 }
 
-/// What one namespace holds of forwarders and of what stems from them.
+/// The forwarders of one namespace and the objects that belong to them.
 struct Snapshot {
     namespace: String,
     forwarders: Vec<EventForwarder>,
@@ -174,9 +182,9 @@ impl Snapshot {
         }
     }
 
-    /// What is not yet, or no longer, as it should be.
-    fn complaints(&self) -> Vec<String> {
-        let mut complaints = Vec::new();
+    /// Returns a description of each object that has not converged.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
         let uids: BTreeMap<_, _> = self
             .forwarders
             .iter()
@@ -186,98 +194,110 @@ impl Snapshot {
             let name = cronjob.name_any();
             let owner = controller_of(cronjob);
             if owner.is_none() || uids.get(&name) != Some(&owner) {
-                complaints.push(format!("CronJob {name} has no forwarder (owner {owner:?})"));
+                problems.push(format!("CronJob {name} has no forwarder (owner {owner:?})"));
             }
         }
         for forwarder in &self.forwarders {
-            self.complain_of(forwarder, &mut complaints);
+            self.check_forwarder(forwarder, &mut problems);
         }
         let cronjobs: BTreeSet<_> = self.cronjobs.iter().map(ResourceExt::uid).collect();
         for job in &self.jobs {
             let name = job.name_any();
             let owner = job.owner_references().first();
             if !cronjobs.contains(&owner.map(|owner| owner.uid.clone())) {
-                complaints.push(format!("Job {name} has no CronJob"));
+                problems.push(format!("Job {name} has no CronJob"));
             }
-            if !ended(job) {
-                complaints.push(format!("Job {name} has not ended"));
+            if !has_ended(job) {
+                problems.push(format!("Job {name} has not ended"));
             }
             let pods = self.pods.iter();
             let pods = pods.filter(|pod| controller_of(*pod) == job.uid()).count();
             if pods > 1 {
-                complaints.push(format!("Job {name} had {pods} pods"));
+                problems.push(format!("Job {name} had {pods} pods"));
             }
         }
-        complaints
+        problems
     }
 
-    fn complain_of(&self, forwarder: &EventForwarder, complaints: &mut Vec<String>) {
+    fn check_forwarder(&self, forwarder: &EventForwarder, problems: &mut Vec<String>) {
         let name = forwarder.name_any();
-        let mut complain = |what: String| complaints.push(format!("EventForwarder {name}: {what}"));
+        let mut report = |what: String| problems.push(format!("EventForwarder {name}: {what}"));
         let cronjobs = self.cronjobs.iter();
-        let own: Vec<_> = cronjobs
+        let owned: Vec<_> = cronjobs
             .filter(|cronjob| controller_of(*cronjob) == forwarder.uid())
             .collect();
-        if own.len() != 1 {
-            complain(format!("it has {} CronJobs", own.len()));
+        if owned.len() != 1 {
+            report(format!("it has {} CronJobs", owned.len()));
         }
         let Some(status) = &forwarder.status else {
-            return complain("it has no status".to_owned());
+            return report("it has no status".to_owned());
         };
         let generation = forwarder.metadata.generation;
         if status.observed_generation != generation {
-            complain(format!(
-                "generation {generation:?} and only {:?} observed",
+            report(format!(
+                "its generation is {generation:?}, its observed generation {:?}",
                 status.observed_generation
             ));
         }
         for condition in &status.conditions {
             if condition.observed_generation != generation {
-                complain(format!("{} is of another generation", condition.type_));
+                report(format!(
+                    "{} has another observed generation",
+                    condition.type_
+                ));
             }
             // Before the first poll.
             if condition.type_ == "QueueReachable" && condition.status == "Unknown" {
-                complain("its queue was not looked at".to_owned());
+                report("its queue was not polled".to_owned());
             }
-            // A Secret is no event: it is looked for again and again.
+            // The controller does not watch Secrets, so it may not have read this one yet.
             let secret = &forwarder.spec.iterable.api_key_secret_ref.name;
-            let is_there = self.secrets.contains(secret);
-            if condition.type_ == "SecretsAvailable" && is_there != (condition.status == "True") {
-                complain(format!(
-                    "that Secret {secret} is there ({is_there}) was not seen"
+            let exists = self.secrets.contains(secret);
+            if condition.type_ == "SecretsAvailable" && exists != (condition.status == "True") {
+                report(format!(
+                    "SecretsAvailable is {}, but Secret {secret} exists: {exists}",
+                    condition.status
                 ));
             }
         }
-        let asked = forwarder.annotations().get(RUN_NOW);
+        let requested = forwarder.annotations().get(RUN_NOW);
         let can_run = status
             .conditions
             .iter()
             .any(|condition| condition.type_ == "SecretsAvailable" && condition.status == "True");
-        if can_run && asked != status.last_run_request.as_ref() {
-            complain(format!("the run asked for by {asked:?} was not started"));
+        if can_run && requested != status.last_run_request.as_ref() {
+            report(format!(
+                "the run requested by {requested:?} was not started"
+            ));
         }
         let jobs = self.jobs.iter();
         let runs = jobs
-            .filter(|job| job.labels().get(INSTANCE) == Some(&name) && ended(job))
+            .filter(|job| job.labels().get(INSTANCE) == Some(&name) && has_ended(job))
             .count() as u64;
         if status.totals.runs != runs {
-            complain(format!(
-                "{runs} runs have ended and {} are counted",
+            report(format!(
+                "{runs} runs have ended, but {} are counted",
                 status.totals.runs
             ));
         }
     }
 
-    /// Where this differs from what forwarders of the same names and specs have elsewhere.
-    fn differences(&self, twins: &Self) -> Vec<String> {
+    /// Returns the differences between these forwarders and their copies.
+    fn differences(&self, copies: &Self) -> Vec<String> {
         let mut differences = Vec::new();
-        differ("", &self.essence(), &twins.essence(), &mut differences);
+        add_differences(
+            "",
+            &self.comparable_state(),
+            &copies.comparable_state(),
+            &mut differences,
+        );
         differences
     }
 
-    /// What the controller decides of each forwarder, without time, place and history.
-    fn essence(&self) -> Value {
-        let conditions: BTreeMap<_, _> = self.forwarders.iter().map(conditions_of).collect();
+    /// Returns the conditions and CronJobs, without times, namespaces and the history of runs.
+    fn comparable_state(&self) -> Value {
+        let conditions: BTreeMap<_, _> =
+            self.forwarders.iter().map(comparable_conditions).collect();
         let cronjobs: BTreeMap<_, _> = self
             .cronjobs
             .iter()
@@ -287,23 +307,23 @@ impl Snapshot {
                     .iter()
                     .map(|owner| (&owner.kind, &owner.name, owner.controller))
                     .collect();
-                // It stands for all else, the place among it.
+                // The hash also covers the namespace.
                 let mut annotations = cronjob.annotations().clone();
                 annotations.remove(APPLIED);
-                let essence = json!({
+                let comparable_state = json!({
                     "labels": cronjob.labels(),
                     "annotations": annotations,
                     "owners": owners,
                     "spec": cronjob.spec,
                 });
-                (cronjob.name_any(), essence)
+                (cronjob.name_any(), comparable_state)
             })
             .collect();
         let text = json!({"conditions": conditions, "cronjobs": cronjobs}).to_string();
         serde_json::from_str(&text.replace(&self.namespace, "NAMESPACE")).expect("JSON")
     }
 
-    fn versions(&self) -> Vec<(String, Option<String>)> {
+    fn resource_versions(&self) -> Vec<(String, Option<String>)> {
         let forwarders = self.forwarders.iter();
         let cronjobs = self.cronjobs.iter();
         forwarders
@@ -313,8 +333,8 @@ impl Snapshot {
     }
 }
 
-/// A forwarder's name and its conditions, but for that which tells of history.
-fn conditions_of(forwarder: &EventForwarder) -> (String, Vec<(String, String, String)>) {
+/// Returns a forwarder's name and its conditions, except the one that depends on past runs.
+fn comparable_conditions(forwarder: &EventForwarder) -> (String, Vec<(String, String, String)>) {
     let status = forwarder.status.iter();
     let conditions = status
         .flat_map(|status| status.conditions.iter().cloned())
@@ -323,22 +343,22 @@ fn conditions_of(forwarder: &EventForwarder) -> (String, Vec<(String, String, St
     (forwarder.name_any(), conditions.collect())
 }
 
-/// Adds to `differences` each place where two values differ.
-fn differ(place: &str, one: &Value, other: &Value, differences: &mut Vec<String>) {
+/// Adds each path at which two values differ to `differences`.
+fn add_differences(path: &str, one: &Value, other: &Value, differences: &mut Vec<String>) {
     match (one, other) {
         (Value::Object(fields), Value::Object(others)) => {
             let names: BTreeSet<_> = fields.keys().chain(others.keys()).collect();
             for name in names {
                 let (one, other) = (&one[name], &other[name]);
-                differ(&format!("{place}.{name}"), one, other, differences);
+                add_differences(&format!("{path}.{name}"), one, other, differences);
             }
         }
         _ if one == other => {}
-        _ => differences.push(format!("{place}: {one}, and of its twin: {other}")),
+        _ => differences.push(format!("{path}: {one}; in its copy: {other}")),
     }
 }
 
-/// The uid of the object's controller.
+/// Returns the UID of the owner that is marked as the object's controller.
 fn controller_of(object: &impl Resource) -> Option<String> {
     let owners = object.meta().owner_references.iter().flatten();
     owners
@@ -347,7 +367,7 @@ fn controller_of(object: &impl Resource) -> Option<String> {
         .next()
 }
 
-fn ended(job: &Job) -> bool {
+fn has_ended(job: &Job) -> bool {
     let conditions = job.status.iter().flat_map(|status| &status.conditions);
     conditions.flatten().any(|condition| {
         condition.status == "True" && matches!(condition.type_.as_str(), "Complete" | "Failed")
@@ -360,6 +380,6 @@ where
     K::DynamicType: Default,
 {
     let api = Api::<K>::namespaced(client.clone(), namespace);
-    let listed = crate::faults::patiently(async || api.list(&ListParams::default()).await);
+    let listed = crate::faults::retry(async || api.list(&ListParams::default()).await);
     listed.await.items
 }

@@ -1,7 +1,8 @@
-//! What breaks around the operator, on the real cluster. After each fault the world converges.
+//! Fault injection on a real cluster. After each fault, the operator must converge.
 //!
-//! These tests replace the operator by processes of their own, so they run after all others; those
-//! that stop parts of the cluster run one by one. Only on a cluster of this repository's own.
+//! These tests replace the operator with separate processes, so they run after most other tests.
+//! Those that stop parts of the cluster run one at a time. All of them need a cluster of
+//! `tests/cluster/cluster`.
 
 mod changes;
 mod convergence;
@@ -10,7 +11,7 @@ mod operator;
 use std::{env, sync::LazyLock, time::Duration};
 
 use changes::{Changes, forwarder_names};
-use convergence::{assert_converges, settles};
+use convergence::{assert_converges, wait_until_settled};
 use event_forwarder::api::EventForwarder;
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
@@ -26,34 +27,34 @@ use serde_json::json;
 use tokio::process::Command;
 
 use crate::{
-    sharing::ours,
+    sharing::suite_selector,
     world::{Shared, World, eventually, kubectl},
 };
 
-/// Starts and stops the cluster's parts.
+/// The script that starts and stops the cluster's processes.
 const CLUSTER: &str = "tests/cluster/cluster";
 
-/// Longer than a standby takes to follow a leader that was killed.
-const HAND_OVER: Duration = Duration::from_secs(15);
+/// Maximum time until a standby replaces a killed leader.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Whether the cluster in use is the one that `tests/cluster/cluster` started.
+/// Returns whether `tests/cluster/cluster` started the cluster in use.
 pub fn own_cluster() -> bool {
     *OWN_CLUSTER
 }
 
 static OWN_CLUSTER: LazyLock<bool> = LazyLock::new(|| {
     let output = std::process::Command::new(CLUSTER).arg("env").output();
-    let own = output.is_ok_and(|output| {
+    let is_own = output.is_ok_and(|output| {
         let settings = String::from_utf8_lossy(&output.stdout).into_owned();
         env::var("KUBECONFIG")
             .is_ok_and(|config| settings.contains(&format!("KUBECONFIG={config}\n")))
     });
-    if !own {
+    if !is_own {
         eprintln!(
-            "skipped: tests that stop parts of the cluster or need it to themselves, because this one was not started by tests/cluster/cluster"
+            "skipped: tests that stop parts of the cluster or need exclusive use, because tests/cluster/cluster did not start this cluster"
         );
     }
-    own
+    is_own
 });
 
 pub async fn cluster(arguments: &[&str]) {
@@ -70,8 +71,8 @@ pub async fn cluster(arguments: &[&str]) {
     );
 }
 
-/// Makes a call again and again, while the API server comes back.
-pub async fn patiently<T>(call: impl AsyncFn() -> kube::Result<T>) -> T {
+/// Retries a call for a minute, while the API server is unavailable.
+pub async fn retry<T>(call: impl AsyncFn() -> kube::Result<T>) -> T {
     let mut last = None;
     for _ in 0..120 {
         match call().await {
@@ -80,14 +81,14 @@ pub async fn patiently<T>(call: impl AsyncFn() -> kube::Result<T>) -> T {
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    panic!("the API server does not come back: {last:?}")
+    panic!("the API server is unavailable: {last:?}")
 }
 
-pub async fn the_api_server_is_killed_in_mid_reconcile(shared: &Shared) {
-    without_forwarders(&shared.client).await;
+pub async fn controller_converges_after_api_server_kills(shared: &Shared) {
+    delete_forwarders_of_tests(&shared.client).await;
     let world = World::new(shared, "api-killed").await.by_address();
     let mut changes = Changes::new(&world).await;
-    let (one, other) = two_replicas(&world, "api-killed").await;
+    let (one, other) = start_two_replicas(&world, "api-killed").await;
     for round in 0..3 {
         for name in forwarder_names(24) {
             changes.apply(&name, &format!("{round} 0 1 1 *")).await;
@@ -98,18 +99,18 @@ pub async fn the_api_server_is_killed_in_mid_reconcile(shared: &Shared) {
     assert_converges(&world, &[&one, &other]).await;
 }
 
-pub async fn etcd_is_away_for_a_minute(shared: &Shared) {
-    without_forwarders(&shared.client).await;
+pub async fn controller_converges_after_etcd_outage(shared: &Shared) {
+    delete_forwarders_of_tests(&shared.client).await;
     let world = World::new(shared, "etcd-away").await.by_address();
     let mut changes = Changes::new(&world).await;
-    let (one, other) = two_replicas(&world, "etcd-away").await;
+    let (one, other) = start_two_replicas(&world, "etcd-away").await;
     for name in forwarder_names(12) {
         changes.apply(&name, "0 0 1 1 *").await;
     }
     cluster(&["stop", "etcd", "KILL"]).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let said = one.log().lines().count() + other.log().lines().count();
-    assert!(said < 12 * 20, "{said} lines in a minute: it spins");
+    let lines = one.log().lines().count() + other.log().lines().count();
+    assert!(lines < 12 * 20, "{lines} log lines in a minute");
     cluster(&["start", "etcd"]).await;
     for name in forwarder_names(24) {
         changes.apply(&name, "0 0 2 2 *").await;
@@ -117,15 +118,21 @@ pub async fn etcd_is_away_for_a_minute(shared: &Shared) {
     assert_converges(&world, &[&one, &other]).await;
 }
 
-/// `EVENT_FORWARDER_KILLS` and `EVENT_FORWARDER_CHANGES` set other numbers than 50 and 200.
-pub async fn the_controller_is_killed_at_random(shared: &Shared) {
+/// The variables `EVENT_FORWARDER_KILLS` (default 50) and `EVENT_FORWARDER_CHANGES` (default 200)
+/// set the numbers of kills and changes.
+pub async fn controller_converges_after_random_kills(shared: &Shared) {
     let (kills, number) = (
         count("EVENT_FORWARDER_KILLS", 50),
         count("EVENT_FORWARDER_CHANGES", 200),
     );
     let world = World::new(shared, "killed").await.by_address();
     let mut changes = Changes::new(&world).await;
-    let replica = Replica::start("killed", Scope::Namespace(&world.namespace), Clock::TRUE).await;
+    let replica = Replica::start(
+        "killed",
+        Scope::Namespace(&world.namespace),
+        Clock::ACCURATE,
+    )
+    .await;
     let kill = async {
         for _ in 0..kills {
             replica.kill_after(fastrand::u64(1..40)).await;
@@ -136,38 +143,39 @@ pub async fn the_controller_is_killed_at_random(shared: &Shared) {
             changes.any().await;
             tokio::time::sleep(Duration::from_millis(fastrand::u64(0..500))).await;
         }
-        changes.give_all_keys().await;
+        changes.create_all_keys().await;
     };
     tokio::join!(kill, change);
     assert_converges(&world, &[&replica]).await;
 
     let runs = world.api::<Job>().list(&ListParams::default()).await;
     let runs = runs.expect("Jobs").items.len();
-    assert!(runs <= changes.runs_asked_for(), "{runs} runs");
+    assert!(runs <= changes.requested_runs(), "{runs} runs");
     let applied = replica.log().matches("applied the CronJob").count();
     assert!(applied <= 2 * number, "{applied} writes of CronJobs");
 }
 
-pub async fn a_watch_that_expired_is_started_afresh(shared: &Shared) {
-    without_forwarders(&shared.client).await;
+pub async fn expired_watch_is_restarted(shared: &Shared) {
+    delete_forwarders_of_tests(&shared.client).await;
     let world = World::new(shared, "expired").await.by_address();
     let mut changes = Changes::new(&world).await;
-    let replica = Replica::start("expired", Scope::Cluster, Clock::TRUE).await;
+    let replica = Replica::start("expired", Scope::Cluster, Clock::ACCURATE).await;
     let names = forwarder_names(6);
     for name in &names[..5] {
         changes.apply(name, "0 0 1 1 *").await;
     }
-    settles(&world.client, &world.namespace, &[&replica]).await;
+    wait_until_settled(&world.client, &world.namespace, &[&replica]).await;
 
-    // What happens while it hears nothing, and is older than all that a new API server remembers.
+    // The replica misses these changes. A restarted API server no longer has their resource
+    // versions.
     replica.signal("STOP").await;
     changes.delete(&names[0]).await;
     changes.apply(&names[1], "0 0 2 2 *").await;
     changes.apply(&names[5], "0 0 1 1 *").await;
     let cronjobs = world.api::<CronJob>();
     let background = DeleteParams::background();
-    patiently(async || cronjobs.delete(&names[2], &background).await).await;
-    edit_by_hand(&cronjobs, &names[3], "0 0 3 3 *").await;
+    retry(async || cronjobs.delete(&names[2], &background).await).await;
+    edit_cronjob(&cronjobs, &names[3], "0 0 3 3 *").await;
     cluster(&["stop", "kube-apiserver", "KILL"]).await;
     cluster(&["start", "kube-apiserver"]).await;
     replica.signal("CONT").await;
@@ -177,39 +185,42 @@ pub async fn a_watch_that_expired_is_started_afresh(shared: &Shared) {
     assert!(log.contains("too old resource version"), "{log}");
 }
 
-pub async fn others_write_the_same_objects_all_the_time(shared: &Shared) {
+pub async fn controller_converges_under_conflicting_writes(shared: &Shared) {
     let world = World::new(shared, "conflicts").await.by_address();
     let mut changes = Changes::new(&world).await;
     let scope = Scope::Namespace(&world.namespace);
-    let replica = Replica::start("conflicts", scope, Clock::TRUE).await;
+    let replica = Replica::start("conflicts", scope, Clock::ACCURATE).await;
     let names = forwarder_names(5);
     for name in &names {
         changes.apply(name, "0 0 1 1 *").await;
-        changes.ask_for_a_run(name).await;
+        changes.request_run(name).await;
         world
-            .until::<CronJob>(name, "the CronJob is there", |_| true)
+            .until::<CronJob>(name, "the CronJob exists", |_| true)
             .await;
     }
     let cronjobs = world.api::<CronJob>();
     let forwarders = world.api::<EventForwarder>();
     let mut writes = 0;
-    let fight = async {
+    let writes_loop = async {
         for round in 0.. {
             for name in &names {
-                edit_by_hand(&cronjobs, name, &format!("{} 0 3 3 *", round % 60)).await;
-                take_over(&cronjobs, name).await;
+                edit_cronjob(&cronjobs, name, &format!("{} 0 3 3 *", round % 60)).await;
+                claim_fields(&cronjobs, name).await;
                 touch(&forwarders, name, round).await;
                 writes += 3;
             }
         }
     };
-    let _ = tokio::time::timeout(Duration::from_secs(10), fight).await;
-    let looks = replica.reconciliations().await.expect("the metrics");
-    assert!(looks < 3 * writes, "{looks} looks at {writes} writes");
+    let _ = tokio::time::timeout(Duration::from_secs(10), writes_loop).await;
+    let count = replica.reconciliations().await.expect("the metrics");
+    assert!(
+        count < 3 * writes,
+        "{count} reconciliations for {writes} writes"
+    );
     assert_converges(&world, &[&replica]).await;
 }
 
-pub async fn a_clock_that_is_hours_off_does_no_harm(shared: &Shared) {
+pub async fn wrong_clock_does_not_affect_runs(shared: &Shared) {
     tokio::join!(
         runs_by_a_clock(shared, "clock-ahead", 5),
         runs_by_a_clock(shared, "clock-behind", -5)
@@ -227,11 +238,11 @@ async fn runs_by_a_clock(shared: &Shared, test: &str, hours: i32) {
     .await;
     for name in forwarder_names(4) {
         changes.apply(&name, "0 0 1 1 *").await;
-        changes.ask_for_a_run(&name).await;
+        changes.request_run(&name).await;
     }
-    // Due within the minute by the cluster's clock, and by that alone.
+    // Due within a minute by the cluster's clock, but not by the replica's.
     changes.apply("every-minute", "* * * * *").await;
-    eventually("a run by the schedule", async || {
+    eventually("a scheduled run has ended", async || {
         let forwarder = world.api::<EventForwarder>().get("every-minute").await;
         let status = forwarder.expect("a get").status.unwrap_or_default();
         (status.totals.runs > 0, status)
@@ -241,61 +252,62 @@ async fn runs_by_a_clock(shared: &Shared, test: &str, hours: i32) {
     assert_converges(&world, &[&replica]).await;
     let runs = world.api::<Job>().list(&ListParams::default()).await;
     let runs = runs.expect("Jobs").items.len();
-    // A minute may have begun before the schedule was changed back.
-    assert!(runs <= changes.runs_asked_for() + 2, "{runs} runs");
+    // Another minute may have started before the schedule was changed back.
+    assert!(runs <= changes.requested_runs() + 2, "{runs} runs");
 }
 
-pub async fn clocks_that_differ_leave_one_leader_at_a_time(shared: &Shared) {
+pub async fn different_clocks_elect_one_leader(shared: &Shared) {
     let world = World::new(shared, "leaders").await.by_address();
     let lease = "clocks-differ";
     let scope = Scope::NamespaceByLease(&world.namespace, lease);
     let ahead = Replica::start("leader-ahead", scope, Clock::off_by(2)).await;
     let leases = world.api::<Lease>();
-    leads(&leases, lease, &ahead).await;
-    let right = Replica::start("leader-right", scope, Clock::TRUE).await;
+    wait_until_leader(&leases, lease, &ahead).await;
+    let accurate = Replica::start("leader-accurate", scope, Clock::ACCURATE).await;
     let behind = Replica::start("leader-behind", scope, Clock::off_by(-2)).await;
-    tokio::time::sleep(HAND_OVER).await;
+    tokio::time::sleep(HANDOVER_TIMEOUT).await;
     assert_eq!(
         holder(&leases, lease).await.as_deref(),
         Some(ahead.identity()),
-        "no other clock takes a lease that is kept"
+        "a renewed lease must not be acquired by another replica"
     );
     let leader = ahead.identity().to_owned();
     ahead.end().await;
-    let followed = async {
+    let new_leader = async {
         while holder(&leases, lease).await == Some(leader.clone()) {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    let followed = tokio::time::timeout(HAND_OVER, followed).await;
+    let result = tokio::time::timeout(HANDOVER_TIMEOUT, new_leader).await;
     assert!(
-        followed.is_ok(),
-        "nobody follows a leader whose clock was ahead:\n{}\n{}",
-        right.log(),
+        result.is_ok(),
+        "no replica replaced the leader whose clock was ahead:\n{}\n{}",
+        accurate.log(),
         behind.log()
     );
 }
 
-/// Deletes the forwarders of other tests: replicas that watch the whole cluster would not rest.
-async fn without_forwarders(client: &Client) {
+/// Deletes the forwarders of other tests, because replicas that watch all namespaces would
+/// reconcile them.
+async fn delete_forwarders_of_tests(client: &Client) {
     let namespaces = Api::<Namespace>::all(client.clone());
-    let ours = ListParams::default().labels(&ours());
-    for namespace in namespaces.list(&ours).await.expect("namespaces") {
+    let labels = ListParams::default().labels(&suite_selector());
+    for namespace in namespaces.list(&labels).await.expect("namespaces") {
         let all = ["delete", "eventforwarders", "--all", "--namespace"];
         kubectl(&[&all[..], &[&namespace.name_any()]].concat()).await;
     }
 }
 
-async fn two_replicas(world: &World, test: &str) -> (Replica, Replica) {
+async fn start_two_replicas(world: &World, test: &str) -> (Replica, Replica) {
     let scope = Scope::ClusterByLease(&world.namespace, test);
     (
-        Replica::start(&format!("{test}-1"), scope, Clock::TRUE).await,
-        Replica::start(&format!("{test}-2"), scope, Clock::TRUE).await,
+        Replica::start(&format!("{test}-1"), scope, Clock::ACCURATE).await,
+        Replica::start(&format!("{test}-2"), scope, Clock::ACCURATE).await,
     )
 }
 
-async fn leads(leases: &Api<Lease>, lease: &str, replica: &Replica) {
-    eventually("it leads", async || {
+async fn wait_until_leader(leases: &Api<Lease>, lease: &str, replica: &Replica) {
+    eventually("the replica is the leader", async || {
         let holder = holder(leases, lease).await;
         (holder.as_deref() == Some(replica.identity()), holder)
     })
@@ -307,28 +319,28 @@ async fn holder(leases: &Api<Lease>, lease: &str) -> Option<String> {
     lease?.spec?.holder_identity
 }
 
-/// As `kubectl edit` does.
-async fn edit_by_hand(cronjobs: &Api<CronJob>, name: &str, schedule: &str) {
+/// Changes a CronJob like `kubectl edit`.
+async fn edit_cronjob(cronjobs: &Api<CronJob>, name: &str, schedule: &str) {
     let edit = Patch::Merge(json!({"spec": {"schedule": schedule, "suspend": true}}));
-    patiently(async || cronjobs.patch(name, &PatchParams::default(), &edit).await).await;
+    retry(async || cronjobs.patch(name, &PatchParams::default(), &edit).await).await;
 }
 
-/// As another server-side applier that claims fields of ours.
-async fn take_over(cronjobs: &Api<CronJob>, name: &str) {
+/// Applies fields that the controller owns, as another field manager.
+async fn claim_fields(cronjobs: &Api<CronJob>, name: &str) {
     let claim = Patch::Apply(json!({
         "apiVersion": "batch/v1", "kind": "CronJob",
         "metadata": {"name": name},
         "spec": {"concurrencyPolicy": "Allow", "startingDeadlineSeconds": 7},
     }));
-    let params = PatchParams::apply("somebody-else").force();
-    patiently(async || cronjobs.patch(name, &params, &claim).await).await;
+    let params = PatchParams::apply("another-manager").force();
+    retry(async || cronjobs.patch(name, &params, &claim).await).await;
 }
 
 async fn touch(forwarders: &Api<EventForwarder>, name: &str, round: u32) {
-    let touched = Patch::Merge(json!({"metadata": {"labels": {"touched": round.to_string()}}}));
-    patiently(async || {
+    let label = Patch::Merge(json!({"metadata": {"labels": {"touched": round.to_string()}}}));
+    retry(async || {
         forwarders
-            .patch(name, &PatchParams::default(), &touched)
+            .patch(name, &PatchParams::default(), &label)
             .await
     })
     .await;

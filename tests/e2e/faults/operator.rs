@@ -1,5 +1,5 @@
-//! The operator as processes of this machine in place of the Deployment, so that a test may kill
-//! and stop them, set their clock and read what they said.
+//! The operator as processes of this machine instead of a Deployment, so that tests can kill and
+//! stop them, set their clocks and read their logs.
 
 use std::{
     env,
@@ -21,18 +21,18 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::convergence::twins;
+use super::convergence::copy_namespace;
 use crate::world::{SYSTEM, eventually, kubectl};
 
-/// How long a process that ended stays away, as if the kubelet started it again.
-const RESTART_PAUSE: Duration = Duration::from_millis(200);
+/// Delay until an ended process is restarted, like the kubelet's.
+const RESTART_DELAY: Duration = Duration::from_millis(200);
 
-/// In place of the number of a process.
+/// The value for the process ID while no process runs.
 const NO_PROCESS: u32 = 0;
-/// How long a process may take to start and to do what there is.
-const IDLE: Duration = Duration::from_secs(3);
+/// Maximum time that [`Replica::kill_after`] waits for reconciliations.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// One replica of the controller, started again whenever it ends. Dropping it kills it.
+/// One replica of the controller, restarted whenever its process ends. Dropping it kills it.
 pub struct Replica {
     identity: String,
     address: SocketAddr,
@@ -48,9 +48,9 @@ impl Drop for Replica {
 }
 
 impl Replica {
-    /// Starts it in place of the Deployment. `identity` is its name, in the log's too.
+    /// Starts the replica after deleting the Deployment. `identity` is also part of the log's name.
     pub async fn start(identity: &str, scope: Scope<'_>, clock: Clock) -> Self {
-        without_deployment().await;
+        delete_deployments().await;
         let address = free_address().expect("an address");
         let log = env::temp_dir().join(format!(
             "event-forwarder-e2e-{}-{identity}.log",
@@ -74,7 +74,7 @@ impl Replica {
             loop {
                 let _ = child.wait().await;
                 current.store(NO_PROCESS, Ordering::Relaxed);
-                tokio::time::sleep(RESTART_PAUSE).await;
+                tokio::time::sleep(RESTART_DELAY).await;
                 child = spawn(&mut command, &current);
             }
         });
@@ -87,16 +87,16 @@ impl Replica {
         }
     }
 
-    /// Its name in the lease.
+    /// Returns its name in the lease.
     pub fn identity(&self) -> &str {
         &self.identity
     }
 
-    /// Sends a signal, for example "KILL" or "STOP".
+    /// Sends a signal, for example "KILL" or "STOP", unless no process is running.
     pub async fn signal(&self, signal: &str) {
         let process = self.process.load(Ordering::Relaxed);
         if process == NO_PROCESS {
-            return; // It has just ended by itself and is about to be started again.
+            return; // The process has ended and will be restarted.
         }
         let sent = Command::new("kill")
             .args(["-s", signal, &process.to_string()])
@@ -106,38 +106,39 @@ impl Replica {
         sent.expect("kill");
     }
 
-    /// Kills it as soon as it has ended that many reconciliations, or has nothing more to do; others
-    /// are then under way.
+    /// Kills it after that many reconciliations, or after [`RECONCILE_TIMEOUT`]. Other
+    /// reconciliations may be in progress.
     pub async fn kill_after(&self, reconciliations: u64) {
         let reached = async {
             while self.reconciliations().await.unwrap_or(0) < reconciliations {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        let _ = tokio::time::timeout(IDLE, reached).await;
+        let _ = tokio::time::timeout(RECONCILE_TIMEOUT, reached).await;
         self.signal("KILL").await;
     }
 
-    /// Ends it for good.
+    /// Kills it without a restart.
     pub async fn end(self) {
         self.supervisor.abort();
         self.signal("KILL").await;
     }
 
-    /// All that it has logged, over all its starts.
+    /// Returns the log of all its processes.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).expect("the log")
     }
 
-    /// Its name and the last lines of its log.
-    pub fn log_end(&self) -> String {
+    /// Returns its name and the last 50 lines of its log.
+    pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         let end = &lines[lines.len().saturating_sub(50)..];
         format!("--- log of {}\n{}", self.identity, end.join("\n"))
     }
 
-    /// How many reconciliations it has ended since it was last started; none if it doesn't answer.
+    /// Returns the number of completed reconciliations of the current process. Returns `None` if
+    /// the metrics can't be read.
     pub async fn reconciliations(&self) -> Option<u64> {
         let metrics = reqwest::get(format!("http://{}/metrics", self.address))
             .await
@@ -155,23 +156,23 @@ impl Replica {
     }
 }
 
-/// What a replica looks after.
+/// The namespaces and the lease of a replica.
 #[derive(Debug, Clone, Copy)]
 pub enum Scope<'a> {
-    /// All namespaces, as the only replica.
+    /// All namespaces, as a single replica without a lease.
     Cluster,
-    /// All namespaces, whenever it holds the lease of this name in this namespace.
+    /// All namespaces, while it holds the lease. The fields are the lease's namespace and name.
     ClusterByLease(&'a str, &'a str),
-    /// One namespace and its twins, as the only replica beside those of other tests.
+    /// One namespace and its [`copy_namespace`], as a single replica without a lease.
     Namespace(&'a str),
-    /// One namespace, whenever it holds the lease of this name there.
+    /// One namespace and its [`copy_namespace`], while it holds the lease of this name there.
     NamespaceByLease(&'a str, &'a str),
 }
 
 impl Scope<'_> {
     fn arguments(self) -> Vec<String> {
         let watch = |namespace: &str| {
-            let both = format!("{namespace},{}", twins(namespace));
+            let both = format!("{namespace},{}", copy_namespace(namespace));
             ["--watch-namespaces".to_owned(), both]
         };
         let lease = |namespace: &str, name: &str| {
@@ -197,22 +198,22 @@ fn spawn(command: &mut Command, process: &AtomicU32) -> Child {
     child
 }
 
-/// How far a process's clock is from this machine's.
+/// The difference between a process's clock and this machine's.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     hours: i32,
 }
 
 impl Clock {
-    /// The machine's own.
-    pub const TRUE: Self = Self { hours: 0 };
+    /// The machine's clock.
+    pub const ACCURATE: Self = Self { hours: 0 };
 
-    /// Ahead by that many hours, or behind.
+    /// Creates a clock that is ahead by this number of hours, or behind if it is negative.
     pub const fn off_by(hours: i32) -> Self {
         Self { hours }
     }
 
-    /// By libfaketime, which moves the time of day and not the time that has passed.
+    /// Returns variables for libfaketime, which changes the wall clock but not the monotonic clock.
     fn environment(self, test: &str) -> Vec<(&'static str, OsString)> {
         if self.hours == 0 {
             return Vec::new();
@@ -234,7 +235,8 @@ fn libfaketime() -> PathBuf {
         .expect("libfaketime: tests/cluster/cluster build installs Debian's package faketime")
 }
 
-/// The cluster's certificates are younger than a clock that is behind.
+/// Creates a kubeconfig that skips certificate validation, because the cluster's certificates are
+/// not yet valid by a clock that is behind.
 fn insecure_kubeconfig(test: &str) -> PathBuf {
     let file = env::temp_dir().join(format!(
         "event-forwarder-e2e-{}-{test}.kubeconfig",
@@ -252,11 +254,11 @@ fn insecure_kubeconfig(test: &str) -> PathBuf {
     file
 }
 
-/// Removes the operator that the chart installed, if it is still there.
-async fn without_deployment() {
+/// Deletes the Deployment that the chart installed, if it exists.
+async fn delete_deployments() {
     let deployments = ["--namespace", SYSTEM, "--all"];
     kubectl(&[&["delete", "deployments"], &deployments[..]].concat()).await;
-    eventually("the operator's pods are gone", async || {
+    eventually("the operator's pods are deleted", async || {
         let pods = kubectl(&["get", "pods", "--namespace", SYSTEM, "-o", "name"]).await;
         (pods.is_empty(), pods)
     })

@@ -1,4 +1,4 @@
-//! The definition in `crds/`, as people apply it.
+//! The CRD in `crds/`, applied with kubectl, and a CRD that is older than the controller.
 
 use std::{env, process::Stdio};
 
@@ -7,12 +7,12 @@ use kube::{Api, api::DeleteParams};
 use tokio::process::Command;
 
 use crate::{
-    sharing::{CRD, PART_OF, delete_ours, with_crd_put_back},
-    world::{RELEASE, SYSTEM, Shared, eventually, kubectl, rolled_out},
+    sharing::{CRD, PART_OF, delete_cluster_object, with_crd_restored},
+    world::{RELEASE, SYSTEM, Shared, eventually, kubectl, wait_for_rollout},
 };
 
-pub async fn the_definition_applies_both_ways_without_a_warning(shared: &Shared) {
-    // Under other names, because helm has installed it under its own.
+pub async fn crd_applies_without_warnings(shared: &Shared) {
+    // Renamed, because helm has installed the CRD with its original name.
     let label = format!("\nmetadata:\n  labels:\n    {PART_OF}: {RELEASE}\n");
     let manifest = include_str!("../../crds/eventforwarder.yaml")
         .replace("eventforwarder", "eventforwardere2e")
@@ -24,9 +24,9 @@ pub async fn the_definition_applies_both_ways_without_a_warning(shared: &Shared)
         std::process::id()
     ));
     std::fs::write(&file, manifest).expect("a file");
-    let definitions = Api::<CustomResourceDefinition>::all(shared.client.clone());
+    let crds = Api::<CustomResourceDefinition>::all(shared.client.clone());
     let name = "eventforwardere2es.eventforwardere2e.io";
-    delete_ours::<CustomResourceDefinition>(&shared.client, name).await;
+    delete_cluster_object::<CustomResourceDefinition>(&shared.client, name).await;
 
     for arguments in [
         &["apply"][..],
@@ -42,15 +42,15 @@ pub async fn the_definition_applies_both_ways_without_a_warning(shared: &Shared)
             .output()
             .await
             .expect("kubectl");
-        let said = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
-            output.status.success() && said.is_empty(),
-            "kubectl {}: {said}",
+            output.status.success() && stderr.is_empty(),
+            "kubectl {}: {stderr}",
             arguments.join(" ")
         );
-        eventually("it is established and in good order", async || {
-            let definition = definitions.get(name).await.expect("a get");
-            let conditions = definition.status.unwrap_or_default().conditions;
+        eventually("the CRD is established", async || {
+            let crd = crds.get(name).await.expect("a get");
+            let conditions = crd.status.unwrap_or_default().conditions;
             let is = |type_: &str| {
                 let mut conditions = conditions.iter().flatten();
                 conditions.any(|condition| condition.type_ == type_ && condition.status == "True")
@@ -62,44 +62,43 @@ pub async fn the_definition_applies_both_ways_without_a_warning(shared: &Shared)
         .await;
     }
     let _ = std::fs::remove_file(&file);
-    definitions
-        .delete(name, &DeleteParams::default())
+    crds.delete(name, &DeleteParams::default())
         .await
         .expect("deleting it");
 }
 
-pub async fn a_definition_that_is_older_than_the_controller_is_told(shared: &Shared) {
+pub async fn older_crd_is_reported(shared: &Shared) {
     shared.install().await.expect("the operator");
-    with_crd_put_back(&shared.client, older_crd_is_reported()).await;
+    with_crd_restored(&shared.client, check_older_crd()).await;
     shared.uninstall().await;
 }
 
-async fn older_crd_is_reported() {
-    const LACKS: &str = r#"[{"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/lastRunRequest"}]"#;
-    kubectl(&["patch", "crd", CRD, "--type=json", "--patch", LACKS]).await;
+async fn check_older_crd() {
+    const REMOVE_FIELD: &str = r#"[{"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/lastRunRequest"}]"#;
+    kubectl(&["patch", "crd", CRD, "--type=json", "--patch", REMOVE_FIELD]).await;
     let published = "/openapi/v3/apis/eventforwarder.io/v1alpha1";
-    eventually("the older definition is published", async || {
+    eventually("the older CRD is published", async || {
         let schema = kubectl(&["get", "--raw", published]).await;
-        let [there, absent] = ["recentRuns", "lastRunRequest"].map(|it| schema.contains(it));
-        (there && !absent, [there, absent])
+        let [kept, removed] = ["recentRuns", "lastRunRequest"].map(|it| schema.contains(it));
+        (kept && !removed, [kept, removed])
     })
     .await;
     let pods = ["pods", "--namespace", SYSTEM];
     kubectl(&[&["delete"], &pods[..], &["--all"]].concat()).await;
-    rolled_out().await;
-    eventually("the field is named", async || {
+    wait_for_rollout().await;
+    eventually("the field is logged", async || {
         let selector = "--selector=app.kubernetes.io/name=event-forwarder";
-        let said = kubectl(&["logs", "--namespace", SYSTEM, selector]).await;
-        let told = said.contains("status.lastRunRequest")
-            && said.contains("`helm upgrade event-forwarder")
-            && said.contains(" charts/event-forwarder --namespace");
-        (told, said)
+        let log = kubectl(&["logs", "--namespace", SYSTEM, selector]).await;
+        let is_logged = log.contains("status.lastRunRequest")
+            && log.contains("`helm upgrade event-forwarder")
+            && log.contains(" charts/event-forwarder --namespace");
+        (is_logged, log)
     })
     .await;
     let name = "--output=jsonpath={.items[0].metadata.name}";
     let pod = kubectl(&[&["get"], &pods[..], &[name]].concat()).await;
     let metrics = format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics");
-    eventually("it is counted", async || {
+    eventually("the missing field is counted", async || {
         let page = kubectl(&["get", "--raw", &metrics]).await;
         let counted = page.contains("event_forwarder_definition_missing_fields 1\n");
         (counted, page)
@@ -107,10 +106,10 @@ async fn older_crd_is_reported() {
     .await;
     let crds = "--filename=crds/eventforwarder.yaml";
     kubectl(&["apply", "--server-side", "--force-conflicts", crds]).await;
-    eventually("the definition is whole again", async || {
+    eventually("the CRD is complete again", async || {
         let schema = kubectl(&["get", "--raw", published]).await;
-        let whole = schema.contains("lastRunRequest");
-        (whole, whole)
+        let is_complete = schema.contains("lastRunRequest");
+        (is_complete, is_complete)
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! What the operator may do, as Kubernetes judges it.
+//! The operator's permissions, checked by the API server.
 
 use std::{
     net::SocketAddr,
@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{
-    tracking::{ended, start},
+    tracking::{start, wait_for_run_end},
     world::{
         API_KEY, AWS_SECRET, RELEASE, SYSTEM, Shared, World, condition, eventually, kubectl, sample,
     },
@@ -27,7 +27,7 @@ use crate::{
 
 const BATCH: &str = "01-session-and-screens-list-identities.json";
 
-pub async fn with_roles_alone_the_operator_serves_its_namespaces_and_no_other(shared: &Shared) {
+pub async fn namespaced_roles_limit_operator_to_watched_namespaces(shared: &Shared) {
     let served = World::new(shared, "served").await;
     let other = World::new(shared, "not-served").await;
     served.queue.send(&[sample(BATCH)]).await.expect("sending");
@@ -41,28 +41,28 @@ pub async fn with_roles_alone_the_operator_serves_its_namespaces_and_no_other(sh
         .expect("the operator");
     other.apply("mparticle", json!({})).await;
     served.apply("mparticle", json!({})).await;
-    eventually("what is wrong is an event", async || {
+    eventually("the missing Secret is an event", async || {
         let events = kubectl(&["get", "events", "--namespace", &served.namespace]).await;
         (events.contains("SecretMissing"), events)
     })
     .await;
-    served.give_key().await;
+    served.create_key_secret().await;
     served
-        .status_until("mparticle", "it is ready", |status| {
+        .status_until("mparticle", "the forwarder is ready", |status| {
             condition(status, "Ready").0 == "True"
         })
         .await;
     start(&served, "mparticle", "now").await;
-    let status = ended(&served, "mparticle", "now").await;
+    let status = wait_for_run_end(&served, "mparticle", "now").await;
     assert_eq!(condition(&status, "Ready").0, "True", "{status:#?}");
     assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained");
 
-    let unseen = other.api::<EventForwarder>().get("mparticle").await;
-    let status = unseen.expect("the forwarder").status.unwrap_or_default();
+    let forwarder = other.api::<EventForwarder>().get("mparticle").await;
+    let status = forwarder.expect("the forwarder").status.unwrap_or_default();
     assert!(status.conditions.is_empty(), "{status:#?}");
     let bindings = Api::<ClusterRoleBinding>::all(shared.client.clone());
     let bindings = bindings.list(&ListParams::default()).await;
-    let for_the_whole_cluster: Vec<_> = bindings
+    let bound_to_operator: Vec<_> = bindings
         .expect("ClusterRoleBindings")
         .items
         .into_iter()
@@ -72,7 +72,7 @@ pub async fn with_roles_alone_the_operator_serves_its_namespaces_and_no_other(sh
         })
         .map(|binding| binding.name_any())
         .collect();
-    assert_eq!(for_the_whole_cluster, Vec::<String>::new());
+    assert_eq!(bound_to_operator, Vec::<String>::new());
 
     let (secrets, cronjobs) = (("", "secrets"), ("batch", "cronjobs"));
     let forwarders = ("eventforwarder.io", "eventforwarders");
@@ -87,25 +87,26 @@ pub async fn with_roles_alone_the_operator_serves_its_namespaces_and_no_other(sh
         ("create", cronjobs, &other, false),
     ] {
         assert_eq!(
-            may(shared, verb, resource, &world.namespace).await,
+            is_allowed(shared, verb, resource, &world.namespace).await,
             allowed,
             "{verb} {resource:?} in {}",
             world.namespace
         );
     }
-    a_right_that_is_taken_away_is_told_until_it_is_given(&served).await;
+    check_revoked_permission(&served).await;
     shared.uninstall().await;
 
-    let traces = collector.posted();
+    let traces = collector.received();
     for part in ["reconcile", "event-forwarder", &served.namespace] {
-        assert!(traces.contains(part), "{part} is in no trace");
+        assert!(traces.contains(part), "no trace contains {part}");
     }
     for secret in [API_KEY, AWS_SECRET] {
         assert!(!traces.contains(secret), "{secret} was sent");
     }
 }
 
-async fn a_right_that_is_taken_away_is_told_until_it_is_given(world: &World) {
+/// Checks that a revoked permission is reported until it is granted again.
+async fn check_revoked_permission(world: &World) {
     let roles = world.api::<Role>();
     let role = roles.get(RELEASE).await.expect("the Role");
     let rules = |role: &Role| role.rules.clone().unwrap_or_default();
@@ -115,69 +116,71 @@ async fn a_right_that_is_taken_away_is_told_until_it_is_given(world: &World) {
     };
     let mut others = rules(&role);
     others.retain(|rule| !is_for_secrets(rule));
-    let give = async |rules: &[PolicyRule], schedule: &str| {
+    let grant = async |rules: &[PolicyRule], schedule: &str| {
         let patch = Patch::Merge(json!({"rules": rules}));
         roles
             .patch(RELEASE, &PatchParams::default(), &patch)
             .await
             .expect("the Role");
-        // What was done by other rights is not done again until something changes.
+        // The controller does not watch Roles, so a changed schedule triggers the reconciliation.
         world
             .apply("mparticle", json!({"schedule": schedule}))
             .await;
     };
-    give(&others, "0 0 2 2 *").await;
+    grant(&others, "0 0 2 2 *").await;
     let status = world
-        .status_until("mparticle", "the missing right is told", |status| {
-            condition(status, "Ready").1 == "ReconcileFailed"
-        })
+        .status_until(
+            "mparticle",
+            "the missing permission is reported",
+            |status| condition(status, "Ready").1 == "ReconcileFailed",
+        )
         .await;
     let message = condition(&status, "Ready").2;
     assert!(message.contains("secrets"), "{message}");
     assert_eq!(condition(&status, "LastRunSucceeded").1, "Drained");
-    give(&rules(&role), "0 0 3 3 *").await;
+    grant(&rules(&role), "0 0 3 3 *").await;
     world
-        .status_until("mparticle", "it is ready again", |status| {
+        .status_until("mparticle", "the forwarder is ready again", |status| {
             condition(status, "Ready").0 == "True"
         })
         .await;
 }
 
-/// Takes what is sent by OTLP.
+/// An OTLP collector that records all request bodies.
 struct Collector {
     address: SocketAddr,
-    posted: Arc<Mutex<Vec<u8>>>,
+    bodies: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Collector {
     async fn start(shared: &Shared) -> Self {
         let listener = TcpListener::bind((shared.host, 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let posted = Arc::<Mutex<Vec<u8>>>::default();
-        let take = async |State(posted): State<Arc<Mutex<Vec<u8>>>>, body: Bytes| {
-            posted.lock().expect("the posts").extend(body);
+        let bodies = Arc::<Mutex<Vec<u8>>>::default();
+        let record = async |State(bodies): State<Arc<Mutex<Vec<u8>>>>, body: Bytes| {
+            bodies.lock().expect("the bodies").extend(body);
         };
         let routes = Router::new()
-            .route("/v1/traces", post(take))
-            .with_state(Arc::clone(&posted));
+            .route("/v1/traces", post(record))
+            .with_state(Arc::clone(&bodies));
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        Self { address, posted }
+        Self { address, bodies }
     }
 
-    /// All that was sent: in protobuf, which has texts as they are.
-    fn posted(&self) -> String {
-        String::from_utf8_lossy(&self.posted.lock().expect("the posts")).into_owned()
+    /// Returns all request bodies. Protobuf contains strings unencoded, so they can be searched.
+    fn received(&self) -> String {
+        String::from_utf8_lossy(&self.bodies.lock().expect("the bodies")).into_owned()
     }
 }
 
-/// Whether the operator has a right, by the API server's own word.
-async fn may(
+/// Returns whether the operator has a permission, by a SubjectAccessReview.
+async fn is_allowed(
     shared: &Shared,
     verb: &str,
     (group, resource): (&str, &str),
     namespace: &str,
 ) -> bool {
-    let question = SubjectAccessReview {
+    let review = SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
             user: Some(format!("system:serviceaccount:{SYSTEM}:{RELEASE}")),
             resource_attributes: Some(ResourceAttributes {
@@ -191,9 +194,9 @@ async fn may(
         },
         ..SubjectAccessReview::default()
     };
-    let answer = Api::<SubjectAccessReview>::all(shared.client.clone())
-        .create(&PostParams::default(), &question)
+    let review = Api::<SubjectAccessReview>::all(shared.client.clone())
+        .create(&PostParams::default(), &review)
         .await
         .expect("a SubjectAccessReview");
-    answer.status.is_some_and(|status| status.allowed)
+    review.status.is_some_and(|status| status.allowed)
 }

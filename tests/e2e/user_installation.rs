@@ -1,5 +1,5 @@
-//! A user's installation, as our docs name it, beside which the suite and the demo run: both must
-//! leave it as it is.
+//! A user's installation with the names from the docs. The suite and the demo run beside it and
+//! must not change it.
 
 use std::{
     collections::BTreeMap,
@@ -22,36 +22,40 @@ use tokio::process::Command;
 
 use crate::{
     sharing::{self, CRD, PART_OF, SHARE},
-    world::{CHART, Shared, apply_json, attempt, eventually, gone, helm, image, kubectl},
+    world::{
+        CHART, Shared, apply_json, attempt, eventually, helm, image, kubectl, wait_until_deleted,
+    },
 };
 
 /// The tests that need the installation.
 pub const TESTS: [&str; 2] = [
-    "scene::the_demo_leaves_all_that_it_has_not_made",
-    "scene::what_users_have_survives_the_suite",
+    "user_installation::demo_changes_no_user_objects",
+    "user_installation::suite_changes_no_user_objects",
 ];
-/// The names of our docs.
+/// The release name in the docs.
 const RELEASE: &str = "event-forwarder";
 const SYSTEM: &str = "event-forwarder-system";
 const MARKETING: &str = "marketing";
-/// The image of the user's runs, by which another operator's work would show.
+/// The image of the user's runs. It differs from the suite's image, so changes by the suite's
+/// operator are visible.
 const IMAGE: &str = "registry.example.com/event-forwarder:1";
-/// The label of the scene's namespaces: a scene that a killed run left is not a user's.
-const SCENE: &str = "event-forwarder-e2e-scene";
-/// The label of all that the demo creates.
+/// The label of the namespaces, to recognize those that a killed run left behind.
+const SCENE_LABEL: &str = "event-forwarder-e2e-scene";
+/// The label of all objects that the demo creates.
 const DEMO: &str = "app.kubernetes.io/part-of=event-forwarder-demo";
 
-/// Creates the user's installation, if the cluster has none of it.
-pub async fn set(client: &Client) -> bool {
+/// Creates the user's installation. Returns false if the cluster has an object with one of its
+/// names.
+pub async fn install(client: &Client) -> bool {
     let namespaces = Api::<Namespace>::all(client.clone());
     let crds = Api::<CustomResourceDefinition>::all(client.clone());
-    let mut taken = crds.get_opt(CRD).await.expect("a get").is_some();
+    let mut is_occupied = crds.get_opt(CRD).await.expect("a get").is_some();
     for name in [SYSTEM, MARKETING] {
-        taken |= namespaces.get_opt(name).await.expect("a get").is_some();
+        is_occupied |= namespaces.get_opt(name).await.expect("a get").is_some();
     }
-    if taken {
+    if is_occupied {
         eprintln!(
-            "skipped: a user's installation beside the tests, because the cluster has something of its names"
+            "skipped: a user's installation beside the tests, because the cluster has objects with its names"
         );
         return false;
     }
@@ -60,7 +64,7 @@ pub async fn set(client: &Client) -> bool {
             client,
             json!({
                 "apiVersion": "v1", "kind": "Namespace",
-                "metadata": {"name": name, "labels": {PART_OF: SCENE}},
+                "metadata": {"name": name, "labels": {PART_OF: SCENE_LABEL}},
             }),
         )
         .await;
@@ -71,7 +75,7 @@ pub async fn set(client: &Client) -> bool {
         json!({
             "apiVersion": "v1", "kind": "Secret",
             "metadata": {"name": "iterable", "namespace": MARKETING},
-            "stringData": {"api-key": "the-users-own-key"},
+            "stringData": {"api-key": "the-users-key"},
         }),
     )
     .await;
@@ -90,8 +94,9 @@ pub async fn set(client: &Client) -> bool {
     true
 }
 
-/// Installs or upgrades the user's release, of a chart whose CRD is older than ours, to manage these
-/// namespaces, or all of them.
+/// Installs or upgrades the user's release from [`older_chart`].
+///
+/// `watched` are the namespaces to manage. If it is empty, the release manages all namespaces.
 async fn upgrade(watched: &[&str]) {
     let chart = older_chart().await;
     let (repository, tag) = image().expect("the image");
@@ -114,7 +119,7 @@ async fn upgrade(watched: &[&str]) {
     let _ = std::fs::remove_dir_all(&chart);
 }
 
-/// A copy of the chart, with the image of the user's runs and without a field of the CRD.
+/// Creates a copy of the chart with the image of the user's runs, and without one field of the CRD.
 async fn older_chart() -> PathBuf {
     let copy = env::temp_dir().join(format!("event-forwarder-e2e-{}-chart", std::process::id()));
     let _ = std::fs::remove_dir_all(&copy);
@@ -140,10 +145,10 @@ async fn older_chart() -> PathBuf {
 /// Removes the installation.
 pub async fn remove(client: &Client) {
     let namespaces = Api::<Namespace>::all(client.clone());
-    let selector = format!("{PART_OF}={SCENE}");
-    let labelled = ListParams::default().labels(&selector);
-    let labelled = namespaces.list(&labelled).await.expect("namespaces").items;
-    if !labelled.iter().any(|it| it.name_any() == SYSTEM) {
+    let selector = format!("{PART_OF}={SCENE_LABEL}");
+    let labeled = ListParams::default().labels(&selector);
+    let labeled = namespaces.list(&labeled).await.expect("namespaces").items;
+    if !labeled.iter().any(|it| it.name_any() == SYSTEM) {
         return;
     }
     let uninstall = ["uninstall", RELEASE, "--namespace", SYSTEM];
@@ -158,11 +163,11 @@ pub async fn remove(client: &Client) {
         crds.delete(CRD, &DeleteParams::default())
             .await
             .expect("deleting the CRD");
-        gone(&crds, CRD).await;
+        wait_until_deleted(&crds, CRD).await;
     }
 }
 
-/// What must stay as it is, by object and field.
+/// The fields that must not change, by object and path.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot(BTreeMap<String, Value>);
 
@@ -201,7 +206,7 @@ impl Snapshot {
             }
             let object = match attempt("kubectl", &get).await {
                 Ok(object) => serde_json::from_str(&object).expect("JSON"),
-                // Its fields are all null then.
+                // The object does not exist, so all its fields are null.
                 Err(_) => Value::Null,
             };
             for path in [&["/metadata/uid"], paths].concat() {
@@ -209,20 +214,20 @@ impl Snapshot {
                 fields.insert(field, object.pointer(path).cloned().unwrap_or_default());
             }
         }
-        for what in ["manifest", "values", "metadata"] {
-            let shown = ["get", what, RELEASE, "--namespace", SYSTEM];
-            let shown = attempt("helm", &shown).await;
-            let shown = shown.unwrap_or_else(|error| error);
-            fields.insert(format!("release {what}"), json!(shown));
+        for part in ["manifest", "values", "metadata"] {
+            let get = ["get", part, RELEASE, "--namespace", SYSTEM];
+            let text = attempt("helm", &get).await;
+            let text = text.unwrap_or_else(|error| error);
+            fields.insert(format!("release {part}"), json!(text));
         }
         Self(fields)
     }
 
-    /// Checks that nothing has changed since.
-    pub async fn assert_survived(&self, what: &str) {
+    /// Checks that all objects exist and that no field has changed since this snapshot.
+    pub async fn assert_unchanged(&self, cause: &str) {
         for (field, value) in &self.0 {
             let exists = !field.ends_with("/metadata/uid") || !value.is_null();
-            assert!(exists, "{field}: the object did not exist before");
+            assert!(exists, "{field}: the object is not in the snapshot");
         }
         let now = Self::take().await;
         let changed: Vec<_> = self
@@ -233,7 +238,7 @@ impl Snapshot {
             .collect();
         assert!(
             changed.is_empty(),
-            "{what} has changed what is the user's:\n{}",
+            "{cause} has changed the user's objects:\n{}",
             changed.join("\n")
         );
     }
@@ -249,85 +254,92 @@ fn is_demo_up() -> bool {
     })
 }
 
-/// The demo uses nothing of the tests beside which it runs.
-pub async fn the_demo_leaves_all_that_it_has_not_made(_: &Shared) {
+pub async fn demo_changes_no_user_objects(_: &Shared) {
     if is_demo_up() {
-        return eprintln!("skipped: demo/up and demo/down, because the demo of this checkout runs");
+        return eprintln!(
+            "skipped: demo/up and demo/down, because the demo of this checkout is running"
+        );
     }
     let before = Snapshot::take().await;
-    let refused = demo("up", false).await;
-    let said = refused.expect_err("the demo runs without the variable");
-    assert!(said.contains("release event-forwarder in"), "{said}");
-    assert!(said.contains(&format!("set {SHARE}=yes")), "{said}");
-    before.assert_survived("demo/up without the variable").await;
-    let said = demo("up", true)
+    let rejected = demo("up", false).await;
+    let output = rejected.expect_err("demo/up must fail without the variable");
+    assert!(output.contains("release event-forwarder in"), "{output}");
+    assert!(output.contains(&format!("set {SHARE}=yes")), "{output}");
+    before
+        .assert_unchanged("demo/up without the variable")
+        .await;
+    let output = demo("up", true)
         .await
-        .unwrap_or_else(|said| panic!("demo/up: {said}"));
-    before.assert_survived("demo/up").await;
-    let hints: Vec<_> = hints(&said).collect();
-    assert!(hints.len() >= 4, "{said}");
+        .unwrap_or_else(|output| panic!("demo/up: {output}"));
+    before.assert_unchanged("demo/up").await;
+    let hints: Vec<_> = hints(&output).collect();
+    assert!(hints.len() >= 4, "{output}");
     for hint in hints {
         attempt("bash", &["-c", hint])
             .await
-            .unwrap_or_else(|said| panic!("{hint}: {said}"));
+            .unwrap_or_else(|error| panic!("{hint}: {error}"));
     }
     demo("down", true)
         .await
-        .unwrap_or_else(|said| panic!("demo/down: {said}"));
+        .unwrap_or_else(|output| panic!("demo/down: {output}"));
     let kinds = "namespaces,crds,clusterroles,clusterrolebindings";
-    let left = kubectl(&["get", kinds, "--selector", DEMO, "--output", "name"]).await;
-    assert_eq!(left, "", "demo/down has left this");
-    assert!(!Path::new("target/demo").exists(), "demo/down has left it");
-    before.assert_survived("demo/down").await;
+    let remaining = kubectl(&["get", kinds, "--selector", DEMO, "--output", "name"]).await;
+    assert_eq!(
+        remaining, "",
+        "demo/down must delete all objects of the demo"
+    );
+    assert!(!Path::new("target/demo").exists(), "target/demo exists");
+    before.assert_unchanged("demo/down").await;
 }
 
-/// The last test beside the user's installation.
-pub async fn what_users_have_survives_the_suite(shared: &Shared) {
+/// Runs as the last test beside the user's installation, and removes it.
+pub async fn suite_changes_no_user_objects(shared: &Shared) {
     let before = shared.users.as_ref().expect("a user's installation");
     let client = &shared.client;
     sharing::clean_up(client).await;
-    before.assert_survived("the suite").await;
+    before.assert_unchanged("the suite").await;
 
-    let set = format!("set {SHARE}=yes");
-    let named = [
+    let hint = format!("set {SHARE}=yes");
+    let objects = [
         CRD,
         "release event-forwarder in namespace event-forwarder-system",
     ];
-    assert_refused(client, false, &[&named[..], &[&set]].concat()).await;
+    assert_preflight_fails(client, false, &[&objects[..], &[&hint]].concat()).await;
     sharing::preflight(client, true)
         .await
-        .expect("a permission");
+        .expect("the preflight passes");
     kubectl(&["create", "namespace", sharing::SYSTEM]).await;
-    assert_refused(client, true, &["namespace event-forwarder-e2e-system"]).await;
+    assert_preflight_fails(client, true, &["namespace event-forwarder-e2e-system"]).await;
     kubectl(&["delete", "namespace", sharing::SYSTEM]).await;
 
-    // No field of the CRD has another owner now, so the next upgrade meets no conflict.
+    // All fields of the CRD have their previous owner, so this upgrade has no conflict.
     upgrade(&[]).await;
     let all = "manages the EventForwarders of all namespaces";
-    assert_refused(client, true, &[named[1], all]).await;
+    assert_preflight_fails(client, true, &[objects[1], all]).await;
     remove(client).await;
 }
 
-/// Checks that the suite would stop here, with one sentence.
-async fn assert_refused(client: &Client, allowed: bool, parts: &[&str]) {
-    let refused = sharing::preflight(client, allowed).await;
-    let sentence = refused.expect_err("a refusal").to_string();
+/// Checks that the preflight fails with a one-sentence error that contains these parts.
+async fn assert_preflight_fails(client: &Client, allowed: bool, parts: &[&str]) {
+    let result = sharing::preflight(client, allowed).await;
+    let error = result.expect_err("an error").to_string();
     for part in parts {
-        assert!(sentence.contains(part), "{part} is not in: {sentence}");
+        assert!(error.contains(part), "{part} is not in: {error}");
     }
-    assert!(!sentence.contains(['\n', ';']), "{sentence}");
+    assert!(!error.contains(['\n', ';']), "{error}");
 }
 
-/// The commands that demo/up prints at its end.
-fn hints(said: &str) -> impl Iterator<Item = &str> {
-    said.lines()
+/// Returns the commands at the end of demo/up's output.
+fn hints(output: &str) -> impl Iterator<Item = &str> {
+    output
+        .lines()
         .skip_while(|line| !line.ends_with("Try:"))
         .skip(1)
         .take_while(|line| line.starts_with("  "))
         .map(str::trim)
 }
 
-/// Runs a script of the demo on this cluster, and returns what it printed.
+/// Runs a script of the demo on this cluster. Returns its output, as an error if it fails.
 async fn demo(script: &str, allowed: bool) -> Result<String, String> {
     let mut command = Command::new(format!("demo/{script}"));
     command
@@ -339,9 +351,9 @@ async fn demo(script: &str, allowed: bool) -> Result<String, String> {
     }
     let output = tokio::time::timeout(Duration::from_secs(600), command.output())
         .await
-        .map_err(|_| format!("demo/{script} has not ended after 600 s"))?
+        .map_err(|_| format!("demo/{script} did not end within 600 s"))?
         .map_err(|error| error.to_string())?;
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    output.status.success().then(|| said.clone()).ok_or(said)
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    output.status.success().then(|| text.clone()).ok_or(text)
 }
