@@ -44,7 +44,7 @@ pub struct EventForwarderStatus {
     #[serde(default)]
     pub totals: RunTotals,
 
-    /// When the last run that succeeded ended: one with the outcome Drained or Deadline.
+    /// When the last run that succeeded ended: one with the outcome Drained or LimitReached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success_time: Option<Time>,
 
@@ -92,7 +92,7 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
     /// Pending before the run's container has started, Running while it is under way, or how the
-    /// run ended: Drained, Deadline, Interrupted, SinkDown, KeyRefused, QueueDenied, QueueDown,
+    /// run ended: Drained, LimitReached, Interrupted, SinkDown, ApiKeyRejected, QueueDenied, QueueDown,
     /// BadConfiguration, Panicked, or Lost when it left no report.
     pub outcome: String,
     /// What became of the messages.

@@ -152,8 +152,8 @@ impl Error {
         match self {
             Self::Api { .. } => "Api",
             Self::Timeout { .. } => "Timeout",
-            Self::ReconcileTimeout => "TooLong",
-            Self::CrdMissing => "DefinitionMissing",
+            Self::ReconcileTimeout => "ReconcileTimeout",
+            Self::CrdMissing => "CrdMissing",
             Self::NoCluster(_) => "NoCluster",
             Self::LeaseLost => "LeaseLost",
             Self::Trust(_) => "Trust",

@@ -127,7 +127,7 @@ impl Metrics {
         );
         let missing_fields = Gauge::default();
         registry.register(
-            "definition_missing_fields",
+            "crd_missing_fields",
             "Fields that the installed definition of EventForwarder lacks, so that the API server drops them",
             missing_fields.clone(),
         );

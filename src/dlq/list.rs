@@ -68,7 +68,7 @@ impl Summary {
             .map(|(name, reason)| {
                 json!({
                     "reason": name,
-                    "letters": reason.messages,
+                    "messages": reason.messages,
                     "events": reason.events,
                     "oldest": reason.oldest,
                     "newest": reason.newest,
@@ -95,7 +95,8 @@ impl Summary {
                 Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).to_string()
             })
         };
-        let head = ["REASON", "LETTERS", "EVENTS", "OLDEST", "NEWEST", "SAMPLE"].map(str::to_owned);
+        let head =
+            ["REASON", "MESSAGES", "EVENTS", "OLDEST", "NEWEST", "SAMPLE"].map(str::to_owned);
         let rows = self.0.iter().map(|(name, reason)| {
             [
                 name.clone(),

@@ -119,7 +119,7 @@ fn judge_one(group: Group, counts: &BulkCounts, listed: Option<ListReason>) -> J
     let finding = match listed {
         Some(reason) => of_list(reason),
         None if counts.failed > 0 => Finding::Refused(Cause::new(
-            "RefusedByIterable",
+            "RejectedByIterable",
             "counted as failed, without a reason",
         )),
         None => Finding::Unclear(Cause::new(
@@ -352,7 +352,7 @@ fn of_refusal(refusal: &ApiError) -> Finding {
     match refusal.code.as_deref() {
         Some("UnknownEmailError" | "UnknownUserIdError") => Finding::UserNotFound,
         Some(code) => Finding::Refused(Cause::new(code, &refusal.message)),
-        None => Finding::Unclear(Cause::new("RefusedWithoutCode", refusal.to_string())),
+        None => Finding::Unclear(Cause::new("RejectedWithoutCode", refusal.to_string())),
     }
 }
 

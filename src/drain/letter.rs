@@ -21,7 +21,7 @@ const SENT_AT: &str = "EventForwarderSentAt";
 const PREFIX: &str = "EventForwarder";
 
 /// The reason of a message that SQS itself moved, having been received too often.
-pub const MOVED_BY_SQS: &str = "MovedBySqs";
+pub const MOVED_BY_SQS: &str = "MaxReceivesExceeded";
 
 /// The most attributes that SQS takes on a message.
 const MAX_ATTRIBUTES: usize = 10;

@@ -50,13 +50,13 @@ pub enum Outcome {
     /// The queue was empty.
     Drained,
     /// `drain.maxDuration` or `drain.maxMessages` was reached; messages are left.
-    Deadline,
+    LimitReached,
     /// The run was told to stop.
     Interrupted,
     /// Iterable did not answer, or only with errors of its own.
     SinkDown,
     /// Iterable refused the API key.
-    KeyRefused,
+    ApiKeyRejected,
     /// SQS refused access, or the queue does not exist.
     QueueDenied,
     /// SQS did not answer, or only with errors of its own.
@@ -181,10 +181,10 @@ impl Outcome {
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Drained => 0,
-            Self::Deadline => 10,
+            Self::LimitReached => 10,
             Self::Interrupted => 11,
             Self::SinkDown => 20,
-            Self::KeyRefused => 21,
+            Self::ApiKeyRejected => 21,
             Self::QueueDenied => 22,
             Self::QueueDown => 23,
             Self::BadConfiguration => 30,
@@ -259,10 +259,10 @@ mod tests {
     fn every_outcome_has_an_exit_code_of_its_own() {
         let codes = [
             Outcome::Drained,
-            Outcome::Deadline,
+            Outcome::LimitReached,
             Outcome::Interrupted,
             Outcome::SinkDown,
-            Outcome::KeyRefused,
+            Outcome::ApiKeyRejected,
             Outcome::QueueDenied,
             Outcome::QueueDown,
             Outcome::BadConfiguration,

@@ -51,7 +51,7 @@ pub enum ListReason {
     /// The project doesn't take events of this name.
     DisallowedEventName,
     /// A list that this program does not know.
-    RefusedByIterable,
+    RejectedByIterable,
 }
 
 impl ListReason {
@@ -65,7 +65,7 @@ impl ListReason {
             Self::UserConflict => "UserConflict",
             Self::InvalidUserData => "InvalidUserData",
             Self::DisallowedEventName => "DisallowedEventName",
-            Self::RefusedByIterable => "RefusedByIterable",
+            Self::RejectedByIterable => "RejectedByIterable",
         }
     }
 }
@@ -104,7 +104,7 @@ impl FailedIdentifiers {
             "forgottenEmails" | "forgottenUserIds" => ListReason::UserForgotten,
             "conflictEmails" | "conflictUserIds" => ListReason::UserConflict,
             "invalidDataEmails" | "invalidDataUserIds" => ListReason::InvalidUserData,
-            _ => ListReason::RefusedByIterable,
+            _ => ListReason::RejectedByIterable,
         };
         self.users
             .extend(texts(entries).map(|identifier| FailedIdentifier {

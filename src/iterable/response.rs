@@ -100,9 +100,9 @@ impl TransportFailure {
         match self {
             Self::NotConnected { .. } => "SinkNotConnected",
             Self::TimedOut => "SinkTimedOut",
-            Self::ConnectionLost => "SinkBroken",
+            Self::ConnectionLost => "SinkConnectionLost",
             Self::Status(_) => "SinkServerError",
-            Self::InvalidResponse => "SinkGarbled",
+            Self::InvalidResponse => "SinkInvalidResponse",
         }
     }
 }

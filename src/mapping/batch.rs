@@ -234,7 +234,7 @@ impl<'m> BatchMapping<'m> {
         }
         if data.lacks_identity() {
             let why = "no source_message_id, event_id or timestamp_unixtime_ms, so nothing tells it from another event";
-            return Err(at.reject(RejectReason::NoData, ".data", why));
+            return Err(at.reject(RejectReason::NoIdOrTime, ".data", why));
         }
         if let (Err(error), None) = (&scope.user, &self.mapper.transform) {
             return Err(at.user_error(error));

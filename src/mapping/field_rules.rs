@@ -54,7 +54,7 @@ pub fn checked_name(name: &str, rules: FieldRules) -> Result<Cow<'_, str>, Mappi
     match (refused, dots) {
         (false, false) => return Ok(Cow::Borrowed(name)),
         (true, _) if rules.refused_names == RefusedNames::Drop => {
-            return Err(MappingWarning::FieldNameRefused);
+            return Err(MappingWarning::FieldNameRejected);
         }
         _ => {}
     }
@@ -69,7 +69,7 @@ pub fn checked_name(name: &str, rules: FieldRules) -> Result<Cow<'_, str>, Mappi
         .collect();
     let trimmed = replaced.trim_start_matches('_');
     if trimmed.trim().is_empty() {
-        return Err(MappingWarning::FieldNameRefused);
+        return Err(MappingWarning::FieldNameRejected);
     }
     let prefix = if trimmed.bytes().all(|byte| byte.is_ascii_digit()) {
         "field_"

@@ -119,7 +119,7 @@ pub enum RejectReason {
     /// An event has no type.
     NoEventType,
     /// An event's data has neither an id nor a time.
-    NoData,
+    NoIdOrTime,
     /// An event's data is no object.
     DataNotAnObject,
     /// The template gives no name.
@@ -147,7 +147,7 @@ impl RejectReason {
         Self::EventsNotAList,
         Self::EventNotAnObject,
         Self::NoEventType,
-        Self::NoData,
+        Self::NoIdOrTime,
         Self::DataNotAnObject,
         Self::NoEventName,
         Self::InvalidEmail,
@@ -166,7 +166,7 @@ impl RejectReason {
             Self::EventsNotAList => "EventsNotAList",
             Self::EventNotAnObject => "EventNotAnObject",
             Self::NoEventType => "NoEventType",
-            Self::NoData => "NoData",
+            Self::NoIdOrTime => "NoIdOrTime",
             Self::DataNotAnObject => "DataNotAnObject",
             Self::NoEventName => "NoEventName",
             Self::InvalidEmail => "InvalidEmail",

@@ -60,7 +60,7 @@ impl ReferenceTimes {
             };
         }
         let warning = if own.is_some() {
-            MappingWarning::AbsurdTime
+            MappingWarning::ImplausibleTime
         } else {
             MappingWarning::MissingTime
         };

@@ -8,7 +8,7 @@ pub enum MappingWarning {
     /// The event had no time of its own: the batch's or the queue's was taken.
     MissingTime,
     /// The event's time was absurd: the batch's or the queue's was taken.
-    AbsurdTime,
+    ImplausibleTime,
     /// The event happened more than 24 hours before the queue received it. mParticle says that
     /// Iterable takes none so old ("Iterable", docs.mparticle.com); Iterable itself does not say so.
     OlderThanADay,
@@ -17,7 +17,7 @@ pub enum MappingWarning {
     /// A field's name was changed to one that Iterable takes.
     FieldRenamed,
     /// A field was dropped: Iterable refuses its name.
-    FieldNameRefused,
+    FieldNameRejected,
     /// A field was dropped: another of the event has that name.
     FieldDuplicate,
     /// A field was dropped: its value is longer than Iterable keeps.
@@ -37,11 +37,11 @@ impl MappingWarning {
     /// Every one.
     pub const ALL: [Self; 12] = [
         Self::MissingTime,
-        Self::AbsurdTime,
+        Self::ImplausibleTime,
         Self::OlderThanADay,
         Self::NameCut,
         Self::FieldRenamed,
-        Self::FieldNameRefused,
+        Self::FieldNameRejected,
         Self::FieldDuplicate,
         Self::FieldTooLong,
         Self::FieldTooDeep,
@@ -54,11 +54,11 @@ impl MappingWarning {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::MissingTime => "MissingTime",
-            Self::AbsurdTime => "AbsurdTime",
+            Self::ImplausibleTime => "ImplausibleTime",
             Self::OlderThanADay => "OlderThanADay",
             Self::NameCut => "NameCut",
             Self::FieldRenamed => "FieldRenamed",
-            Self::FieldNameRefused => "FieldNameRefused",
+            Self::FieldNameRejected => "FieldNameRejected",
             Self::FieldDuplicate => "FieldDuplicate",
             Self::FieldTooLong => "FieldTooLong",
             Self::FieldTooDeep => "FieldTooDeep",

@@ -164,7 +164,7 @@ fn blocked_reason(forwarder: &EventForwarder, now: Timestamp) -> Option<String> 
 /// What the controller says of a request that the API server refuses.
 fn rejection(forwarder: &EventForwarder) -> Option<String> {
     condition(forwarder, "Scheduled")
-        .filter(|scheduled| scheduled.reason == "RunRefused")
+        .filter(|scheduled| scheduled.reason == "RunRejected")
         .map(|scheduled| format!("{}: {}", scheduled.reason, scheduled.message))
 }
 
@@ -271,8 +271,8 @@ mod tests {
                 Some("the mend"),
             ),
             (
-                with(2, "Scheduled", "NameTaken"),
-                Some("NameTaken: the mend"),
+                with(2, "Scheduled", "CronJobNameConflict"),
+                Some("CronJobNameConflict: the mend"),
             ),
             (with(2, "Scheduled", "Suspended"), None),
             (with(2, "Scheduled", "RunOverdue"), None),
@@ -296,9 +296,9 @@ mod tests {
         };
         for (outcome, code) in [
             ("Drained", 0),
-            ("Deadline", 0),
+            ("LimitReached", 0),
             ("SinkDown", 20),
-            ("KeyRefused", 21),
+            ("ApiKeyRejected", 21),
             ("Lost", RUN_LOST_EXIT_CODE),
         ] {
             assert_eq!(exit_code(&run(outcome)), ExitCode::from(code), "{outcome}");

@@ -38,7 +38,7 @@ pub fn report(run: &RunStatus, now: Timestamp) -> Vec<String> {
                 (messages.received, "received"),
                 (messages.deleted, "deleted"),
             ]) + &list_nonzero_counts(&[
-                (messages.released, "given back"),
+                (messages.released, "released"),
                 (messages.dead_lettered, "dead-lettered"),
                 (messages.duplicate, "received twice"),
             ]),
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(
             text,
             "✖ m-1 SinkDown 59m18s ago, took 42s\n\
-             messages  1,200 received, 1,100 deleted, 100 given back\n\
+             messages  1,200 received, 1,100 deleted, 100 released\n\
              events    4,000 forwarded, 2 skipped, 0 rejected\n\
              requests  240 to SQS, 5 to Iterable\n\
              reasons   2 NoUser\n\
@@ -297,14 +297,14 @@ mod tests {
             })
         };
         let status = status(json!({"recentRuns": [
-            run("Drained", 2000, 9), run("SinkDown", 0, 8), run("Drained", 1, 7), run("Deadline", 1000, 6),
+            run("Drained", 2000, 9), run("SinkDown", 0, 8), run("Drained", 1, 7), run("LimitReached", 1000, 6),
         ]}));
         assert_eq!(
             plain(&bars(&status.recent_runs, now())),
-            "✔ 59m50s ago  Drained   2,000 ████████████████████\n\
-             ✖ 1h59m ago   SinkDown      0\n\
-             ✔ 2h59m ago   Drained       1 ▏\n\
-             ✔ 3h59m ago   Deadline  1,000 ██████████"
+            "✔ 59m50s ago  Drained       2,000 ████████████████████\n\
+             ✖ 1h59m ago   SinkDown          0\n\
+             ✔ 2h59m ago   Drained           1 ▏\n\
+             ✔ 3h59m ago   LimitReached  1,000 ██████████"
         );
         assert!(bars(&[], now()).is_empty());
     }

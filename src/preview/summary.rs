@@ -13,7 +13,7 @@ pub struct PreviewSummary {
     forwarded: u64,
     skipped: BTreeMap<String, u64>,
     rejected: BTreeMap<String, u64>,
-    noted: BTreeMap<String, u64>,
+    warnings: BTreeMap<String, u64>,
 }
 
 impl PreviewSummary {
@@ -32,8 +32,8 @@ impl PreviewSummary {
             let times = u64::from(rejected.count);
             count(&mut self.rejected, rejected.reason.as_str(), times);
         }
-        for (note, times) in mapped.warnings.iter() {
-            count(&mut self.noted, note.as_str(), times);
+        for (warning, times) in mapped.warnings.iter() {
+            count(&mut self.warnings, warning.as_str(), times);
         }
     }
 
@@ -61,7 +61,7 @@ impl fmt::Display for PreviewSummary {
         let groups = [
             ("skipped", &self.skipped),
             ("rejected", &self.rejected),
-            ("noted", &self.noted),
+            ("warnings", &self.warnings),
         ];
         for (group, counts) in groups {
             for ReasonCount { reason, count } in reason_counts(counts) {

@@ -129,7 +129,7 @@ impl Error {
             Self::Throttled { .. } => "Throttled",
             Self::Unreachable { .. } => "Unreachable",
             Self::Server { .. } => "QueueServerError",
-            Self::Refused { .. } => "QueueRefused",
+            Self::Refused { .. } => "QueueRejected",
         }
     }
 
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(reason("RequestThrottled", 400), "Throttled");
         assert_eq!(reason("InternalError", 500), "QueueServerError");
         assert_eq!(reason("SomethingNew", 403), "AccessDenied");
-        assert_eq!(reason("SomethingNew", 400), "QueueRefused");
+        assert_eq!(reason("SomethingNew", 400), "QueueRejected");
     }
 
     #[test]

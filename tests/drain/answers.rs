@@ -58,7 +58,11 @@ fn lists_of_user_ids() -> Vec<(Value, &'static str, Consequence)> {
             "InvalidUserData",
             DeadLetter,
         ),
-        (in_updates("failedUserIds"), "RefusedByIterable", DeadLetter),
+        (
+            in_updates("failedUserIds"),
+            "RejectedByIterable",
+            DeadLetter,
+        ),
         (doubled, "UserForgotten", DeadLetter),
         // Beside failedUpdates the list means users that aren't found.
         (json!({"invalidUserIds": ["eve"]}), "UserNotFound", Stays),
@@ -154,7 +158,7 @@ fn answers_to_eve() -> Vec<(u16, String, Consequence)> {
 
 /// Answers to every request.
 fn answers_to_all() -> Vec<(u16, String, Consequence)> {
-    let refused = |status, body| (status, body, Ends(Outcome::KeyRefused));
+    let refused = |status, body| (status, body, Ends(Outcome::ApiKeyRejected));
     vec![
         refused(401, code("BadApiKey")),
         refused(401, code("BadAuthorizationHeader")),

@@ -100,7 +100,7 @@ async fn a_refused_key_ends_the_run_and_gives_everything_back(kind: Kind) {
     world.queue.send(&batches(30, 1)).await.unwrap();
     let report =
         event_forwarder::drain::drain(world.plan("wrong-key"), std::future::pending()).await;
-    assert_eq!(report.outcome, Outcome::KeyRefused);
+    assert_eq!(report.outcome, Outcome::ApiKeyRejected);
     assert_eq!((report.messages.received, report.messages.deleted), (10, 0));
     assert_eq!(report.requests.iterable, 1);
     assert_eq!(world.queue.depth().await.unwrap().visible, 30);

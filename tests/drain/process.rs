@@ -163,9 +163,9 @@ async fn what_cannot_be_used_is_reported_with_its_mend_and_exits_with_30(kind: K
 
 async fn a_deadline_a_silent_sink_and_a_refused_key_exit_with_codes_of_their_own(kind: Kind) {
     for (expected, outcome, fault) in [
-        (10, Outcome::Deadline, None),
+        (10, Outcome::LimitReached, None),
         (20, Outcome::SinkDown, Some(Fault::reset())),
-        (21, Outcome::KeyRefused, Some(Fault::answer(401, ""))),
+        (21, Outcome::ApiKeyRejected, Some(Fault::answer(401, ""))),
     ] {
         let world = World::new(Setting {
             drain: json!({"maxMessages": 5}),

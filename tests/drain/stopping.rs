@@ -48,7 +48,7 @@ async fn the_most_messages_of_a_run_are_kept_to(kind: Kind) {
     .await;
     world.queue.send(&batches(60, 1)).await.unwrap();
     let report = world.drain().await;
-    assert_eq!(report.outcome, Outcome::Deadline, "{report:?}");
+    assert_eq!(report.outcome, Outcome::LimitReached, "{report:?}");
     // Moto may hand one message to two receives at once.
     let messages = &report.messages;
     let deleted = 25 - messages.duplicate;
@@ -71,7 +71,7 @@ async fn a_deadline_ends_a_run_with_nothing_held(kind: Kind) {
     .await;
     world.queue.send(&batches(200, 1)).await.unwrap();
     let report = world.drain().await;
-    assert_eq!(report.outcome, Outcome::Deadline, "{report:?}");
+    assert_eq!(report.outcome, Outcome::LimitReached, "{report:?}");
     assert!(report.messages.deleted > 0 && report.messages.deleted < 200);
     let depth = world.queue.depth().await.unwrap();
     assert_eq!(

@@ -125,7 +125,7 @@ pub async fn secret_change_applies_to_next_run(shared: &Shared) {
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
     world.apply("mparticle", json!({})).await;
     let status = world.run_now("mparticle", "rejected").await;
-    assert_eq!(condition(&status, "LastRunSucceeded").1, "KeyRefused");
+    assert_eq!(condition(&status, "LastRunSucceeded").1, "ApiKeyRejected");
 
     let renamed = json!({"iterable": {"apiKeySecretRef": {"name": "renamed", "key": "token"}}});
     world.apply("mparticle", renamed.clone()).await;
@@ -293,11 +293,11 @@ pub async fn quota_denial_is_reported_until_allowed(shared: &Shared) {
     assert!(message.contains("exceeded quota: quota"), "{message}");
 
     world.quota(json!({"count/jobs.batch": "0"})).await;
-    scheduled("CronJobInPlace").await;
+    scheduled("CronJobUpToDate").await;
     let output = forwarder(&world, &["run", "mparticle"]).await;
     assert_ne!(output.code, 0, "{output:?}");
-    assert!(output.error.contains("RunRefused"), "{output:?}");
-    let message = scheduled("RunRefused").await;
+    assert!(output.error.contains("RunRejected"), "{output:?}");
+    let message = scheduled("RunRejected").await;
     assert!(message.contains("exceeded quota: quota"), "{message}");
     // The rest of the status is still updated.
     world.queue.send(&[sample(BATCH)]).await.expect("sending");
@@ -318,5 +318,5 @@ pub async fn quota_denial_is_reported_until_allowed(shared: &Shared) {
         .await;
     let request = status.last_run_request.as_deref().expect("a request");
     assert!(request.ends_with("by kubectl forwarder"), "{request}");
-    assert_eq!(condition(&status, "Scheduled").1, "CronJobInPlace");
+    assert_eq!(condition(&status, "Scheduled").1, "CronJobUpToDate");
 }

@@ -227,7 +227,7 @@ pub async fn config_map_program_is_checked_before_runs(shared: &Shared) {
         "{message}"
     );
     rules(r#".dataFields.tier = "gold""#).await;
-    scheduled("CronJobInPlace").await;
+    scheduled("CronJobUpToDate").await;
 
     world
         .queue
@@ -321,7 +321,7 @@ pub async fn secrets_appear_in_no_output(shared: &Shared) {
         printed += &format!("{output:?}");
     }
     assert!(
-        printed.contains("KeyRefused") && printed.contains("QueueMissing"),
+        printed.contains("ApiKeyRejected") && printed.contains("QueueMissing"),
         "the output must contain the failed runs"
     );
     for secret in [API_KEY, REJECTED_KEY, AWS_SECRET, AMBIENT_SECRET] {

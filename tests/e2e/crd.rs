@@ -100,7 +100,7 @@ async fn check_older_crd() {
     let metrics = format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics");
     eventually("the missing field is counted", async || {
         let page = kubectl(&["get", "--raw", &metrics]).await;
-        let counted = page.contains("event_forwarder_definition_missing_fields 1\n");
+        let counted = page.contains("event_forwarder_crd_missing_fields 1\n");
         (counted, page)
     })
     .await;

@@ -139,7 +139,7 @@ pub async fn foreign_cronjob_is_not_changed(shared: &Shared) {
     world.apply("mparticle", json!({})).await;
     let status = world
         .status_until("mparticle", "the condition is set", |status| {
-            condition(status, "Scheduled").1 == "NameTaken"
+            condition(status, "Scheduled").1 == "CronJobNameConflict"
         })
         .await;
     assert!(

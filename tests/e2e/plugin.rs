@@ -122,10 +122,12 @@ pub async fn failed_run_sets_exit_code(shared: &Shared) {
         .await;
     let output = forwarder(&world, &["run", "mparticle", "--follow"]).await;
     assert_eq!(output.code, 21, "{output:?}");
-    assert!(output.out.contains("KeyRefused"), "{output:?}");
+    assert!(output.out.contains("ApiKeyRejected"), "{output:?}");
     let output = forwarder(&world, &["status", "mparticle"]).await;
     assert!(
-        output.out.contains("mparticle is not ready: KeyRefused"),
+        output
+            .out
+            .contains("mparticle is not ready: ApiKeyRejected"),
         "{output:?}"
     );
     assert!(

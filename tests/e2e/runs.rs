@@ -313,10 +313,10 @@ pub async fn rejected_key_sets_condition_and_deletes_nothing(shared: &Shared) {
     let (condition_status, reason, message) = condition(&status, "LastRunSucceeded");
     assert_eq!(
         (condition_status, reason),
-        ("False", "KeyRefused"),
+        ("False", "ApiKeyRejected"),
         "{message}"
     );
-    assert_eq!(condition(&status, "Ready").1, "KeyRefused");
+    assert_eq!(condition(&status, "Ready").1, "ApiKeyRejected");
     let depth = world.queue.depth().await.expect("depth");
     assert_eq!(
         depth.visible + depth.in_flight,

@@ -62,7 +62,7 @@ pub async fn year_of_missed_starts_does_not_stop_runs(shared: &Shared) {
                 status.totals.runs >= 2
             })
             .await;
-        assert_eq!(condition(&status, "Scheduled").1, "CronJobInPlace");
+        assert_eq!(condition(&status, "Scheduled").1, "CronJobUpToDate");
     }
 }
 
@@ -170,7 +170,12 @@ pub async fn each_change_emits_one_event(shared: &Shared) {
             condition(status, "Ready").0 == "True" && status.queue.is_some()
         })
         .await;
-    let changes = ["CronJobInPlace", "Found", "Paused", "SecretMissing"];
+    let changes = [
+        "CronJobUpToDate",
+        "SecretsFound",
+        "WaitingForSecrets",
+        "SecretMissing",
+    ];
     let once_each = changes.map(|reason| (reason.to_owned(), 1));
     // An event is created after the status that it reports.
     eventually("each change has an event", async || {
@@ -229,7 +234,7 @@ pub async fn blocked_run_is_overdue_until_one_starts(shared: &Shared) {
     world.quota(json!({"count/jobs.batch": "9"})).await;
     world
         .status_until("mparticle", "a run has started", |status| {
-            condition(status, "Scheduled").1 == "CronJobInPlace" && status.totals.runs > 0
+            condition(status, "Scheduled").1 == "CronJobUpToDate" && status.totals.runs > 0
         })
         .await;
     delete_forwarder(&world).await;
@@ -267,7 +272,7 @@ pub async fn long_run_makes_no_start_overdue(shared: &Shared) {
     let status = world
         .status_until("mparticle", "the status exists", |_| true)
         .await;
-    assert_eq!(condition(&status, "Scheduled").1, "CronJobInPlace");
+    assert_eq!(condition(&status, "Scheduled").1, "CronJobUpToDate");
     assert_eq!(
         (status.active, status.totals.runs),
         (1, 0),

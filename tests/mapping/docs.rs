@@ -20,7 +20,7 @@ fn the_tables_in_the_documentation_are_those_of_the_program() {
         ("context", context()),
         ("skipped", skipped()),
         ("rejected", rejected()),
-        ("noted", noted()),
+        ("warnings", warnings()),
     ] {
         expected = with_table(&expected, name, &table);
     }
@@ -167,7 +167,7 @@ fn rejected() -> String {
             RejectReason::EventsNotAList => "a batch's `events` is no list",
             RejectReason::EventNotAnObject => "an entry of `events` is no object",
             RejectReason::NoEventType => "`event_type` is missing, null or empty",
-            RejectReason::NoData => "no id and no time, so nothing tells it from another event",
+            RejectReason::NoIdOrTime => "no id and no time, so nothing tells it from another event",
             RejectReason::DataNotAnObject => "`data` is no object",
             RejectReason::NoEventName => "nothing in it gives a name by the template",
             RejectReason::InvalidEmail => "Iterable would refuse the email address",
@@ -186,17 +186,17 @@ fn rejected() -> String {
     }))
 }
 
-fn noted() -> String {
+fn warnings() -> String {
     reasons(MappingWarning::ALL.iter().map(|note| {
         let meaning = match note {
             MappingWarning::MissingTime => "no readable time: the batch's or the queue's was taken",
-            MappingWarning::AbsurdTime => "an absurd time: the batch's or the queue's was taken",
+            MappingWarning::ImplausibleTime => "an absurd time: the batch's or the queue's was taken",
             MappingWarning::OlderThanADay => {
                 "it happened more than 24 hours before the queue received it: mParticle says that Iterable takes none so old, Iterable does not say so"
             }
             MappingWarning::NameCut => "the event's name was cut to 256 characters",
             MappingWarning::FieldRenamed => "a field got a name that Iterable takes",
-            MappingWarning::FieldNameRefused => "a field was dropped for its name",
+            MappingWarning::FieldNameRejected => "a field was dropped for its name",
             MappingWarning::FieldDuplicate => "a field was dropped since another has its name",
             MappingWarning::FieldTooLong => "a field was dropped for its length",
             MappingWarning::FieldTooDeep => "a field was dropped for its nesting",

@@ -646,9 +646,9 @@ fn an_event_that_nothing_tells_from_another_is_rejected() {
     assert_eq!(
         reasons,
         [
-            RejectReason::NoData,
-            RejectReason::NoData,
-            RejectReason::NoData,
+            RejectReason::NoIdOrTime,
+            RejectReason::NoIdOrTime,
+            RejectReason::NoIdOrTime,
             RejectReason::DataNotAnObject,
             RejectReason::NoEventType,
             RejectReason::NoEventType,

@@ -477,7 +477,7 @@ fn a_uuid_of_zeros_is_no_message_id() {
         {"event_type": "screen_view", "data": {"source_message_id": nil}}]});
     assert_eq!(
         map_batch(&everything(), &nothing.to_string()).rejected[0].reason,
-        RejectReason::NoData
+        RejectReason::NoIdOrTime
     );
 }
 
@@ -547,12 +547,12 @@ fn created_at_is_whole_seconds_of_the_events_own_time_or_of_the_next_best_clock(
         (
             json!(-5),
             Some(1_764_057_660),
-            Some(MappingWarning::AbsurdTime),
+            Some(MappingWarning::ImplausibleTime),
         ),
         (
             json!(i64::MAX),
             Some(1_764_057_660),
-            Some(MappingWarning::AbsurdTime),
+            Some(MappingWarning::ImplausibleTime),
         ),
         (
             json!(u64::MAX),
@@ -563,18 +563,18 @@ fn created_at_is_whole_seconds_of_the_events_own_time_or_of_the_next_best_clock(
         (
             json!(946_684_800_000i64),
             Some(1_764_057_660),
-            Some(MappingWarning::AbsurdTime),
+            Some(MappingWarning::ImplausibleTime),
         ),
         (
             json!(batch_time + 2 * 86_400_000),
             Some(1_764_057_660),
-            Some(MappingWarning::AbsurdTime),
+            Some(MappingWarning::ImplausibleTime),
         ),
         (json!(batch_time + 3_600_000), Some(1_764_061_260), None),
         (
             json!(batch_time - 2 * year),
             Some(1_764_057_660),
-            Some(MappingWarning::AbsurdTime),
+            Some(MappingWarning::ImplausibleTime),
         ),
         (
             json!(batch_time - 30 * 86_400_000),
@@ -770,13 +770,13 @@ fn names_that_iterable_refuses_are_changed_or_dropped_and_noted() {
         json!({"field_123": 1, "x": 2, "a_b": 4, "c_d": 5, "e_f": 6, "ok": 9, "field_7": 10, "Ünï cödé": 11})
     );
     assert_eq!(mapped.warnings.count(MappingWarning::FieldRenamed), 6);
-    assert_eq!(mapped.warnings.count(MappingWarning::FieldNameRefused), 3);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldNameRejected), 3);
     let (dropped, mapped) = fields(
         |spec| spec.data_fields.refused_names = RefusedNames::Drop,
         attributes,
     );
     assert_eq!(dropped, json!({"e_f": 6, "ok": 9, "Ünï cödé": 11}));
-    assert_eq!(mapped.warnings.count(MappingWarning::FieldNameRefused), 8);
+    assert_eq!(mapped.warnings.count(MappingWarning::FieldNameRejected), 8);
     let (dotted, _) = fields(
         |spec| spec.data_fields.dots = Dots::Keep,
         "{\"e.f\":6,\"g.h,i\":7}",

@@ -118,7 +118,7 @@ fn a_forwarder_is_shown_until_it_is_forgotten() {
     };
     metrics.show("marketing", "mparticle", &succeeded);
     assert!(!page(&metrics, Format::Prometheus).contains("failing_since"));
-    for (reason, overdue) in [("CronJobInPlace", 0), ("RunOverdue", 1)] {
+    for (reason, overdue) in [("CronJobUpToDate", 0), ("RunOverdue", 1)] {
         let mut scheduled = condition("Scheduled", "False");
         scheduled.reason = reason.to_owned();
         let status = EventForwarderStatus {

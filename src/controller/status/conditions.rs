@@ -33,7 +33,7 @@ const STALLED_REASONS: [&str; 8] = [
     "NeverFires",
     "InvalidMapping",
     "InvalidTransform",
-    "CronJobRefused",
+    "CronJobRejected",
     "NoRegion",
     "BadQueueUrl",
 ];
@@ -164,7 +164,7 @@ fn secrets_available(secrets: Result<(), &SecretError>) -> ConditionDraft {
     match secrets {
         Ok(()) => draft(
             "True",
-            "Found",
+            "SecretsFound",
             "every Secret and key that the spec names is there".to_owned(),
         ),
         Err(SecretError::Missing {
@@ -205,7 +205,7 @@ fn queue_reachable(
             .unwrap_or_else(|| {
                 draft(
                     "Unknown",
-                    "NotReadYet",
+                    "DepthUnknown",
                     "the queue's depth has not been read yet".to_owned(),
                 )
             }),
@@ -259,7 +259,7 @@ fn scheduled(
         Some(CronJobResult::NameConflict { name }) => {
             return draft(
                 "False",
-                "NameTaken",
+                "CronJobNameConflict",
                 format!(
                     "a CronJob {name} stands in this namespace that this forwarder does not own; it is left alone. Rename the forwarder, or delete that CronJob"
                 ),
@@ -268,7 +268,7 @@ fn scheduled(
         Some(CronJobResult::Rejected { message }) => {
             return draft(
                 "False",
-                "CronJobRefused",
+                "CronJobRejected",
                 format!(
                     "the API server refused CronJob {name}: {message}. Correct the field of the spec that it stems from"
                 ),
@@ -287,7 +287,7 @@ fn scheduled(
     if let Some(RunStart::Rejected { message }) = observation.run_start {
         return draft(
             "False",
-            "RunRefused",
+            "RunRejected",
             format!(
                 "the API server refused the Job of the run that the annotation {RUN_NOW_ANNOTATION} asks for: {message}. Mend that, and the run starts by itself; or remove the annotation"
             ),
@@ -306,7 +306,7 @@ fn scheduled(
     if observation.secrets.is_err() {
         return draft(
             "False",
-            "Paused",
+            "WaitingForSecrets",
             "runs are held back until the Secrets are there".to_owned(),
         );
     }
@@ -325,7 +325,7 @@ fn scheduled(
     }
     draft(
         "True",
-        "CronJobInPlace",
+        "CronJobUpToDate",
         format!("CronJob {name} starts the runs"),
     )
 }

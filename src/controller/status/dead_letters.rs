@@ -25,7 +25,7 @@ pub fn dead_letters_empty(
     match status.queue.as_ref().map(|queue| queue.dead_letters) {
         None => draft(
             "Unknown",
-            "NotReadYet",
+            "DepthUnknown",
             "the queue's depth has not been read yet".to_owned(),
         ),
         Some(None) => {

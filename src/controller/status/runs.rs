@@ -21,7 +21,7 @@ const MAX_RECENT: usize = 10;
 
 /// A run that met its time limit did its work; the next one goes on.
 pub fn succeeded(outcome: &str) -> bool {
-    [Outcome::Drained, Outcome::Deadline]
+    [Outcome::Drained, Outcome::LimitReached]
         .iter()
         .any(|good| good.to_string() == outcome)
 }

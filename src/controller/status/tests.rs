@@ -195,9 +195,9 @@ fn assert_condition(
 fn a_forwarder_in_good_order_is_ready_before_its_first_run() {
     let status = World::well().status();
     assert_condition(&status, "Ready", "True", "Ready");
-    assert_condition(&status, "SecretsAvailable", "True", "Found");
+    assert_condition(&status, "SecretsAvailable", "True", "SecretsFound");
     assert_condition(&status, "QueueReachable", "True", "Reachable");
-    assert_condition(&status, "Scheduled", "True", "CronJobInPlace");
+    assert_condition(&status, "Scheduled", "True", "CronJobUpToDate");
     assert_condition(&status, "LastRunSucceeded", "Unknown", "NoRunYet");
     assert_eq!(status.observed_generation, Some(3));
     assert_eq!(status.next_run_time, Some(Time(at("2026-03-01T13:00:00Z"))));
@@ -218,7 +218,7 @@ fn a_missing_secret_is_named_with_its_mend_and_pauses_runs() {
         "{message}"
     );
     assert_condition(&status, "Ready", "False", "SecretMissing");
-    assert_condition(&status, "Scheduled", "False", "Paused");
+    assert_condition(&status, "Scheduled", "False", "WaitingForSecrets");
 }
 
 #[test]
@@ -261,14 +261,14 @@ fn what_stands_in_the_way_of_the_cronjob_is_a_condition() {
             Some(CronJobResult::NameConflict {
                 name: "mparticle".into(),
             }),
-            "NameTaken",
+            "CronJobNameConflict",
         ),
         (
             json!({}),
             Some(CronJobResult::Rejected {
                 message: "spec.x: Invalid".into(),
             }),
-            "CronJobRefused",
+            "CronJobRejected",
         ),
         (
             json!({}),
@@ -354,10 +354,10 @@ fn a_run_is_followed_from_its_start_to_its_report() {
 fn the_verdict_on_the_last_run_stands_while_the_next_is_under_way() {
     let mut world = World::well();
     world.runs = vec![run("mparticle-1", ended(Some("BackoffLimitExceeded")))];
-    world.report = Some(report(Outcome::KeyRefused));
+    world.report = Some(report(Outcome::ApiKeyRejected));
     let failed = world.status();
-    assert_condition(&failed, "LastRunSucceeded", "False", "KeyRefused");
-    assert_condition(&failed, "Ready", "False", "KeyRefused");
+    assert_condition(&failed, "LastRunSucceeded", "False", "ApiKeyRejected");
+    assert_condition(&failed, "Ready", "False", "ApiKeyRejected");
 
     let mut world = world.then("2026-03-01T13:00:05Z");
     world.runs.insert(0, run("mparticle-2", None));
@@ -367,7 +367,7 @@ fn the_verdict_on_the_last_run_stands_while_the_next_is_under_way() {
         status.last_run.as_ref().map(|run| run.outcome.as_str()),
         Some("Running")
     );
-    assert_condition(&status, "LastRunSucceeded", "False", "KeyRefused");
+    assert_condition(&status, "LastRunSucceeded", "False", "ApiKeyRejected");
 }
 
 #[test]
@@ -677,9 +677,9 @@ fn a_run_now_that_is_refused_is_a_condition_and_not_met() {
         message: "exceeded quota: few".into(),
     });
     let status = world.status();
-    let message = assert_condition(&status, "Scheduled", "False", "RunRefused");
+    let message = assert_condition(&status, "Scheduled", "False", "RunRejected");
     assert!(message.contains("exceeded quota: few"), "{message}");
-    assert_condition(&status, "Ready", "False", "RunRefused");
+    assert_condition(&status, "Ready", "False", "RunRejected");
     assert_condition(&status, "QueueReachable", "True", "Reachable");
     assert_eq!(status.last_run_request, None);
 }
@@ -697,7 +697,7 @@ fn failures_that_last_are_told_beside_what_was_known() {
         ..before.clone()
     };
     assert_condition(&status, "Ready", "False", "ReconcileFailed");
-    assert_condition(&status, "Scheduled", "True", "CronJobInPlace");
+    assert_condition(&status, "Scheduled", "True", "CronJobUpToDate");
     let again = failing(
         &Error::ReconcileTimeout,
         &after,
@@ -767,7 +767,7 @@ fn a_run_that_does_not_start_when_announced_is_overdue_until_one_does() {
     world.last_scheduled = Some("2026-03-01T12:00:00Z");
     let mut world = world.then("2026-03-01T13:00:30Z");
     let waits = world.status();
-    assert_condition(&waits, "Scheduled", "True", "CronJobInPlace");
+    assert_condition(&waits, "Scheduled", "True", "CronJobUpToDate");
     assert_eq!(
         waits.next_run_time,
         Some(Time(at("2026-03-01T13:00:00Z"))),
@@ -784,7 +784,7 @@ fn a_run_that_does_not_start_when_announced_is_overdue_until_one_does() {
     assert_condition(&world.status(), "Scheduled", "False", "RunOverdue");
     world.now = "2026-03-01T14:00:05Z";
     world.last_scheduled = Some("2026-03-01T14:00:00Z");
-    assert_condition(&world.status(), "Scheduled", "True", "CronJobInPlace");
+    assert_condition(&world.status(), "Scheduled", "True", "CronJobUpToDate");
 }
 
 #[test]
@@ -794,7 +794,7 @@ fn a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue() {
     world.runs = vec![run("mparticle-1", None)];
     let mut world = world.then("2026-03-01T13:31:00Z");
     let busy = world.status();
-    assert_condition(&busy, "Scheduled", "True", "CronJobInPlace");
+    assert_condition(&busy, "Scheduled", "True", "CronJobUpToDate");
     assert_eq!(busy.next_run_time, Some(Time(at("2026-03-01T14:00:00Z"))));
 
     let ends = |end| {
@@ -805,7 +805,7 @@ fn a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue() {
         vec![run("mparticle-1", Some(end))]
     };
     world.runs = ends("2026-03-01T13:20:00Z");
-    assert_condition(&world.status(), "Scheduled", "True", "CronJobInPlace");
+    assert_condition(&world.status(), "Scheduled", "True", "CronJobUpToDate");
     world.runs = ends("2026-03-01T12:59:00Z");
     assert_condition(&world.status(), "Scheduled", "False", "RunOverdue");
 }
@@ -820,13 +820,13 @@ fn a_changed_schedule_or_a_resumed_one_is_not_overdue_for_what_it_did_not_announ
     resumed.last_scheduled = Some("2026-02-01T00:00:00Z");
     resumed.forwarder = forwarder(json!({}), Some(status));
     resumed.now = "2026-03-01T13:31:00Z";
-    assert_condition(&resumed.status(), "Scheduled", "True", "CronJobInPlace");
+    assert_condition(&resumed.status(), "Scheduled", "True", "CronJobUpToDate");
 
     let mut changed = World::well().then("2026-03-01T13:31:00Z");
     changed.last_scheduled = Some("2026-02-01T00:00:00Z");
     let status = changed.forwarder.status.as_mut().expect("a status");
     status.observed_generation = Some(2);
-    assert_condition(&changed.status(), "Scheduled", "True", "CronJobInPlace");
+    assert_condition(&changed.status(), "Scheduled", "True", "CronJobUpToDate");
 }
 
 #[test]
@@ -934,10 +934,10 @@ fn every_outcome_is_documented_with_its_exit_code() {
     let document = include_str!("../../../docs/conditions.md");
     let all = [
         Outcome::Drained,
-        Outcome::Deadline,
+        Outcome::LimitReached,
         Outcome::Interrupted,
         Outcome::SinkDown,
-        Outcome::KeyRefused,
+        Outcome::ApiKeyRejected,
         Outcome::QueueDenied,
         Outcome::QueueDown,
         Outcome::BadConfiguration,
@@ -966,5 +966,5 @@ fn a_controller_that_has_just_started_keeps_what_was_found_of_the_queue() {
         .as_mut()
         .expect("a status")
         .observed_generation = Some(2);
-    assert_condition(&world.status(), "QueueReachable", "Unknown", "NotReadYet");
+    assert_condition(&world.status(), "QueueReachable", "Unknown", "DepthUnknown");
 }

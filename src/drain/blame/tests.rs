@@ -122,8 +122,8 @@ fn listed_users_are_matched_back_in_one_request() {
         ("forgottenEmails", "UserForgotten"),
         ("conflictEmails", "UserConflict"),
         ("invalidDataEmails", "InvalidUserData"),
-        ("failedEmails", "RefusedByIterable"),
-        ("somethingNew", "RefusedByIterable"),
+        ("failedEmails", "RejectedByIterable"),
+        ("somethingNew", "RejectedByIterable"),
     ] {
         let outcome = find_out(many(5), TypeConflictPolicy::RejectEvent, |group| {
             let lists = json!({list: ["user2@EXAMPLE.com"]});
@@ -212,7 +212,7 @@ fn a_failure_that_no_list_names_is_found_by_halving() {
         let bad = numbers(group).iter().filter(|n| **n == 617).count();
         (200, counts(group, bad))
     });
-    assert_eq!(outcome.refused(), [(617, "RefusedByIterable")]);
+    assert_eq!(outcome.refused(), [(617, "RejectedByIterable")]);
     assert!(outcome.requests <= 21, "{} requests", outcome.requests);
 }
 
@@ -410,7 +410,7 @@ fn an_event_refused_without_a_code_of_iterables_stays() {
         },
     );
     assert!(
-        matches!(&outcome.found[&2], Finding::Unclear(cause) if cause.reason == "RefusedWithoutCode")
+        matches!(&outcome.found[&2], Finding::Unclear(cause) if cause.reason == "RejectedWithoutCode")
     );
     assert_eq!(outcome.found[&3], Finding::Taken);
 }

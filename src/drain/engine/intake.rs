@@ -334,7 +334,7 @@ impl Engine {
         if intake.short >= SHORT_RECEIVES {
             self.finish(Outcome::Drained);
         } else if intake.received >= self.config.max_messages {
-            self.finish(Outcome::Deadline);
+            self.finish(Outcome::LimitReached);
         }
     }
 }

@@ -408,10 +408,10 @@ impl Engine {
 
     fn follow_the_clock(&mut self, now: Instant) {
         if now >= self.finish_at {
-            self.finish(Outcome::Deadline);
+            self.finish(Outcome::LimitReached);
         }
         if now >= self.stop_at {
-            self.stop(Outcome::Deadline, now);
+            self.stop(Outcome::LimitReached, now);
         }
         if now >= self.give_up_at && !self.gave_up {
             self.gave_up = true;
@@ -456,7 +456,7 @@ impl Engine {
         // which messages are still held is not drained.
         let outcome = match self.phase {
             Phase::Finishing(earlier)
-                if outcome == Outcome::Deadline
+                if outcome == Outcome::LimitReached
                     && (earlier != Outcome::Drained || self.is_settled()) =>
             {
                 earlier

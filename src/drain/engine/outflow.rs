@@ -126,7 +126,7 @@ impl Engine {
                     "Iterable refused the API key ({refusal}): put a server-side key of the project's own \
                      data centre into the Secret"
                 ));
-                self.stop(Outcome::KeyRefused, now);
+                self.stop(Outcome::ApiKeyRejected, now);
                 self.later(group)
             }
             ApiResponse::WrongEndpoint(refusal) => {
@@ -139,7 +139,7 @@ impl Engine {
             }
             ApiResponse::RateLimited { retry_after } => {
                 let dice = self.dice.f64();
-                self.tally.reason("SinkSlowDown");
+                self.tally.reason("SinkRateLimited");
                 self.pace
                     .failed(Failure::SlowDown, began, now, retry_after, dice);
                 self.later(group)

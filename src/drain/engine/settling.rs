@@ -342,7 +342,7 @@ impl Engine {
             match results.get(index) {
                 Some(Ok(())) => self.letter_settled(letter.ticket, true),
                 Some(Err(error)) if error.sender_fault => {
-                    self.tally.reason("DeadLetterRefused");
+                    self.tally.reason("DeadLetterRejected");
                     self.tally
                         .notice(format!("the dead-letter queue refused a message: {error}"));
                     self.letter_settled(letter.ticket, false);

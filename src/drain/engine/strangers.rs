@@ -130,7 +130,7 @@ impl Engine {
                     "Iterable refused the API key for users/bulkUpdate ({refusal}): use a server-side key, or \
                      set spec.iterable.unknownUsers to Retry"
                 ));
-                return self.stop(Outcome::KeyRefused, now);
+                return self.stop(Outcome::ApiKeyRejected, now);
             }
             ApiResponse::RateLimited { retry_after }
             | ApiResponse::Unavailable { retry_after, .. } => {

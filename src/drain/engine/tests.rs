@@ -863,7 +863,7 @@ fn a_run_that_is_still_at_work_at_its_deadline_has_ended_by_it() {
             ..config()
         };
         let (outcome, tally) = world.run(config, None).unwrap();
-        assert_eq!(outcome, Outcome::Deadline, "seed {seed}: {tally:?}");
+        assert_eq!(outcome, Outcome::LimitReached, "seed {seed}: {tally:?}");
         assert_eq!(tally.notice, None);
     }
 }
@@ -1184,7 +1184,7 @@ fn the_most_messages_of_a_run_are_kept_to() {
         ..config()
     };
     let (outcome, tally) = world.run(config, None).unwrap();
-    assert_eq!(outcome, Outcome::Deadline);
+    assert_eq!(outcome, Outcome::LimitReached);
     assert_eq!((tally.messages.received, tally.messages.deleted), (25, 25));
 }
 
@@ -1197,7 +1197,7 @@ fn a_run_ends_by_its_deadline_and_holds_nothing_past_it() {
         ..config()
     };
     let (outcome, tally) = world.run(config, None).unwrap();
-    assert_eq!(outcome, Outcome::Deadline);
+    assert_eq!(outcome, Outcome::LimitReached);
     assert!(world.now <= started + Duration::from_secs(9));
     assert!(tally.messages.deleted > 100);
     assert_eq!(world.queue.len() as u64, 5_000 - tally.messages.deleted);
@@ -1237,7 +1237,7 @@ fn what_a_receive_brings_past_the_end_is_given_back() {
     assert_eq!((handles.len(), *after), (10, Duration::ZERO));
     engine.done(Done::GivenBack, later);
     assert!(engine.actions(later).is_empty());
-    assert_eq!(engine.ended(), Some(Outcome::Deadline));
+    assert_eq!(engine.ended(), Some(Outcome::LimitReached));
     let messages = &engine.tally().messages;
     assert_eq!((messages.received, messages.released), (10, 10));
 }

@@ -128,13 +128,13 @@ fn every_list_of_an_answer_is_read_with_its_reason() {
         ("f", ListReason::UserForgotten),
         ("g", ListReason::UserConflict),
         ("h", ListReason::InvalidUserData),
-        ("i", ListReason::RefusedByIterable),
-        ("j", ListReason::RefusedByIterable),
+        ("i", ListReason::RejectedByIterable),
+        ("j", ListReason::RejectedByIterable),
         ("k", ListReason::InvalidEmail),
         ("l", ListReason::UserNotFound),
         ("p", ListReason::UserConflict),
         ("q", ListReason::InvalidUserData),
-        ("r", ListReason::RefusedByIterable),
+        ("r", ListReason::RejectedByIterable),
     ] {
         assert_eq!(reason(name), Some(expected), "{name}");
     }

@@ -42,7 +42,7 @@ fn a_healthy_forwarder_is_told_in_one_page() {
             "observedGeneration": 2,
             "conditions": [
                 condition("Ready", "True", "Ready", "all is in place"),
-                condition("SecretsAvailable", "True", "Found", "every Secret is there"),
+                condition("SecretsAvailable", "True", "SecretsFound", "every Secret is there"),
                 condition("LastRunSucceeded", "True", "Drained", "Job m-1: 2000 events forwarded"),
             ],
             "queue": {"visible": 1200, "inFlight": 3, "delayed": 0, "deadLetters": 0, "observedAt": "2026-01-05T09:58:00Z"},
@@ -66,8 +66,8 @@ fn a_healthy_forwarder_is_told_in_one_page() {
         "\
 ✔ marketing/mparticle is ready
 
-  ✔ SecretsAvailable  Found    for 2h
-  ✔ LastRunSucceeded  Drained  for 2h
+  ✔ SecretsAvailable  SecretsFound  for 2h
+  ✔ LastRunSucceeded  Drained       for 2h
 
 Schedule      30 6 * * * in Europe/Berlin
 Next run      in 19h30m, 2026-01-06 06:30 CET (05:30 UTC)

@@ -97,11 +97,11 @@ async fn nothing_is_lost(kind: Kind) {
     let dlq = Dlq::new(&world);
     let listed: Value = serde_json::from_str(&dlq.says(&["list", "--json"])).unwrap();
     assert_eq!(
-        (&listed[0]["reason"], &listed[0]["letters"]),
+        (&listed[0]["reason"], &listed[0]["messages"]),
         (&json!("DisallowedEventName"), &json!(REFUSED))
     );
     assert_eq!(
-        (&listed[1]["reason"], &listed[1]["letters"]),
+        (&listed[1]["reason"], &listed[1]["messages"]),
         (&json!("UserForgotten"), &json!(FORGOTTEN))
     );
     let shown = dlq.says(&["show", listed[1]["sample"].as_str().unwrap()]);

@@ -230,7 +230,10 @@ async fn a_message_that_sqs_moved_is_told_from_one_that_a_run_put_there() {
         fifo: None,
     };
     message.send(vec![outgoing]).await.unwrap();
-    assert_eq!(listed(&place).await[0]["reason"], json!("MovedBySqs"));
+    assert_eq!(
+        listed(&place).await[0]["reason"],
+        json!("MaxReceivesExceeded")
+    );
 }
 
 async fn what_is_held_stays_hidden_for_as_long_as_the_walk_takes(kind: Kind) {
