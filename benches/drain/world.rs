@@ -13,7 +13,7 @@ use event_forwarder::{
     sqs::{Credentials, QueueClient},
 };
 use event_forwarder_test_support::{
-    iterable::{History, IterableStandIn, Limits, Options},
+    iterable::{FakeIterable, History, Limits, Options},
     sqs::{Attributes, Kind, Queue, SqsServer},
 };
 use futures::{StreamExt, stream};
@@ -103,7 +103,7 @@ pub struct World {
     // Runs until it is dropped.
     _server: SqsServer,
     queue: Queue,
-    iterable: IterableStandIn,
+    iterable: FakeIterable,
     proxy: Proxy,
 }
 
@@ -127,7 +127,7 @@ impl World {
                 filled.send(&bodies).await.unwrap();
             })
             .await;
-        let iterable = IterableStandIn::start(Options {
+        let iterable = FakeIterable::start(Options {
             limits: Limits {
                 track_bulk_rate: setting.sink_rate,
                 ..Limits::default()

@@ -132,7 +132,7 @@ async fn bodies_are_compressed_where_the_forwarder_wants_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_are_sent_as_they_are_to_a_sink_that_reads_no_gzip() {
     let answers = Answers {
-        refuse_gzip: true,
+        reject_gzip: true,
         ..Answers::default()
     };
     let world = World::new(chatty(json!({"compression": "Gzip"}), answers)).await;

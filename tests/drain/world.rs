@@ -18,7 +18,7 @@ use event_forwarder::{
     sqs::Credentials,
 };
 use event_forwarder_test_support::{
-    iterable::{IterableStandIn, Options},
+    iterable::{FakeIterable, Options},
     sqs::{Attributes, Kind, Queue, SqsServer},
 };
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ use tokio::sync::OnceCell;
 pub struct World {
     pub sqs: &'static SqsServer,
     pub queue: Queue,
-    pub iterable: IterableStandIn,
+    pub iterable: FakeIterable,
     pub spec: EventForwarderSpec,
 }
 
@@ -86,7 +86,7 @@ impl World {
             .create_queue_with_dlq(&name, setting.queue)
             .await
             .unwrap();
-        let iterable = IterableStandIn::start(setting.iterable).await.unwrap();
+        let iterable = FakeIterable::start(setting.iterable).await.unwrap();
         let mut project =
             json!({"apiKeySecretRef": {"name": "iterable"}, "endpoint": iterable.url()});
         merge(&mut project, setting.project);

@@ -12,7 +12,7 @@ use std::{
 
 use event_forwarder::api::{EventForwarder, EventForwarderStatus};
 use event_forwarder_test_support::{
-    iterable::{IterableStandIn, Options},
+    iterable::{FakeIterable, Options},
     sqs::{Attributes, Kind, Queue, SqsServer},
 };
 use futures::{StreamExt, TryStreamExt};
@@ -200,7 +200,7 @@ pub struct World {
     pub namespace: String,
     pub client: Client,
     pub queue: Queue,
-    pub iterable: IterableStandIn,
+    pub iterable: FakeIterable,
     sqs: String,
     /// The URLs of both servers in manifests.
     names: Names,
@@ -225,7 +225,7 @@ impl World {
             "subjects": [{"kind": "ServiceAccount", "name": RELEASE, "namespace": SYSTEM}],
         }))
         .await;
-        let iterable = IterableStandIn::start(Options {
+        let iterable = FakeIterable::start(Options {
             listen: SocketAddr::new(shared.host, 0),
             api_keys: vec![API_KEY.to_owned()],
             ..Options::default()

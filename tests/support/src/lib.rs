@@ -1,7 +1,7 @@
-//! Servers that the tests, the benchmarks and the demo run against.
+//! Servers for the tests, the benchmarks and the demo.
 //!
-//! [`iterable`] is a stand-in for Iterable, written from its documented limits and answers.
-//! [`sqs`] starts SQS servers that others wrote, each an independent reading of SQS.
+//! [`iterable`] is a fake Iterable server that follows the documented limits and answers.
+//! [`sqs`] starts third-party SQS servers, which implement SQS independently of each other.
 
 use std::{
     io,
@@ -13,13 +13,17 @@ use tokio::signal::unix::{SignalKind, signal};
 pub mod iterable;
 pub mod sqs;
 
-/// A free address for a server that can't choose one itself and tell which.
-/// It isn't one of 127.0.0.1, since an outgoing connection could take the port from there before the server does.
+/// Returns a free address for a server that can't pick a free port and report it.
+///
+/// The host is not 127.0.0.1, because an outgoing connection could take the port there before the
+/// server does.
 pub fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::new(127, 0, 0, 3), 0))?.local_addr()
 }
 
-/// From now on SIGINT and SIGTERM don't end the process; the future that this returns ends at the first of them.
+/// Replaces the default handling of SIGINT and SIGTERM, which ends the process.
+///
+/// The returned future completes at the first of these signals.
 pub fn until_stopped() -> io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

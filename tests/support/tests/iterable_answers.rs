@@ -1,17 +1,17 @@
-//! Every documented answer of Iterable, by the section of `wire-facts.md` that has it.
+//! Every documented answer of Iterable, by section of `wire-facts.md`.
 
 mod common;
 
 use std::time::Duration;
 
-use common::{BULK_UPDATE, Project, TRACK_BULK, answered};
+use common::{BULK_UPDATE, Project, TRACK_BULK, send};
 use event_forwarder_test_support::iterable::{
     Answers, Clock, History, KnownUsers, Limits, Lists, ManualClock, Options, ProjectType, TooLarge,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-const NOBODY: KnownUsers = KnownUsers::None;
+const NO_USERS: KnownUsers = KnownUsers::None;
 
 fn listed(users: &[&str]) -> KnownUsers {
     KnownUsers::Listed(users.iter().map(|user| (*user).to_owned()).collect())
@@ -36,10 +36,10 @@ fn event(email: &str, name: &str) -> Value {
     json!({ "email": email, "eventName": name })
 }
 
-// 1.1
+// Section 1.1
 
 #[tokio::test]
-async fn a_key_is_needed_and_the_answer_echoes_ip_and_endpoint() {
+async fn bad_api_key_answer_contains_ip_and_endpoint() {
     let project = Project::start(Options::default()).await;
     let without = project.http.post(project.url(TRACK_BULK)).body("{}");
     let wrong = project
@@ -48,7 +48,7 @@ async fn a_key_is_needed_and_the_answer_echoes_ip_and_endpoint() {
         .header("Api-Key", "wrong")
         .body("{}");
     for request in [without, wrong] {
-        let answer = answered(request).await.expect("an answer");
+        let answer = send(request).await.expect("an answer");
         assert_eq!(answer.status, 401);
         assert_eq!(
             answer.json(),
@@ -62,20 +62,20 @@ async fn a_key_is_needed_and_the_answer_echoes_ip_and_endpoint() {
 }
 
 #[tokio::test]
-async fn the_key_s_header_has_two_spellings() {
+async fn key_header_has_two_spellings() {
     let project = Project::start(Options::default()).await;
     let request = project
         .http
         .post(project.url(TRACK_BULK))
         .header("Api_Key", "test-key");
-    let answer = answered(request.body(r#"{"events":[]}"#))
+    let answer = send(request.body(r#"{"events":[]}"#))
         .await
         .expect("an answer");
     assert_eq!(answer.status, 200);
 }
 
 #[tokio::test]
-async fn an_unknown_endpoint_is_not_found() {
+async fn unknown_endpoint_returns_404() {
     let project = Project::start(Options::default()).await;
     let answer = project.post("/api/events/trackbulk", "{}").await;
     assert_eq!(
@@ -84,10 +84,10 @@ async fn an_unknown_endpoint_is_not_found() {
     );
 }
 
-// 1.3
+// Section 1.3
 
 #[tokio::test]
-async fn the_eleventh_request_of_a_second_is_too_fast() {
+async fn track_bulk_rejects_eleventh_request_per_second() {
     let (time, clock) = manual_clock();
     let project = Project::start(Options {
         clock,
@@ -113,7 +113,7 @@ async fn the_eleventh_request_of_a_second_is_too_fast() {
 }
 
 #[tokio::test]
-async fn bulk_update_has_a_slower_rate_of_its_own() {
+async fn bulk_update_has_a_separate_lower_rate() {
     let (_, clock) = manual_clock();
     let project = Project::start(Options {
         clock,
@@ -128,7 +128,7 @@ async fn bulk_update_has_a_slower_rate_of_its_own() {
 }
 
 #[tokio::test]
-async fn retry_after_is_sent_by_option() {
+async fn retry_after_is_sent_when_configured() {
     let (_, clock) = manual_clock();
     let project = Project::start(Options {
         clock,
@@ -151,7 +151,7 @@ async fn retry_after_is_sent_by_option() {
 }
 
 #[tokio::test]
-async fn too_many_events_are_a_batch_too_large() {
+async fn too_many_events_return_batch_too_large() {
     let project = Project::start(Options::default()).await;
     let events = |count| Value::Array(vec![event("a@example.com", "e"); count]);
     assert_eq!(
@@ -167,13 +167,13 @@ async fn too_many_events_are_a_batch_too_large() {
 }
 
 #[tokio::test]
-async fn too_many_bytes_are_a_batch_too_large_on_both_endpoints() {
+async fn too_many_bytes_return_batch_too_large() {
     let project = Project::start(Options::default()).await;
     for (path, list) in [(TRACK_BULK, "events"), (BULK_UPDATE, "users")] {
         let body = |bytes: usize| {
             let empty = format!(r#"{{"{list}":[]}}"#);
-            let blanks = " ".repeat(bytes - empty.len());
-            empty + &blanks
+            let spaces = " ".repeat(bytes - empty.len());
+            empty + &spaces
         };
         assert_eq!(project.post(path, body(4_000_000)).await.status, 200);
         let answer = project.post(path, body(4_000_001)).await;
@@ -185,7 +185,7 @@ async fn too_many_bytes_are_a_batch_too_large_on_both_endpoints() {
 }
 
 #[tokio::test]
-async fn a_413_with_html_takes_the_place_of_batch_too_large_by_option() {
+async fn batch_too_large_is_html_413_when_configured() {
     let project = Project::start(Options {
         limits: Limits {
             events_per_request: 1,
@@ -209,7 +209,7 @@ async fn a_413_with_html_takes_the_place_of_batch_too_large_by_option() {
 }
 
 #[tokio::test]
-async fn more_unique_fields_than_the_project_may_have_are_refused() {
+async fn too_many_unique_fields_are_rejected() {
     let project = Project::start(Options {
         limits: Limits {
             unique_fields: 2,
@@ -231,10 +231,10 @@ async fn more_unique_fields_than_the_project_may_have_are_refused() {
     assert_eq!(project.track(with(json!({ "a": 2 }))).await.status, 200);
 }
 
-// 1.4
+// Section 1.4
 
 #[tokio::test]
-async fn a_good_request_is_answered_with_every_documented_key() {
+async fn success_answer_has_every_documented_key() {
     let project = Project::start(Options::default()).await;
     let answer = project
         .track(json!([{ "email": "a@example.com", "eventName": "e", "dataFields": { "n": 1 } }]))
@@ -263,11 +263,11 @@ async fn a_good_request_is_answered_with_every_documented_key() {
 }
 
 #[tokio::test]
-async fn each_refused_event_is_listed_by_its_user_or_its_name() {
+async fn rejected_events_are_listed_by_user_or_name() {
     let project = Project::start(Options {
         project_type: ProjectType::Hybrid,
         known_users: listed(&["known@example.com"]),
-        forgotten_users: vec!["gone@example.com".into(), "gone".into()],
+        forgotten_users: vec!["forgotten@example.com".into(), "forgotten".into()],
         disallowed_event_names: vec!["off".into()],
         ..Options::default()
     })
@@ -278,10 +278,10 @@ async fn each_refused_event_is_listed_by_its_user_or_its_name() {
             event("000", "e"),
             event("new@example.com", "e"),
             event("new@example.com", "e"),
-            event("Gone@example.com", "e"),
+            event("Forgotten@example.com", "e"),
             { "userId": "é", "eventName": "e" },
             { "userId": "new", "eventName": "e" },
-            { "userId": "gone", "eventName": "e" },
+            { "userId": "forgotten", "eventName": "e" },
             event("known@example.com", "off"),
         ]))
         .await
@@ -297,8 +297,8 @@ async fn each_refused_event_is_listed_by_its_user_or_its_name() {
             "invalidUserIds": ["é"],
             "notFoundEmails": ["new@example.com", "new@example.com"],
             "notFoundUserIds": ["new"],
-            "forgottenEmails": ["Gone@example.com"],
-            "forgottenUserIds": ["gone"],
+            "forgottenEmails": ["Forgotten@example.com"],
+            "forgottenUserIds": ["forgotten"],
         })
     );
     assert_eq!(answer["disallowedEventNames"], json!(["off"]));
@@ -310,12 +310,12 @@ async fn each_refused_event_is_listed_by_its_user_or_its_name() {
 }
 
 #[tokio::test]
-async fn deprecated_doubles_and_lowered_emails_come_by_option() {
+async fn deprecated_lists_and_lowercase_emails_appear_when_configured() {
     let project = Project::start(Options {
         project_type: ProjectType::Hybrid,
-        known_users: NOBODY,
+        known_users: NO_USERS,
         answers: Answers {
-            deprecated_doubles: true,
+            deprecated_lists: true,
             lower_case_emails: true,
             ..Answers::default()
         },
@@ -345,7 +345,7 @@ async fn deprecated_doubles_and_lowered_emails_come_by_option() {
 }
 
 #[tokio::test]
-async fn the_lists_are_left_out_by_option() {
+async fn lists_are_omitted_when_configured() {
     for (lists, expected) in [
         (Lists::Omitted, json!({ "successCount": 1, "failCount": 1 })),
         (Lists::SuccessCountOnly, json!({ "successCount": 1 })),
@@ -365,10 +365,10 @@ async fn the_lists_are_left_out_by_option() {
     }
 }
 
-// 1.2, 1.5, 1.9
+// Sections 1.2, 1.5 and 1.9
 
 #[tokio::test]
-async fn malformed_json_is_a_bad_body() {
+async fn malformed_json_returns_bad_json_body() {
     let project = Project::start(Options::default()).await;
     for body in ["", "{", "\u{feff}{}", "[1,]"] {
         let answer = project.post(TRACK_BULK, body).await;
@@ -381,7 +381,7 @@ async fn malformed_json_is_a_bad_body() {
 }
 
 #[tokio::test]
-async fn a_wrong_type_is_a_bad_body_that_names_its_place() {
+async fn wrong_type_returns_bad_json_body_with_path() {
     let project = Project::start(without_rate()).await;
     let good = event("a@example.com", "e");
     for (field, value, expected) in [
@@ -413,7 +413,7 @@ async fn a_wrong_type_is_a_bad_body_that_names_its_place() {
 }
 
 #[tokio::test]
-async fn a_bad_body_names_the_next_index_by_option() {
+async fn bad_json_body_has_next_index_when_configured() {
     let project = Project::start(Options {
         answers: Answers {
             index_off_by_one: true,
@@ -430,7 +430,7 @@ async fn a_bad_body_names_the_next_index_by_option() {
 }
 
 #[tokio::test]
-async fn a_body_without_events_is_bad() {
+async fn body_without_events_is_rejected() {
     let project = Project::start(Options::default()).await;
     let answer = project.post(TRACK_BULK, "{}").await;
     assert_eq!(
@@ -440,7 +440,7 @@ async fn a_body_without_events_is_bad() {
 }
 
 #[tokio::test]
-async fn an_event_without_a_user_refuses_the_request() {
+async fn event_without_user_rejects_the_request() {
     let project = Project::start(Options::default()).await;
     let answer = project.track(json!([{ "eventName": "e" }])).await;
     assert_eq!(
@@ -449,10 +449,10 @@ async fn an_event_without_a_user_refuses_the_request() {
     );
 }
 
-// 1.6
+// Section 1.6
 
 #[tokio::test]
-async fn ids_are_letters_digits_and_hyphens_of_at_most_512_bytes() {
+async fn invalid_event_ids_are_rejected() {
     let project = Project::start(without_rate()).await;
     let longest = "x".repeat(512);
     let too_long = "x".repeat(513);
@@ -479,7 +479,7 @@ async fn ids_are_letters_digits_and_hyphens_of_at_most_512_bytes() {
 }
 
 #[tokio::test]
-async fn an_id_again_overwrites_the_event_even_of_another_user_and_name() {
+async fn repeated_id_overwrites_event_of_another_user() {
     let project = Project::start(Options::default()).await;
     let first = json!({ "email": "a@example.com", "eventName": "one", "id": "x" });
     let second = json!({ "email": "b@example.com", "eventName": "two", "id": "x" });
@@ -495,14 +495,14 @@ async fn an_id_again_overwrites_the_event_even_of_another_user_and_name() {
     assert_eq!((summary.events.stored, summary.events.writes), (2, 3));
 }
 
-// 1.7
+// Section 1.7
 
 #[tokio::test]
-async fn which_identifier_names_the_user_depends_on_the_project() {
+async fn user_identifier_depends_on_project_type() {
     let both = json!({ "email": "known@example.com", "userId": "unknown", "eventName": "e" });
     let only_user_id = json!({ "userId": "known", "eventName": "e" });
     let only_email = json!({ "email": "known@example.com", "eventName": "e" });
-    for (project_type, event, refused) in [
+    for (project_type, event, rejection) in [
         (ProjectType::Email, &both, None),
         (ProjectType::Hybrid, &both, None),
         (
@@ -525,7 +525,7 @@ async fn which_identifier_names_the_user_depends_on_the_project() {
         })
         .await;
         let answer = project.track(json!([event])).await.json();
-        match refused {
+        match rejection {
             None => assert_eq!(answer["successCount"], 1, "{project_type:?} {event}"),
             Some((list, user)) => assert_eq!(
                 answer["failedUpdates"][list],
@@ -537,10 +537,10 @@ async fn which_identifier_names_the_user_depends_on_the_project() {
 }
 
 #[tokio::test]
-async fn a_user_made_by_bulk_update_becomes_known_only_after_a_while() {
+async fn created_user_becomes_visible_after_delay() {
     let (time, clock) = manual_clock();
     let project = Project::start(Options {
-        known_users: NOBODY,
+        known_users: NO_USERS,
         user_visible_after: Duration::from_secs(60),
         clock,
         ..Options::default()
@@ -548,11 +548,11 @@ async fn a_user_made_by_bulk_update_becomes_known_only_after_a_while() {
     .await;
     let track = || project.track(json!([event("new@example.com", "e")]));
     assert_eq!(track().await.json()["failCount"], 1);
-    let made = project
+    let created = project
         .update(json!([{ "email": "New@example.com" }]))
         .await;
     assert_eq!(
-        (made.status, &made.json()["successCount"]),
+        (created.status, &created.json()["successCount"]),
         (200, &json!(1))
     );
     assert_eq!(track().await.json()["failCount"], 1);
@@ -562,10 +562,10 @@ async fn a_user_made_by_bulk_update_becomes_known_only_after_a_while() {
 }
 
 #[tokio::test]
-async fn bulk_update_lists_whom_it_refused() {
+async fn bulk_update_lists_rejected_users() {
     let project = Project::start(Options {
-        known_users: NOBODY,
-        forgotten_users: vec!["gone@example.com".into()],
+        known_users: NO_USERS,
+        forgotten_users: vec!["forgotten@example.com".into()],
         ..Options::default()
     })
     .await;
@@ -573,7 +573,7 @@ async fn bulk_update_lists_whom_it_refused() {
         .update(json!([
             { "email": "a@example.com", "dataFields": { "n": 1 } },
             { "email": "000" },
-            { "email": "gone@example.com" },
+            { "email": "forgotten@example.com" },
             { "userId": "unknown" },
             { "userId": "placeholder", "preferUserId": true },
         ]))
@@ -590,7 +590,7 @@ async fn bulk_update_lists_whom_it_refused() {
                 "invalidUserIds": [],
                 "notFoundEmails": [],
                 "notFoundUserIds": ["unknown"],
-                "forgottenEmails": ["gone@example.com"],
+                "forgottenEmails": ["forgotten@example.com"],
                 "forgottenUserIds": [],
                 "conflictEmails": [],
                 "conflictUserIds": [],
@@ -602,10 +602,10 @@ async fn bulk_update_lists_whom_it_refused() {
     assert_eq!(project.handle().users(), ["a@example.com", "placeholder"]);
 }
 
-// 1.8
+// Section 1.8
 
 #[tokio::test]
-async fn a_field_of_another_type_refuses_the_whole_request_in_the_recorded_form() {
+async fn type_mismatch_rejects_request_in_recorded_form() {
     let project = Project::start(Options::default()).await;
     let with = |value: Value| json!({ "email": "a@example.com", "eventName": "e", "dataFields": { "signupDate": value } });
     project
@@ -635,7 +635,7 @@ async fn a_field_of_another_type_refuses_the_whole_request_in_the_recorded_form(
 }
 
 #[tokio::test]
-async fn the_first_value_fixes_a_field_s_type_for_events_of_that_name() {
+async fn first_value_sets_field_type_per_event_name() {
     let number = json!(1);
     let fraction = json!(1.5);
     let text = json!("1");
@@ -674,7 +674,7 @@ async fn the_first_value_fixes_a_field_s_type_for_events_of_that_name() {
 }
 
 #[tokio::test]
-async fn the_elements_of_an_array_have_one_type() {
+async fn array_elements_have_one_type() {
     let project = Project::start(Options::default()).await;
     let with = |value: Value| json!([{ "email": "a@example.com", "eventName": "e", "dataFields": { "list": value } }]);
     assert_eq!(project.track(with(json!([1, "2"]))).await.status, 400);
@@ -683,7 +683,7 @@ async fn the_elements_of_an_array_have_one_type() {
 }
 
 #[tokio::test]
-async fn a_refused_request_leaves_no_types_behind() {
+async fn rejected_request_adds_no_types() {
     let project = Project::start(Options::default()).await;
     let with = |value: Value| json!({ "email": "a@example.com", "eventName": "e", "dataFields": { "new": value } });
     assert_eq!(
@@ -700,7 +700,7 @@ async fn a_refused_request_leaves_no_types_behind() {
 }
 
 #[tokio::test]
-async fn fields_that_may_not_be_created_are_filtered_out() {
+async fn new_fields_are_filtered_out_when_not_allowed() {
     let project = Project::start(Options::default()).await;
     let with = |fields: Value| json!([{ "email": "a@example.com", "eventName": "e", "id": "x", "dataFields": fields, "createNewFields": false }]);
     project
@@ -718,10 +718,10 @@ async fn fields_that_may_not_be_created_are_filtered_out() {
     assert_eq!(stored.event["dataFields"], json!({ "old": 2 }));
 }
 
-// The history
+// History
 
 #[tokio::test]
-async fn the_history_has_every_request_without_its_key() {
+async fn history_has_every_request_without_key() {
     let project = Project::start(Options::default()).await;
     let sent = json!({ "events": [event("a@example.com", "e")] });
     project.post(TRACK_BULK, sent.to_string()).await;
@@ -756,7 +756,7 @@ async fn the_history_has_every_request_without_its_key() {
 }
 
 #[tokio::test]
-async fn counts_only_keeps_ids_and_numbers() {
+async fn counts_only_keeps_ids_and_counts() {
     let project = Project::start(Options {
         history: History::CountsOnly,
         ..Options::default()
@@ -775,7 +775,7 @@ async fn counts_only_keeps_ids_and_numbers() {
 }
 
 #[tokio::test]
-async fn many_clients_at_once_lose_no_event() {
+async fn concurrent_clients_lose_no_event() {
     let project = Project::start(without_rate()).await;
     let posts = (0..50).map(|client| {
         let events: Vec<_> = (0..100)

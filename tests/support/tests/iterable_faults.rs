@@ -1,10 +1,10 @@
-//! Every fault that the stand-in can be told to have, and its admin API.
+//! Every fault of the fake Iterable server, and its admin API.
 
 mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{BULK_UPDATE, Project, TRACK_BULK, answered};
+use common::{BULK_UPDATE, Project, TRACK_BULK, send};
 use event_forwarder_test_support::iterable::{Answer, Fault, Match, Options};
 use serde_json::{Value, json};
 use tokio::{
@@ -17,13 +17,13 @@ async fn project() -> Project {
     Project::start(Options::default()).await
 }
 
-fn one(name: &str, id: &str) -> Value {
+fn one_event(name: &str, id: &str) -> Value {
     json!([{ "email": "a@example.com", "eventName": name, "id": id, "dataFields": { format!("of {name}"): 1 } }])
 }
 
-/// Posts one event on a connection of its own, and reads until that ends.
-async fn raw(project: &Project) -> std::io::Result<String> {
-    let body = json!({ "events": one("e", "x") }).to_string();
+/// Posts one event on a new connection, and reads until the connection ends.
+async fn post_raw(project: &Project) -> std::io::Result<String> {
+    let body = json!({ "events": one_event("e", "x") }).to_string();
     let address = project.url("");
     let mut stream = TcpStream::connect(address.trim_start_matches("http://")).await?;
     let head = format!(
@@ -37,7 +37,7 @@ async fn raw(project: &Project) -> std::io::Result<String> {
 }
 
 #[tokio::test]
-async fn a_canned_answer_comes_as_often_as_told_and_stores_nothing() {
+async fn canned_answer_repeats_as_configured_and_stores_nothing() {
     let project = project().await;
     project.handle().add_fault(
         Fault::answer(503, "<html>busy</html>")
@@ -45,7 +45,7 @@ async fn a_canned_answer_comes_as_often_as_told_and_stores_nothing() {
             .times(2),
     );
     for _ in 0..2 {
-        let answer = project.track(one("e", "x")).await;
+        let answer = project.track(one_event("e", "x")).await;
         assert_eq!(
             (answer.status, answer.text.as_str()),
             (503, "<html>busy</html>")
@@ -53,37 +53,37 @@ async fn a_canned_answer_comes_as_often_as_told_and_stores_nothing() {
         assert_eq!(answer.retry_after.as_deref(), Some("7"));
     }
     assert_eq!(project.handle().summary().events.stored, 0);
-    assert_eq!(project.track(one("e", "x")).await.status, 200);
+    assert_eq!(project.track(one_event("e", "x")).await.status, 200);
     assert_eq!(project.handle().summary().faults, 0);
 }
 
 #[tokio::test]
-async fn a_canned_answer_may_be_empty_or_say_success_in_an_error() {
+async fn canned_answer_can_be_empty_or_contradictory() {
     let project = project().await;
     let success = json!({ "msg": "", "code": "Success", "params": null });
     project.handle().add_fault(Fault::answer(500, "").times(1));
     project
         .handle()
         .add_fault(Fault::answer(400, success.to_string()).times(1));
-    let empty = project.track(one("e", "x")).await;
+    let empty = project.track(one_event("e", "x")).await;
     assert_eq!((empty.status, empty.text.as_str()), (500, ""));
-    let answer = project.track(one("e", "x")).await;
+    let answer = project.track(one_event("e", "x")).await;
     assert_eq!((answer.status, answer.json()), (400, success));
 }
 
 #[tokio::test]
-async fn a_stored_request_takes_effect_whatever_is_answered() {
+async fn stored_request_takes_effect_regardless_of_answer() {
     let project = project().await;
     project
         .handle()
         .add_fault(Fault::answer(504, "").stored().times(1));
-    assert_eq!(project.track(one("e", "x")).await.status, 504);
+    assert_eq!(project.track(one_event("e", "x")).await.status, 504);
     assert_eq!(project.handle().event("x").expect("stored").writes, 1);
     assert_eq!(project.handle().requests()[0].status, Some(504));
 }
 
 #[tokio::test]
-async fn faults_without_a_number_last_until_they_are_cleared() {
+async fn faults_without_count_last_until_cleared() {
     let project = project().await;
     project.handle().add_fault(Fault::answer(500, ""));
     for _ in 0..5 {
@@ -94,19 +94,23 @@ async fn faults_without_a_number_last_until_they_are_cleared() {
 }
 
 #[tokio::test]
-async fn a_fault_happens_only_to_requests_that_match() {
+async fn fault_applies_only_to_matching_requests() {
     for (when, hit, missed) in [
-        (Match::event_name("bad"), one("bad", "x"), one("good", "x")),
-        (Match::id("y"), one("e", "y"), one("e", "x")),
+        (
+            Match::event_name("bad"),
+            one_event("bad", "x"),
+            one_event("good", "x"),
+        ),
+        (Match::id("y"), one_event("e", "y"), one_event("e", "x")),
         (
             Match::data_field("of bad"),
-            one("bad", "x"),
-            one("good", "x"),
+            one_event("bad", "x"),
+            one_event("good", "x"),
         ),
         (
             Match::user("b@example.com"),
             json!([{ "email": "b@example.com", "eventName": "e" }]),
-            one("e", "x"),
+            one_event("e", "x"),
         ),
     ] {
         let project = project().await;
@@ -125,29 +129,31 @@ async fn a_fault_happens_only_to_requests_that_match() {
 }
 
 #[tokio::test]
-async fn a_cut_connection_ends_in_order_and_a_reset_one_does_not() {
+async fn cut_closes_and_reset_aborts_the_connection() {
     let project = project().await;
     project.handle().add_fault(Fault::cut().times(1));
-    assert_eq!(raw(&project).await.expect("an orderly end"), "");
+    assert_eq!(post_raw(&project).await.expect("an orderly end"), "");
     assert_eq!(project.handle().summary().events.stored, 0);
 
     project.handle().add_fault(Fault::cut().stored().times(1));
-    assert_eq!(raw(&project).await.expect("an orderly end"), "");
+    assert_eq!(post_raw(&project).await.expect("an orderly end"), "");
     assert_eq!(project.handle().summary().events.stored, 1);
 
     project.handle().add_fault(Fault::reset().times(1));
-    let error = raw(&project).await.expect_err("a reset");
+    let error = post_raw(&project).await.expect_err("a reset");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     let by_status = project.handle().summary().requests.by_status;
     assert_eq!(by_status, [("none".into(), 3)].into());
 }
 
 #[tokio::test]
-async fn a_request_that_is_never_answered_may_be_stored() {
+async fn unanswered_request_can_be_stored() {
     let project = project().await;
     project.handle().add_fault(Fault::never().stored().times(1));
-    let request =
-        answered(project.request(TRACK_BULK, json!({ "events": one("e", "x") }).to_string()));
+    let request = send(project.request(
+        TRACK_BULK,
+        json!({ "events": one_event("e", "x") }).to_string(),
+    ));
     tokio::select! {
         answer = request => panic!("{answer:?}"),
         summary = project.handle().until(|summary| summary.requests.total == 1) => {
@@ -157,18 +163,18 @@ async fn a_request_that_is_never_answered_may_be_stored() {
 }
 
 #[tokio::test]
-async fn a_delayed_answer_comes_late() {
+async fn delay_postpones_the_answer() {
     let project = project().await;
     project
         .handle()
         .add_fault(Fault::delay(Duration::from_millis(50)).times(1));
     let started = Instant::now();
-    assert_eq!(project.track(one("e", "x")).await.status, 200);
+    assert_eq!(project.track(one_event("e", "x")).await.status, 200);
     assert!(started.elapsed() >= Duration::from_millis(50));
 }
 
 #[tokio::test]
-async fn latency_holds_every_answer_back() {
+async fn latency_delays_every_answer() {
     let project = Project::start(Options {
         latency: Duration::from_millis(30),
         ..Options::default()
@@ -180,12 +186,12 @@ async fn latency_holds_every_answer_back() {
 }
 
 #[tokio::test]
-async fn a_slow_answer_comes_in_pieces_and_whole() {
+async fn slow_answer_is_complete() {
     let project = project().await;
     project
         .handle()
         .add_fault(Fault::slow(100, Duration::from_millis(5)).times(1));
-    let answer = project.track(one("e", "x")).await;
+    let answer = project.track(one_event("e", "x")).await;
     assert_eq!(
         (answer.status, &answer.json()["successCount"]),
         (200, &json!(1))
@@ -193,14 +199,17 @@ async fn a_slow_answer_comes_in_pieces_and_whole() {
 }
 
 #[tokio::test]
-async fn a_truncated_answer_promises_more_than_it_gives() {
+async fn truncated_answer_is_shorter_than_its_content_length() {
     let project = project().await;
     project.handle().add_fault(Fault::truncated().times(2));
-    let request = project.request(TRACK_BULK, json!({ "events": one("e", "x") }).to_string());
+    let request = project.request(
+        TRACK_BULK,
+        json!({ "events": one_event("e", "x") }).to_string(),
+    );
     let response = request.send().await.expect("a head");
     assert_eq!(response.status(), 200);
     assert!(response.text().await.is_err());
-    let answer = raw(&project).await.expect("an orderly end");
+    let answer = post_raw(&project).await.expect("an orderly end");
     assert!(
         answer.contains("createdFields") && !answer.ends_with('}'),
         "{answer}"
@@ -209,12 +218,14 @@ async fn a_truncated_answer_promises_more_than_it_gives() {
 }
 
 #[tokio::test]
-async fn a_gate_holds_requests_until_it_opens() {
+async fn gate_holds_requests_until_it_opens() {
     let project = project().await;
     let gate = project.handle().gate("door");
     project.handle().add_fault(Fault::hold("door"));
-    let requests =
-        futures::future::join_all([project.track(one("e", "x")), project.track(one("e", "y"))]);
+    let requests = futures::future::join_all([
+        project.track(one_event("e", "x")),
+        project.track(one_event("e", "y")),
+    ]);
     tokio::pin!(requests);
     tokio::select! {
         answers = &mut requests => panic!("{answers:?}"),
@@ -233,7 +244,7 @@ async fn a_gate_holds_requests_until_it_opens() {
 }
 
 #[tokio::test]
-async fn a_client_that_gives_up_leaves_the_gate() {
+async fn gate_forgets_request_when_client_disconnects() {
     let project = project().await;
     let gate = project.handle().gate("door");
     project.handle().add_fault(Fault::hold("door"));
@@ -248,7 +259,7 @@ async fn a_client_that_gives_up_leaves_the_gate() {
         }
     })
     .await
-    .expect("the gate is left");
+    .expect("the gate holds no request");
 }
 
 #[tokio::test]
@@ -259,7 +270,7 @@ async fn connections_are_counted() {
     assert_eq!(project.handle().summary().connections, 1);
 }
 
-// The admin API
+// Admin API
 
 async fn admin(
     project: &Project,
@@ -268,7 +279,7 @@ async fn admin(
     body: Value,
 ) -> (u16, Value) {
     let request = project.http.request(method, project.url(path)).json(&body);
-    let answer = answered(request).await.expect("an answer");
+    let answer = send(request).await.expect("an answer");
     (
         answer.status,
         serde_json::from_str(&answer.text).unwrap_or(Value::Null),
@@ -276,16 +287,16 @@ async fn admin(
 }
 
 #[tokio::test]
-async fn the_admin_api_shows_what_came_in() {
+async fn admin_api_returns_events_and_requests() {
     let project = project().await;
-    project.track(one("a", "1")).await;
-    project.track(one("b", "2")).await;
+    project.track(one_event("a", "1")).await;
+    project.track(one_event("b", "2")).await;
     let get = |path: &'static str| admin(&project, reqwest::Method::GET, path, Value::Null);
 
     let (_, events) = get("/_admin/events?name=b").await;
     assert_eq!(
         events,
-        json!([{ "id": "2", "writes": 1, "event": one("b", "2")[0] }])
+        json!([{ "id": "2", "writes": 1, "event": one_event("b", "2")[0] }])
     );
     for (path, count) in [
         ("/_admin/events", 2),
@@ -300,14 +311,14 @@ async fn the_admin_api_shows_what_came_in() {
         assert_eq!(list.as_array().map(Vec::len), Some(count), "{path}");
     }
     let (_, latest) = get("/_admin/requests?limit=1").await;
-    assert_eq!(latest[0]["body"], json!({ "events": one("b", "2") }));
+    assert_eq!(latest[0]["body"], json!({ "events": one_event("b", "2") }));
     let (_, summary) = get("/_admin/summary").await;
     assert_eq!(summary["events"], json!({ "stored": 2, "writes": 2 }));
     assert_eq!(summary["requests"]["byStatus"], json!({ "200": 2 }));
 }
 
 #[tokio::test]
-async fn the_admin_api_makes_faults_and_clears_them() {
+async fn admin_api_adds_and_clears_faults() {
     let project = project().await;
     let fault = json!({
         "when": { "eventName": "bad" },
@@ -330,7 +341,7 @@ async fn the_admin_api_makes_faults_and_clears_them() {
             .stored()
             .delayed(Duration::from_millis(1))]
     );
-    assert_eq!(project.track(one("bad", "x")).await.status, 502);
+    assert_eq!(project.track(one_event("bad", "x")).await.status, 502);
     assert_eq!(
         admin(
             &project,
@@ -342,9 +353,9 @@ async fn the_admin_api_makes_faults_and_clears_them() {
         .0,
         204
     );
-    assert_eq!(project.track(one("bad", "x")).await.status, 200);
+    assert_eq!(project.track(one_event("bad", "x")).await.status, 200);
 
-    for (answer, meant) in [
+    for (answer, expected) in [
         (json!("cut"), Answer::Cut),
         (json!("reset"), Answer::Reset),
         (json!("never"), Answer::Never),
@@ -359,7 +370,7 @@ async fn the_admin_api_makes_faults_and_clears_them() {
     ] {
         assert_eq!(
             serde_json::from_value::<Answer>(answer).expect("an answer"),
-            meant
+            expected
         );
     }
     let (status, _) = admin(
@@ -373,7 +384,7 @@ async fn the_admin_api_makes_faults_and_clears_them() {
 }
 
 #[tokio::test]
-async fn the_admin_api_opens_gates() {
+async fn admin_api_opens_gates() {
     let project = project().await;
     let gate = project.handle().gate("door");
     let fault = json!({ "gate": "door", "times": 1 });
@@ -393,7 +404,7 @@ async fn the_admin_api_opens_gates() {
 }
 
 #[tokio::test]
-async fn the_admin_api_changes_users_and_resets_all() {
+async fn admin_api_changes_users_and_resets() {
     let project = Project::start(Options {
         known_users: event_forwarder_test_support::iterable::KnownUsers::None,
         ..Options::default()

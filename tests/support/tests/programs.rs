@@ -1,4 +1,4 @@
-//! The two programs, as the demo starts them.
+//! The programs `fake-iterable` and `sqs-server`, as the demo starts them.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 struct Program {
     child: Child,
-    /// The first line it printed: where it listens.
+    /// The first line of the output: the URL on which the program listens.
     endpoint: String,
 }
 
@@ -43,13 +43,13 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It has ended already where the test went well.
+        // Fails if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-fn until_gone(address: &str) {
+fn wait_until_closed(address: &str) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while TcpStream::connect(address).is_ok() {
         assert!(Instant::now() < deadline, "{address} still listens");
@@ -58,9 +58,9 @@ fn until_gone(address: &str) {
 }
 
 #[test]
-fn iterable_stand_in_prints_its_address_and_stops_when_told() {
+fn fake_iterable_prints_its_address_and_stops_on_sigterm() {
     let mut program = Program::start(
-        env!("CARGO_BIN_EXE_iterable-stand-in"),
+        env!("CARGO_BIN_EXE_fake-iterable"),
         &[
             "--listen",
             "127.0.0.1:0",
@@ -78,17 +78,17 @@ fn iterable_stand_in_prints_its_address_and_stops_when_told() {
 }
 
 #[test]
-fn iterable_stand_in_says_why_it_cannot_listen() {
-    let output = Command::new(env!("CARGO_BIN_EXE_iterable-stand-in"))
+fn fake_iterable_prints_why_it_cannot_listen() {
+    let output = Command::new(env!("CARGO_BIN_EXE_fake-iterable"))
         .args(["--listen", "192.0.2.1:1"])
         .output()
         .expect("it runs");
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).starts_with("iterable-stand-in: "));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("fake-iterable: "));
 }
 
 #[test]
-fn sqs_server_takes_its_server_with_it_even_when_killed() {
+fn sqs_server_ends_its_child_even_when_killed() {
     for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
         let mut program = Program::start(
             env!("CARGO_BIN_EXE_sqs-server"),
@@ -98,12 +98,12 @@ fn sqs_server_takes_its_server_with_it_even_when_killed() {
         program.send(signal);
         let status = program.child.wait().expect("an end");
         assert_eq!(status.success(), signal != Signal::KILL);
-        until_gone(program.address());
+        wait_until_closed(program.address());
     }
 }
 
 #[test]
-fn sqs_server_shows_the_server_s_own_words_when_it_cannot_start() {
+fn sqs_server_prints_its_child_errors_when_start_fails() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let listen = taken.local_addr().expect("an address").to_string();
     let mut child = Command::new(env!("CARGO_BIN_EXE_sqs-server"))

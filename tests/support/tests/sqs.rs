@@ -1,4 +1,4 @@
-//! What the tests of the drain need of SQS, on each server.
+//! The SQS features that the drain's tests need, on every server.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,7 +11,7 @@ use event_forwarder_test_support::free_address;
 use event_forwarder_test_support::sqs::{Attributes, Depth, Kind, Queue, SqsServer};
 use tokio::sync::OnceCell;
 
-/// One server of each kind for all tests; it ends with this process.
+/// Returns the server of this kind, shared by all tests; it ends with this process.
 async fn server(kind: Kind) -> &'static SqsServer {
     static SERVERS: [OnceCell<SqsServer>; 3] = [const { OnceCell::const_new() }; 3];
     let start = async || match kind {
@@ -105,7 +105,7 @@ async fn sent_messages_are_received_and_deleted(kind: Kind) {
     assert_eq!(queue.depth().await.expect("a depth"), Depth::default());
 }
 
-async fn a_received_message_is_hidden_until_its_visibility_timeout(kind: Kind) {
+async fn received_message_is_invisible_until_its_timeout(kind: Kind) {
     let (client, queue) = queue(
         kind,
         Attributes {
@@ -136,7 +136,7 @@ async fn a_received_message_is_hidden_until_its_visibility_timeout(kind: Kind) {
     );
 }
 
-async fn a_message_goes_to_the_dead_letter_queue_after_its_receives(kind: Kind) {
+async fn message_moves_to_dlq_after_max_receives(kind: Kind) {
     let (client, queue) = queue(kind, Attributes::default()).await;
     queue.send(&["m"]).await.expect("sent");
     for _ in 0..3 {
@@ -153,7 +153,7 @@ async fn a_message_goes_to_the_dead_letter_queue_after_its_receives(kind: Kind) 
     assert_eq!(bodies(&receive(&client, &queue.dlq_url, 1).await), ["m"]);
 }
 
-async fn a_message_of_one_mebibyte_passes_and_a_larger_one_does_not(kind: Kind) {
+async fn messages_over_one_mebibyte_are_rejected(kind: Kind) {
     let (client, queue) = queue(kind, Attributes::default()).await;
     let largest = "x".repeat(1_048_576);
     queue.send(&[largest.as_str()]).await.expect("sent");
@@ -161,10 +161,10 @@ async fn a_message_of_one_mebibyte_passes_and_a_larger_one_does_not(kind: Kind) 
         bodies(&receive(&client, &queue.url, 1).await),
         [largest.as_str()]
     );
-    queue.send(&[largest + "x"]).await.expect_err("refused");
+    queue.send(&[largest + "x"]).await.expect_err("a rejection");
 }
 
-async fn a_fifo_group_is_held_back_while_some_of_it_is_in_flight(kind: Kind) {
+async fn fifo_group_is_blocked_while_messages_are_in_flight(kind: Kind) {
     let (client, queue) = queue(
         kind,
         Attributes {
@@ -184,7 +184,7 @@ async fn a_fifo_group_is_held_back_while_some_of_it_is_in_flight(kind: Kind) {
     );
 }
 
-async fn an_unknown_queue_is_an_error(kind: Kind) {
+async fn unknown_queue_is_an_error(kind: Kind) {
     let server = server(kind).await;
     let url = format!("{}/000000000000/missing", server.endpoint());
     let error = server
@@ -195,14 +195,14 @@ async fn an_unknown_queue_is_an_error(kind: Kind) {
         .await
         .expect_err("an error");
     let error = error.into_service_error();
-    // ElasticMQ's answer lacks the header by which the SDK knows the type, so only the code tells.
+    // ElasticMQ's answer lacks the header with which the SDK detects the type, so the code must do.
     assert!(
         error.is_queue_does_not_exist() || error.code() == Some("QueueDoesNotExist"),
         "{error:?}"
     );
 }
 
-async fn a_server_listens_where_it_is_told_and_ends_when_dropped(kind: Kind) {
+async fn server_listens_at_address_and_ends_when_dropped(kind: Kind) {
     let listen = free_address().expect("an address");
     let server = SqsServer::start(kind, listen)
         .await
@@ -214,7 +214,7 @@ async fn a_server_listens_where_it_is_told_and_ends_when_dropped(kind: Kind) {
         .expect("a queue");
     assert!(queue.url.starts_with(&server.endpoint()), "{}", queue.url);
     drop(server);
-    std::net::TcpStream::connect(listen).expect_err("nothing listens any more");
+    std::net::TcpStream::connect(listen).expect_err("the server has ended");
 }
 
 macro_rules! on_each_server {
@@ -238,10 +238,10 @@ macro_rules! on_each_server {
 
 on_each_server!(
     sent_messages_are_received_and_deleted,
-    a_received_message_is_hidden_until_its_visibility_timeout,
-    a_message_goes_to_the_dead_letter_queue_after_its_receives,
-    a_message_of_one_mebibyte_passes_and_a_larger_one_does_not,
-    a_fifo_group_is_held_back_while_some_of_it_is_in_flight,
-    an_unknown_queue_is_an_error,
-    a_server_listens_where_it_is_told_and_ends_when_dropped,
+    received_message_is_invisible_until_its_timeout,
+    message_moves_to_dlq_after_max_receives,
+    messages_over_one_mebibyte_are_rejected,
+    fifo_group_is_blocked_while_messages_are_in_flight,
+    unknown_queue_is_an_error,
+    server_listens_at_address_and_ends_when_dropped,
 );

@@ -1,24 +1,24 @@
-//! Makes a queue with its dead-letter queue on an SQS server for demos, and sends messages to it.
+//! Creates a queue and its dead-letter queue on an SQS server for demos, and sends messages to it.
 
 use std::{error::Error, fs, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use event_forwarder_test_support::sqs::{self, Attributes, Queue};
 
-/// Makes a queue and its dead-letter queue, unless they are there, sends each file as one message, and prints the
-/// queue's URL.
+/// Creates a queue and its dead-letter queue unless they exist, sends every file as one message,
+/// and prints the queue's URL.
 #[derive(Parser)]
 #[command(name = "sqs-queue", version)]
 struct Cli {
-    /// The server's base URL, as `sqs-server` prints it.
+    /// Base URL of the server, as `sqs-server` prints it.
     #[arg(long, value_name = "URL")]
     endpoint: String,
 
-    /// The queue's name.
+    /// Name of the queue.
     #[arg(long)]
     name: String,
 
-    /// Files to send, each as the body of one message.
+    /// Files to send, each as one message body.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     send: Vec<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! Runs an SQS server that others wrote until it is told to stop.
+//! Runs a third-party SQS server until a termination signal.
 
 use std::{error::Error, net::SocketAddr, process::ExitCode};
 
@@ -8,17 +8,18 @@ use event_forwarder_test_support::{
     until_stopped,
 };
 
-/// Runs an SQS server for tests and demos, and prints its endpoint once it answers.
+/// Runs an SQS server for tests and demos, and prints its endpoint when it answers.
 ///
-/// Any credentials will do. What it holds is gone when it stops.
+/// It accepts any credentials. Its queues are lost when it stops.
 #[derive(Parser)]
 #[command(name = "sqs-server", version)]
 struct Cli {
-    /// The server to run. It is installed first if need be.
+    /// Server to run; installed first if necessary.
     #[arg(long, value_enum, default_value = "fauxqs")]
     server: Kind,
 
-    /// Where to listen. Queue URLs carry this address, so clients must reach it; port 0 picks a free port.
+    /// Address to listen on; port 0 picks a free port. Queue URLs contain this address, so it must
+    /// be reachable by clients.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9324")]
     listen: SocketAddr,
 }

@@ -1,4 +1,4 @@
-//! The admin API: what [`Handle`] can do, over HTTP, for the demo and for tests in other processes.
+//! The admin API: the methods of [`Handle`] over HTTP, for the demo and tests in other processes.
 
 use axum::{
     Json, Router,
@@ -28,18 +28,18 @@ async fn summary(State(handle): State<Handle>) -> Json<Summary> {
     Json(handle.summary())
 }
 
-/// Which events to give: those for which all that is given here holds.
+/// A filter for events that match all set fields.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WhichEvents {
+struct EventFilter {
     id: Option<String>,
     name: Option<String>,
     user: Option<String>,
     limit: Option<usize>,
 }
 
-impl WhichEvents {
-    fn include(&self, stored: &StoredEvent) -> bool {
+impl EventFilter {
+    fn matches(&self, stored: &StoredEvent) -> bool {
         let event = &stored.event;
         self.id.as_ref().is_none_or(|id| *id == stored.id)
             && self
@@ -55,12 +55,12 @@ impl WhichEvents {
 
 async fn events(
     State(handle): State<Handle>,
-    Query(which): Query<WhichEvents>,
+    Query(filter): Query<EventFilter>,
 ) -> Json<Vec<StoredEvent>> {
     Json(handle.with_events(|events| {
-        let included = events.iter().filter(|event| which.include(event));
-        included
-            .take(which.limit.unwrap_or(usize::MAX))
+        let matching = events.iter().filter(|event| filter.matches(event));
+        matching
+            .take(filter.limit.unwrap_or(usize::MAX))
             .cloned()
             .collect()
     }))
@@ -68,14 +68,14 @@ async fn events(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct HowMany {
+struct RequestLimit {
     limit: Option<usize>,
 }
 
-/// The latest requests, the oldest of them first.
+/// Returns the latest requests, oldest first.
 async fn requests(
     State(handle): State<Handle>,
-    Query(HowMany { limit }): Query<HowMany>,
+    Query(RequestLimit { limit }): Query<RequestLimit>,
 ) -> Json<Vec<RequestRecord>> {
     let mut requests = handle.requests();
     let surplus = requests.len().saturating_sub(limit.unwrap_or(usize::MAX));
@@ -105,7 +105,7 @@ async fn users(State(handle): State<Handle>) -> Json<Vec<String>> {
     Json(handle.users())
 }
 
-/// Users by email or userId, and event names.
+/// Changes to users, by email or userId, and to event names.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[derive(Default)]
@@ -116,7 +116,7 @@ struct Changes {
 }
 
 async fn change_users(State(handle): State<Handle>, Json(changes): Json<Changes>) -> StatusCode {
-    changes.known.iter().for_each(|name| handle.know_user(name));
+    changes.known.iter().for_each(|name| handle.add_user(name));
     changes
         .forgotten
         .iter()

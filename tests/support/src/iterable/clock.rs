@@ -5,18 +5,18 @@ use std::{
 
 use jiff::Timestamp;
 
-/// Where the time comes from.
+/// Source of the current time.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
-    /// The machine's clock.
+    /// The system clock.
     #[default]
     System,
-    /// A clock that moves only when told to.
+    /// A clock that moves only when a test advances it.
     Manual(ManualClock),
 }
 
 impl Clock {
-    /// The time now.
+    /// Returns the current time.
     pub fn now(&self) -> Timestamp {
         match self {
             Self::System => Timestamp::now(),
@@ -25,12 +25,12 @@ impl Clock {
     }
 }
 
-/// A clock that stands still until it is advanced. Its clones are the same clock.
+/// A clock that moves only when advanced. Clones share the same time.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<Mutex<Timestamp>>);
 
 impl ManualClock {
-    /// A clock that shows `now`.
+    /// Creates a clock that shows `now`.
     pub fn at(now: Timestamp) -> Self {
         Self(Arc::new(Mutex::new(now)))
     }

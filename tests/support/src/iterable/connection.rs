@@ -1,4 +1,4 @@
-//! Connections that a request's handler can end without an answer.
+//! Connections that a request handler can close without an answer.
 
 use std::{
     io,
@@ -24,7 +24,7 @@ const OPEN: u8 = 0;
 const CUT: u8 = 1;
 const RESET: u8 = 2;
 
-/// What a handler knows of its connection.
+/// A handler's view of its connection.
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
@@ -32,12 +32,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// From now on nothing is written any more: the next attempt closes the connection.
+    /// Stops all writes: the next write attempt closes the connection.
     pub(super) fn cut(&self) {
         self.ending.store(CUT, Ordering::Release);
     }
 
-    /// As [`Connection::cut`], with a reset instead of an orderly end.
+    /// Like [`Connection::cut`], but with a reset (RST) instead of an orderly close (FIN).
     pub(super) fn reset(&self) {
         self.ending.store(RESET, Ordering::Release);
     }
@@ -55,7 +55,8 @@ impl Listener for Connections {
 
     async fn accept(&mut self) -> (Stream, SocketAddr) {
         let (tcp, peer) = Listener::accept(&mut self.listener).await;
-        // Without it small answers wait for the client's acknowledgements; it fails only on a dead connection.
+        // Avoids waiting for the client's acknowledgements before small answers. This fails only
+        // on a dead connection.
         let _ = tcp.set_nodelay(true);
         self.accepted.fetch_add(1, Ordering::Relaxed);
         let connection = Connection {
@@ -82,7 +83,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    fn still_open(&self) -> io::Result<()> {
+    fn check_open(&self) -> io::Result<()> {
         match self.connection.ending.load(Ordering::Acquire) {
             OPEN => return Ok(()),
             RESET => self.tcp.set_zero_linger()?,
@@ -108,7 +109,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.still_open()?;
+        self.check_open()?;
         Pin::new(&mut self.tcp).poll_write(cx, buf)
     }
 
@@ -117,7 +118,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.still_open()?;
+        self.check_open()?;
         Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
     }
 

@@ -1,8 +1,10 @@
-//! What Apache Commons' EmailValidator accepts in its default form, by which Iterable checks emails (section 1.7).
+//! The default rules of Apache Commons' EmailValidator, with which Iterable checks emails
+//! (section 1.7).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Commons has a list of all top-level domains. This has the ones that look real and that no such list holds.
+/// Plausible top-level domains that are never delegated. Commons rejects these because it has a
+/// list of all top-level domains.
 const NEVER_DELEGATED: [&str; 6] = ["example", "invalid", "local", "localhost", "onion", "test"];
 
 pub(super) fn is_valid(email: &str) -> bool {
@@ -11,14 +13,16 @@ pub(super) fn is_valid(email: &str) -> bool {
         .is_some_and(|(local, domain)| is_local_part(local) && is_domain(domain))
 }
 
-/// At most 64 characters; words with dots between, each a quoted string or characters without specials.
+/// Returns whether `local` has at most 64 characters and consists of words separated by dots.
+///
+/// A word is a quoted string, or characters without specials.
 fn is_local_part(local: &str) -> bool {
     if local.chars().count() > 64 {
         return false;
     }
     let mut rest = local;
     loop {
-        let Some(after) = quoted(rest).or_else(|| word(rest)) else {
+        let Some(after) = strip_quoted_string(rest).or_else(|| strip_word(rest)) else {
             return false;
         };
         match after.strip_prefix('.') {
@@ -28,8 +32,8 @@ fn is_local_part(local: &str) -> bool {
     }
 }
 
-/// What follows a quoted string at the start of `text`.
-fn quoted(text: &str) -> Option<&str> {
+/// Returns the rest of `text` after a quoted string at its start.
+fn strip_quoted_string(text: &str) -> Option<&str> {
     let inside = text.strip_prefix('"')?;
     let mut escaped = false;
     for (at, c) in inside.char_indices() {
@@ -43,8 +47,8 @@ fn quoted(text: &str) -> Option<&str> {
     None
 }
 
-/// What follows a word at the start of `text`.
-fn word(text: &str) -> Option<&str> {
+/// Returns the rest of `text` after a word at its start.
+fn strip_word(text: &str) -> Option<&str> {
     let mut escaped = false;
     let end = text
         .char_indices()
@@ -58,7 +62,8 @@ fn word(text: &str) -> Option<&str> {
     (end > 0 && !escaped).then(|| &text[end..])
 }
 
-/// An address in brackets, or a host name whose last label can be a top-level domain.
+/// Returns whether `domain` is an IP address in brackets, or a host name whose last label can be a
+/// top-level domain.
 fn is_domain(domain: &str) -> bool {
     if let Some(literal) = domain
         .strip_prefix('[')
@@ -79,7 +84,9 @@ fn is_domain(domain: &str) -> bool {
         && !NEVER_DELEGATED.contains(&top.to_ascii_lowercase().as_str())
 }
 
-/// Letters, digits and inner hyphens. Letters beyond ASCII stand for what IDN makes of them.
+/// Returns whether `label` has only letters, digits and inner hyphens.
+///
+/// Non-ASCII letters are accepted because IDN encodes them.
 fn is_label(label: &str) -> bool {
     (1..=63).contains(&label.len())
         && !label.starts_with('-')
@@ -109,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_emails_are_not() {
+    fn malformed_emails_are_invalid() {
         let long = format!("{}@example.com", "a".repeat(65));
         for email in [
             "",

@@ -2,18 +2,18 @@ use indexmap::{IndexMap, map::Entry};
 use serde::Serialize;
 use serde_json::Value;
 
-/// An event as the project holds it.
+/// An event as stored in the project.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StoredEvent {
-    /// Its id; one that was sent without got one here, as Iterable makes one.
+    /// The event's ID. An event without one gets a generated ID, as in Iterable.
     pub id: String,
-    /// How often it was written. Above 1 it was overwritten (section 1.6).
+    /// Number of writes; above 1, the event was overwritten (section 1.6).
     pub writes: u32,
-    /// The event as last sent, without the fields that were filtered out; `null` if only counts are kept.
+    /// The event as last sent, without the filtered-out fields; `null` if only counts are kept.
     pub event: Value,
 }
 
-/// The project's custom events, in the order in which each was first written.
+/// The project's custom events, in the order of their first writes.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     by_id: IndexMap<String, StoredEvent>,
@@ -21,10 +21,10 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// Section 1.6: an id that is there already is overwritten.
+    /// Stores an event; an existing event with the same ID is overwritten (section 1.6).
     pub(super) fn write(&mut self, id: Option<&str>, event: Value) {
         self.writes += 1;
-        let id = id.map_or_else(|| format!("made-here-{}", self.writes), str::to_owned);
+        let id = id.map_or_else(|| format!("generated-{}", self.writes), str::to_owned);
         match self.by_id.entry(id) {
             Entry::Occupied(mut stored) => {
                 let stored = stored.get_mut();

@@ -1,4 +1,4 @@
-//! Faults: what happens to a request instead of, or on top of, its usual answer.
+//! Faults: changes to how a request is answered.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,26 +9,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
-/// Something that happens to the requests that match, until it was used up or is cleared.
+/// A fault for matching requests, until it is used up or cleared.
 ///
-/// Faults are tried in the order in which they were added, and the first that matches a request is used.
-/// A request that meets a fault is held at its gate, then processed if the fault lets it take effect, then delayed,
-/// and then answered.
+/// The first matching fault applies, in the order in which they were added. A request with a fault
+/// waits at the gate, is processed if the fault lets it take effect, is delayed, and is answered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Fault {
-    /// Which requests it happens to: all.
+    /// Requests that have this fault. Default all.
     pub when: Match,
-    /// How many requests it happens to; none is until it is cleared.
+    /// Number of requests that have this fault. If unset, it lasts until it is cleared.
     pub times: Option<u32>,
-    /// The gate at which the request is held before anything else, until that gate is opened.
+    /// Name of the gate at which the request waits, before anything else, until the gate opens.
     pub gate: Option<String>,
-    /// The request takes effect although its answer does not say so: its events are stored. The answers
-    /// [`Answer::Usual`], [`Answer::Slow`] and [`Answer::Truncated`] always come from a request that takes effect.
+    /// Whether the request takes effect regardless of its answer: its events are stored.
+    ///
+    /// Requests with [`Answer::Usual`], [`Answer::Slow`] and [`Answer::Truncated`] always take
+    /// effect.
     pub stored: bool,
-    /// How long the answer is held back, in milliseconds.
+    /// Delay of the answer, in milliseconds.
     pub delay_ms: u64,
-    /// What is answered.
+    /// The answer.
     pub answer: Answer,
 }
 
@@ -40,55 +41,55 @@ pub struct Fault {
     deny_unknown_fields
 )]
 pub enum Answer {
-    /// As without a fault.
+    /// The answer without a fault.
     #[default]
     Usual,
-    /// With this.
+    /// A fixed response.
     Canned {
         /// The HTTP status.
         status: u16,
         /// Headers, such as `Retry-After`.
         #[serde(default)]
         headers: BTreeMap<String, String>,
-        /// The body, of any kind.
+        /// The body, in any format.
         #[serde(default)]
         body: String,
     },
-    /// Not at all: the connection is closed in order (FIN).
+    /// No answer: the connection is closed in order (FIN).
     Cut,
-    /// Not at all: the connection is reset (RST).
+    /// No answer: the connection is reset (RST).
     Reset,
-    /// Not at all: the connection stays open and silent.
+    /// No answer: the connection stays open and silent.
     Never,
-    /// As usual, in pieces with a pause before each.
+    /// The usual answer, in pieces with a delay before each.
     Slow {
-        /// Bytes of a piece.
+        /// Bytes per piece.
         piece_bytes: usize,
-        /// The pause, in milliseconds.
+        /// Delay before each piece, in milliseconds.
         pause_ms: u64,
     },
-    /// The head and half of the body as usual, then the connection is closed.
+    /// The usual head and half of the usual body, then the connection is closed.
     Truncated,
 }
 
-/// Which requests a fault happens to: those for which all that is given here holds.
+/// A filter for requests that match all set fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Match {
-    /// The path, such as `/api/events/trackBulk`.
+    /// Path of the request, such as `/api/events/trackBulk`.
     pub path: Option<String>,
-    /// Some event has this `eventName`.
+    /// The `eventName` of at least one event.
     pub event_name: Option<String>,
-    /// Some event or user has this `email` or `userId`.
+    /// The `email` or `userId` of at least one event or user.
     pub user: Option<String>,
-    /// Some event has this `id`.
+    /// The `id` of at least one event.
     pub id: Option<String>,
-    /// Some event has this key in its `dataFields`.
+    /// A key in the `dataFields` of at least one event.
     pub data_field: Option<String>,
 }
 
 impl Fault {
-    /// Answers with a status and a body, and the request takes no effect.
+    /// Answers with a status and a body; the request has no effect.
     pub fn answer(status: u16, body: impl Into<String>) -> Self {
         Self::with(Answer::Canned {
             status,
@@ -97,12 +98,12 @@ impl Fault {
         })
     }
 
-    /// Closes the connection instead of an answer.
+    /// Closes the connection instead of answering.
     pub fn cut() -> Self {
         Self::with(Answer::Cut)
     }
 
-    /// Resets the connection instead of an answer.
+    /// Resets the connection instead of answering.
     pub fn reset() -> Self {
         Self::with(Answer::Reset)
     }
@@ -112,12 +113,12 @@ impl Fault {
         Self::with(Answer::Never)
     }
 
-    /// Gives the usual answer late.
+    /// Delays the usual answer.
     pub fn delay(delay: Duration) -> Self {
         Self::default().delayed(delay)
     }
 
-    /// Gives the usual answer in pieces.
+    /// Sends the usual answer in pieces.
     pub fn slow(piece_bytes: usize, pause: Duration) -> Self {
         Self::with(Answer::Slow {
             piece_bytes,
@@ -125,12 +126,12 @@ impl Fault {
         })
     }
 
-    /// Gives half of the usual answer.
+    /// Sends half of the usual answer.
     pub fn truncated() -> Self {
         Self::with(Answer::Truncated)
     }
 
-    /// Holds requests at a gate, and then treats them as usual.
+    /// Holds requests at a gate, then processes them as usual.
     pub fn hold(gate: impl Into<String>) -> Self {
         Self {
             gate: Some(gate.into()),
@@ -138,35 +139,35 @@ impl Fault {
         }
     }
 
-    /// Happens to this many requests.
+    /// Limits this fault to `times` requests.
     #[must_use]
     pub fn times(mut self, times: u32) -> Self {
         self.times = Some(times);
         self
     }
 
-    /// Happens to the requests that match.
+    /// Limits this fault to the requests that match.
     #[must_use]
     pub fn when(mut self, when: Match) -> Self {
         self.when = when;
         self
     }
 
-    /// The request takes effect, whatever is answered.
+    /// Lets the request take effect, regardless of its answer.
     #[must_use]
     pub fn stored(mut self) -> Self {
         self.stored = true;
         self
     }
 
-    /// The answer is held back.
+    /// Delays the answer.
     #[must_use]
     pub fn delayed(mut self, delay: Duration) -> Self {
         self.delay_ms = millis(delay);
         self
     }
 
-    /// The answer has this header as well; only a canned answer can.
+    /// Adds a header to a canned answer; has no effect on others.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         if let Answer::Canned { headers, .. } = &mut self.answer {
@@ -192,7 +193,7 @@ impl Fault {
 }
 
 impl Match {
-    /// Requests with an event of this name.
+    /// Matches requests with an event of this name.
     pub fn event_name(name: impl Into<String>) -> Self {
         Self {
             event_name: Some(name.into()),
@@ -200,7 +201,7 @@ impl Match {
         }
     }
 
-    /// Requests with an event or an update of this user.
+    /// Matches requests with an event or an update of this user.
     pub fn user(user: impl Into<String>) -> Self {
         Self {
             user: Some(user.into()),
@@ -208,7 +209,7 @@ impl Match {
         }
     }
 
-    /// Requests with the event of this id.
+    /// Matches requests with the event of this ID.
     pub fn id(id: impl Into<String>) -> Self {
         Self {
             id: Some(id.into()),
@@ -216,7 +217,7 @@ impl Match {
         }
     }
 
-    /// Requests with an event that has this key in its `dataFields`.
+    /// Matches requests with an event that has this key in its `dataFields`.
     pub fn data_field(name: impl Into<String>) -> Self {
         Self {
             data_field: Some(name.into()),
@@ -224,7 +225,7 @@ impl Match {
         }
     }
 
-    /// Requests to this path.
+    /// Matches requests to this path.
     pub fn path(path: impl Into<String>) -> Self {
         Self {
             path: Some(path.into()),
@@ -238,20 +239,20 @@ impl Match {
                 .into_iter()
                 .flatten()
         };
-        let some = |wanted: &Option<String>, holds: fn(&Value, &str) -> bool| {
-            wanted.as_ref().is_none_or(|wanted| {
+        let any_entry = |expected: &Option<String>, has: fn(&Value, &str) -> bool| {
+            expected.as_ref().is_none_or(|expected| {
                 entries("events")
                     .chain(entries("users"))
-                    .any(|entry| holds(entry, wanted))
+                    .any(|entry| has(entry, expected))
             })
         };
-        self.path.as_ref().is_none_or(|wanted| wanted == path)
-            && some(&self.event_name, |entry, name| entry["eventName"] == name)
-            && some(&self.user, |entry, user| {
+        self.path.as_ref().is_none_or(|expected| expected == path)
+            && any_entry(&self.event_name, |entry, name| entry["eventName"] == name)
+            && any_entry(&self.user, |entry, user| {
                 entry["email"] == user || entry["userId"] == user
             })
-            && some(&self.id, |entry, id| entry["id"] == id)
-            && some(&self.data_field, |entry, name| {
+            && any_entry(&self.id, |entry, id| entry["id"] == id)
+            && any_entry(&self.data_field, |entry, name| {
                 entry["dataFields"].get(name).is_some()
             })
     }
@@ -261,7 +262,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A gate at which requests are held until it opens. Its clones are the same gate.
+/// A gate that holds requests until it opens. Clones share the same gate.
 #[derive(Clone, Debug)]
 pub struct Gate {
     open: watch::Sender<bool>,
@@ -276,19 +277,19 @@ impl Gate {
         }
     }
 
-    /// Lets all requests pass, those held and those to come.
+    /// Lets all current and future requests pass.
     pub fn open(&self) {
         self.open.send_replace(true);
     }
 
-    /// How many requests are held now.
+    /// Returns the number of requests that are currently held.
     pub fn held(&self) -> usize {
         *self.held.borrow()
     }
 
-    /// Waits until at least this many requests are held.
+    /// Waits until at least `count` requests are held.
     pub async fn until_held(&self, count: usize) {
-        // The channel can't close while this gate holds its sender.
+        // The channel can't close, because this gate owns its sender.
         let _ = self.held.subscribe().wait_for(|held| *held >= count).await;
     }
 
@@ -305,7 +306,7 @@ impl Gate {
     }
 }
 
-/// The faults that are waiting, and the gates.
+/// The faults that wait for requests, and the gates.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     waiting: Vec<Fault>,
@@ -321,7 +322,7 @@ impl Faults {
         &self.waiting
     }
 
-    /// Forgets all faults, and opens all gates.
+    /// Removes all faults and opens all gates.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
         for (_, gate) in self.gates.drain() {
@@ -329,7 +330,7 @@ impl Faults {
         }
     }
 
-    /// The gate of that name, made closed when first asked for.
+    /// Returns the gate with this name; the first call creates it closed.
     pub(super) fn gate(&mut self, name: &str) -> Gate {
         self.gates
             .entry(name.to_owned())
@@ -337,20 +338,20 @@ impl Faults {
             .clone()
     }
 
-    /// The fault that happens to a request, used up by one.
+    /// Returns the fault that applies to a request, and counts this use of it.
     pub(super) fn take(&mut self, path: &str, body: Option<&Value>) -> Option<Fault> {
         let index = self
             .waiting
             .iter()
             .position(|fault| fault.when.matches(path, body))?;
         let fault = &mut self.waiting[index];
-        let taken = fault.clone();
+        let used = fault.clone();
         if let Some(times) = &mut fault.times {
             *times = times.saturating_sub(1);
             if *times == 0 {
                 self.waiting.remove(index);
             }
         }
-        Some(taken)
+        Some(used)
     }
 }

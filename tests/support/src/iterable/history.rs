@@ -4,63 +4,63 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-/// A request to the API, as it came and as it was answered.
+/// A request to the API, and the status of its answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestRecord {
-    /// When its answer was decided, by the stand-in's clock.
+    /// Time at which the answer was decided, by the server's clock.
     pub at: Timestamp,
-    /// The path.
+    /// Path of the request.
     pub path: String,
-    /// The version of HTTP, such as `HTTP/1.1`.
+    /// HTTP version, such as `HTTP/1.1`.
     pub version: String,
-    /// The headers without the key, in lower case; empty if only counts are kept.
+    /// Headers without the API key, names in lower case; empty if only counts are kept.
     pub headers: BTreeMap<String, String>,
-    /// Bytes of the body, as sent.
+    /// Bytes of the body as sent.
     pub bytes: usize,
-    /// How many events (or users) it held.
+    /// Number of events or users in the request.
     pub entries: usize,
-    /// The status that was answered, if any answer was meant to be given.
+    /// Status of the answer; `None` if the fault sends none.
     pub status: Option<u16>,
-    /// The body; `null` if it was no JSON, or if only counts are kept.
+    /// The body; `null` if it was not valid JSON, or if only counts are kept.
     pub body: Value,
 }
 
-/// What happened so far.
+/// Counts since the start or the last reset, except `connections`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// The requests.
+    /// Request counts.
     pub requests: RequestCounts,
-    /// The events.
+    /// Event counts.
     pub events: EventCounts,
-    /// Faults that are still waiting for requests.
+    /// Number of faults that still wait for requests.
     pub faults: usize,
-    /// TCP connections that were accepted, those to the admin API included.
+    /// Number of accepted TCP connections since the start, including those to the admin API.
     pub connections: u64,
 }
 
-/// How many requests.
+/// Request counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestCounts {
-    /// All of them.
+    /// Number of requests.
     pub total: u64,
-    /// The bytes of their bodies.
+    /// Bytes of all bodies.
     pub bytes: u64,
-    /// By path.
+    /// Number of requests by path.
     pub by_path: BTreeMap<String, u64>,
-    /// By the status answered; `none` for those that got no answer.
+    /// Number of requests by status; `none` for requests without an answer.
     pub by_status: BTreeMap<String, u64>,
 }
 
-/// How many events.
+/// Event counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventCounts {
-    /// Distinct ids.
+    /// Number of distinct IDs.
     pub stored: u64,
-    /// Writes, overwrites included.
+    /// Number of writes, including overwrites.
     pub writes: u64,
 }
 

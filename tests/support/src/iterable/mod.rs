@@ -1,12 +1,12 @@
-//! A stand-in for Iterable's API: one project, its documented limits and answers, and faults on demand.
+//! A fake of Iterable's API: one project, its documented limits and answers, and configured faults.
 //!
-//! Where a comment names a section, it is one of the project's notes on what Iterable sends and takes, `wire-facts.md`.
-//! What those notes call unconfirmed is a setting here, in [`Limits`] or [`Answers`].
+//! Section numbers in comments refer to `wire-facts.md`, this project's notes on Iterable's API.
+//! Behavior that these notes call unconfirmed is an option here, in [`Limits`] or [`Answers`].
 //!
 //! ```no_run
-//! # use event_forwarder_test_support::iterable::{Fault, IterableStandIn, Options};
+//! # use event_forwarder_test_support::iterable::{Fault, FakeIterable, Options};
 //! # async fn example() -> std::io::Result<()> {
-//! let iterable = IterableStandIn::start(Options::default()).await?;
+//! let iterable = FakeIterable::start(Options::default()).await?;
 //! iterable.handle.add_fault(Fault::answer(503, "<html>").times(2));
 //! // … let something post to iterable.url() …
 //! assert_eq!(iterable.handle.summary().events.stored, 10);
@@ -24,7 +24,7 @@ mod history;
 mod options;
 mod project;
 mod rate;
-mod refusal;
+mod rejection;
 mod request;
 mod schema;
 mod server;
@@ -35,4 +35,4 @@ pub use events::StoredEvent;
 pub use faults::{Answer, Fault, Gate, Match};
 pub use history::{EventCounts, RequestCounts, RequestRecord, Summary};
 pub use options::{Answers, History, KnownUsers, Limits, Lists, Options, ProjectType, TooLarge};
-pub use server::{Handle, IterableStandIn};
+pub use server::{FakeIterable, Handle};

@@ -7,28 +7,28 @@ use std::{
 
 use super::Clock;
 
-/// How a project names its users (section 1.7).
+/// How a project identifies its users (section 1.7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ProjectType {
-    /// Email is unique; a userId may name a user that has one.
+    /// The email is unique; a userId can identify a user that has one.
     #[default]
     Email,
-    /// The userId is unique and the only name.
+    /// The userId is unique and the only identifier.
     #[value(name = "userId")]
     UserId,
-    /// Both are unique, either is enough.
+    /// Both are unique, and either is sufficient.
     Hybrid,
 }
 
-/// Whom the project knows at its start.
+/// Users that exist at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum KnownUsers {
-    /// Everyone with a well-formed email or userId.
+    /// Every user with a well-formed email or userId.
     #[default]
     All,
-    /// Nobody.
+    /// No user.
     None,
-    /// The users with these emails or userIds.
+    /// Users with these emails or userIds.
     Listed(Vec<String>),
 }
 
@@ -44,20 +44,20 @@ impl FromStr for KnownUsers {
     }
 }
 
-/// The limits of section 1.3.
+/// Request limits (section 1.3).
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Requests a second to `events/trackBulk`: 10, official. `None` for no limit.
+    /// Requests per second to `events/trackBulk`, `None` for no limit. Default 10, documented.
     pub track_bulk_rate: Option<u32>,
-    /// Requests a second to `users/bulkUpdate`: 5, official. `None` for no limit.
+    /// Requests per second to `users/bulkUpdate`, `None` for no limit. Default 5, documented.
     pub bulk_update_rate: Option<u32>,
-    /// Events in one `events/trackBulk`: 1,000, as others split; no official number.
+    /// Events in one `events/trackBulk`. Default 1,000, as other clients use; not documented.
     pub events_per_request: usize,
-    /// Bytes of one `events/trackBulk`: 4,000,000, as others split; no official number.
+    /// Bytes of one `events/trackBulk`. Default 4,000,000, as other clients use; not documented.
     pub track_bulk_bytes: usize,
-    /// Bytes of one `users/bulkUpdate`: 4 MB, official.
+    /// Bytes of one `users/bulkUpdate`. Default 4 MB, documented.
     pub bulk_update_bytes: usize,
-    /// Unique fields over all custom events: 8,000, official and soft.
+    /// Unique fields of all custom events. Default 8,000, documented as a soft limit.
     pub unique_fields: usize,
 }
 
@@ -74,83 +74,91 @@ impl Default for Limits {
     }
 }
 
-/// What a request past the limits of count or bytes is answered; which of the two Iterable does is unconfirmed.
+/// Answer to a request over the limit of events or bytes.
+///
+/// It is unconfirmed which of the two Iterable sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TooLarge {
     /// 400 with code `BatchTooLarge`.
     #[default]
     BatchTooLarge,
-    /// 413 with an HTML page, as a proxy in front would.
+    /// 413 with an HTML page, as from a proxy in front of Iterable.
     PayloadTooLarge,
 }
 
-/// How much of a 200 of `events/trackBulk` is given (section 1.4: all but the counts may be missing).
+/// Keys in a 200 of `events/trackBulk`: all except the counts can be missing (section 1.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lists {
-    /// Every documented key; an identifier stands in its list once for each of its events that was refused.
+    /// Every documented key; a list contains an identifier once per rejected event.
     #[default]
     Full,
-    /// Only `successCount` and `failCount`, so nothing tells who was refused.
+    /// Only `successCount` and `failCount`, which don't identify the rejected events.
     Omitted,
     /// Only `successCount`.
     SuccessCountOnly,
 }
 
-/// How Iterable words its answers, where that is unconfirmed or varies.
+/// Variants of Iterable's answers that are unconfirmed or vary.
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
-    /// The answer to a request that is too large.
+    /// Answer to a request that is too large.
     pub too_large: TooLarge,
-    /// How much a 200 says.
+    /// Keys in a 200.
     pub lists: Lists,
-    /// The deprecated `invalidEmails` and `invalidUserIds` repeat what `failedUpdates` lists (section 1.4).
-    pub deprecated_doubles: bool,
-    /// Emails come back in lower case instead of as sent (section 1.4).
+    /// Whether the deprecated `invalidEmails` and `invalidUserIds` repeat the lists of
+    /// `failedUpdates` (section 1.4).
+    pub deprecated_lists: bool,
+    /// Whether emails are returned in lower case instead of as sent (section 1.4).
     pub lower_case_emails: bool,
-    /// `BadJsonBody` names the index after the culprit's, as RudderStack recorded (section 1.9).
+    /// Whether `BadJsonBody` contains the index after the offending one, as RudderStack recorded
+    /// (section 1.9).
     pub index_off_by_one: bool,
-    /// A body in gzip is taken for broken JSON instead of being read: whether Iterable reads one is unconfirmed (section 1.1).
-    pub refuse_gzip: bool,
-    /// The `Retry-After` of a 429, in seconds (section 1.3: unconfirmed, so none).
+    /// Whether a gzip body is rejected as malformed JSON. It is unconfirmed whether Iterable
+    /// accepts gzip (section 1.1).
+    pub reject_gzip: bool,
+    /// `Retry-After` of a 429, in seconds. If unset, the header is omitted, because it is
+    /// unconfirmed (section 1.3).
     pub retry_after: Option<u32>,
 }
 
-/// How much of the history is kept.
+/// Amount of history to keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum History {
-    /// Everything.
+    /// All events and requests.
     #[default]
     Full,
-    /// Event ids and how often each was written, and requests without headers and bodies: for large runs.
+    /// Event IDs with their number of writes, and requests without headers and bodies, for large
+    /// runs.
     CountsOnly,
 }
 
-/// What the stand-in is like.
+/// Options of the fake Iterable server.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where to listen: a free port of the loopback address.
+    /// Address to listen on. Default a free port of the loopback address.
     pub listen: SocketAddr,
-    /// The keys that are accepted: `test-key`.
+    /// Accepted API keys. Default `test-key`.
     pub api_keys: Vec<String>,
-    /// The project's type.
+    /// Type of the project.
     pub project_type: ProjectType,
-    /// Who is known at the start.
+    /// Users that exist at the start.
     pub known_users: KnownUsers,
-    /// How long after `users/bulkUpdate` a new user becomes known; Iterable asks for 60 s (section 1.7).
+    /// Time after `users/bulkUpdate` until a new user is known. Iterable documents 60 s
+    /// (section 1.7).
     pub user_visible_after: Duration,
-    /// Users, by email or userId, that asked to be forgotten.
+    /// Users, by email or userId, that Iterable was asked to forget.
     pub forgotten_users: Vec<String>,
-    /// Event names that the project refuses.
+    /// Event names that the project rejects.
     pub disallowed_event_names: Vec<String>,
-    /// Its limits.
+    /// Request limits.
     pub limits: Limits,
-    /// Its way of answering.
+    /// Variants of the answers.
     pub answers: Answers,
-    /// How long every answer is held back.
+    /// Delay of every answer.
     pub latency: Duration,
-    /// How much of the history is kept.
+    /// Amount of history to keep.
     pub history: History,
-    /// What time it is, for rates, the visibility of users and the history.
+    /// Clock for rates, the visibility of users and the history.
     pub clock: Clock,
 }
 

@@ -1,4 +1,4 @@
-//! The project: what it knows, and how it answers a request. No I/O, and the time is an argument.
+//! The project's state and its answers. No I/O, and the time is an argument.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,13 +9,13 @@ use super::{
     History, Lists, Options, ProjectType, TooLarge,
     events::Events,
     rate::LeakyBucket,
-    refusal::Refusal,
+    rejection::Rejection,
     request::{self, TrackRequest, UserUpdate},
     schema::{FieldChanges, Schema},
-    users::{Identifier, RefusedUser, Users},
+    users::{Identifier, UserRejection, Users},
 };
 
-/// The endpoints that the stand-in has.
+/// The endpoints of the fake Iterable server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     TrackBulk,
@@ -33,17 +33,17 @@ impl Endpoint {
     }
 }
 
-/// A request as it came in.
+/// A received request.
 pub(super) struct Incoming<'a> {
     pub(super) endpoint: Endpoint,
     pub(super) api_key: Option<&'a str>,
     pub(super) ip: String,
     pub(super) bytes: usize,
-    /// `None` if it is no JSON.
+    /// `None` if it is not valid JSON.
     pub(super) body: Option<&'a Value>,
 }
 
-/// What the project holds.
+/// The state of the project.
 #[derive(Debug)]
 pub(super) struct Project {
     options: Options,
@@ -69,34 +69,37 @@ impl Project {
         }
     }
 
-    /// Takes a request or refuses it as a whole; the answer is the body of a 200.
+    /// Processes a request and returns the body of a 200.
+    ///
+    /// # Errors
+    /// Fails if the complete request is rejected.
     pub(super) fn answer(
         &mut self,
         request: &Incoming<'_>,
         now: Timestamp,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, Rejection> {
         let endpoint = || request.endpoint.path().to_owned();
-        let known_key = |key: &str| self.options.api_keys.iter().any(|known| known == key);
-        if !request.api_key.is_some_and(known_key) {
-            return Err(Refusal::BadApiKey {
+        let is_accepted = |key: &str| self.options.api_keys.iter().any(|accepted| accepted == key);
+        if !request.api_key.is_some_and(is_accepted) {
+            return Err(Rejection::BadApiKey {
                 ip: request.ip.clone(),
                 endpoint: endpoint(),
             });
         }
         let limits = &self.options.limits;
-        let (bucket, most_bytes) = match request.endpoint {
+        let (bucket, max_bytes) = match request.endpoint {
             Endpoint::TrackBulk => (&mut self.track_bulk_bucket, limits.track_bulk_bytes),
             Endpoint::BulkUpdate => (&mut self.bulk_update_bucket, limits.bulk_update_bytes),
         };
         if !bucket.admits(now) {
-            return Err(Refusal::RateLimitExceeded {
+            return Err(Rejection::RateLimitExceeded {
                 endpoint: endpoint(),
             });
         }
-        if request.bytes > most_bytes {
+        if request.bytes > max_bytes {
             return Err(self.too_large(request.endpoint));
         }
-        let bad_json = |expected| Refusal::BadJsonBody {
+        let bad_json = |expected| Rejection::BadJsonBody {
             endpoint: endpoint(),
             expected,
         };
@@ -112,14 +115,15 @@ impl Project {
         }
     }
 
-    fn track(&mut self, events: &[TrackRequest<'_>], now: Timestamp) -> Result<Value, Refusal> {
+    fn track(&mut self, events: &[TrackRequest<'_>], now: Timestamp) -> Result<Value, Rejection> {
         let endpoint = || Endpoint::TrackBulk.path().to_owned();
         if events.len() > self.options.limits.events_per_request {
             return Err(self.too_large(Endpoint::TrackBulk));
         }
-        // What a bad id and an event without a user are answered is unconfirmed (sections 1.2 and 1.6).
+        // The answers to an invalid ID and to an event without a user are unconfirmed (sections
+        // 1.2 and 1.6).
         if let Some(event) = events.iter().find(|event| !event.has_valid_id()) {
-            return Err(Refusal::BadParams {
+            return Err(Rejection::BadParams {
                 endpoint: endpoint(),
                 reason: format!("Invalid event id: {}", event.id.unwrap_or_default()),
             });
@@ -127,25 +131,25 @@ impl Project {
         let by_user_id_only = self.options.project_type == ProjectType::UserId;
         let users = events.iter().map(|event| event.user(by_user_id_only));
         let Some(users) = users.collect::<Option<Vec<_>>>() else {
-            return Err(Refusal::BadParams {
+            return Err(Rejection::BadParams {
                 endpoint: endpoint(),
                 reason: "email or userId is required".to_owned(),
             });
         };
-        let changes = self.schema.learn(events)?;
+        let changes = self.schema.add_fields(events)?;
 
         let mut outcome = Outcome::default();
         for (event, user) in events.iter().zip(users) {
             if self.disallowed_event_names.contains(event.event_name) {
                 outcome.disallow(event.event_name);
-            } else if let Err(refused) = self.find(user, now) {
-                outcome.refuse(user, refused);
+            } else if let Err(reason) = self.find(user, now) {
+                outcome.reject(user, reason);
             } else {
-                let kept = match self.options.history {
+                let stored = match self.options.history {
                     History::Full => self.without_dropped_fields(event),
                     History::CountsOnly => Value::Null,
                 };
-                self.events.write(event.id, kept);
+                self.events.write(event.id, stored);
                 outcome.success += 1;
             }
         }
@@ -160,64 +164,65 @@ impl Project {
                 outcome.fail += 1;
                 continue;
             };
-            // Section 1.7: an email-based project makes a user from a userId only with `preferUserId`,
-            // and a userID-based one has no email to make a user from.
+            // Section 1.7: an email-based project creates a user from a userId only with
+            // `preferUserId`. A userId-based project creates no user from an email.
             let creatable = match user {
                 Identifier::Email(_) => project_type != ProjectType::UserId,
                 Identifier::UserId(_) => {
                     project_type != ProjectType::Email || update.prefer_user_id
                 }
             };
-            let made = self.users.may_exist(user).and_then(|()| {
+            let created = self.users.check(user).and_then(|()| {
                 if creatable {
                     Ok(())
                 } else {
                     self.users.exists(user, now)
                 }
             });
-            match made {
+            match created {
                 Ok(()) => {
                     let from = now + self.options.user_visible_after;
-                    self.users.know(user, from);
+                    self.users.add(user, from);
                     if let Some(user_id) = update.user_id {
-                        self.users.know(Identifier::UserId(user_id), from);
+                        self.users.add(Identifier::UserId(user_id), from);
                     }
                     outcome.success += 1;
                 }
-                Err(refused) => outcome.refuse(user, refused),
+                Err(reason) => outcome.reject(user, reason),
             }
         }
         self.bulk_update_answer(outcome)
     }
 
-    fn too_large(&self, endpoint: Endpoint) -> Refusal {
+    fn too_large(&self, endpoint: Endpoint) -> Rejection {
         match self.options.answers.too_large {
-            TooLarge::PayloadTooLarge => Refusal::PayloadTooLarge,
-            TooLarge::BatchTooLarge => Refusal::BatchTooLarge {
+            TooLarge::PayloadTooLarge => Rejection::PayloadTooLarge,
+            TooLarge::BatchTooLarge => Rejection::BatchTooLarge {
                 endpoint: endpoint.path().to_owned(),
             },
         }
     }
 
-    /// A userID-based project has no emails, so none names a user (section 1.7).
-    fn find(&self, user: Identifier<'_>, now: Timestamp) -> Result<(), RefusedUser> {
+    /// Checks that the user exists. In a userId-based project, no email identifies a user
+    /// (section 1.7).
+    fn find(&self, user: Identifier<'_>, now: Timestamp) -> Result<(), UserRejection> {
         match user {
             Identifier::Email(_) if self.options.project_type == ProjectType::UserId => {
-                self.users.may_exist(user).and(Err(RefusedUser::NotFound))
+                self.users.check(user).and(Err(UserRejection::NotFound))
             }
             _ => self.users.exists(user, now),
         }
     }
 
     fn without_dropped_fields(&self, event: &TrackRequest<'_>) -> Value {
-        let mut kept = event.all.clone();
-        if let Some(fields) = kept.get_mut("dataFields").and_then(Value::as_object_mut) {
+        let mut stored = event.all.clone();
+        if let Some(fields) = stored.get_mut("dataFields").and_then(Value::as_object_mut) {
             fields.retain(|name, _| !self.schema.drops(event, name));
         }
-        kept
+        stored
     }
 
-    /// `BulkTrackResponse` (section 1.4).
+    /// Builds a `BulkTrackResponse` (section 1.4).
     fn track_bulk_answer(&self, outcome: Outcome, changes: &FieldChanges) -> Value {
         let answers = &self.options.answers;
         let (success, fail) = (outcome.success, outcome.fail);
@@ -230,12 +235,12 @@ impl Project {
             answers.lower_case_emails,
             &["invalid", "notFound", "forgotten"],
         );
-        let double = |names: &[&str]| -> Vec<&Value> {
+        let deprecated = |names: &[&str]| -> Vec<&Value> {
             let listed = names
                 .iter()
                 .filter_map(|name| lists[*name].as_array())
                 .flatten();
-            if answers.deprecated_doubles {
+            if answers.deprecated_lists {
                 listed.collect()
             } else {
                 Vec::new()
@@ -244,9 +249,9 @@ impl Project {
         json!({
             "successCount": success,
             "failCount": fail,
-            "invalidEmails": double(&["invalidEmails"]),
-            // Described as those not found (section 1.4).
-            "invalidUserIds": double(&["invalidUserIds", "notFoundUserIds"]),
+            "invalidEmails": deprecated(&["invalidEmails"]),
+            // Documented as the users that were not found (section 1.4).
+            "invalidUserIds": deprecated(&["invalidUserIds", "notFoundUserIds"]),
             "filteredOutFields": changes.filtered_out,
             "createdFields": changes.created,
             "disallowedEventNames": outcome.disallowed_event_names,
@@ -254,7 +259,8 @@ impl Project {
         })
     }
 
-    /// As for events, with four lists more (section 1.4).
+    /// Builds the response for users, which has four more lists than the one for events
+    /// (section 1.4).
     fn bulk_update_answer(&self, outcome: Outcome) -> Value {
         let kinds = [
             "invalid",
@@ -273,27 +279,27 @@ impl Project {
     }
 }
 
-/// What became of the entries of a request.
+/// The results for the entries of a request.
 #[derive(Debug, Default)]
 struct Outcome {
     success: u32,
     fail: u32,
-    refused: Vec<(&'static str, String)>,
+    rejected: Vec<(&'static str, String)>,
     disallowed_event_names: Vec<String>,
 }
 
 impl Outcome {
-    fn refuse(&mut self, user: Identifier<'_>, refused: RefusedUser) {
-        let list = match (refused, user) {
-            (RefusedUser::Invalid, Identifier::Email(_)) => "invalidEmails",
-            (RefusedUser::Invalid, Identifier::UserId(_)) => "invalidUserIds",
-            (RefusedUser::NotFound, Identifier::Email(_)) => "notFoundEmails",
-            (RefusedUser::NotFound, Identifier::UserId(_)) => "notFoundUserIds",
-            (RefusedUser::Forgotten, Identifier::Email(_)) => "forgottenEmails",
-            (RefusedUser::Forgotten, Identifier::UserId(_)) => "forgottenUserIds",
+    fn reject(&mut self, user: Identifier<'_>, reason: UserRejection) {
+        let list = match (reason, user) {
+            (UserRejection::Invalid, Identifier::Email(_)) => "invalidEmails",
+            (UserRejection::Invalid, Identifier::UserId(_)) => "invalidUserIds",
+            (UserRejection::NotFound, Identifier::Email(_)) => "notFoundEmails",
+            (UserRejection::NotFound, Identifier::UserId(_)) => "notFoundUserIds",
+            (UserRejection::Forgotten, Identifier::Email(_)) => "forgottenEmails",
+            (UserRejection::Forgotten, Identifier::UserId(_)) => "forgottenUserIds",
         };
         self.fail += 1;
-        self.refused.push((list, user.text().to_owned()));
+        self.rejected.push((list, user.as_str().to_owned()));
     }
 
     fn disallow(&mut self, event_name: &str) {
@@ -301,12 +307,12 @@ impl Outcome {
         self.disallowed_event_names.push(event_name.to_owned());
     }
 
-    /// The lists of `failedUpdates`: for each kind one of emails and one of userIds.
+    /// Builds the lists of `failedUpdates`: per kind, one of emails and one of userIds.
     fn lists(&self, lower_case_emails: bool, kinds: &[&str]) -> Value {
-        let list_of = |name: &str| {
-            let refused = self.refused.iter().filter(|(list, _)| *list == name);
+        let list_named = |name: &str| {
+            let rejected = self.rejected.iter().filter(|(list, _)| *list == name);
             Value::Array(
-                refused
+                rejected
                     .map(
                         |(_, user)| match name.ends_with("Emails") && lower_case_emails {
                             true => user.to_lowercase().into(),
@@ -320,7 +326,7 @@ impl Outcome {
             .iter()
             .flat_map(|kind| [format!("{kind}Emails"), format!("{kind}UserIds")])
             .map(|name| {
-                let list = list_of(&name);
+                let list = list_named(&name);
                 (name, list)
             })
             .collect::<Map<_, _>>()

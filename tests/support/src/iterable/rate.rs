@@ -1,6 +1,6 @@
 use jiff::Timestamp;
 
-/// A leaky bucket: each request fills it by one, it leaks at the rate, and it holds one second's worth (section 1.3).
+/// A leaky bucket whose capacity is one second of requests (section 1.3).
 #[derive(Debug)]
 pub(super) struct LeakyBucket {
     per_second: Option<u32>,
@@ -21,8 +21,8 @@ impl LeakyBucket {
         let Some(rate) = self.per_second.map(f64::from) else {
             return true;
         };
-        let passed = now.duration_since(self.at).as_secs_f64().max(0.0);
-        self.level = (self.level - passed * rate).max(0.0);
+        let elapsed = now.duration_since(self.at).as_secs_f64().max(0.0);
+        self.level = (self.level - elapsed * rate).max(0.0);
         self.at = now;
         let admitted = self.level + 1.0 <= rate;
         if admitted {
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn admits_a_second_s_worth_at_once_and_then_the_rate() {
+    fn bucket_admits_one_second_of_requests_then_the_rate() {
         let start = Timestamp::UNIX_EPOCH;
         let mut bucket = LeakyBucket::new(Some(10), start);
         let mut admitted = |at: Timestamp| (0..20).filter(|_| bucket.admits(at)).count();
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rate_admits_everything() {
+    fn bucket_without_rate_admits_everything() {
         let mut bucket = LeakyBucket::new(None, Timestamp::UNIX_EPOCH);
         assert!((0..1_000).all(|_| bucket.admits(Timestamp::UNIX_EPOCH)));
     }

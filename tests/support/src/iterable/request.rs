@@ -1,4 +1,5 @@
-//! What the two endpoints take (sections 1.2 and 1.10), read from JSON with every wrong type named by its place.
+//! Request bodies of the two endpoints (sections 1.2 and 1.10). Errors contain the path of every
+//! value with a wrong type.
 
 use std::collections::BTreeMap;
 
@@ -26,22 +27,22 @@ pub(super) struct UserUpdate<'a> {
     pub(super) prefer_user_id: bool,
 }
 
-/// What was expected, by the place where something else was, such as `obj.events[1].createdAt`.
+/// Expected types by the path of a wrong value, such as `obj.events[1].createdAt`.
 pub(super) type Expected = BTreeMap<String, &'static str>;
 
-/// The events of a request; `index_shift` is added to the index in a place.
+/// Parses the events of a request; adds `index_shift` to the index in a path.
 pub(super) fn events(body: &Value, index_shift: usize) -> Result<Vec<TrackRequest<'_>>, Expected> {
-    read_list(body, "events", index_shift, |object, all| {
+    parse_array(body, "events", index_shift, |object, all| {
         let event = TrackRequest {
             event_name: object.required("eventName", Value::as_str, "String value expected")?,
-            email: object.text("email"),
-            user_id: object.text("userId"),
-            id: object.text("id"),
+            email: object.string("email"),
+            user_id: object.string("userId"),
+            id: object.string("id"),
             data_fields: object.optional("dataFields", Value::as_object, "Object value expected"),
-            create_new_fields: object.flag("createNewFields"),
+            create_new_fields: object.boolean("createNewFields"),
             all,
         };
-        // Section 1.2: int64, so a fraction is refused as well.
+        // Section 1.2: int64, so a fraction is rejected too.
         for name in ["createdAt", "campaignId", "templateId"] {
             object.optional(name, Value::as_i64, "Number value expected");
         }
@@ -49,25 +50,29 @@ pub(super) fn events(body: &Value, index_shift: usize) -> Result<Vec<TrackReques
     })
 }
 
-/// The users of a request.
+/// Parses the users of a request; adds `index_shift` to the index in a path.
 pub(super) fn users(body: &Value, index_shift: usize) -> Result<Vec<UserUpdate<'_>>, Expected> {
-    read_list(body, "users", index_shift, |object, _| {
+    parse_array(body, "users", index_shift, |object, _| {
         object.optional("dataFields", Value::as_object, "Object value expected");
         Some(UserUpdate {
-            email: object.text("email"),
-            user_id: object.text("userId"),
-            prefer_user_id: object.flag("preferUserId").unwrap_or(false),
+            email: object.string("email"),
+            user_id: object.string("userId"),
+            prefer_user_id: object.boolean("preferUserId").unwrap_or(false),
         })
     })
 }
 
 impl<'a> TrackRequest<'a> {
-    /// Section 1.7: if both are sent, email picks the user, but in a project that has only userIds.
+    /// Returns the user's identifier.
+    ///
+    /// If both are sent, the email takes precedence, except in a userId-based project
+    /// (section 1.7).
     pub(super) fn user(&self, by_user_id_only: bool) -> Option<Identifier<'a>> {
-        pick(self.email, self.user_id, by_user_id_only)
+        identifier(self.email, self.user_id, by_user_id_only)
     }
 
-    /// Section 1.6: letters, digits and hyphens, 512 bytes at most.
+    /// Returns whether the ID has only letters, digits and hyphens, and 512 bytes at most
+    /// (section 1.6).
     pub(super) fn has_valid_id(&self) -> bool {
         self.id.is_none_or(|id| {
             (1..=512).contains(&id.len())
@@ -80,11 +85,11 @@ impl<'a> TrackRequest<'a> {
 
 impl<'a> UserUpdate<'a> {
     pub(super) fn user(&self, by_user_id_only: bool) -> Option<Identifier<'a>> {
-        pick(self.email, self.user_id, by_user_id_only)
+        identifier(self.email, self.user_id, by_user_id_only)
     }
 }
 
-fn pick<'a>(
+fn identifier<'a>(
     email: Option<&'a str>,
     user_id: Option<&'a str>,
     by_user_id_only: bool,
@@ -98,7 +103,7 @@ fn pick<'a>(
     }
 }
 
-fn read_list<'a, T>(
+fn parse_array<'a, T>(
     body: &'a Value,
     list: &str,
     index_shift: usize,
@@ -111,18 +116,18 @@ fn read_list<'a, T>(
     };
     let mut all = Vec::with_capacity(entries.len());
     for (index, entry) in entries.iter().enumerate() {
-        let place = || format!("obj.{list}[{}]", index + index_shift);
+        let path = || format!("obj.{list}[{}]", index + index_shift);
         match entry.as_object() {
             Some(object) => all.extend(read(
                 &mut Fields {
                     object,
-                    place: &place,
+                    path: &path,
                     expected: &mut expected,
                 },
                 entry,
             )),
             None => {
-                expected.insert(place(), "Object value expected");
+                expected.insert(path(), "Object value expected");
             }
         }
     }
@@ -133,10 +138,10 @@ fn read_list<'a, T>(
     }
 }
 
-/// The fields of one entry, and where to note those of a wrong type.
+/// The fields of one entry, and the collected type errors.
 struct Fields<'a, 'e> {
     object: &'a Map<String, Value>,
-    place: &'e dyn Fn() -> String,
+    path: &'e dyn Fn() -> String,
     expected: &'e mut Expected,
 }
 
@@ -150,12 +155,12 @@ impl<'a> Fields<'a, '_> {
         let value = self.object.get(name).and_then(read);
         if value.is_none() {
             self.expected
-                .insert(format!("{}.{name}", (self.place)()), or);
+                .insert(format!("{}.{name}", (self.path)()), or);
         }
         value
     }
 
-    /// `null` is taken as left out.
+    /// Reads a field; `null` counts as omitted.
     fn optional<T>(
         &mut self,
         name: &str,
@@ -168,11 +173,11 @@ impl<'a> Fields<'a, '_> {
         }
     }
 
-    fn text(&mut self, name: &str) -> Option<&'a str> {
+    fn string(&mut self, name: &str) -> Option<&'a str> {
         self.optional(name, Value::as_str, "String value expected")
     }
 
-    fn flag(&mut self, name: &str) -> Option<bool> {
+    fn boolean(&mut self, name: &str) -> Option<bool> {
         self.optional(name, Value::as_bool, "Boolean value expected")
     }
 }

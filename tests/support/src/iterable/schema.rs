@@ -1,10 +1,11 @@
-//! The types of `dataFields`: for all events of one name, a field keeps the type of its first value (section 1.8).
+//! The types of `dataFields`: for all events of one name, a field keeps the type of its first value
+//! (section 1.8).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
-use super::{refusal::Refusal, request::TrackRequest};
+use super::{rejection::Rejection, request::TrackRequest};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FieldType {
@@ -30,8 +31,10 @@ impl FieldType {
         }
     }
 
-    /// The types that a value fits, its own first. `null` and arrays have none of their own.
-    fn fitting(value: &Value) -> &'static [Self] {
+    /// Returns the types that a value is compatible with, the detected type first.
+    ///
+    /// Returns no types for `null` and arrays.
+    fn compatible(value: &Value) -> &'static [Self] {
         match value {
             Value::Null | Value::Array(_) => &[],
             Value::Bool(_) => &[Self::Boolean],
@@ -44,11 +47,13 @@ impl FieldType {
         }
     }
 
-    /// As recorded: a text that is no date has the possible types `string` and `keyword` (section 1.8).
+    /// Returns the possible types of a value for an error message.
+    ///
+    /// As recorded, a string that is not a date has the types `string` and `keyword` (section 1.8).
     fn incoming_names(value: &Value) -> Vec<&'static str> {
-        let mut names: Vec<_> = Self::fitting(value)
+        let mut names: Vec<_> = Self::compatible(value)
             .iter()
-            .map(|fits| fits.name())
+            .map(|field_type| field_type.name())
             .collect();
         if value.is_string() {
             names.push("keyword");
@@ -57,15 +62,18 @@ impl FieldType {
     }
 }
 
-/// Iterable's own form, `yyyy-MM-dd HH:mm:ss +00:00` (section 1.8).
+/// Returns whether `text` has Iterable's date format, `yyyy-MM-dd HH:mm:ss +00:00` (section 1.8).
 fn is_date(text: &str) -> bool {
-    let form = b"dddd-dd-dd dd:dd:dd sdd:dd";
-    text.len() == form.len()
-        && text.bytes().zip(form).all(|(byte, form)| match form {
-            b'd' => byte.is_ascii_digit(),
-            b's' => matches!(byte, b'+' | b'-'),
-            other => byte == *other,
-        })
+    let pattern = b"dddd-dd-dd dd:dd:dd sdd:dd";
+    text.len() == pattern.len()
+        && text
+            .bytes()
+            .zip(pattern)
+            .all(|(byte, pattern)| match pattern {
+                b'd' => byte.is_ascii_digit(),
+                b's' => matches!(byte, b'+' | b'-'),
+                other => byte == *other,
+            })
 }
 
 fn is_geo_location(fields: &Map<String, Value>) -> bool {
@@ -75,14 +83,15 @@ fn is_geo_location(fields: &Map<String, Value>) -> bool {
             .all(|name| fields.get(*name).is_some_and(Value::is_number))
 }
 
-/// The field names that a request brought or lost (section 1.4).
+/// The fields that a request created or that were filtered out (section 1.4).
 #[derive(Debug, Default)]
 pub(super) struct FieldChanges {
     pub(super) created: BTreeSet<String>,
     pub(super) filtered_out: BTreeSet<String>,
 }
 
-/// The types of all fields, by event name and by the field's path, with dots between the keys of nested objects.
+/// The types of all fields, by event name and path. A path has dots between the keys of nested
+/// objects.
 #[derive(Debug)]
 pub(super) struct Schema {
     types: HashMap<String, HashMap<String, FieldType>>,
@@ -99,31 +108,38 @@ impl Schema {
         }
     }
 
-    /// Learns the fields of a whole request, or refuses it and learns nothing.
-    pub(super) fn learn(&mut self, events: &[TrackRequest<'_>]) -> Result<FieldChanges, Refusal> {
-        let mut learning = Learning::default();
+    /// Adds the fields of a complete request.
+    ///
+    /// # Errors
+    /// Fails, and adds no fields, if a type does not match or the limit of fields is exceeded.
+    pub(super) fn add_fields(
+        &mut self,
+        events: &[TrackRequest<'_>],
+    ) -> Result<FieldChanges, Rejection> {
+        let mut pending = PendingChanges::default();
         for event in events {
             for (name, value) in event.data_fields.into_iter().flatten() {
-                self.learn_field(event, name, value, &mut learning);
+                self.add_field(event, name, value, &mut pending);
             }
         }
-        let refusal = if !learning.mismatches.is_empty() {
-            Refusal::RequestFieldsTypesMismatched(learning.mismatches)
+        let rejection = if !pending.mismatches.is_empty() {
+            Rejection::RequestFieldsTypesMismatched(pending.mismatches)
         } else if self.fields > self.limit {
-            Refusal::UniqueFieldsLimitExceeded { limit: self.limit }
+            Rejection::UniqueFieldsLimitExceeded { limit: self.limit }
         } else {
-            return Ok(learning.changes);
+            return Ok(pending.changes);
         };
-        for (event_name, path) in learning.added {
+        for (event_name, path) in pending.added {
             if let Some(fields) = self.types.get_mut(&event_name) {
                 fields.remove(&path);
                 self.fields -= 1;
             }
         }
-        Err(refusal)
+        Err(rejection)
     }
 
-    /// Whether a top-level field of an event is one that is dropped, since it is new and may not be created.
+    /// Returns whether a top-level field of an event is dropped, because it is new and the event
+    /// does not allow new fields.
     pub(super) fn drops(&self, event: &TrackRequest<'_>, field: &str) -> bool {
         event.create_new_fields == Some(false) && self.type_of(event.event_name, field).is_none()
     }
@@ -132,59 +148,62 @@ impl Schema {
         self.types.get(event_name)?.get(path).copied()
     }
 
-    fn learn_field(
+    fn add_field(
         &mut self,
         event: &TrackRequest<'_>,
         path: &str,
         value: &Value,
-        learning: &mut Learning,
+        pending: &mut PendingChanges,
     ) {
         if let Value::Array(elements) = value {
             for element in elements {
-                self.learn_field(event, path, element, learning);
+                self.add_field(event, path, element, pending);
             }
             return;
         }
-        let fitting = FieldType::fitting(value);
-        let Some(own) = fitting.first() else { return };
+        let compatible = FieldType::compatible(value);
+        let Some(field_type) = compatible.first() else {
+            return;
+        };
         match self.type_of(event.event_name, path) {
-            Some(expected) if fitting.contains(&expected) => {}
-            Some(expected) => learning.mismatch(path, expected, value),
+            Some(expected) if compatible.contains(&expected) => {}
+            Some(expected) => pending.mismatch(path, expected, value),
             None if event.create_new_fields == Some(false) => {
-                learning.changes.filtered_out.insert(path.to_owned());
+                pending.changes.filtered_out.insert(path.to_owned());
                 return;
             }
             None => {
                 self.types
                     .entry(event.event_name.to_owned())
                     .or_default()
-                    .insert(path.to_owned(), *own);
+                    .insert(path.to_owned(), *field_type);
                 self.fields += 1;
-                learning.changes.created.insert(path.to_owned());
-                learning
+                pending.changes.created.insert(path.to_owned());
+                pending
                     .added
                     .push((event.event_name.to_owned(), path.to_owned()));
             }
         }
         if let Value::Object(fields) = value
-            && *own == FieldType::Object
+            && *field_type == FieldType::Object
         {
             for (name, value) in fields {
-                self.learn_field(event, &format!("{path}.{name}"), value, learning);
+                self.add_field(event, &format!("{path}.{name}"), value, pending);
             }
         }
     }
 }
 
 #[derive(Default)]
-struct Learning {
+struct PendingChanges {
     changes: FieldChanges,
     added: Vec<(String, String)>,
     mismatches: BTreeMap<String, Value>,
 }
 
-impl Learning {
-    /// In the recorded form; the `category` of an event's field is unconfirmed (section 1.8).
+impl PendingChanges {
+    /// Adds a type error in the recorded form. The `category` of an event's field is unconfirmed
+    /// (section 1.8).
     fn mismatch(&mut self, path: &str, expected: FieldType, value: &Value) {
         self.mismatches.entry(path.to_owned()).or_insert_with(|| {
             json!({

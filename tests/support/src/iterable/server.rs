@@ -1,4 +1,4 @@
-//! The HTTP side: requests in, the project asked, faults done, answers out.
+//! The HTTP server: reads requests, applies faults and sends the project's answers.
 
 use std::{
     collections::BTreeMap,
@@ -30,49 +30,49 @@ use super::{
     faults::Faults,
     history::{EventCounts, Requests},
     project::{Endpoint, Incoming, Project},
-    refusal::Refusal,
+    rejection::Rejection,
 };
 
-/// No body is read past this, whatever the limits: 64 MiB.
-const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// Maximum bytes of a body, regardless of the configured limits: 64 MiB.
+const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
-/// A running stand-in. It stops when dropped.
+/// A running fake Iterable server. It stops when dropped.
 ///
-/// It runs on threads of its own, so tests may block, and share it between async runtimes.
+/// It runs on separate threads, so tests can block and share it between async runtimes.
 #[derive(Debug)]
-pub struct IterableStandIn {
-    /// What tests ask and tell it.
+pub struct FakeIterable {
+    /// Control and inspection of the server.
     pub handle: Handle,
     url: String,
     runtime: Option<runtime::Runtime>,
 }
 
-impl IterableStandIn {
+impl FakeIterable {
     /// Starts the server; it accepts requests when this returns.
     pub async fn start(options: Options) -> io::Result<Self> {
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(2)
-            .thread_name("iterable-stand-in")
+            .thread_name("fake-iterable")
             .enable_all()
             .build()?;
         let handle = Handle::new(options);
         let served = runtime.spawn(serve(handle.clone())).await;
-        let mut stand_in = Self {
+        let mut fake_iterable = Self {
             handle,
             url: String::new(),
             runtime: Some(runtime),
         };
-        stand_in.url = served.map_err(io::Error::other)??;
-        Ok(stand_in)
+        fake_iterable.url = served.map_err(io::Error::other)??;
+        Ok(fake_iterable)
     }
 
-    /// The base URL, such as `http://127.0.0.1:8080`.
+    /// Returns the base URL, such as `http://127.0.0.1:8080`.
     pub fn url(&self) -> &str {
         &self.url
     }
 }
 
-impl Drop for IterableStandIn {
+impl Drop for FakeIterable {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -103,7 +103,7 @@ async fn serve(handle: Handle) -> io::Result<String> {
     Ok(url)
 }
 
-/// Asks a running stand-in what happened, and tells it what shall happen. Its clones are the same.
+/// Controls and inspects a running fake Iterable server. Clones share the same server.
 #[derive(Clone, Debug)]
 pub struct Handle(Arc<Shared>);
 
@@ -129,27 +129,28 @@ impl Handle {
         }))
     }
 
-    /// Every stored event, in the order in which each was first written.
+    /// Returns every stored event, in the order of their first writes.
     pub fn events(&self) -> Vec<StoredEvent> {
         self.with_events(|events| events.iter().cloned().collect())
     }
 
-    /// The event with this id.
+    /// Returns the event with this ID.
     pub fn event(&self, id: &str) -> Option<StoredEvent> {
         self.with_events(|events| events.get(id).cloned())
     }
 
-    /// Every request to the API, in the order in which their answers were decided.
+    /// Returns every request to the API, in the order in which their answers were decided.
     pub fn requests(&self) -> Vec<RequestRecord> {
         lock(&self.0.requests).records.clone()
     }
 
-    /// The users that were made known by name or by a request: emails in lower case, and userIds.
+    /// Returns the users that were added by name or by a request, sorted: emails in lower case,
+    /// and userIds.
     pub fn users(&self) -> Vec<String> {
         lock(&self.0.project).users.names()
     }
 
-    /// What happened so far, in numbers.
+    /// Returns the counts so far.
     pub fn summary(&self) -> Summary {
         let events = self.with_events(|events| EventCounts {
             stored: events.stored(),
@@ -163,7 +164,7 @@ impl Handle {
         }
     }
 
-    /// Waits until what happened satisfies `condition`, looking after each request.
+    /// Waits until the summary satisfies `condition`, which is checked after every request.
     pub async fn until(&self, condition: impl Fn(&Summary) -> bool) -> Summary {
         let mut changes = self.0.changed.subscribe();
         loop {
@@ -171,49 +172,49 @@ impl Handle {
             if condition(&summary) {
                 return summary;
             }
-            // The channel can't close while this handle holds its sender.
+            // The channel can't close, because this handle owns its sender.
             let _ = changes.changed().await;
         }
     }
 
-    /// Adds a fault behind those that wait already.
+    /// Adds a fault after the existing ones.
     pub fn add_fault(&self, fault: Fault) {
         lock(&self.0.faults).add(fault);
     }
 
-    /// The faults that still wait for requests.
+    /// Returns the faults that still wait for requests.
     pub fn faults(&self) -> Vec<Fault> {
         lock(&self.0.faults).waiting().to_vec()
     }
 
-    /// Forgets all faults, and opens all gates.
+    /// Removes all faults and opens all gates.
     pub fn clear_faults(&self) {
         lock(&self.0.faults).clear();
     }
 
-    /// The gate of that name, at which [`Fault::hold`] holds requests.
+    /// Returns the gate with this name, at which [`Fault::hold`] holds requests.
     pub fn gate(&self, name: &str) -> Gate {
         lock(&self.0.faults).gate(name)
     }
 
-    /// Makes the user with this email or userId known, at once.
-    pub fn know_user(&self, name: &str) {
-        lock(&self.0.project).users.know_by_name(name);
+    /// Adds the user with this email or userId, visible immediately.
+    pub fn add_user(&self, name: &str) {
+        lock(&self.0.project).users.add_by_name(name);
     }
 
-    /// Forgets the user with this email or userId: no event of theirs will ever be taken.
+    /// Forgets the user with this email or userId: all events of this user are rejected.
     pub fn forget_user(&self, name: &str) {
         lock(&self.0.project).users.forget(name);
     }
 
-    /// Refuses events of this name from now on.
+    /// Rejects events of this name from now on.
     pub fn disallow_event_name(&self, name: &str) {
         lock(&self.0.project)
             .disallowed_event_names
             .insert(name.to_owned());
     }
 
-    /// Back to the state at the start: no events, no history, no faults, the users of the options.
+    /// Restores the initial state: no events, history or faults, and the users of the options.
     pub fn reset(&self) {
         *lock(&self.0.project) = Project::new(self.0.options.clone());
         *lock(&self.0.requests) = Requests::default();
@@ -225,7 +226,7 @@ impl Handle {
     }
 }
 
-/// A panic in a test that held the lock is that test's matter.
+/// Locks the mutex; a panic in another test that held the lock is ignored.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -237,10 +238,10 @@ async fn api(
     request: Request,
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let Ok(bytes) = to_bytes(body, MOST_BYTES).await else {
-        return refused(&Refusal::PayloadTooLarge, &handle.0.options);
+    let Ok(bytes) = to_bytes(body, MAX_BODY_BYTES).await else {
+        return rejection_response(&Rejection::PayloadTooLarge, &handle.0.options);
     };
-    let body = read(&head.headers, &bytes, &handle.0.options);
+    let body = parse_body(&head.headers, &bytes, &handle.0.options);
     let fault = lock(&handle.0.faults)
         .take(endpoint.path(), body.as_ref())
         .unwrap_or_default();
@@ -260,7 +261,7 @@ async fn api(
         };
         match lock(&handle.0.project).answer(&incoming, now) {
             Ok(answer) => response(StatusCode::OK, "application/json", answer.to_string()),
-            Err(refusal) => refused(&refusal, &handle.0.options),
+            Err(rejection) => rejection_response(&rejection, &handle.0.options),
         }
     });
     let response = match &fault.answer {
@@ -269,7 +270,7 @@ async fn api(
             status,
             headers,
             body,
-        } => Some(canned(*status, headers, body)),
+        } => Some(canned_response(*status, headers, body)),
         Answer::Cut | Answer::Reset | Answer::Never => None,
     };
 
@@ -294,18 +295,18 @@ async fn api(
     deliver(&fault.answer, response, &connection).await
 }
 
-/// The body as JSON; none if it is no JSON, or in gzip and that is not read.
-fn read(headers: &HeaderMap, bytes: &[u8], options: &Options) -> Option<Value> {
+/// Parses the body. Returns `None` if it is not valid JSON, or if it is gzip and gzip is rejected.
+fn parse_body(headers: &HeaderMap, bytes: &[u8], options: &Options) -> Option<Value> {
     let is_gzip = headers
         .get(header::CONTENT_ENCODING)
         .is_some_and(|encoding| encoding == "gzip");
-    if is_gzip && !options.answers.refuse_gzip {
+    if is_gzip && !options.answers.reject_gzip {
         return serde_json::from_reader(GzDecoder::new(bytes)).ok();
     }
     serde_json::from_slice(bytes).ok()
 }
 
-/// Lets the answer go out in the fault's way, or not at all.
+/// Sends the answer as the fault requires, or not at all.
 async fn deliver(
     answer: &Answer,
     response: Option<Response<Body>>,
@@ -333,10 +334,10 @@ async fn deliver(
 
 async fn not_found(State(handle): State<Handle>, request: Request) -> Response<Body> {
     let endpoint = request.uri().path().to_owned();
-    refused(&Refusal::NotFound { endpoint }, &handle.0.options)
+    rejection_response(&Rejection::NotFound { endpoint }, &handle.0.options)
 }
 
-/// Section 1.1: `Api-Key`, or `Api_Key`.
+/// Returns the API key from the header `Api-Key` or `Api_Key` (section 1.1).
 fn api_key(headers: &HeaderMap) -> Option<&str> {
     ["api-key", "api_key"]
         .into_iter()
@@ -364,11 +365,11 @@ fn entries(body: &Value) -> usize {
         .sum()
 }
 
-fn refused(refusal: &Refusal, options: &Options) -> Response<Body> {
-    let (media_type, body) = refusal.body();
-    let mut response = response(refusal.status(), media_type, body);
-    if let (Refusal::RateLimitExceeded { .. }, Some(seconds)) =
-        (refusal, options.answers.retry_after)
+fn rejection_response(rejection: &Rejection, options: &Options) -> Response<Body> {
+    let (media_type, body) = rejection.body();
+    let mut response = response(rejection.status(), media_type, body);
+    if let (Rejection::RateLimitExceeded { .. }, Some(seconds)) =
+        (rejection, options.answers.retry_after)
     {
         response
             .headers_mut()
@@ -377,7 +378,7 @@ fn refused(refusal: &Refusal, options: &Options) -> Response<Body> {
     response
 }
 
-fn canned(status: u16, headers: &BTreeMap<String, String>, body: &str) -> Response<Body> {
+fn canned_response(status: u16, headers: &BTreeMap<String, String>, body: &str) -> Response<Body> {
     headers
         .iter()
         .fold(
@@ -389,7 +390,7 @@ fn canned(status: u16, headers: &BTreeMap<String, String>, body: &str) -> Respon
             response(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "text/plain",
-                format!("the fault's answer is no HTTP: {error}"),
+                format!("the fault's answer is not valid HTTP: {error}"),
             )
         })
 }
@@ -409,8 +410,8 @@ async fn in_pieces(
     piece_bytes: usize,
     pause: Duration,
 ) -> Response<Body> {
-    with_body(response, |whole| {
-        Body::from_stream(stream::unfold(whole, move |mut rest| async move {
+    with_body(response, |full| {
+        Body::from_stream(stream::unfold(full, move |mut rest| async move {
             if rest.is_empty() {
                 return None;
             }
@@ -423,9 +424,9 @@ async fn in_pieces(
 }
 
 async fn truncated(response: Response<Body>) -> Response<Body> {
-    with_body(response, |whole| {
-        let half = whole.slice(..whole.len() / 2);
-        // What is there is sent before the failure only if the body pauses in between.
+    with_body(response, |full| {
+        let half = full.slice(..full.len() / 2);
+        // The half is sent before the failure only if the body yields in between.
         let failure = stream::once(async {
             tokio::task::yield_now().await;
             Err(io::Error::from(io::ErrorKind::ConnectionAborted))
@@ -435,11 +436,11 @@ async fn truncated(response: Response<Body>) -> Response<Body> {
     .await
 }
 
-/// Another body under the same head, which goes on to promise the length of the first.
+/// Replaces the body and keeps the head, including the content length of the original body.
 async fn with_body(response: Response<Body>, change: impl FnOnce(Bytes) -> Body) -> Response<Body> {
     let (mut head, body) = response.into_parts();
-    let whole = to_bytes(body, MOST_BYTES).await.unwrap_or_default();
+    let full = to_bytes(body, MAX_BODY_BYTES).await.unwrap_or_default();
     head.headers
-        .insert(header::CONTENT_LENGTH, whole.len().into());
-    Response::from_parts(head, change(whole))
+        .insert(header::CONTENT_LENGTH, full.len().into());
+    Response::from_parts(head, change(full))
 }

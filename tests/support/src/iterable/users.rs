@@ -4,23 +4,23 @@ use jiff::Timestamp;
 
 use super::{KnownUsers, email};
 
-/// How a request names a user.
+/// A user's identifier in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Identifier<'a> {
     Email(&'a str),
     UserId(&'a str),
 }
 
-/// Why a user is refused; each has its pair of lists in `failedUpdates` (section 1.4).
+/// The reason why a user is rejected. `failedUpdates` has a pair of lists per reason (section 1.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RefusedUser {
+pub(super) enum UserRejection {
     Invalid,
     NotFound,
     Forgotten,
 }
 
 impl Identifier<'_> {
-    pub(super) fn text(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         match self {
             Self::Email(text) | Self::UserId(text) => text,
         }
@@ -34,17 +34,18 @@ impl Identifier<'_> {
     }
 }
 
-/// Section 1.2: 1 to 52 characters of printable ASCII, the last of them not a space.
+/// Returns whether the userId has 1 to 52 characters of printable ASCII and does not end with a
+/// space (section 1.2).
 fn is_valid_user_id(user_id: &str) -> bool {
     (1..=52).contains(&user_id.len())
         && user_id.bytes().all(|byte| (b' '..=b'~').contains(&byte))
         && !user_id.ends_with(' ')
 }
 
-/// Who is known, from when on, and who was forgotten.
+/// The known users with the times from which they are visible, and the forgotten users.
 #[derive(Debug, Default)]
 pub(super) struct Users {
-    everyone: bool,
+    all: bool,
     known_emails: HashMap<String, Timestamp>,
     known_user_ids: HashMap<String, Timestamp>,
     forgotten: HashSet<String>,
@@ -53,31 +54,31 @@ pub(super) struct Users {
 impl Users {
     pub(super) fn new(known: &KnownUsers, forgotten: &[String]) -> Self {
         let mut users = Self {
-            everyone: *known == KnownUsers::All,
+            all: *known == KnownUsers::All,
             ..Self::default()
         };
         if let KnownUsers::Listed(names) = known {
-            names.iter().for_each(|name| users.know_by_name(name));
+            names.iter().for_each(|name| users.add_by_name(name));
         }
         forgotten.iter().for_each(|name| users.forget(name));
         users
     }
 
-    /// Makes the user known whose email or userId is `name`, at once.
-    pub(super) fn know_by_name(&mut self, name: &str) {
-        self.know(Identifier::Email(name), Timestamp::MIN);
-        self.know(Identifier::UserId(name), Timestamp::MIN);
+    /// Adds the user whose email or userId is `name`, visible immediately.
+    pub(super) fn add_by_name(&mut self, name: &str) {
+        self.add(Identifier::Email(name), Timestamp::MIN);
+        self.add(Identifier::UserId(name), Timestamp::MIN);
     }
 
-    /// Makes a user known from a time on; one that is known already stays so.
-    pub(super) fn know(&mut self, user: Identifier<'_>, from: Timestamp) {
-        let known = match user {
+    /// Adds a user that is visible from `from`, or earlier if it exists already.
+    pub(super) fn add(&mut self, user: Identifier<'_>, from: Timestamp) {
+        let entry = match user {
             // Section 1.7: emails are stored in lower case; userIds are case-sensitive.
             Identifier::Email(email) => self.known_emails.entry(email.to_lowercase()),
             Identifier::UserId(user_id) => self.known_user_ids.entry(user_id.to_owned()),
         };
-        let known = known.or_insert(from);
-        *known = from.min(*known);
+        let visible_from = entry.or_insert(from);
+        *visible_from = from.min(*visible_from);
     }
 
     /// Forgets the user whose email or userId is `name`.
@@ -86,37 +87,38 @@ impl Users {
             .extend([name.to_owned(), name.to_lowercase()]);
     }
 
-    /// Whether the user is fit to be written to, known or not.
-    pub(super) fn may_exist(&self, user: Identifier<'_>) -> Result<(), RefusedUser> {
+    /// Checks that the user is valid and not forgotten; it need not exist.
+    pub(super) fn check(&self, user: Identifier<'_>) -> Result<(), UserRejection> {
         if !user.is_valid() {
-            return Err(RefusedUser::Invalid);
+            return Err(UserRejection::Invalid);
         }
         let forgotten = match user {
             Identifier::Email(email) => self.forgotten.contains(&email.to_lowercase()),
             Identifier::UserId(user_id) => self.forgotten.contains(user_id),
         };
         if forgotten {
-            Err(RefusedUser::Forgotten)
+            Err(UserRejection::Forgotten)
         } else {
             Ok(())
         }
     }
 
-    /// Whether the user is there.
-    pub(super) fn exists(&self, user: Identifier<'_>, now: Timestamp) -> Result<(), RefusedUser> {
-        self.may_exist(user)?;
-        let known_from = match user {
+    /// Checks that the user exists and is visible.
+    pub(super) fn exists(&self, user: Identifier<'_>, now: Timestamp) -> Result<(), UserRejection> {
+        self.check(user)?;
+        let visible_from = match user {
             Identifier::Email(email) => self.known_emails.get(&email.to_lowercase()),
             Identifier::UserId(user_id) => self.known_user_ids.get(user_id),
         };
-        if self.everyone || known_from.is_some_and(|from| *from <= now) {
+        if self.all || visible_from.is_some_and(|from| *from <= now) {
             Ok(())
         } else {
-            Err(RefusedUser::NotFound)
+            Err(UserRejection::NotFound)
         }
     }
 
-    /// The users that were made known by name or by request: emails in lower case, then userIds.
+    /// Returns the users that were added by name or by a request, sorted: emails in lower case, and
+    /// userIds.
     pub(super) fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = self
             .known_emails
@@ -135,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_ids_are_printable_ascii_of_at_most_52_characters() {
+    fn user_ids_are_at_most_52_printable_ascii_characters() {
         let longest = "x".repeat(52);
         let too_long = "x".repeat(53);
         for (user_id, valid) in [
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn emails_match_without_case_and_user_ids_with() {
+    fn emails_ignore_case_and_user_ids_do_not() {
         let users = Users::new(
             &KnownUsers::Listed(vec!["Jo@Example.com".into(), "Jo".into()]),
             &[],
@@ -167,7 +169,7 @@ mod tests {
         assert_eq!(users.exists(Identifier::UserId("Jo"), now), Ok(()));
         assert_eq!(
             users.exists(Identifier::UserId("jo"), now),
-            Err(RefusedUser::NotFound)
+            Err(UserRejection::NotFound)
         );
     }
 }

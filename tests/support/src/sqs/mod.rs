@@ -1,6 +1,6 @@
-//! SQS servers written by others, started as child processes: moto, fauxqs and ElasticMQ.
+//! Third-party SQS servers, started as child processes: moto, fauxqs and ElasticMQ.
 //!
-//! `tests/sqs/setup` installs them when they are first needed.
+//! `tests/sqs/setup` installs a server on its first use.
 //!
 //! ```no_run
 //! # use event_forwarder_test_support::sqs::{Attributes, Error, SqsServer};

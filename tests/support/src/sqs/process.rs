@@ -1,4 +1,4 @@
-//! A server as a child process: started, watched until it listens, and ended with all that it started.
+//! A server as a child process that is killed with all its descendants.
 
 use std::{
     fs::{self, File},
@@ -14,10 +14,11 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{Error, Kind};
 
-const POLL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Becomes the server, after leaving a process behind that ends it once standard input closes.
-/// We hold the other end of that pipe, so the server goes when we go, even by a SIGKILL.
+/// Executes the server, after starting a process that kills it when standard input closes.
+///
+/// This process holds the other end of that pipe, so the server ends with it, even after SIGKILL.
 const END_WITH_PARENT: &str = r#"
     exec 3<&0 </dev/null
     { cat <&3 >/dev/null; kill -KILL $$; } &
@@ -37,9 +38,9 @@ impl ServerProcess {
         kind: Kind,
         command: Command,
         listen: SocketAddr,
-        within: Duration,
+        timeout: Duration,
     ) -> Result<Self, Error> {
-        let log = nameless_file(kind).map_err(Error::io("cannot make a log file"))?;
+        let log = unlinked_file(kind).map_err(Error::io("cannot create a log file"))?;
         let output = || {
             log.try_clone()
                 .map_err(Error::io("cannot share the log file"))
@@ -66,9 +67,9 @@ impl ServerProcess {
             address: listen,
             log,
         };
-        let deadline = Instant::now() + within;
+        let deadline = Instant::now() + timeout;
         loop {
-            if let Some(port) = port_in(&server.log(), kind, listen) {
+            if let Some(port) = listening_port(&server.log(), kind, listen) {
                 server.address.set_port(port);
                 return Ok(server);
             }
@@ -79,7 +80,7 @@ impl ServerProcess {
                     log: last_lines(&server.log(), 20),
                 });
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -98,7 +99,7 @@ impl ServerProcess {
 
     pub(super) async fn ended(&mut self) {
         while !self.has_ended() {
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -109,7 +110,8 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // A server that has ended already leaves at most the process that watches our pipe, so no error matters.
+        // If the server has already ended, at most the process that reads the pipe is left, so
+        // errors are ignored.
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -117,13 +119,13 @@ impl Drop for ServerProcess {
     }
 }
 
-/// A file that both processes write and read, and that is gone when both are.
-fn nameless_file(kind: Kind) -> io::Result<File> {
-    static MADE: AtomicU32 = AtomicU32::new(0);
+/// Creates a file for both processes that is already unlinked, so it disappears with them.
+fn unlinked_file(kind: Kind) -> io::Result<File> {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
     let path = std::env::temp_dir().join(format!(
         "event-forwarder-{kind}-{}-{}.log",
         std::process::id(),
-        MADE.fetch_add(1, Ordering::Relaxed)
+        COUNTER.fetch_add(1, Ordering::Relaxed)
     ));
     let file = File::options()
         .create(true)
@@ -134,18 +136,14 @@ fn nameless_file(kind: Kind) -> io::Result<File> {
     Ok(file)
 }
 
-/// The port that the server says it listens on.
-fn port_in(printed: &str, kind: Kind, listen: SocketAddr) -> Option<u16> {
+/// Returns the port that the server printed.
+fn listening_port(printed: &str, kind: Kind, listen: SocketAddr) -> Option<u16> {
     let mut host = listen;
     host.set_port(0);
     let host = host.to_string();
-    let before_port = format!(
-        "{}{}",
-        kind.says_before_address(),
-        host.trim_end_matches('0')
-    );
+    let before_port = format!("{}{}", kind.listening_prefix(), host.trim_end_matches('0'));
     let (_, rest) = printed.split_once(&before_port)?;
-    // A line that was written by half has half a port.
+    // An incomplete line can contain an incomplete port.
     let line = &rest[..rest.find('\n')?];
     let digits = line
         .find(|c: char| !c.is_ascii_digit())
@@ -163,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_port_is_read_from_what_each_server_prints() {
+    fn port_is_parsed_from_output_of_each_server() {
         let listen: SocketAddr = "127.0.0.1:0".parse().expect("an address");
         for (kind, printed, port) in [
             (
@@ -189,7 +187,7 @@ mod tests {
                 Some(42193),
             ),
         ] {
-            assert_eq!(port_in(printed, kind, listen), port, "{printed}");
+            assert_eq!(listening_port(printed, kind, listen), port, "{printed}");
         }
     }
 }

@@ -8,22 +8,24 @@ use aws_sdk_sqs::{
 
 use super::Error;
 
-/// At most this many entries in one `SendMessageBatch`.
-const BATCH_ENTRIES: usize = 10;
+/// Maximum entries in one `SendMessageBatch`.
+const MAX_BATCH_ENTRIES: usize = 10;
 
-/// At most this many bytes in one message and in all messages of one `SendMessageBatch`: 1 MiB.
-const BATCH_BYTES: usize = 1_048_576;
+/// Maximum bytes of one message, and of all messages in one `SendMessageBatch`: 1 MiB.
+const MAX_BATCH_BYTES: usize = 1_048_576;
 
-/// How a queue is made. The defaults are SQS' own, but for the three receives.
+/// The attributes of a new queue. The defaults are SQS' defaults, except `max_receive_count`.
 #[derive(Clone, Debug)]
 pub struct Attributes {
-    /// How long a received message is hidden, in whole seconds: 30 s.
+    /// Visibility timeout, in full seconds. Default 30 s.
     pub visibility_timeout: Duration,
-    /// A message goes to the dead-letter queue when its receive count exceeds this: 3.
+    /// Receive count above which a message moves to the dead-letter queue. Default 3.
     pub max_receive_count: u32,
-    /// How long a message is kept, in whole seconds: 4 days. The dead-letter queue keeps it for 14 days.
+    /// Retention period of the queue, in full seconds. Default 4 days. The dead-letter queue's is
+    /// 14 days.
     pub message_retention_period: Duration,
-    /// A FIFO queue, whose name ends in `.fifo`, with content-based deduplication: no.
+    /// Whether the queue is a FIFO queue, with the suffix `.fifo` and content-based deduplication.
+    /// Default `false`.
     pub fifo: bool,
 }
 
@@ -38,12 +40,12 @@ impl Default for Attributes {
     }
 }
 
-/// How many messages a queue holds, by `GetQueueAttributes`.
+/// The message counts of a queue, from `GetQueueAttributes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
-    /// `ApproximateNumberOfMessages`: waiting to be received.
+    /// `ApproximateNumberOfMessages`: the backlog.
     pub visible: u64,
-    /// `ApproximateNumberOfMessagesNotVisible`: received and not yet deleted or visible again.
+    /// `ApproximateNumberOfMessagesNotVisible`: received, and neither deleted nor visible again.
     pub in_flight: u64,
     /// `ApproximateNumberOfMessagesDelayed`: sent with a delay that has not passed.
     pub delayed: u64,
@@ -52,7 +54,7 @@ pub struct Depth {
 /// A queue with its dead-letter queue.
 #[derive(Clone, Debug)]
 pub struct Queue {
-    /// The queue's URL, as the server gave it.
+    /// The queue's URL, as returned by the server.
     pub url: String,
     /// The dead-letter queue's URL.
     pub dlq_url: String,
@@ -61,8 +63,8 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Creates the queue `name` and its dead-letter queue `name-dlq` (`.fifo` is added to both for FIFO queues).
-    /// One that is there with the same attributes is taken as it is.
+    /// Creates the queue `name` and its dead-letter queue `name-dlq`, with the suffix `.fifo` for
+    /// FIFO queues. Reuses an existing queue with the same attributes.
     pub async fn create_with_dlq(
         client: Client,
         name: &str,
@@ -134,7 +136,8 @@ impl Queue {
 
     /// Sends the bodies in as few `SendMessageBatch` requests as its limits allow.
     ///
-    /// On a FIFO queue all are of one group, and equal bodies within five minutes are one message.
+    /// On a FIFO queue, all are in one message group, and equal bodies within five minutes are one
+    /// message.
     pub async fn send<B: AsRef<str>>(&self, bodies: &[B]) -> Result<(), Error> {
         let mut rest = bodies;
         while !rest.is_empty() {
@@ -145,12 +148,12 @@ impl Queue {
         Ok(())
     }
 
-    /// How many messages the queue holds.
+    /// Returns the depth of the queue.
     pub async fn depth(&self) -> Result<Depth, Error> {
         depth(&self.client, &self.url).await
     }
 
-    /// How many messages the dead-letter queue holds.
+    /// Returns the depth of the dead-letter queue.
     pub async fn dlq_depth(&self) -> Result<Depth, Error> {
         depth(&self.client, &self.dlq_url).await
     }
@@ -178,24 +181,26 @@ impl Queue {
             .map_err(Error::sqs("SendMessageBatch"))?;
         match answer.failed() {
             [] => Ok(()),
-            failed @ [first, ..] => Err(Error::Refused {
+            failed @ [first, ..] => Err(Error::Rejected {
                 sent: bodies.len(),
-                refused: failed.len(),
+                rejected: failed.len(),
                 reason: first.message().unwrap_or(first.code()).to_owned(),
             }),
         }
     }
 }
 
-/// How many of the bodies fit into one batch: at least one, so that a body too large is refused by SQS itself.
+/// Returns how many of the bodies fit into one batch.
+///
+/// Returns at least 1, so that SQS rejects a body that is too large.
 fn batch_len<B: AsRef<str>>(bodies: &[B]) -> usize {
     let mut bytes = 0;
     bodies
         .iter()
-        .take(BATCH_ENTRIES)
+        .take(MAX_BATCH_ENTRIES)
         .take_while(|body| {
             bytes += body.as_ref().len();
-            bytes <= BATCH_BYTES
+            bytes <= MAX_BATCH_BYTES
         })
         .count()
         .max(1)
@@ -234,10 +239,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_holds_ten_entries_and_one_mebibyte_at_most() {
+    fn batch_is_limited_to_ten_entries_and_one_mebibyte() {
         let small = vec!["x".to_owned(); 25];
-        let half = vec!["x".repeat(BATCH_BYTES / 2); 3];
-        let large = vec!["x".repeat(BATCH_BYTES + 1); 2];
+        let half = vec!["x".repeat(MAX_BATCH_BYTES / 2); 3];
+        let large = vec!["x".repeat(MAX_BATCH_BYTES + 1); 2];
         assert_eq!(batch_len(&small), 10);
         assert_eq!(batch_len(&half), 2);
         assert_eq!(batch_len(&large), 1);

@@ -14,68 +14,68 @@ use aws_sdk_sqs::{
 
 use super::{Attributes, Queue, process::ServerProcess};
 
-/// Installs a server, from the repository's root.
+/// The script that installs a server, relative to the repository's root.
 const SETUP: &str = "tests/sqs/setup";
 
-/// The region that every server here believes to be in.
+/// The region of every server.
 const REGION: &str = "us-east-1";
 
-/// ElasticMQ's Java machine takes a second or two on an idle machine, and many on a busy one.
-const START_WITHIN: Duration = Duration::from_secs(60);
+/// ElasticMQ's JVM starts in one or two seconds on an idle machine, and much later on a busy one.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What can go wrong with an SQS server.
+/// Errors of starting and using an SQS server.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `tests/sqs/setup` failed; its own output says why.
+    /// `tests/sqs/setup` failed and printed why.
     #[error("{} could not install {server}", script.display())]
     Setup {
-        /// The server it was asked for.
+        /// The server to install.
         server: Kind,
-        /// The script.
+        /// The path of `tests/sqs/setup`.
         script: PathBuf,
     },
-    /// A process, a file or a socket of this machine could not be used.
+    /// A process, a file or a socket failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         what: String,
-        /// Why it failed.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The server ended, or said nothing, before it listened.
+    /// The server ended before it listened, or did not listen in time.
     #[error("{server} did not start listening on {listen}; its log ends with:\n{log}")]
     NotListening {
         /// The server.
         server: Kind,
-        /// Where it was to listen.
+        /// The requested address.
         listen: SocketAddr,
         /// The last lines it printed.
         log: String,
     },
-    /// The server ended by itself.
+    /// The server ended unexpectedly.
     #[error("{server} ended; its log:\n{log}")]
     Ended {
         /// The server.
         server: Kind,
-        /// All that it printed.
+        /// Its complete output.
         log: String,
     },
-    /// SQS refused an operation, or did not answer it.
+    /// SQS rejected an operation, or did not answer.
     #[error("{operation}: {}", DisplayErrorContext(source))]
     Sqs {
-        /// SQS' name of the operation.
+        /// The operation's name in SQS.
         operation: &'static str,
         /// The SDK's error, with its causes.
         source: Box<aws_sdk_sqs::Error>,
     },
-    /// `SendMessageBatch` took only a part of the batch.
-    #[error("SendMessageBatch refused {refused} of {sent} messages, the first with: {reason}")]
-    Refused {
-        /// How many messages the batch held.
+    /// `SendMessageBatch` accepted only a part of the batch.
+    #[error("SendMessageBatch rejected {rejected} of {sent} messages, the first with: {reason}")]
+    Rejected {
+        /// Number of messages in the batch.
         sent: usize,
-        /// How many of them were refused.
-        refused: usize,
-        /// Why the first of those was refused.
+        /// Number of rejected messages.
+        rejected: usize,
+        /// The reason for the first rejected message.
         reason: String,
     },
 }
@@ -99,7 +99,8 @@ impl Error {
 /// The SQS servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Kind {
-    /// Python; the nearest to SQS in its answers, and slow: keep its queues under a few hundred messages.
+    /// Python. Its answers are the most similar to SQS, but it is slow: keep its queues under a few
+    /// hundred messages.
     Moto,
     /// Node.js.
     Fauxqs,
@@ -119,11 +120,11 @@ impl std::fmt::Display for Kind {
 }
 
 impl Kind {
-    /// Every server, for tests that run on each.
+    /// All servers.
     pub const ALL: [Self; 3] = [Self::Moto, Self::Fauxqs, Self::ElasticMq];
 
-    /// What the server prints right before the address, once it listens there.
-    pub(super) fn says_before_address(self) -> &'static str {
+    /// Returns the text that the server prints directly before its address when it listens.
+    pub(super) fn listening_prefix(self) -> &'static str {
         match self {
             Self::Moto => "Running on http://",
             Self::Fauxqs => "listening on http://",
@@ -131,7 +132,8 @@ impl Kind {
         }
     }
 
-    /// Port 0 makes each of the three pick a free port and print it.
+    /// Returns the command that starts the server. With port 0, every server picks a free port and
+    /// prints it.
     fn command(self, folder: &Path, listen: SocketAddr) -> Command {
         let (host, port) = (listen.ip().to_string(), listen.port().to_string());
         let mut command;
@@ -165,9 +167,9 @@ impl Kind {
     }
 }
 
-/// A running SQS server, empty at its start and gone when dropped, with all that it held.
+/// A running SQS server. It starts empty and ends when dropped.
 ///
-/// It also ends when the process that started it ends in any way.
+/// It also ends when its parent process ends, even after SIGKILL.
 #[derive(Debug)]
 pub struct SqsServer {
     kind: Kind,
@@ -190,14 +192,15 @@ impl SqsServer {
         Self::start(Kind::ElasticMq, (Ipv4Addr::LOCALHOST, 0).into()).await
     }
 
-    /// Starts a server, installing it first if need be, and waits until it answers.
+    /// Starts a server, installing it first if necessary, and waits until it answers.
     ///
-    /// `listen` is an address that clients reach too, since queue URLs carry it: `0.0.0.0` won't do.
-    /// With port 0 the server picks a free one.
+    /// Queue URLs contain `listen`, so it must be reachable by clients: `0.0.0.0` does not work.
+    /// With port 0, the server picks a free port.
     pub async fn start(kind: Kind, listen: SocketAddr) -> Result<Self, Error> {
         let folder = set_up(kind).await?;
         let process =
-            ServerProcess::start(kind, kind.command(&folder, listen), listen, START_WITHIN).await?;
+            ServerProcess::start(kind, kind.command(&folder, listen), listen, START_TIMEOUT)
+                .await?;
         let server = Self { kind, process };
         server
             .client()
@@ -208,22 +211,22 @@ impl SqsServer {
         Ok(server)
     }
 
-    /// Which server this is.
+    /// Returns the kind of this server.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The server's base URL, such as `http://127.0.0.1:9324`: what a client takes as its endpoint.
+    /// Returns the base URL, such as `http://127.0.0.1:9324`, which is a client's endpoint.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.process.address())
     }
 
-    /// What the server has printed so far.
+    /// Returns the output so far.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// Waits until the server ends by itself, which it does only by a fault of its own.
+    /// Waits until the server ends unexpectedly, and returns this error.
     pub async fn ended(&mut self) -> Error {
         self.process.ended().await;
         Error::Ended {
@@ -232,12 +235,13 @@ impl SqsServer {
         }
     }
 
-    /// A [`client`] of this server.
+    /// Creates a [`client`] of this server.
     pub fn client(&self) -> Client {
         client(&self.endpoint())
     }
 
-    /// Creates the queue `name` and its dead-letter queue `name-dlq` (`.fifo` is added to both for FIFO queues).
+    /// Creates the queue `name` and its dead-letter queue `name-dlq`, with the suffix `.fifo` for
+    /// FIFO queues.
     pub async fn create_queue_with_dlq(
         &self,
         name: &str,
@@ -247,13 +251,12 @@ impl SqsServer {
     }
 }
 
-/// Runs `tests/sqs/setup`, which prints the folder that holds the server.
+/// Runs `tests/sqs/setup` and returns the folder of the server that it prints.
 ///
-/// It is looked for from the working directory upwards. The folder in which this was compiled may
-/// be another checkout's: cargo takes what it has built for one as built for all that share a
-/// target folder.
+/// Searches the script in the working directory and its parents. The compile-time folder can belong
+/// to another checkout, because cargo shares builds between checkouts with one target folder.
 async fn set_up(server: Kind) -> Result<PathBuf, Error> {
-    let here = std::env::current_dir().map_err(Error::io("cannot tell the working directory"))?;
+    let here = std::env::current_dir().map_err(Error::io("cannot get the working directory"))?;
     let script = here
         .ancestors()
         .map(|folder| folder.join(SETUP))
@@ -273,13 +276,13 @@ async fn set_up(server: Kind) -> Result<PathBuf, Error> {
     ))
 }
 
-/// A client of an SQS server, with made-up credentials, a time limit on each call and no retries.
+/// Creates a client of an SQS server, with fake credentials, a timeout per call and no retries.
 ///
-/// Make one in each async runtime: its connections don't outlive the runtime that opened them.
+/// Create one per async runtime: its connections don't outlive the runtime that opened them.
 pub fn client(endpoint: &str) -> Client {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
-        // Longer than the longest wait of a receive, 20 s.
+        // Longer than the longest wait of a receive (20 s).
         .operation_attempt_timeout(Duration::from_secs(30))
         .build();
     Client::from_conf(

@@ -1,6 +1,6 @@
-//! A project and a client that posts to it.
+//! A project on the fake Iterable server, and a client that posts to it.
 
-use event_forwarder_test_support::iterable::{Handle, IterableStandIn, Options};
+use event_forwarder_test_support::iterable::{FakeIterable, Handle, Options};
 use serde_json::{Value, json};
 
 pub const TRACK_BULK: &str = "/api/events/trackBulk";
@@ -8,17 +8,17 @@ pub const BULK_UPDATE: &str = "/api/users/bulkUpdate";
 
 pub struct Project {
     pub http: reqwest::Client,
-    stand_in: IterableStandIn,
+    fake_iterable: FakeIterable,
 }
 
 #[derive(Debug)]
-pub struct Answered {
+pub struct Answer {
     pub status: u16,
     pub retry_after: Option<String>,
     pub text: String,
 }
 
-impl Answered {
+impl Answer {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).expect("the answer is JSON")
     }
@@ -26,22 +26,22 @@ impl Answered {
 
 impl Project {
     pub async fn start(options: Options) -> Self {
-        // Another test of this process may have been first.
+        // Fails if another test of this process has already installed it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
             http: reqwest::Client::new(),
-            stand_in: IterableStandIn::start(options)
+            fake_iterable: FakeIterable::start(options)
                 .await
-                .expect("the stand-in starts"),
+                .expect("the server starts"),
         }
     }
 
     pub fn handle(&self) -> &Handle {
-        &self.stand_in.handle
+        &self.fake_iterable.handle
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.stand_in.url())
+        format!("{}{path}", self.fake_iterable.url())
     }
 
     pub fn request(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::RequestBuilder {
@@ -52,24 +52,24 @@ impl Project {
             .body(body)
     }
 
-    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answered {
-        answered(self.request(path, body)).await.expect("an answer")
+    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        send(self.request(path, body)).await.expect("an answer")
     }
 
-    pub async fn track(&self, events: Value) -> Answered {
+    pub async fn track(&self, events: Value) -> Answer {
         self.post(TRACK_BULK, json!({ "events": events }).to_string())
             .await
     }
 
-    pub async fn update(&self, users: Value) -> Answered {
+    pub async fn update(&self, users: Value) -> Answer {
         self.post(BULK_UPDATE, json!({ "users": users }).to_string())
             .await
     }
 }
 
-pub async fn answered(request: reqwest::RequestBuilder) -> reqwest::Result<Answered> {
+pub async fn send(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
     let response = request.send().await?;
-    Ok(Answered {
+    Ok(Answer {
         status: response.status().as_u16(),
         retry_after: response
             .headers()

@@ -3,23 +3,25 @@ use std::collections::BTreeMap;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-/// Why a whole request is refused: status, `code` and `params` by section 1.9, the text as `msg`.
+/// The reason why a complete request is rejected, displayed as `msg`.
+///
+/// Status, `code` and `params` follow section 1.9.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum Rejection {
     #[error("Invalid API key")]
     BadApiKey { ip: String, endpoint: String },
-    /// The blank at the end is Iterable's (section 1.3).
+    /// Iterable's message also ends with a space (section 1.3).
     #[error("Exceeded rate limit for endpoint: {endpoint}, project: {PROJECT} ")]
     RateLimitExceeded { endpoint: String },
     #[error("[{endpoint}] Batch too large")]
     BatchTooLarge { endpoint: String },
-    /// What a proxy in front of Iterable would say (section 1.9).
+    /// The message of a proxy in front of Iterable (section 1.9).
     #[error("Request Entity Too Large")]
     PayloadTooLarge,
     #[error("[{endpoint}] Invalid JSON body")]
     BadJsonBody {
         endpoint: String,
-        /// What was expected in which place; empty if the body is no JSON at all.
+        /// The expected type by path; empty if the body is not valid JSON.
         expected: BTreeMap<String, &'static str>,
     },
     #[error("[{endpoint}] {reason}")]
@@ -35,15 +37,15 @@ pub(super) enum Refusal {
     NotFound { endpoint: String },
 }
 
-/// The project's number, which some messages carry.
+/// The project number in messages.
 const PROJECT: u32 = 1;
 
-impl Refusal {
+impl Rejection {
     pub(super) fn status(&self) -> StatusCode {
         self.status_and_code().0
     }
 
-    /// The body and its media type.
+    /// Returns the media type and the body.
     pub(super) fn body(&self) -> (&'static str, String) {
         if matches!(self, Self::PayloadTooLarge) {
             return (

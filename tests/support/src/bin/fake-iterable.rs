@@ -1,76 +1,77 @@
-//! Runs the Iterable stand-in until it is told to stop.
+//! Runs the fake Iterable server until a termination signal.
 
 use std::{fs, io, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use event_forwarder_test_support::{
     iterable::{
-        Answers, History, IterableStandIn, KnownUsers, Limits, Options, ProjectType, TooLarge,
+        Answers, FakeIterable, History, KnownUsers, Limits, Options, ProjectType, TooLarge,
     },
     until_stopped,
 };
 
-/// Runs a stand-in for Iterable for tests and demos, and prints its base URL once it listens.
+/// Runs a fake Iterable server for tests and demos, and prints its base URL when it listens.
 ///
-/// It answers POST /api/events/trackBulk and /api/users/bulkUpdate as Iterable documents it, and shows what it got
-/// under GET /_admin/summary, /_admin/events?name=&user=&id=&limit= and /_admin/requests?limit=. POST /_admin/faults
-/// makes it fail, DELETE /_admin/faults ends that, and POST /_admin/reset empties it.
+/// It answers POST /api/events/trackBulk and /api/users/bulkUpdate as Iterable documents them.
+/// GET /_admin/summary, /_admin/events?name=&user=&id=&limit= and /_admin/requests?limit= return
+/// what it received. POST /_admin/faults adds a fault, DELETE /_admin/faults removes all faults,
+/// and POST /_admin/reset restores the initial state.
 #[derive(Parser)]
-#[command(name = "iterable-stand-in", version)]
+#[command(name = "fake-iterable", version)]
 struct Cli {
-    /// Where to listen; port 0 picks a free port.
+    /// Address to listen on; port 0 picks a free port.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
 
-    /// A key to accept; may be given several times. Without one and without a file: test-key.
+    /// API key to accept; can be repeated. Default test-key, if no file is given either.
     #[arg(long, value_name = "KEY")]
     api_key: Vec<String>,
 
-    /// A file with keys to accept, one a line.
+    /// File with API keys to accept, one per line.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
 
-    /// How the project names its users.
+    /// How the project identifies its users.
     #[arg(long, value_enum, default_value = "email")]
     project_type: ProjectType,
 
-    /// Whom the project knows: all, none, or emails and userIds with commas between.
+    /// Users that exist in the project: all, none, or comma-separated emails and userIds.
     #[arg(long, value_name = "all|none|LIST", default_value = "all")]
     known_users: KnownUsers,
 
-    /// How long a user that users/bulkUpdate made stays unknown, in milliseconds.
+    /// How long a user created by users/bulkUpdate stays unknown, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     user_visible_after_ms: u64,
 
-    /// An event name to refuse; may be given several times.
+    /// Event name to reject; can be repeated.
     #[arg(long, value_name = "NAME")]
     disallow_event_name: Vec<String>,
 
-    /// Requests a second that events/trackBulk takes; 0 for no limit.
+    /// Requests per second that events/trackBulk accepts; 0 for no limit.
     #[arg(long, value_name = "N", default_value_t = 10)]
     rate: u32,
 
-    /// The Retry-After of a 429, in seconds; none if left out.
+    /// Retry-After header of a 429, in seconds. If unset, a 429 has no such header.
     #[arg(long, value_name = "S")]
     retry_after: Option<u32>,
 
-    /// Events that one events/trackBulk may hold.
+    /// Maximum number of events in one events/trackBulk.
     #[arg(long, value_name = "N", default_value_t = Limits::default().events_per_request)]
     max_events: usize,
 
-    /// Bytes that one events/trackBulk may have.
+    /// Maximum bytes of one events/trackBulk.
     #[arg(long, value_name = "N", default_value_t = Limits::default().track_bulk_bytes)]
     max_bytes: usize,
 
-    /// Answer 413 and not BatchTooLarge past these.
+    /// Answer requests over these limits with 413 instead of BatchTooLarge.
     #[arg(long)]
     answer_413: bool,
 
-    /// How long every answer is held back, in milliseconds.
+    /// Delay of every answer, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     latency_ms: u64,
 
-    /// Keep only ids and counts, for large runs.
+    /// Keep only IDs and counts, for large runs.
     #[arg(long)]
     counts_only: bool,
 }
@@ -122,7 +123,7 @@ async fn main() -> ExitCode {
     match run(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("iterable-stand-in: {error}");
+            eprintln!("fake-iterable: {error}");
             ExitCode::FAILURE
         }
     }
@@ -130,7 +131,7 @@ async fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> io::Result<()> {
     let stop = until_stopped()?;
-    let iterable = IterableStandIn::start(cli.options()?).await?;
+    let iterable = FakeIterable::start(cli.options()?).await?;
     println!("{}", iterable.url());
     stop.await;
     Ok(())
