@@ -1,30 +1,30 @@
-//! A run from end to end.
+//! Complete runs.
 
 use event_forwarder::drain::report::Outcome;
 use event_forwarder_test_support::{iterable::Fault, sqs::Kind};
 use serde_json::json;
 
-use crate::world::{HAPPENED, Setting, World, batch, batches};
+use crate::world::{EVENT_TIME_MS, Setting, World, batch, batches};
 
 on_each_server!(
-    a_run_empties_a_queue,
-    an_event_arrives_with_its_own_time,
-    what_was_changed_in_an_event_is_counted,
-    an_empty_queue_ends_a_run_at_once,
-    a_message_that_cannot_be_read_stays_for_the_redrive_policy,
-    a_refused_key_ends_the_run_and_gives_everything_back,
-    a_sink_that_is_down_costs_ten_messages_a_receive_and_no_more,
-    a_sink_that_stumbles_gets_everything_in_the_end,
-    rejected_events_go_to_the_dead_letter_queue_by_themselves_with_their_reason,
+    run_drains_a_queue,
+    event_keeps_its_time,
+    event_changes_are_counted_by_reason,
+    run_ends_immediately_when_queue_is_empty,
+    invalid_message_stays_in_the_queue,
+    run_releases_messages_when_key_is_rejected,
+    run_receives_ten_messages_when_iterable_is_down,
+    run_delivers_everything_after_temporary_errors,
+    rejected_event_is_dead_lettered_with_its_reason,
 );
 
-async fn a_run_empties_a_queue(kind: Kind) {
+async fn run_drains_a_queue(kind: Kind) {
     let count = if kind == Kind::Moto { 120 } else { 1_000 };
     let world = World::new(Setting::on(kind)).await;
     world.queue.send(&batches(count, 3)).await.unwrap();
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
-    // SQS may deliver a message twice; a run counts that apart.
+    // SQS can deliver a message twice; the report counts duplicates separately.
     assert_eq!(
         report.messages.received - report.messages.duplicate,
         count as u64
@@ -38,7 +38,7 @@ async fn a_run_empties_a_queue(kind: Kind) {
     let depth = world.queue.depth().await.unwrap();
     assert_eq!((depth.visible, depth.in_flight), (0, 0));
     let tens = count.div_ceil(10) as u64;
-    // The settings of two queues, the depth, a receive that brings nothing; and one to spare.
+    // The attributes of two queues, the depth, an empty receive, and a spare one.
     assert!(
         report.requests.sqs <= 2 * tens + 5,
         "{} requests to SQS",
@@ -46,17 +46,17 @@ async fn a_run_empties_a_queue(kind: Kind) {
     );
 }
 
-async fn an_event_arrives_with_its_own_time(kind: Kind) {
+async fn event_keeps_its_time(kind: Kind) {
     let world = World::new(Setting::on(kind)).await;
     world.queue.send(&batches(1, 1)).await.unwrap();
     let report = world.drain().await;
     assert_eq!(report.events.forwarded, 1);
     let events = world.iterable.handle.events();
-    let seconds = HAPPENED.div_euclid(1_000);
+    let seconds = EVENT_TIME_MS.div_euclid(1_000);
     assert_eq!(events[0].event["createdAt"], seconds);
 }
 
-async fn what_was_changed_in_an_event_is_counted(kind: Kind) {
+async fn event_changes_are_counted_by_reason(kind: Kind) {
     let world = World::new(Setting::on(kind)).await;
     let fields = |n: u32| json!({"n": n, "_renamed": 1, "long": "x".repeat(33_000)});
     let events = [("Viewed", fields(1)), ("Viewed", fields(2))];
@@ -73,15 +73,15 @@ async fn what_was_changed_in_an_event_is_counted(kind: Kind) {
     assert_eq!(counted, [("FieldRenamed", 2), ("FieldTooLong", 2)]);
 }
 
-async fn an_empty_queue_ends_a_run_at_once(kind: Kind) {
+async fn run_ends_immediately_when_queue_is_empty(kind: Kind) {
     let world = World::new(Setting::on(kind)).await;
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained);
-    // The settings of the queue and of its dead-letter queue, how deep it is, and one receive.
+    // The attributes of the queue and of its dead-letter queue, the depth, and one receive.
     assert_eq!((report.requests.sqs, report.requests.iterable), (4, 0));
 }
 
-async fn a_message_that_cannot_be_read_stays_for_the_redrive_policy(kind: Kind) {
+async fn invalid_message_stays_in_the_queue(kind: Kind) {
     let world = World::new(Setting::on(kind)).await;
     world
         .queue
@@ -95,7 +95,7 @@ async fn a_message_that_cannot_be_read_stays_for_the_redrive_policy(kind: Kind) 
     assert_eq!(world.queue.depth().await.unwrap().in_flight, 1);
 }
 
-async fn a_refused_key_ends_the_run_and_gives_everything_back(kind: Kind) {
+async fn run_releases_messages_when_key_is_rejected(kind: Kind) {
     let world = World::new(Setting::on(kind)).await;
     world.queue.send(&batches(30, 1)).await.unwrap();
     let report =
@@ -111,7 +111,7 @@ async fn a_refused_key_ends_the_run_and_gives_everything_back(kind: Kind) {
     );
 }
 
-async fn a_sink_that_is_down_costs_ten_messages_a_receive_and_no_more(kind: Kind) {
+async fn run_receives_ten_messages_when_iterable_is_down(kind: Kind) {
     let world = World::new(Setting::on(kind)).await;
     world.queue.send(&batches(200, 1)).await.unwrap();
     world
@@ -128,7 +128,7 @@ async fn a_sink_that_is_down_costs_ten_messages_a_receive_and_no_more(kind: Kind
     assert_eq!(world.queue.depth().await.unwrap().visible, 200);
 }
 
-async fn a_sink_that_stumbles_gets_everything_in_the_end(kind: Kind) {
+async fn run_delivers_everything_after_temporary_errors(kind: Kind) {
     let world = World::new(Setting::on(kind)).await;
     for fault in [
         Fault::answer(503, "<html>"),
@@ -154,7 +154,7 @@ async fn a_sink_that_stumbles_gets_everything_in_the_end(kind: Kind) {
     }
 }
 
-async fn rejected_events_go_to_the_dead_letter_queue_by_themselves_with_their_reason(kind: Kind) {
+async fn rejected_event_is_dead_lettered_with_its_reason(kind: Kind) {
     let world = World::new(Setting::on(kind)).await;
     world
         .queue
@@ -175,11 +175,11 @@ async fn rejected_events_go_to_the_dead_letter_queue_by_themselves_with_their_re
         (2, 1)
     );
     assert_eq!((report.events.forwarded, report.events.rejected), (2, 1));
-    let letters = world.dead_letters().await;
-    assert_eq!(letters.len(), 1);
-    let body = letters[0].body.as_deref().unwrap();
+    let dead_letters = world.dead_letters().await;
+    assert_eq!(dead_letters.len(), 1);
+    let body = dead_letters[0].body.as_deref().unwrap();
     assert!(body.contains("Secret") && !body.contains("Bought"));
-    let attributes = letters[0].message_attributes.as_ref().unwrap();
+    let attributes = dead_letters[0].message_attributes.as_ref().unwrap();
     let reason = attributes["EventForwarderReason"].string_value().unwrap();
     assert_eq!(reason, "DisallowedEventName");
 }

@@ -1,4 +1,4 @@
-//! Whose keys sign the requests to SQS: moto is the token service.
+//! The keys that sign requests to SQS. Moto is the token service.
 
 use std::{
     collections::VecDeque,
@@ -23,14 +23,14 @@ use crate::{
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/drains";
 
-/// A world of which all requests to SQS are seen.
-struct Seen {
+/// A world that records all requests to SQS.
+struct RecordedWorld {
     world: World,
     pod: Pod,
     sqs: Tap,
 }
 
-impl Seen {
+impl RecordedWorld {
     async fn new(setting: Setting) -> Self {
         let mut world = World::new(setting).await;
         let sqs = Tap::start(&world.sqs.endpoint()).await;
@@ -60,7 +60,7 @@ impl Seen {
         path.display().to_string()
     }
 
-    /// The access keys that signed, in the order of their first request.
+    /// Returns the access keys of the signatures, in the order of their first request.
     fn keys(&self) -> Vec<String> {
         let mut keys: Vec<String> = Vec::new();
         for request in self.sqs.requests() {
@@ -93,38 +93,42 @@ fn assert_drained(report: &RunReport) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_is_assumed_with_its_external_id_from_the_keys_of_a_secret() {
-    let mut seen = Seen::new(Setting::on(Kind::Moto)).await;
+async fn role_is_assumed_with_keys_and_external_id() {
+    let mut recorded = RecordedWorld::new(Setting::on(Kind::Moto)).await;
     let sts = token_service().await;
-    seen.world.spec.queue.assume_role =
+    recorded.world.spec.queue.assume_role =
         serde_json::from_value(json!({"arn": ROLE, "externalId": "between-us"})).unwrap();
-    let child = seen
+    let child = recorded
         .pod
-        .all_files(&seen.world)
+        .all_files(&recorded.world)
         .start_with([("AWS_ENDPOINT_URL_STS", sts.url.clone())]);
-    let (_, report) = seen.pod.report_of(child).await;
+    let (_, report) = recorded.pod.report_of(child).await;
     assert_drained(&report);
-    let asked = sts.requests();
-    assert_eq!(asked.len(), 1);
-    assert_eq!(asked[0].access_key(), "test");
+    let requests = sts.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].access_key(), "test");
     for part in [
         "Action=AssumeRole&",
         "ExternalId=between-us",
         "RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fdrains",
     ] {
-        assert!(asked[0].body.contains(part), "{part} in {}", asked[0].body);
+        assert!(
+            requests[0].body.contains(part),
+            "{part} in {}",
+            requests[0].body
+        );
     }
-    let keys = seen.keys();
+    let keys = recorded.keys();
     assert!(keys.len() == 1 && keys[0].starts_with("ASIA"), "{keys:?}");
-    assert!(seen.tokens().iter().all(Option::is_some));
+    assert!(recorded.tokens().iter().all(Option::is_some));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_accounts_token_is_exchanged_for_its_role() {
-    let seen = Seen::new(Setting::on(Kind::Moto)).await;
+async fn service_account_token_is_exchanged_for_role_keys() {
+    let recorded = RecordedWorld::new(Setting::on(Kind::Moto)).await;
     let sts = token_service().await;
-    let token = seen.write("token", "the-service-accounts-token");
-    let report = seen
+    let token = recorded.write("token", "the-service-accounts-token");
+    let report = recorded
         .run(&[
             ("AWS_WEB_IDENTITY_TOKEN_FILE", &token),
             ("AWS_ROLE_ARN", ROLE),
@@ -133,29 +137,33 @@ async fn a_service_accounts_token_is_exchanged_for_its_role() {
         ])
         .await;
     assert_drained(&report);
-    let asked = sts.requests();
-    assert_eq!(asked.len(), 1);
-    assert!(asked[0].body.contains("Action=AssumeRoleWithWebIdentity"));
+    let requests = sts.requests();
+    assert_eq!(requests.len(), 1);
     assert!(
-        asked[0]
+        requests[0]
+            .body
+            .contains("Action=AssumeRoleWithWebIdentity")
+    );
+    assert!(
+        requests[0]
             .body
             .contains("WebIdentityToken=the-service-accounts-token")
     );
     assert!(
-        !asked[0].headers.contains_key("authorization"),
-        "the token is all that is known"
+        !requests[0].headers.contains_key("authorization"),
+        "the request is not signed"
     );
-    let keys = seen.keys();
+    let keys = recorded.keys();
     assert!(keys.len() == 1 && keys[0].starts_with("ASIA"), "{keys:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_is_assumed_from_the_role_of_a_service_account() {
-    let mut seen = Seen::new(Setting::on(Kind::Moto)).await;
+async fn role_is_assumed_from_service_account_role() {
+    let mut recorded = RecordedWorld::new(Setting::on(Kind::Moto)).await;
     let sts = token_service().await;
-    seen.world.spec.queue.assume_role = serde_json::from_value(json!({"arn": ROLE})).unwrap();
-    let token = seen.write("token", "the-service-accounts-token");
-    let report = seen
+    recorded.world.spec.queue.assume_role = serde_json::from_value(json!({"arn": ROLE})).unwrap();
+    let token = recorded.write("token", "the-service-accounts-token");
+    let report = recorded
         .run(&[
             ("AWS_WEB_IDENTITY_TOKEN_FILE", &token),
             ("AWS_ROLE_ARN", "arn:aws:iam::210987654321:role/pods"),
@@ -163,22 +171,22 @@ async fn a_role_is_assumed_from_the_role_of_a_service_account() {
         ])
         .await;
     assert_drained(&report);
-    let asked = sts.requests();
-    let (first, second) = (&asked[0], &asked[1]);
+    let requests = sts.requests();
+    let (first, second) = (&requests[0], &requests[1]);
     assert!(
         first.body.contains("Action=AssumeRoleWithWebIdentity")
             && first.body.contains("210987654321")
     );
     assert!(second.body.contains("Action=AssumeRole&") && second.body.contains("123456789012"));
-    let keys = seen.keys();
+    let keys = recorded.keys();
     assert!(
         keys.len() == 1 && keys[0] != second.access_key(),
         "{keys:?}"
     );
 }
 
-/// A small HTTP server: `answer` makes of a request's head, in lower case, a status, a header and
-/// a body. Answers its URL.
+/// Starts an HTTP server and returns its URL. `answer` returns a status, a header and a body for a
+/// request's head in lower case.
 async fn serve(
     answer: impl Fn(&str) -> (u16, &'static str, String) + Send + Sync + 'static,
 ) -> String {
@@ -196,7 +204,7 @@ async fn serve(
                 }
                 let (status, header, body) = answer(&head);
                 let answer = format!(
-                    "HTTP/1.1 {status} Said\r\n{header}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                    "HTTP/1.1 {status} Status\r\n{header}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
                     body.len()
                 );
                 client.write_all(answer.as_bytes()).await.ok()
@@ -208,7 +216,7 @@ async fn serve(
 
 const JSON: &str = "Content-Type: application/json";
 
-fn temporary(key: &str, valid: Duration) -> String {
+fn temporary_keys(key: &str, valid: Duration) -> String {
     let expiration = (Timestamp::now() + valid).to_string();
     json!({
         "Code": "Success", "AccessKeyId": key, "SecretAccessKey": "s", "Token": "t",
@@ -217,9 +225,9 @@ fn temporary(key: &str, valid: Duration) -> String {
     .to_string()
 }
 
-/// The agent of EKS Pod Identity: gives one set of keys after the other to whoever brings the
-/// token, the last one for ever.
-async fn agent(token: &'static str, keys: Vec<(&'static str, Duration)>) -> String {
+/// Starts a fake EKS Pod Identity agent, which returns the keys one by one to requests with the
+/// token. It returns the last ones repeatedly.
+async fn pod_identity_agent(token: &'static str, keys: Vec<(&'static str, Duration)>) -> String {
     let keys = Mutex::new(VecDeque::from(keys));
     let url = serve(move |head| {
         if !head.contains(&format!("authorization: {token}\r\n")) {
@@ -230,13 +238,13 @@ async fn agent(token: &'static str, keys: Vec<(&'static str, Duration)>) -> Stri
         if keys.len() > 1 {
             keys.pop_front();
         }
-        (200, JSON, temporary(key, valid))
+        (200, JSON, temporary_keys(key, valid))
     })
     .await;
     format!("{url}/v1/credentials")
 }
 
-/// An instance's metadata service of the second version, which wants a session's token.
+/// Starts a fake instance metadata service, version 2, which requires a session token.
 async fn metadata_service() -> String {
     serve(|head| {
         let path = head.split(' ').nth(1).unwrap_or_default();
@@ -251,7 +259,7 @@ async fn metadata_service() -> String {
                 (401, JSON, String::new())
             }
             "/latest/meta-data/iam/security-credentials/" => (200, "X: y", "drains".to_owned()),
-            _ if path == role => (200, JSON, temporary("ROLEKEY", HOUR)),
+            _ if path == role => (200, JSON, temporary_keys("ROLEKEY", HOUR)),
             _ => (404, JSON, String::new()),
         }
     })
@@ -261,31 +269,31 @@ async fn metadata_service() -> String {
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_agent_of_pod_identity_is_asked_with_the_pods_token() {
-    let seen = Seen::new(Setting::on(Kind::Fauxqs)).await;
-    let url = agent("the-pods-token", vec![("AGENTKEY", HOUR)]).await;
-    let right = seen.write("right", "the-pods-token");
-    let wrong = seen.write("wrong", "another-token");
-    let report = seen
+async fn pod_identity_agent_receives_the_pod_token() {
+    let recorded = RecordedWorld::new(Setting::on(Kind::Fauxqs)).await;
+    let url = pod_identity_agent("the-pods-token", vec![("AGENTKEY", HOUR)]).await;
+    let valid_token = recorded.write("valid-token", "the-pods-token");
+    let invalid_token = recorded.write("invalid-token", "another-token");
+    let report = recorded
         .run(&[
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url),
-            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &wrong),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &invalid_token),
         ])
         .await;
     assert_eq!(report.outcome, Outcome::QueueDenied, "{report:?}");
-    assert!(seen.keys().is_empty());
-    let report = seen
+    assert!(recorded.keys().is_empty());
+    let report = recorded
         .run(&[
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url),
-            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &right),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &valid_token),
         ])
         .await;
     assert_drained(&report);
-    assert_eq!(seen.keys(), ["AGENTKEY"]);
+    assert_eq!(recorded.keys(), ["AGENTKEY"]);
 }
 
-/// Keeps a run going until its keys have changed.
-fn long() -> Setting {
+/// Returns a setting whose runs last until their keys have changed.
+fn slow_run() -> Setting {
     Setting {
         iterable: Options {
             latency: Duration::from_millis(500),
@@ -297,40 +305,40 @@ fn long() -> Setting {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_that_expire_during_a_run_are_replaced() {
-    let seen = Seen::new(long()).await;
-    // The SDK takes keys for expired up to ten seconds before they are.
+async fn keys_are_replaced_when_they_expire() {
+    let recorded = RecordedWorld::new(slow_run()).await;
+    // The SDK treats keys as expired up to ten seconds early.
     let keys = vec![("FIRSTKEY", Duration::from_secs(2)), ("SECONDKEY", HOUR)];
-    let url = agent("the-pods-token", keys).await;
-    let token = seen.write("token", "the-pods-token");
-    let report = seen
+    let url = pod_identity_agent("the-pods-token", keys).await;
+    let token = recorded.write("token", "the-pods-token");
+    let report = recorded
         .run(&[
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url),
             ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token),
         ])
         .await;
     assert_drained(&report);
-    assert_eq!(seen.keys(), ["FIRSTKEY", "SECONDKEY"]);
+    assert_eq!(recorded.keys(), ["FIRSTKEY", "SECONDKEY"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instances_role_is_asked_for_with_a_session_token() {
-    let seen = Seen::new(Setting::on(Kind::Fauxqs)).await;
+async fn instance_role_is_requested_with_session_token() {
+    let recorded = RecordedWorld::new(Setting::on(Kind::Fauxqs)).await;
     let url = metadata_service().await;
-    let report = seen
+    let report = recorded
         .run(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)])
         .await;
     assert_drained(&report);
-    assert_eq!(seen.keys(), ["ROLEKEY"]);
+    assert_eq!(recorded.keys(), ["ROLEKEY"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_metadata_service_that_is_silent_is_an_error_within_seconds() {
-    let seen = Seen::new(Setting::on(Kind::Fauxqs)).await;
+async fn run_fails_within_seconds_when_metadata_service_hangs() {
+    let recorded = RecordedWorld::new(Setting::on(Kind::Fauxqs)).await;
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let started = Instant::now();
-    let report = seen
+    let report = recorded
         .run(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)])
         .await;
     assert!(
@@ -341,28 +349,28 @@ async fn a_metadata_service_that_is_silent_is_an_error_within_seconds() {
     assert_eq!(report.outcome, Outcome::QueueDenied, "{report:?}");
     let message = report.message.unwrap();
     assert!(message.contains("credentials"), "{message}");
-    assert_eq!(seen.world.queue.depth().await.unwrap().visible, 12);
+    assert_eq!(recorded.world.queue.depth().await.unwrap().visible, 12);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_of_the_environment_sign_where_there_are_some() {
-    let seen = Seen::new(Setting::on(Kind::Fauxqs)).await;
-    let report = seen
+async fn environment_keys_sign_requests_without_a_secret() {
+    let recorded = RecordedWorld::new(Setting::on(Kind::Fauxqs)).await;
+    let report = recorded
         .run(&[
             ("AWS_ACCESS_KEY_ID", "ENVKEY"),
             ("AWS_SECRET_ACCESS_KEY", "s"),
         ])
         .await;
     assert_drained(&report);
-    assert_eq!(seen.keys(), ["ENVKEY"]);
-    let child = seen.pod.start_with([
+    assert_eq!(recorded.keys(), ["ENVKEY"]);
+    let child = recorded.pod.start_with([
         ("AWS_ACCESS_KEY_ID", "ENVKEY".to_owned()),
         ("AWS_SECRET_ACCESS_KEY", "s".to_owned()),
     ]);
-    seen.pod.report_of(child).await;
+    recorded.pod.report_of(child).await;
     assert_eq!(
-        seen.keys(),
+        recorded.keys(),
         ["ENVKEY", "test"],
-        "those of the forwarder's own Secret go first"
+        "the keys of the forwarder's Secret take precedence"
     );
 }

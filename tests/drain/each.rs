@@ -1,7 +1,8 @@
-//! The same tests on each SQS server.
+//! A macro that runs tests on every SQS server.
 
-/// Makes of each `async fn(Kind)` one test for each SQS server. A server that lacks what a test
-/// needs is named with what that is, and its test is listed as ignored for this reason.
+/// Turns every `async fn(Kind)` into one test per SQS server.
+///
+/// `fauxqs lacks "feature"` marks the test on that server as ignored, with the feature as reason.
 macro_rules! on_each_server {
     ($($test:ident),+ $(,)?) => { $(
         on_each_server!(@tests $test, fauxqs Fauxqs [], elasticmq ElasticMq [], moto Moto []);

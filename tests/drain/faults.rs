@@ -1,4 +1,4 @@
-//! Whatever the network does between a run and its servers, nothing is lost and nothing hangs.
+//! Network faults between a run and its servers cause no loss and no hanging run.
 
 use std::{
     collections::BTreeSet,
@@ -18,11 +18,11 @@ use proptest::{
 use serde_json::json;
 
 use crate::{
-    proxy::{Proxy, Weather},
+    proxy::{ConnectionFault, Proxy},
     world::{Setting, World, batches},
 };
 
-async fn behind_proxies() -> (World, Proxy, Proxy) {
+async fn with_proxies() -> (World, Proxy, Proxy) {
     let mut world = World::new(Setting {
         queue: Attributes {
             visibility_timeout: Duration::from_secs(6),
@@ -48,33 +48,33 @@ async fn behind_proxies() -> (World, Proxy, Proxy) {
     (world, sqs, iterable)
 }
 
-fn weather() -> impl Strategy<Value = Weather> {
+fn connection_fault() -> impl Strategy<Value = ConnectionFault> {
     prop_oneof![
-        3 => Just(Weather::Fair),
-        2 => (0usize..40_000).prop_map(Weather::Cut),
-        2 => (0usize..40_000).prop_map(Weather::Reset),
-        1 => (0usize..40_000).prop_map(Weather::Stall),
-        1 => Just(Weather::Slow),
-        1 => Just(Weather::HalfOpen),
+        3 => Just(ConnectionFault::None),
+        2 => (0usize..40_000).prop_map(ConnectionFault::Close),
+        2 => (0usize..40_000).prop_map(ConnectionFault::Reset),
+        1 => (0usize..40_000).prop_map(ConnectionFault::Stall),
+        1 => Just(ConnectionFault::Slow),
+        1 => Just(ConnectionFault::NeverAnswer),
     ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_network_loses_no_event() {
-    let (world, sqs, iterable) = behind_proxies().await;
+async fn unreliable_network_loses_no_event() {
+    let (world, sqs, iterable) = with_proxies().await;
     let bodies = batches(600, 3);
     let mut runner = TestRunner::new_with_rng(
         Config::default(),
         TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]),
     );
     let mut draw = |count: usize| {
-        let strategy = proptest::collection::vec(weather(), count);
+        let strategy = proptest::collection::vec(connection_fault(), count);
         strategy.new_tree(&mut runner).unwrap().current()
     };
     for part in bodies.chunks(50) {
         world.queue.send(part).await.unwrap();
-        sqs.forecast(draw(12));
-        iterable.forecast(draw(12));
+        sqs.set_faults(draw(12));
+        iterable.set_faults(draw(12));
         let report = world.drain().await;
         assert!(
             matches!(
@@ -85,13 +85,13 @@ async fn a_bad_network_loses_no_event() {
         );
     }
     assert!(
-        sqs.met() >= 10 && iterable.met() >= 10,
+        sqs.fault_count() >= 10 && iterable.fault_count() >= 10,
         "{} and {} faults",
-        sqs.met(),
-        iterable.met()
+        sqs.fault_count(),
+        iterable.fault_count()
     );
-    sqs.forecast(Vec::new());
-    iterable.forecast(Vec::new());
+    sqs.set_faults(Vec::new());
+    iterable.set_faults(Vec::new());
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let depth = world.queue.depth().await.unwrap();
@@ -100,22 +100,22 @@ async fn a_bad_network_loses_no_event() {
         }
         assert!(
             Instant::now() < deadline,
-            "the queue is never empty: {depth:?}"
+            "the queue is not empty in time: {depth:?}"
         );
         world.drain().await;
     }
     let events = world.iterable.handle.events();
-    let seen: BTreeSet<_> = events
+    let received: BTreeSet<_> = events
         .iter()
         .map(|event| event.event["dataFields"]["n"].as_str())
         .collect();
-    assert_eq!((seen.len(), events.len()), (1_800, 1_800));
+    assert_eq!((received.len(), events.len()), (1_800, 1_800));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_black_holed_queue_is_an_error_within_seconds() {
-    let (world, sqs, _iterable) = behind_proxies().await;
-    sqs.forecast(vec![Weather::HalfOpen; 100]);
+async fn run_fails_within_seconds_when_sqs_hangs() {
+    let (world, sqs, _iterable) = with_proxies().await;
+    sqs.set_faults(vec![ConnectionFault::NeverAnswer; 100]);
     let started = Instant::now();
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::QueueDown);
@@ -128,20 +128,20 @@ async fn a_black_holed_queue_is_an_error_within_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gap_at_the_start_of_a_run_does_not_end_it() {
-    let (world, sqs, _iterable) = behind_proxies().await;
+async fn run_continues_after_resets_at_its_start() {
+    let (world, sqs, _iterable) = with_proxies().await;
     world.queue.send(&batches(20, 1)).await.unwrap();
-    sqs.forecast(vec![Weather::Reset(0); 2]);
+    sqs.set_faults(vec![ConnectionFault::Reset(0); 2]);
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
     assert_eq!(report.messages.deleted, 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_black_holed_sink_ends_the_run_and_gives_everything_back() {
-    let (world, _sqs, iterable) = behind_proxies().await;
+async fn run_releases_messages_when_iterable_hangs() {
+    let (world, _sqs, iterable) = with_proxies().await;
     world.queue.send(&batches(50, 1)).await.unwrap();
-    iterable.forecast(vec![Weather::Stall(100); 100]);
+    iterable.set_faults(vec![ConnectionFault::Stall(100); 100]);
     let started = Instant::now();
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::SinkDown);

@@ -1,4 +1,4 @@
-//! FIFO queues: the order within a group is kept.
+//! FIFO queues keep the order within a message group.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use serde_json::json;
 use crate::world::{Setting, World, batch};
 
 on_each_server!(
-    a_fifo_queue_keeps_its_order,
-    a_refusal_that_names_an_event_changes_no_order,
-    a_dead_letter_of_a_fifo_queue_carries_its_group,
-    a_message_that_stays_holds_up_its_own_group_only,
+    fifo_queue_keeps_its_order,
+    fifo_order_is_kept_after_rejected_event,
+    fifo_dead_letter_keeps_its_message_group,
+    released_fifo_message_blocks_only_its_group,
 );
 
-async fn a_fifo_queue_keeps_its_order(kind: Kind) {
+async fn fifo_queue_keeps_its_order(kind: Kind) {
     let world = World::new(Setting {
         queue: Attributes {
             fifo: true,
@@ -57,7 +57,7 @@ async fn a_fifo_queue_keeps_its_order(kind: Kind) {
     assert!(events.iter().all(|event| event.writes == 1));
 }
 
-async fn a_refusal_that_names_an_event_changes_no_order(kind: Kind) {
+async fn fifo_order_is_kept_after_rejected_event(kind: Kind) {
     let world = World::new(Setting {
         queue: Attributes {
             fifo: true,
@@ -68,20 +68,20 @@ async fn a_refusal_that_names_an_event_changes_no_order(kind: Kind) {
     .await;
     let bodies: Vec<_> = (0..10)
         .map(|n| {
-            let name = if n == 6 { "Culprit" } else { "Viewed" };
+            let name = if n == 6 { "Offending" } else { "Viewed" };
             batch("ada@example.com", [(name, json!({"n": n}))])
         })
         .collect();
     world.queue.send(&bodies).await.unwrap();
-    // The hint is right for the whole request, and misleads for its parts.
-    let refusal = json!({
-        "code": "BadJsonBody", "msg": "said",
+    // The index is correct for the complete request and wrong for its parts.
+    let rejection = json!({
+        "code": "BadJsonBody", "msg": "message",
         "params": {"obj.events[6].createdAt": "Number value expected"},
     });
     world
         .iterable
         .handle
-        .add_fault(Fault::answer(400, refusal.to_string()).when(Match::event_name("Culprit")));
+        .add_fault(Fault::answer(400, rejection.to_string()).when(Match::event_name("Offending")));
     let report = world.drain().await;
     assert_eq!(
         (report.messages.deleted, report.messages.dead_lettered),
@@ -96,7 +96,7 @@ async fn a_refusal_that_names_an_event_changes_no_order(kind: Kind) {
     assert_eq!(order, [0, 1, 2, 3, 4, 5, 7, 8, 9]);
 }
 
-async fn a_dead_letter_of_a_fifo_queue_carries_its_group(kind: Kind) {
+async fn fifo_dead_letter_keeps_its_message_group(kind: Kind) {
     let world = World::new(Setting {
         queue: Attributes {
             fifo: true,
@@ -117,16 +117,16 @@ async fn a_dead_letter_of_a_fifo_queue_carries_its_group(kind: Kind) {
         (1, 1),
         "{report:?}"
     );
-    let letters = world.dead_letters().await;
-    assert_eq!(letters.len(), 1);
-    let attributes = letters[0].attributes.as_ref().unwrap();
+    let dead_letters = world.dead_letters().await;
+    assert_eq!(dead_letters.len(), 1);
+    let attributes = dead_letters[0].attributes.as_ref().unwrap();
     assert_eq!(
         attributes[&MessageSystemAttributeName::MessageGroupId],
         "test"
     );
 }
 
-async fn a_message_that_stays_holds_up_its_own_group_only(kind: Kind) {
+async fn released_fifo_message_blocks_only_its_group(kind: Kind) {
     let world = World::new(Setting {
         queue: Attributes {
             fifo: true,
@@ -141,7 +141,7 @@ async fn a_message_that_stays_holds_up_its_own_group_only(kind: Kind) {
     .await;
     let client = world.sqs.client();
     for n in 0..6 {
-        // The third of the first group is of a user whom Iterable doesn't know.
+        // The third message of the first group is of an unknown user.
         let user = if n == 2 {
             "new@example.com"
         } else {
@@ -160,20 +160,21 @@ async fn a_message_that_stays_holds_up_its_own_group_only(kind: Kind) {
     }
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
-    let mut taken: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    let mut accepted: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for event in world.iterable.handle.events() {
         let fields = &event.event["dataFields"];
         let group = fields["group"].as_str().unwrap().to_owned();
-        taken
+        accepted
             .entry(group)
             .or_default()
             .push(fields["n"].as_i64().unwrap());
     }
-    assert_eq!(taken["two"], [0, 1, 2, 3, 4, 5]);
-    // What was in the same request was taken too; its message stays behind the third.
+    assert_eq!(accepted["two"], [0, 1, 2, 3, 4, 5]);
+    // Iterable also accepted the other events of the same request, but their messages wait for the
+    // third.
     assert!(
-        taken["one"].is_sorted() && !taken["one"].contains(&2),
-        "{taken:?}"
+        accepted["one"].is_sorted() && !accepted["one"].contains(&2),
+        "{accepted:?}"
     );
     assert_eq!(report.messages.deleted, 8, "{report:?}");
     let depth = world.queue.depth().await.unwrap();

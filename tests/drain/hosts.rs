@@ -1,4 +1,4 @@
-//! Where SQS is found and for which region requests are signed, by the names on the wire.
+//! The hosts of requests to SQS and the regions of their signatures, as sent on the wire.
 
 use aws_sdk_sqs::{Client, Config, config::Region};
 use event_forwarder::drain::report::Outcome;
@@ -12,21 +12,21 @@ use crate::{
 };
 
 on_each_server!(
-    each_of_aws_partitions_and_endpoints_is_reached_and_signed_for,
-    fauxqs lacks "queues under other hosts: it knows a queue by its whole URL"
+    requests_are_signed_for_partition_and_endpoint,
+    fauxqs lacks "queues under other hosts: it identifies a queue by its full URL"
 );
 
-/// A queue of a region's own with three messages; answers its URL.
+/// Creates a queue with three messages in this region, and returns its URL.
 async fn queue_in(client: Client, region: &'static str) -> String {
-    let there = || Config::builder().region(Region::from_static(region));
-    let made = client.create_queue().queue_name("events").customize();
-    let made = made.config_override(there()).send().await.unwrap();
-    let url = made.queue_url.unwrap();
+    let config = || Config::builder().region(Region::from_static(region));
+    let request = client.create_queue().queue_name("events").customize();
+    let created = request.config_override(config()).send().await.unwrap();
+    let url = created.queue_url.unwrap();
     for body in batches(3, 1) {
         let message = client.send_message().queue_url(&url).message_body(body);
         message
             .customize()
-            .config_override(there())
+            .config_override(config())
             .send()
             .await
             .unwrap();
@@ -34,8 +34,8 @@ async fn queue_in(client: Client, region: &'static str) -> String {
     url
 }
 
-async fn each_of_aws_partitions_and_endpoints_is_reached_and_signed_for(kind: Kind) {
-    // The queue's URL, `queue.endpoint`, the host on the wire, the region of the signature.
+async fn requests_are_signed_for_partition_and_endpoint(kind: Kind) {
+    // The queue's URL, `queue.endpoint`, the requested host, and the region of the signature.
     for (url, endpoint, host, region) in [
         (
             "sqs.eu-central-1.amazonaws.com",
@@ -90,18 +90,20 @@ async fn each_of_aws_partitions_and_endpoints_is_reached_and_signed_for(kind: Ki
         world.spec.queue.url = format!("https://{url}/{path}");
         world.spec.queue.endpoint = endpoint.map(|host| format!("https://{host}"));
         world.spec.queue.region = None;
-        let through = ("HTTPS_PROXY", proxy.url.clone());
-        let child = pod.all_files(&world).start_with([through, pod.authority()]);
+        let https_proxy = ("HTTPS_PROXY", proxy.url.clone());
+        let child = pod
+            .all_files(&world)
+            .start_with([https_proxy, pod.ca_file()]);
         let (_, report) = pod.end(child).await;
         assert_eq!(report.outcome, Outcome::Drained, "{url}: {report:?}");
         assert_eq!(report.messages.deleted, 3, "{url}");
         assert!(
             proxy
-                .asked()
+                .targets()
                 .iter()
-                .all(|asked| asked == &format!("{host}:443")),
+                .all(|target| target == &format!("{host}:443")),
             "{url}: {:?}",
-            proxy.asked()
+            proxy.targets()
         );
         let requests = tap.requests();
         assert!(requests.len() >= 4, "{url}");

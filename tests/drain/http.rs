@@ -1,4 +1,4 @@
-//! How requests travel to Iterable.
+//! The connections and the encoding of requests to Iterable.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use crate::{
     process::Pod,
-    proxy::{Proxy, Weather},
+    proxy::{ConnectionFault, Proxy},
     tls::{certificates, terminator},
     world::{Setting, World, batches},
 };
 
-/// Many small requests to Iterable, several at a time.
+/// Returns a setting with many small, concurrent requests to Iterable.
 fn chatty(project: Value, answers: Answers) -> Setting {
     Setting {
         iterable: Options {
@@ -38,14 +38,14 @@ fn small() -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_share_one_connection_of_http_2_where_it_is_offered() {
+async fn requests_share_one_connection_with_http_2() {
     let mut world = World::new(chatty(small(), Answers::default())).await;
     world.queue.send(&batches(200, 1)).await.unwrap();
     let pod = Pod::new("http-2");
     certificates(&pod.dir, "DNS:localhost");
     let port = terminator(&pod.dir, world.iterable.url(), &["h2", "http/1.1"]).await;
     world.spec.iterable.endpoint = Some(format!("https://localhost:{port}"));
-    let child = pod.all_files(&world).start_with([pod.authority()]);
+    let child = pod.all_files(&world).start_with([pod.ca_file()]);
     let (code, report) = pod.end(child).await;
     assert_eq!(
         (code, report.events.forwarded),
@@ -59,7 +59,7 @@ async fn requests_share_one_connection_of_http_2_where_it_is_offered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_use_connections_again_where_http_2_is_not_offered() {
+async fn requests_reuse_connections_with_http_1() {
     let world = World::new(chatty(small(), Answers::default())).await;
     world.queue.send(&batches(200, 1)).await.unwrap();
     let report = world.drain().await;
@@ -70,22 +70,22 @@ async fn requests_use_connections_again_where_http_2_is_not_offered() {
     let connections = world.iterable.handle.summary().connections;
     assert!(
         connections <= 12,
-        "about one for each of eight that may be under way: {connections}"
+        "about one per concurrent request, of which there are at most eight: {connections}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shared_connection_that_dies_in_silence_is_replaced() {
+async fn http_2_connection_is_replaced_when_it_stalls() {
     let mut world = World::new(chatty(small(), Answers::default())).await;
     world.queue.send(&batches(200, 1)).await.unwrap();
     let pod = Pod::new("silent-http-2");
     certificates(&pod.dir, "DNS:localhost");
     let port = terminator(&pod.dir, world.iterable.url(), &["h2"]).await;
     let relay = Proxy::start(([127, 0, 0, 1], port).into()).await;
-    relay.forecast(vec![Weather::Stall(20_000)]);
+    relay.set_faults(vec![ConnectionFault::Stall(20_000)]);
     let url = relay.url().replace("http://127.0.0.1", "https://localhost");
     world.spec.iterable.endpoint = Some(url);
-    let child = pod.all_files(&world).start_with([pod.authority()]);
+    let child = pod.all_files(&world).start_with([pod.ca_file()]);
     let (code, report) = pod.end(child).await;
     assert_eq!(
         (code, report.outcome),
@@ -93,11 +93,11 @@ async fn a_shared_connection_that_dies_in_silence_is_replaced() {
         "{report:?}"
     );
     assert_eq!(world.iterable.handle.summary().events.stored, 200);
-    assert_eq!(relay.met(), 1);
+    assert_eq!(relay.fault_count(), 1);
     let took = report.finished_at.duration_since(report.started_at);
     assert!(
         took.as_secs() < 30,
-        "known before the time limit of the request: {took}"
+        "detected before the request's timeout: {took}"
     );
 }
 
@@ -106,7 +106,7 @@ fn encoding(request: &RequestRecord) -> Option<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_are_compressed_where_the_forwarder_wants_it() {
+async fn bodies_are_compressed_when_configured() {
     let world = World::new(chatty(json!({"compression": "Gzip"}), Answers::default())).await;
     world.queue.send(&batches(500, 2)).await.unwrap();
     let report = world.drain().await;
@@ -130,7 +130,7 @@ async fn bodies_are_compressed_where_the_forwarder_wants_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_are_sent_as_they_are_to_a_sink_that_reads_no_gzip() {
+async fn bodies_are_sent_uncompressed_when_gzip_is_rejected() {
     let answers = Answers {
         reject_gzip: true,
         ..Answers::default()
@@ -149,11 +149,11 @@ async fn bodies_are_sent_as_they_are_to_a_sink_that_reads_no_gzip() {
         .iter()
         .filter(|request| encoding(request).is_some())
         .count();
-    assert_eq!(compressed, 1, "the first shows it");
+    assert_eq!(compressed, 1, "only the first request is compressed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_compressed_by_default() {
+async fn bodies_are_uncompressed_by_default() {
     let world = World::new(chatty(json!({}), Answers::default())).await;
     world.queue.send(&batches(20, 1)).await.unwrap();
     world.drain().await;

@@ -1,6 +1,6 @@
-//! Runs that are killed at any point lose nothing.
+//! Runs that are killed at any point lose no event.
 //!
-//! `EVENT_FORWARDER_KILLS` sets how many runs are killed; default 200.
+//! `EVENT_FORWARDER_KILLS` sets the number of killed runs. Default 200.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use crate::world::{Setting, World, batches};
 const EVENTS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn runs_killed_at_random_points_lose_no_event() {
+async fn killed_runs_lose_no_event() {
     let kills = std::env::var("EVENT_FORWARDER_KILLS").map_or(200, |text| text.parse().unwrap());
     let world = World::new(Setting {
         queue: Attributes {
@@ -44,8 +44,8 @@ async fn runs_killed_at_random_points_lose_no_event() {
     let dir = tempdir();
     let bodies = batches(kills * 40, EVENTS);
     let mut sent = 0;
-    let mut ended_by_themselves = 0;
-    let mut dice = 88_172_645_463_325_252_u64;
+    let mut finished = 0;
+    let mut random = 88_172_645_463_325_252_u64;
     for _ in 0..kills {
         if world.queue.depth().await.unwrap().visible < 200 && sent < bodies.len() {
             let next = (sent + 400).min(bodies.len());
@@ -53,18 +53,18 @@ async fn runs_killed_at_random_points_lose_no_event() {
             sent = next;
         }
         let mut run = world.spawn(&dir).stderr(Stdio::null()).spawn().unwrap();
-        dice ^= dice << 13;
-        dice ^= dice >> 7;
-        dice ^= dice << 17;
-        // Not a wait for something: the point of the kill is what varies.
-        tokio::time::sleep(Duration::from_millis(10 + dice % 250)).await;
-        ended_by_themselves += usize::from(run.try_wait().unwrap().is_some());
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        // The delay varies the point of the kill; it does not wait for a condition.
+        tokio::time::sleep(Duration::from_millis(10 + random % 250)).await;
+        finished += usize::from(run.try_wait().unwrap().is_some());
         run.kill().unwrap();
         run.wait().unwrap();
     }
     assert!(
-        ended_by_themselves < kills / 4,
-        "{ended_by_themselves} runs were not killed"
+        finished < kills / 4,
+        "{finished} runs finished before they were killed"
     );
     world.queue.send(&bodies[sent..]).await.unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
@@ -75,27 +75,27 @@ async fn runs_killed_at_random_points_lose_no_event() {
         }
         assert!(
             tokio::time::Instant::now() < deadline,
-            "the queue is never empty: {depth:?}"
+            "the queue is not empty in time: {depth:?}"
         );
         world.drain().await;
     }
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 0);
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for event in world.iterable.handle.events() {
-        *seen
+        *counts
             .entry(event.event["dataFields"]["n"].as_str().unwrap().to_owned())
             .or_default() += 1;
     }
-    assert_eq!(seen.len(), bodies.len() * EVENTS, "every event is there");
+    assert_eq!(counts.len(), bodies.len() * EVENTS, "every event arrived");
     assert!(
-        seen.values().all(|count| *count == 1),
-        "and each has one id"
+        counts.values().all(|count| *count == 1),
+        "every event has one ID"
     );
     fs::remove_dir_all(dir).unwrap();
 }
 
 impl World {
-    /// The program itself, as a pod runs it.
+    /// Returns the command of the program, as a pod runs it.
     fn spawn(&self, dir: &Path) -> Command {
         let forwarder = dir.join("forwarder.json");
         let manifest = json!({

@@ -1,4 +1,4 @@
-//! Payloads in S3, as SQS's extended client leaves them.
+//! Payloads in S3, as SQS's extended client stores them, and large messages.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use tokio::sync::mpsc;
 use crate::world::{Setting, World, batch, batches, server};
 
 on_each_server!(
-    pointers_into_listed_buckets_are_followed_and_their_objects_deleted_with_the_message,
-    ten_payloads_that_are_together_larger_than_the_bound_are_all_sent,
-    without_listed_buckets_a_pointer_stays_in_the_queue,
-    messages_of_a_mebibyte_pass_within_the_bounds_of_memory,
-    an_answer_that_is_larger_than_there_is_room_for_waits_to_be_read,
+    s3_payloads_are_sent_and_deleted_with_message,
+    s3_payloads_over_the_memory_budget_are_sent,
+    s3_pointer_stays_in_queue_without_listed_buckets,
+    large_messages_are_sent_within_memory_budget,
+    large_receive_response_waits_for_memory,
 );
 
-/// A new bucket of moto, whatever serves SQS: ElasticMQ has none.
+/// Creates a bucket on moto, on every SQS server, because ElasticMQ has no S3.
 async fn s3(bucket: &str) -> Client {
     let client = Client::from_conf(
         Builder::new()
@@ -48,9 +48,7 @@ fn pointer(class: &str, bucket: &str, key: &str) -> String {
 const CLASS: &str = "software.amazon.payloadoffloading.PayloadS3Pointer";
 const OLD_CLASS: &str = "com.amazon.sqs.javamessaging.MessageS3Pointer";
 
-async fn pointers_into_listed_buckets_are_followed_and_their_objects_deleted_with_the_message(
-    kind: Kind,
-) {
+async fn s3_payloads_are_sent_and_deleted_with_message(kind: Kind) {
     let mut world = World::new(Setting {
         ..Setting::on(kind)
     })
@@ -85,7 +83,7 @@ async fn pointers_into_listed_buckets_are_followed_and_their_objects_deleted_wit
         .send(&[
             pointer(CLASS, &bucket, "one"),
             pointer(OLD_CLASS, &bucket, "two/2"),
-            pointer(CLASS, &bucket, "gone"),
+            pointer(CLASS, &bucket, "missing"),
             pointer(CLASS, "elsewhere", "one"),
             batches(1, 1).remove(0),
         ])
@@ -117,7 +115,7 @@ async fn pointers_into_listed_buckets_are_followed_and_their_objects_deleted_wit
     assert_eq!(left.key_count, Some(0));
 }
 
-async fn ten_payloads_that_are_together_larger_than_the_bound_are_all_sent(kind: Kind) {
+async fn s3_payloads_over_the_memory_budget_are_sent(kind: Kind) {
     let mut world = World::new(Setting {
         drain: json!({"maxBytesInFlight": 4_194_304}),
         ..Setting::on(kind)
@@ -150,9 +148,9 @@ async fn ten_payloads_that_are_together_larger_than_the_bound_are_all_sent(kind:
     );
 }
 
-/// Not on ElasticMQ, which knows no such limit.
+/// Does not run on ElasticMQ, which does not have this limit.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_letter_too_large_for_the_dead_letter_queue_is_not_sent() {
+async fn oversized_dead_letter_is_not_sent() {
     let world = World::new(Setting::default()).await;
     let set = world.sqs.client().set_queue_attributes();
     set.queue_url(&world.queue.dlq_url)
@@ -184,7 +182,7 @@ async fn a_letter_too_large_for_the_dead_letter_queue_is_not_sent() {
     assert!(reasons.contains(&"DeadLetterTooLarge"), "{reasons:?}");
 }
 
-async fn without_listed_buckets_a_pointer_stays_in_the_queue(kind: Kind) {
+async fn s3_pointer_stays_in_queue_without_listed_buckets(kind: Kind) {
     let world = World::new(Setting::on(kind)).await;
     world
         .queue
@@ -201,7 +199,7 @@ async fn without_listed_buckets_a_pointer_stays_in_the_queue(kind: Kind) {
     );
 }
 
-async fn messages_of_a_mebibyte_pass_within_the_bounds_of_memory(kind: Kind) {
+async fn large_messages_are_sent_within_memory_budget(kind: Kind) {
     let world = World::new(Setting {
         drain: json!({"maxBytesInFlight": 8_388_608}),
         ..Setting::on(kind)
@@ -219,7 +217,7 @@ async fn messages_of_a_mebibyte_pass_within_the_bounds_of_memory(kind: Kind) {
             .iter()
             .all(|body| body.len() > 1_000_000 && body.len() <= 1_048_576)
     );
-    // The run gets used to small ones first.
+    // The run first adapts to small messages.
     world.queue.send(&batches(200, 1)).await.unwrap();
     world.queue.send(&bodies).await.unwrap();
     let report = world.drain().await;
@@ -232,7 +230,7 @@ async fn messages_of_a_mebibyte_pass_within_the_bounds_of_memory(kind: Kind) {
     assert!(requests.iter().all(|request| request.bytes <= 4_000_000));
 }
 
-async fn an_answer_that_is_larger_than_there_is_room_for_waits_to_be_read(kind: Kind) {
+async fn large_receive_response_waits_for_memory(kind: Kind) {
     let world = World::new(Setting::on(kind)).await;
     let text = "x".repeat(20_000);
     world.queue.send(&vec![text.clone(); 4]).await.unwrap();
@@ -254,7 +252,7 @@ async fn an_answer_that_is_larger_than_there_is_room_for_waits_to_be_read(kind: 
             read,
         }) = squeezes.recv().await
         else {
-            panic!("it asks for room");
+            panic!("the response exceeds the memory budget");
         };
         assert_eq!(receive, 7);
         assert!(bytes.is_none_or(|bytes| bytes > 40_000), "{bytes:?}");

@@ -1,5 +1,5 @@
-//! Runs, and commands on the dead-letter queue, against SQS servers that others wrote and the stand-in for
-//! Iterable.
+//! Runs, and commands on the dead-letter queue, against third-party SQS servers and the fake
+//! Iterable server.
 
 #[macro_use]
 mod each;

@@ -1,4 +1,4 @@
-//! The program as a pod runs it: exit codes, the report, and how it stops.
+//! The program as a pod runs it: exit codes, reports and termination.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,14 +17,14 @@ use tokio::process::{Child, Command};
 use crate::world::{Setting, World, batch, batches};
 
 on_each_server!(
-    a_run_that_drains_exits_with_0,
-    what_cannot_be_used_is_reported_with_its_mend_and_exits_with_30,
-    a_deadline_a_silent_sink_and_a_refused_key_exit_with_codes_of_their_own,
-    a_queue_that_does_not_exist_exits_with_22,
-    credentials_that_are_missing_exit_with_22,
-    a_run_told_to_stop_settles_what_is_under_way_and_gives_back_the_rest,
-    a_run_told_to_stop_while_iterable_is_silent_ends_within_its_grace_period,
-    messages_of_a_mebibyte_after_small_ones_leave_a_run_within_the_memory_of_its_pod,
+    drained_run_exits_with_0,
+    invalid_configuration_is_reported_and_exits_with_30,
+    run_exit_code_depends_on_outcome,
+    missing_queue_exits_with_22,
+    missing_credentials_exit_with_22,
+    sigterm_settles_sent_messages_and_releases_the_rest,
+    sigterm_ends_run_in_time_when_iterable_hangs,
+    run_with_large_messages_stays_within_memory_limit,
 );
 
 pub struct Pod {
@@ -71,8 +71,8 @@ impl Pod {
             .unwrap()
     }
 
-    /// The program with the identity of its surroundings, of which there are none but those that
-    /// the test adds. What it logs is in the file `log`.
+    /// Returns the command with ambient credentials, in an environment that only has the variables
+    /// that the test adds. The file `log` contains its log.
     pub fn command(&self) -> Command {
         let path = |name: &str| self.dir.join(name);
         let mut command = Command::new(env!("CARGO_BIN_EXE_event-forwarder"));
@@ -87,29 +87,29 @@ impl Pod {
         command
     }
 
-    /// The setting that makes a run trust the authority in the pod's folder.
-    pub fn authority(&self) -> (&'static str, String) {
+    /// Returns the environment variable with the CA certificate in the pod's folder.
+    pub fn ca_file(&self) -> (&'static str, String) {
         let file = self.dir.join("ca.pem");
         ("EVENT_FORWARDER_CA_FILE", file.display().to_string())
     }
 
-    /// What the last run logged.
+    /// Returns the log of the last run.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("log")).unwrap()
     }
 
     pub async fn end(self, child: Child) -> (Option<i32>, RunReport) {
-        let ended = self.report_of(child).await;
+        let result = self.report_of(child).await;
         std::fs::remove_dir_all(&self.dir).unwrap();
-        ended
+        result
     }
 
     pub async fn report_of(&self, mut child: Child) -> (Option<i32>, RunReport) {
-        let ended = tokio::time::timeout(Duration::from_secs(60), child.wait()).await;
+        let exit = tokio::time::timeout(Duration::from_secs(60), child.wait()).await;
         let text = std::fs::read_to_string(self.dir.join("report")).unwrap();
         assert!(text.len() <= 4096);
         (
-            ended.unwrap().unwrap().code(),
+            exit.unwrap().unwrap().code(),
             serde_json::from_str(&text).unwrap(),
         )
     }
@@ -124,7 +124,7 @@ fn terminate(child: &Child) {
     assert!(killed.success());
 }
 
-async fn a_run_that_drains_exits_with_0(kind: Kind) {
+async fn drained_run_exits_with_0(kind: Kind) {
     let world = World::new(Setting::on(kind)).await;
     world.queue.send(&batches(20, 1)).await.unwrap();
     let pod = Pod::new("drains");
@@ -135,7 +135,7 @@ async fn a_run_that_drains_exits_with_0(kind: Kind) {
     assert!(report.oldest_message_age_seconds.is_some());
 }
 
-async fn what_cannot_be_used_is_reported_with_its_mend_and_exits_with_30(kind: Kind) {
+async fn invalid_configuration_is_reported_and_exits_with_30(kind: Kind) {
     let pod = Pod::new("no-manifest");
     let child = pod.start();
     let (code, report) = pod.end(child).await;
@@ -161,7 +161,7 @@ async fn what_cannot_be_used_is_reported_with_its_mend_and_exits_with_30(kind: K
     assert!(report.message.unwrap().contains("apiKeySecretRef"));
 }
 
-async fn a_deadline_a_silent_sink_and_a_refused_key_exit_with_codes_of_their_own(kind: Kind) {
+async fn run_exit_code_depends_on_outcome(kind: Kind) {
     for (expected, outcome, fault) in [
         (10, Outcome::LimitReached, None),
         (20, Outcome::SinkDown, Some(Fault::reset())),
@@ -187,7 +187,7 @@ async fn a_deadline_a_silent_sink_and_a_refused_key_exit_with_codes_of_their_own
     }
 }
 
-async fn a_queue_that_does_not_exist_exits_with_22(kind: Kind) {
+async fn missing_queue_exits_with_22(kind: Kind) {
     let mut world = World::new(Setting::on(kind)).await;
     world.spec.queue.url.push_str("-nowhere");
     let pod = Pod::new("no-queue");
@@ -197,7 +197,7 @@ async fn a_queue_that_does_not_exist_exits_with_22(kind: Kind) {
     assert!(report.message.unwrap().contains("does not exist"));
 }
 
-async fn credentials_that_are_missing_exit_with_22(kind: Kind) {
+async fn missing_credentials_exit_with_22(kind: Kind) {
     let world = World::new(Setting::on(kind)).await;
     let pod = Pod::new("no-credentials");
     pod.all_files(&world);
@@ -208,7 +208,7 @@ async fn credentials_that_are_missing_exit_with_22(kind: Kind) {
     assert!(report.message.unwrap().contains("secretAccessKey"));
 }
 
-async fn a_run_told_to_stop_settles_what_is_under_way_and_gives_back_the_rest(kind: Kind) {
+async fn sigterm_settles_sent_messages_and_releases_the_rest(kind: Kind) {
     let world = World::new(Setting {
         project: json!({"maxEventsPerRequest": 5}),
         ..Setting::on(kind)
@@ -217,20 +217,20 @@ async fn a_run_told_to_stop_settles_what_is_under_way_and_gives_back_the_rest(ki
     world.queue.send(&batches(300, 1)).await.unwrap();
     let gate = world.iterable.handle.gate("held");
     world.iterable.handle.add_fault(Fault::hold("held"));
-    let pod = Pod::new("told-to-stop");
+    let pod = Pod::new("sigterm");
     let child = pod.all_files(&world).start();
     gate.until_held(1).await;
     terminate(&child);
-    let told = Instant::now();
+    let signaled_at = Instant::now();
     gate.open();
     let (code, report) = pod.end(child).await;
     assert!(
-        told.elapsed() < Duration::from_secs(30),
+        signaled_at.elapsed() < Duration::from_secs(30),
         "{:?}",
-        told.elapsed()
+        signaled_at.elapsed()
     );
     assert_eq!((code, report.outcome), (Some(11), Outcome::Interrupted));
-    // How far it went on before the signal reached it is up to the machine.
+    // The progress before the signal depends on the machine.
     let messages = &report.messages;
     assert!(messages.deleted >= 5 && messages.released > 0, "{report:?}");
     let settled = messages.deleted + messages.released + messages.duplicate;
@@ -240,7 +240,7 @@ async fn a_run_told_to_stop_settles_what_is_under_way_and_gives_back_the_rest(ki
     assert_eq!((depth.visible, depth.in_flight), (left, 0));
 }
 
-async fn a_run_told_to_stop_while_iterable_is_silent_ends_within_its_grace_period(kind: Kind) {
+async fn sigterm_ends_run_in_time_when_iterable_hangs(kind: Kind) {
     let mut world = World::new(Setting::on(kind)).await;
     world.spec.job.termination_grace_period_seconds = 10;
     world.queue.send(&batches(30, 1)).await.unwrap();
@@ -250,12 +250,12 @@ async fn a_run_told_to_stop_while_iterable_is_silent_ends_within_its_grace_perio
     let child = pod.all_files(&world).start();
     gate.until_held(1).await;
     terminate(&child);
-    let told = Instant::now();
+    let signaled_at = Instant::now();
     let (code, report) = pod.end(child).await;
     assert!(
-        told.elapsed() < Duration::from_secs(10),
+        signaled_at.elapsed() < Duration::from_secs(10),
         "{:?}",
-        told.elapsed()
+        signaled_at.elapsed()
     );
     assert_eq!(code, Some(11));
     assert_eq!((report.messages.deleted, report.messages.released), (0, 10));
@@ -263,7 +263,7 @@ async fn a_run_told_to_stop_while_iterable_is_silent_ends_within_its_grace_perio
 }
 
 #[tokio::test]
-async fn a_terminal_shows_depth_rate_and_time_left() {
+async fn terminal_shows_depth_rate_and_time_left() {
     let world = World::new(Setting::default()).await;
     world.queue.send(&batches(60, 1)).await.unwrap();
     let pod = Pod::new("terminal");
@@ -273,24 +273,22 @@ async fn a_terminal_shows_depth_rate_and_time_left() {
         "{} drain --forwarder {dir}/forwarder.yaml --api-key-file {dir}/api-key --aws-credentials-dir {dir}",
         env!("CARGO_BIN_EXE_event-forwarder")
     );
-    // A terminal of its own, by util-linux.
+    // util-linux's `script` provides the terminal.
     let output = Command::new("script")
         .args(["--quiet", "--return", "--command", &drain, "/dev/null"])
         .env("TERM", "xterm")
         .output()
         .await
         .unwrap();
-    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{shown}");
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{stdout}");
     for part in ["of about 60 messages", "/s", "left", "60 events forwarded"] {
-        assert!(shown.contains(part), "{part} in {shown}");
+        assert!(stdout.contains(part), "{part} in {stdout}");
     }
     std::fs::remove_dir_all(&pod.dir).unwrap();
 }
 
-async fn messages_of_a_mebibyte_after_small_ones_leave_a_run_within_the_memory_of_its_pod(
-    kind: Kind,
-) {
+async fn run_with_large_messages_stays_within_memory_limit(kind: Kind) {
     let world = World::new(Setting {
         iterable: Options {
             latency: Duration::from_millis(500),
@@ -320,7 +318,7 @@ async fn messages_of_a_mebibyte_after_small_ones_leave_a_run_within_the_memory_o
     };
     tokio::time::timeout(Duration::from_secs(120), watch)
         .await
-        .expect("a run never hangs");
+        .expect("the run ends in time");
     let (code, report) = pod.end(child).await;
     assert_eq!(
         (code, report.messages.deleted),
@@ -328,11 +326,11 @@ async fn messages_of_a_mebibyte_after_small_ones_leave_a_run_within_the_memory_o
         "{report:?}"
     );
     assert!(peak > 0);
-    // What a run's container may take unless the forwarder says otherwise.
+    // The default memory limit of a run's container.
     assert!(peak < 256 << 10, "{peak} KiB");
 }
 
-/// The most memory that a process took so far, by its file `status`.
+/// Returns the peak memory of a process, from its file `status`.
 fn peak_kibibytes(status: &str) -> Option<u64> {
     let text = std::fs::read_to_string(status).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,4 +1,4 @@
-//! A proxy program that others wrote, tinyproxy, between a run and its servers.
+//! A third-party proxy, tinyproxy, between a run and its servers.
 
 use std::{
     net::SocketAddr,
@@ -19,7 +19,7 @@ use crate::{
 
 const PASSWORD: &str = "hush-hush-hush";
 
-/// tinyproxy, which wants a user and a password. Ends when dropped.
+/// A tinyproxy that requires a user and a password. It ends when dropped.
 struct Tinyproxy {
     process: Child,
     address: SocketAddr,
@@ -53,8 +53,7 @@ impl Tinyproxy {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let within = Duration::from_secs(30);
-        tokio::time::timeout(within, listens)
+        tokio::time::timeout(Duration::from_secs(30), listens)
             .await
             .expect("tinyproxy listens");
         Self {
@@ -68,8 +67,8 @@ impl Tinyproxy {
         format!("http://somebody:{password}@{}", self.address)
     }
 
-    /// Whether it was asked for this host and port.
-    fn was_asked_for(&self, target: &str) -> bool {
+    /// Returns whether a client requested this host and port.
+    fn received_request_for(&self, target: &str) -> bool {
         let log = std::fs::read_to_string(&self.log).unwrap();
         log.lines()
             .filter(|line| line.contains("Request"))
@@ -94,12 +93,12 @@ async fn install() {
         .output()
         .await
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
 }
 
-/// A queue and Iterable behind TLS, or not, and a proxy.
-struct Place {
+/// A queue and Iterable, with or without TLS, and a proxy.
+struct ProxiedWorld {
     world: World,
     pod: Pod,
     proxy: Tinyproxy,
@@ -107,8 +106,8 @@ struct Place {
     iterable: String,
 }
 
-impl Place {
-    /// SQS is at `localhost` and Iterable at `127.0.0.1`.
+impl ProxiedWorld {
+    /// Creates a world with SQS on `localhost` and Iterable on `127.0.0.1`.
     async fn new(scheme: &str) -> Self {
         let mut world = World::new(Setting::on(Kind::Fauxqs)).await;
         let pod = Pod::new("proxied");
@@ -137,7 +136,7 @@ impl Place {
         }
     }
 
-    /// Runs with these settings and all that is logged at its most talkative.
+    /// Runs with these environment variables and the log level `trace`.
     async fn run(&self, environment: &[(&str, &str)]) -> RunReport {
         let mut command = self.pod.command();
         command
@@ -145,80 +144,84 @@ impl Place {
             .env("RUST_LOG", "trace")
             .envs(environment.iter().copied());
         if self.pod.dir.join("ca.pem").exists() {
-            command.envs([self.pod.authority()]);
+            command.envs([self.pod.ca_file()]);
         }
         let (_, report) = self.pod.report_of(command.spawn().unwrap()).await;
         let log = self.pod.log();
-        assert!(log.contains("TRACE"), "the log is a talkative one");
-        let said = format!("{log}{}", serde_json::to_string(&report).unwrap());
+        assert!(log.contains("TRACE"), "the log level is trace");
+        let output = format!("{log}{}", serde_json::to_string(&report).unwrap());
         for secret in [PASSWORD, "c29tZWJvZHk6"] {
-            assert!(!said.contains(secret), "the log shows the proxy's password");
+            assert!(
+                !output.contains(secret),
+                "the log or the report contains the proxy's password"
+            );
         }
         report
     }
 
-    fn passed(&self) -> (bool, bool) {
+    /// Returns whether requests to SQS and to Iterable used the proxy.
+    fn used_proxy(&self) -> (bool, bool) {
         (
-            self.proxy.was_asked_for(&self.sqs),
-            self.proxy.was_asked_for(&self.iterable),
+            self.proxy.received_request_for(&self.sqs),
+            self.proxy.received_request_for(&self.iterable),
         )
     }
 }
 
 async fn goes_through(scheme: &str, variable: &str) {
-    let place = Place::new(scheme).await;
-    let url = place.proxy.url(PASSWORD);
-    let report = place.run(&[(variable, &url)]).await;
+    let world = ProxiedWorld::new(scheme).await;
+    let url = world.proxy.url(PASSWORD);
+    let report = world.run(&[(variable, &url)]).await;
     assert_eq!(report.outcome, Outcome::Drained, "{variable}: {report:?}");
-    assert_eq!(place.world.iterable.handle.summary().events.stored, 12);
-    assert_eq!(place.passed(), (true, true), "{variable}");
+    assert_eq!(world.world.iterable.handle.summary().events.stored, 12);
+    assert_eq!(world.used_proxy(), (true, true), "{variable}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn https_goes_through_the_proxy_that_the_environment_names_in_either_case() {
+async fn https_uses_proxy_from_environment() {
     goes_through("https", "HTTPS_PROXY").await;
     goes_through("https", "https_proxy").await;
     goes_through("https", "ALL_PROXY").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http_goes_through_the_proxy_that_the_environment_names_in_either_case() {
+async fn http_uses_proxy_from_environment() {
     goes_through("http", "HTTP_PROXY").await;
     goes_through("http", "http_proxy").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hosts_that_need_no_proxy_are_reached_without_it() {
-    for (variable, hosts, passed) in [
+async fn no_proxy_hosts_are_reached_directly() {
+    for (variable, hosts, expected) in [
         ("NO_PROXY", "localhost", (false, true)),
         ("no_proxy", "10.0.0.0/8, 127.0.0.0/8", (true, false)),
         ("NO_PROXY", "localhost,127.0.0.1", (false, false)),
         ("NO_PROXY", "*", (false, false)),
     ] {
-        let mut place = Place::new("https").await;
+        let mut world = ProxiedWorld::new("https").await;
         if hosts == "*" {
-            // It stands for all names, not for addresses.
-            place.iterable = place.iterable.replace("127.0.0.1", "localhost");
-            let endpoint = format!("https://{}", place.iterable);
-            place.world.spec.iterable.endpoint = Some(endpoint);
-            place.pod.all_files(&place.world);
+            // `*` matches all names, but no addresses.
+            world.iterable = world.iterable.replace("127.0.0.1", "localhost");
+            let endpoint = format!("https://{}", world.iterable);
+            world.world.spec.iterable.endpoint = Some(endpoint);
+            world.pod.all_files(&world.world);
         }
-        let url = place.proxy.url(PASSWORD);
-        let report = place.run(&[("HTTPS_PROXY", &url), (variable, hosts)]).await;
+        let url = world.proxy.url(PASSWORD);
+        let report = world.run(&[("HTTPS_PROXY", &url), (variable, hosts)]).await;
         assert_eq!(report.outcome, Outcome::Drained, "{hosts}: {report:?}");
-        assert_eq!(place.passed(), passed, "{hosts}");
+        assert_eq!(world.used_proxy(), expected, "{hosts}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_that_refuses_is_named_without_its_password() {
-    let place = Place::new("https").await;
-    let url = place.proxy.url(&format!("{PASSWORD}-no"));
-    let report = place.run(&[("HTTPS_PROXY", &url)]).await;
+async fn rejecting_proxy_ends_run_without_leaking_password() {
+    let world = ProxiedWorld::new("https").await;
+    let url = world.proxy.url(&format!("{PASSWORD}-no"));
+    let report = world.run(&[("HTTPS_PROXY", &url)]).await;
     assert_eq!(report.outcome, Outcome::QueueDown, "{report:?}");
-    assert_eq!(place.world.queue.depth().await.unwrap().visible, 12);
+    assert_eq!(world.world.queue.depth().await.unwrap().visible, 12);
 
-    let report = place
+    let report = world
         .run(&[("HTTPS_PROXY", &url), ("NO_PROXY", "localhost")])
         .await;
     assert_eq!(report.outcome, Outcome::SinkDown, "{report:?}");

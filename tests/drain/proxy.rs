@@ -1,4 +1,4 @@
-//! A TCP proxy that does to connections what networks do.
+//! A TCP proxy with network faults.
 
 use std::{
     io,
@@ -15,50 +15,54 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// What happens to a connection.
+/// A fault of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weather {
-    /// Nothing.
-    Fair,
-    /// It is closed after so many bytes.
-    Cut(usize),
-    /// It is reset after so many bytes.
+pub enum ConnectionFault {
+    /// No fault.
+    None,
+    /// Closes the connection after this many bytes.
+    Close(usize),
+    /// Resets the connection after this many bytes.
     Reset(usize),
-    /// After so many bytes nothing passes any more, and nobody is told.
+    /// Silently forwards nothing more after this many bytes.
     Stall(usize),
-    /// Every piece takes its time.
+    /// Delays every piece.
     Slow,
-    /// It is accepted, and that is all.
-    HalfOpen,
+    /// Accepts the connection and forwards nothing.
+    NeverAnswer,
 }
 
 /// A proxy in front of one server.
 pub struct Proxy {
     address: SocketAddr,
-    forecast: Arc<Mutex<Vec<Weather>>>,
-    met: Arc<AtomicU64>,
+    faults: Arc<Mutex<Vec<ConnectionFault>>>,
+    fault_count: Arc<AtomicU64>,
 }
 
 impl Proxy {
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let forecast: Arc<Mutex<Vec<Weather>>> = Arc::default();
-        let met: Arc<AtomicU64> = Arc::default();
-        let (coming, count) = (Arc::clone(&forecast), Arc::clone(&met));
+        let faults: Arc<Mutex<Vec<ConnectionFault>>> = Arc::default();
+        let fault_count: Arc<AtomicU64> = Arc::default();
+        let (next_faults, count) = (Arc::clone(&faults), Arc::clone(&fault_count));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let weather = coming.lock().unwrap().pop().unwrap_or(Weather::Fair);
-                if weather != Weather::Fair {
+                let fault = next_faults
+                    .lock()
+                    .unwrap()
+                    .pop()
+                    .unwrap_or(ConnectionFault::None);
+                if fault != ConnectionFault::None {
                     count.fetch_add(1, Ordering::Relaxed);
                 }
-                tokio::spawn(connection(client, target, weather));
+                tokio::spawn(connection(client, target, fault));
             }
         });
         Self {
             address,
-            forecast,
-            met,
+            faults,
+            fault_count,
         }
     }
 
@@ -66,24 +70,30 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// The weather of the next connections, the last one first.
-    pub fn forecast(&self, weather: Vec<Weather>) {
-        *self.forecast.lock().unwrap() = weather;
+    /// Sets the faults of the next connections, in reverse order.
+    pub fn set_faults(&self, faults: Vec<ConnectionFault>) {
+        *self.faults.lock().unwrap() = faults;
     }
 
-    /// How many connections met something else than fair weather.
-    pub fn met(&self) -> u64 {
-        self.met.load(Ordering::Relaxed)
+    /// Returns the number of connections that had a fault.
+    pub fn fault_count(&self) -> u64 {
+        self.fault_count.load(Ordering::Relaxed)
     }
 }
 
-async fn connection(mut client: TcpStream, target: SocketAddr, weather: Weather) -> io::Result<()> {
-    if weather == Weather::HalfOpen {
+async fn connection(
+    mut client: TcpStream,
+    target: SocketAddr,
+    fault: ConnectionFault,
+) -> io::Result<()> {
+    if fault == ConnectionFault::NeverAnswer {
         std::future::pending::<()>().await;
     }
     let mut server = TcpStream::connect(target).await?;
-    let mut left = match weather {
-        Weather::Cut(bytes) | Weather::Reset(bytes) | Weather::Stall(bytes) => bytes,
+    let mut remaining = match fault {
+        ConnectionFault::Close(bytes)
+        | ConnectionFault::Reset(bytes)
+        | ConnectionFault::Stall(bytes) => bytes,
         _ => usize::MAX,
     };
     let (mut up, mut down) = ([0; 4096], [0; 4096]);
@@ -95,22 +105,22 @@ async fn connection(mut client: TcpStream, target: SocketAddr, weather: Weather)
         if count == 0 {
             return Ok(());
         }
-        if weather == Weather::Slow {
+        if fault == ConnectionFault::Slow {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let passed = count.min(left);
-        left -= passed;
+        let forwarded = count.min(remaining);
+        remaining -= forwarded;
         if from_client {
-            server.write_all(&up[..passed]).await?;
+            server.write_all(&up[..forwarded]).await?;
         } else {
-            client.write_all(&down[..passed]).await?;
+            client.write_all(&down[..forwarded]).await?;
         }
-        if left > 0 {
+        if remaining > 0 {
             continue;
         }
-        match weather {
-            Weather::Reset(_) => client.set_zero_linger()?,
-            Weather::Stall(_) => std::future::pending().await,
+        match fault {
+            ConnectionFault::Reset(_) => client.set_zero_linger()?,
+            ConnectionFault::Stall(_) => std::future::pending().await,
             _ => {}
         }
         return Ok(());

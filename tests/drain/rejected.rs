@@ -1,5 +1,4 @@
-//! What becomes of rejected events where the forwarder wants no dead letters, and of fields that
-//! don't fit.
+//! The policies for rejected events and for fields with type conflicts.
 
 use std::{
     collections::BTreeMap,
@@ -14,14 +13,14 @@ use tokio::time::sleep;
 use crate::world::{Setting, World, batch};
 
 on_each_server!(
-    a_rejected_event_is_discarded_and_counted_where_the_forwarder_wants_it,
-    the_message_of_a_rejected_event_is_left_to_sqs_where_the_forwarder_wants_it,
-    a_field_of_another_type_is_left_out_where_the_forwarder_wants_it,
-    an_event_with_a_field_of_another_type_is_dead_lettered_by_default,
+    rejected_event_is_dropped_and_counted_when_configured,
+    rejected_message_is_left_to_sqs_when_configured,
+    conflicting_field_is_dropped_when_configured,
+    type_conflict_is_dead_lettered_by_default,
 );
 
-/// Two messages, one of them with an event that the project refuses beside one that it takes.
-async fn with_a_refused_event(kind: Kind, rejected: &str) -> World {
+/// Creates a world with two messages, one of which has a rejected and an accepted event.
+async fn with_rejected_event(kind: Kind, rejected: &str) -> World {
     let world = World::new(Setting {
         queue: Attributes {
             visibility_timeout: Duration::from_secs(3),
@@ -32,16 +31,16 @@ async fn with_a_refused_event(kind: Kind, rejected: &str) -> World {
     })
     .await;
     world.iterable.handle.disallow_event_name("Secret");
-    let fine = |n: u32| ("Fine", json!({"n": n}));
+    let valid = |n: u32| ("Fine", json!({"n": n}));
     let bodies = [
-        batch("ada@example.com", [fine(1), ("Secret", json!({"n": 2}))]),
-        batch("bob@example.com", [fine(3)]),
+        batch("ada@example.com", [valid(1), ("Secret", json!({"n": 2}))]),
+        batch("bob@example.com", [valid(3)]),
     ];
     world.queue.send(&bodies).await.unwrap();
     world
 }
 
-/// By the field `n`, how often each event was written.
+/// Returns the number of writes of every event by its field `n`.
 fn writes(world: &World) -> BTreeMap<u64, u32> {
     let events = world.iterable.handle.events();
     let number = |event: &Value| event["dataFields"]["n"].as_u64().unwrap();
@@ -51,14 +50,14 @@ fn writes(world: &World) -> BTreeMap<u64, u32> {
         .collect()
 }
 
-/// How many messages are still in the queue.
-async fn left(world: &World) -> u64 {
+/// Returns the number of messages in the queue.
+async fn remaining(world: &World) -> u64 {
     let depth = world.queue.depth().await.unwrap();
     depth.visible + depth.in_flight
 }
 
-async fn a_rejected_event_is_discarded_and_counted_where_the_forwarder_wants_it(kind: Kind) {
-    let world = with_a_refused_event(kind, "Drop").await;
+async fn rejected_event_is_dropped_and_counted_when_configured(kind: Kind) {
+    let world = with_rejected_event(kind, "Drop").await;
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
     let (messages, events) = (&report.messages, &report.events);
@@ -72,12 +71,12 @@ async fn a_rejected_event_is_discarded_and_counted_where_the_forwarder_wants_it(
         ("DisallowedEventName", 1)
     );
     assert_eq!(writes(&world), BTreeMap::from([(1, 1), (3, 1)]));
-    assert_eq!(left(&world).await, 0);
+    assert_eq!(remaining(&world).await, 0);
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 0);
 }
 
-async fn the_message_of_a_rejected_event_is_left_to_sqs_where_the_forwarder_wants_it(kind: Kind) {
-    let world = with_a_refused_event(kind, "Leave").await;
+async fn rejected_message_is_left_to_sqs_when_configured(kind: Kind) {
+    let world = with_rejected_event(kind, "Leave").await;
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
     let (messages, events) = (&report.messages, &report.events);
@@ -85,30 +84,36 @@ async fn the_message_of_a_rejected_event_is_left_to_sqs_where_the_forwarder_want
     assert!(messages.released > 0, "{report:?}");
     assert_eq!(events.forwarded, 2);
     assert_eq!(report.reasons[0].reason, "DisallowedEventName");
-    assert_eq!(left(&world).await, 1);
+    assert_eq!(remaining(&world).await, 1);
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 0);
 
-    // Each run tries again, until SQS moves the message: as it was, with all of its events.
+    // Every run retries until SQS moves the message, unchanged and with all of its events.
     let deadline = Instant::now() + Duration::from_secs(90);
     while world.queue.dlq_depth().await.unwrap().visible == 0 {
-        assert!(Instant::now() < deadline, "the message is never moved");
+        assert!(
+            Instant::now() < deadline,
+            "the message is not moved in time"
+        );
         let report = world.drain().await;
         assert_eq!(report.messages.dead_lettered, 0, "{report:?}");
         sleep(Duration::from_secs(1)).await;
     }
-    let letters = world.dead_letters().await;
-    assert_eq!(letters.len(), 1);
-    let body = letters[0].body.as_ref().unwrap();
+    let dead_letters = world.dead_letters().await;
+    assert_eq!(dead_letters.len(), 1);
+    let body = dead_letters[0].body.as_ref().unwrap();
     assert!(body.contains("Secret") && body.contains("Fine"), "{body}");
-    assert!(letters[0].message_attributes.is_none(), "no run sent it");
-    assert_eq!(left(&world).await, 0);
-    let taken: Vec<_> = writes(&world).into_keys().collect();
-    assert_eq!(taken, [1, 3]);
+    assert!(
+        dead_letters[0].message_attributes.is_none(),
+        "no run sent it"
+    );
+    assert_eq!(remaining(&world).await, 0);
+    let accepted: Vec<_> = writes(&world).into_keys().collect();
+    assert_eq!(accepted, [1, 3]);
 }
 
-/// A project that knows the field `price` as a number, and a queue with two events, one of which
-/// has it as a text.
-async fn with_a_type_conflict(kind: Kind, project: Value) -> World {
+/// Creates a project whose field `price` is a number, and a queue with two events. In one of them,
+/// `price` is a string.
+async fn with_type_conflict(kind: Kind, project: Value) -> World {
     let world = World::new(Setting {
         project,
         ..Setting::on(kind)
@@ -127,8 +132,8 @@ async fn with_a_type_conflict(kind: Kind, project: Value) -> World {
     world
 }
 
-async fn a_field_of_another_type_is_left_out_where_the_forwarder_wants_it(kind: Kind) {
-    let world = with_a_type_conflict(kind, json!({"typeConflicts": "DropField"})).await;
+async fn conflicting_field_is_dropped_when_configured(kind: Kind) {
+    let world = with_type_conflict(kind, json!({"typeConflicts": "DropField"})).await;
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
     assert_eq!(
@@ -159,8 +164,8 @@ async fn a_field_of_another_type_is_left_out_where_the_forwarder_wants_it(kind: 
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 0);
 }
 
-async fn an_event_with_a_field_of_another_type_is_dead_lettered_by_default(kind: Kind) {
-    let world = with_a_type_conflict(kind, json!({})).await;
+async fn type_conflict_is_dead_lettered_by_default(kind: Kind) {
+    let world = with_type_conflict(kind, json!({})).await;
     let report = world.drain().await;
     assert_eq!(
         (report.messages.deleted, report.messages.dead_lettered),
@@ -168,10 +173,10 @@ async fn an_event_with_a_field_of_another_type_is_dead_lettered_by_default(kind:
         "{report:?}"
     );
     assert_eq!((report.events.forwarded, report.events.rejected), (1, 1));
-    let taken: Vec<_> = writes(&world).into_keys().collect();
-    assert_eq!(taken, [1, 2]);
-    let letters = world.dead_letters().await;
-    let attributes = letters[0].message_attributes.as_ref().unwrap();
+    let accepted: Vec<_> = writes(&world).into_keys().collect();
+    assert_eq!(accepted, [1, 2]);
+    let dead_letters = world.dead_letters().await;
+    let attributes = dead_letters[0].message_attributes.as_ref().unwrap();
     assert_eq!(
         attributes["EventForwarderReason"].string_value(),
         Some("RequestFieldsTypesMismatched")

@@ -1,4 +1,4 @@
-//! What ends a run.
+//! Conditions that end a run.
 
 use std::time::Duration;
 
@@ -15,22 +15,22 @@ use crate::{
 };
 
 on_each_server!(
-    empty_is_believed_after_a_receive_that_asked_every_host,
-    the_most_messages_of_a_run_are_kept_to,
-    a_deadline_ends_a_run_with_nothing_held,
-    a_queue_that_fills_as_fast_as_it_drains_ends_a_run,
-    a_queue_that_is_deleted_ends_a_run,
-    an_outage_of_five_runs_touches_ten_messages_a_run,
+    run_ends_only_after_a_long_poll,
+    run_stops_at_max_messages,
+    run_releases_messages_at_its_deadline,
+    run_ends_when_messages_keep_arriving,
+    run_ends_when_queue_is_deleted,
+    outage_uses_ten_receives_per_run,
 );
 
-async fn empty_is_believed_after_a_receive_that_asked_every_host(kind: Kind) {
+async fn run_ends_only_after_a_long_poll(kind: Kind) {
     let mut world = World::new(Setting::on(kind)).await;
     let tap = Tap::start(&world.sqs.endpoint()).await;
     world.spec.queue.endpoint = Some(tap.url.clone());
     world.queue.send(&batches(12, 1)).await.unwrap();
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained);
-    // SQS asks all its hosts when a receive may wait for a second or longer.
+    // SQS queries all its hosts only if a receive waits for at least one second.
     let receives = tap.bodies("ReceiveMessage");
     assert!(receives.len() >= 3);
     assert!(
@@ -40,7 +40,7 @@ async fn empty_is_believed_after_a_receive_that_asked_every_host(kind: Kind) {
     );
 }
 
-async fn the_most_messages_of_a_run_are_kept_to(kind: Kind) {
+async fn run_stops_at_max_messages(kind: Kind) {
     let world = World::new(Setting {
         drain: json!({"maxMessages": 25}),
         ..Setting::on(kind)
@@ -49,7 +49,7 @@ async fn the_most_messages_of_a_run_are_kept_to(kind: Kind) {
     world.queue.send(&batches(60, 1)).await.unwrap();
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::LimitReached, "{report:?}");
-    // Moto may hand one message to two receives at once.
+    // Moto can deliver one message to two concurrent receives.
     let messages = &report.messages;
     let deleted = 25 - messages.duplicate;
     assert_eq!((messages.received, messages.deleted), (25, deleted));
@@ -58,7 +58,7 @@ async fn the_most_messages_of_a_run_are_kept_to(kind: Kind) {
     assert_eq!((depth.visible, depth.in_flight), (left, 0));
 }
 
-async fn a_deadline_ends_a_run_with_nothing_held(kind: Kind) {
+async fn run_releases_messages_at_its_deadline(kind: Kind) {
     let world = World::new(Setting {
         drain: json!({"maxDuration": "4s", "concurrency": 1}),
         iterable: Options {
@@ -81,7 +81,7 @@ async fn a_deadline_ends_a_run_with_nothing_held(kind: Kind) {
     );
 }
 
-async fn a_queue_that_fills_as_fast_as_it_drains_ends_a_run(kind: Kind) {
+async fn run_ends_when_messages_keep_arriving(kind: Kind) {
     let world = World::new(Setting {
         iterable: Options {
             limits: Limits {
@@ -96,22 +96,22 @@ async fn a_queue_that_fills_as_fast_as_it_drains_ends_a_run(kind: Kind) {
     .await;
     world.queue.send(&batches(20, 1)).await.unwrap();
     let bodies = batches(100_000, 1);
-    let trickle = async {
-        for few in bodies.chunks(3) {
-            world.queue.send(few).await.unwrap();
+    let send_continuously = async {
+        for part in bodies.chunks(3) {
+            world.queue.send(part).await.unwrap();
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     let report = tokio::select! {
         report = world.drain() => report,
-        () = trickle => panic!("the run goes on as long as messages come"),
+        () = send_continuously => panic!("the run does not end while messages arrive"),
     };
     assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
     let messages = &report.messages;
     assert_eq!(messages.received, messages.deleted + messages.duplicate);
 }
 
-async fn a_queue_that_is_deleted_ends_a_run(kind: Kind) {
+async fn run_ends_when_queue_is_deleted(kind: Kind) {
     let world = World::new(Setting {
         project: json!({"maxEventsPerRequest": 5}),
         ..Setting::on(kind)
@@ -140,7 +140,7 @@ async fn a_queue_that_is_deleted_ends_a_run(kind: Kind) {
     assert!(report.requests.sqs < 20, "{} requests", report.requests.sqs);
 }
 
-async fn an_outage_of_five_runs_touches_ten_messages_a_run(kind: Kind) {
+async fn outage_uses_ten_receives_per_run(kind: Kind) {
     let count = if kind == Kind::Moto { 120 } else { 1_000 };
     let world = World::new(Setting {
         queue: Attributes {
@@ -151,7 +151,7 @@ async fn an_outage_of_five_runs_touches_ten_messages_a_run(kind: Kind) {
     })
     .await;
     world.queue.send(&batches(count, 1)).await.unwrap();
-    // Five tries a run.
+    // Five attempts per run.
     world
         .iterable
         .handle

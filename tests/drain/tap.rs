@@ -1,4 +1,4 @@
-//! A relay in front of a server that keeps the requests which pass.
+//! A relay in front of a server that records the requests.
 
 use std::{
     collections::BTreeMap,
@@ -11,22 +11,23 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// The relay. What each connection's client sent, in one piece.
+/// A relay that records requests.
 pub struct Tap {
     pub url: String,
+    /// The bytes that clients sent, by connection.
     sent: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
-/// A request as it was on the wire.
+/// A request as sent on the wire.
 #[derive(Debug)]
 pub struct Request {
-    /// Headers, by names in lower case.
+    /// Headers by their names in lower case.
     pub headers: BTreeMap<String, String>,
     pub body: String,
 }
 
 impl Tap {
-    /// A relay to a server at `http://HOST:PORT`.
+    /// Starts a relay to the server at `http://HOST:PORT`.
     pub async fn start(target: &str) -> Self {
         let target = target.trim_start_matches("http://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -49,13 +50,13 @@ impl Tap {
         Self { url, sent }
     }
 
-    /// All requests so far, by connection.
+    /// Returns all requests so far, in the order of their connections.
     pub fn requests(&self) -> Vec<Request> {
         let sent = self.sent.lock().unwrap();
         sent.iter().flat_map(|bytes| requests(bytes)).collect()
     }
 
-    /// The bodies of the requests of one SQS operation.
+    /// Returns the bodies of the requests of one SQS operation.
     pub fn bodies(&self, operation: &str) -> Vec<Value> {
         self.requests()
             .iter()
@@ -71,19 +72,19 @@ impl Tap {
 }
 
 impl Request {
-    /// The part of the signature's credential at this position: access key, date, region, service.
+    /// Returns one part of the signature's credential: access key, date, region or service.
     fn credential(&self, position: usize) -> &str {
         let signature = &self.headers["authorization"];
         let credential = signature.split_once("Credential=").unwrap().1;
         credential.split(['/', ',']).nth(position).unwrap()
     }
 
-    /// The id of the access key that signed it.
+    /// Returns the ID of the access key of the signature.
     pub fn access_key(&self) -> &str {
         self.credential(0)
     }
 
-    /// The region that it is signed for.
+    /// Returns the region of the signature.
     pub fn region(&self) -> &str {
         self.credential(2)
     }
@@ -104,9 +105,9 @@ async fn relay(client: TcpStream, server: TcpStream, sent: Arc<Mutex<Vec<Vec<u8>
     }
 }
 
-/// Takes apart what a client sent on one connection.
+/// Parses the requests that a client sent on one connection.
 fn requests(mut bytes: &[u8]) -> Vec<Request> {
-    let mut found = Vec::new();
+    let mut requests = Vec::new();
     while let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
         let headers: BTreeMap<_, _> = head
@@ -120,11 +121,11 @@ fn requests(mut bytes: &[u8]) -> Vec<Request> {
             .map_or(0, |text| text.parse().unwrap());
         let rest = &bytes[end + 4..];
         let body = &rest[..length.min(rest.len())];
-        found.push(Request {
+        requests.push(Request {
             headers,
             body: String::from_utf8_lossy(body).into_owned(),
         });
         bytes = &rest[body.len()..];
     }
-    found
+    requests
 }

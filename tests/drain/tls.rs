@@ -1,4 +1,4 @@
-//! A private authority and a proxy between a run and both its servers, under their real names.
+//! A private CA and a proxy between a run and both its servers, with their real host names.
 
 use std::{
     net::Ipv4Addr,
@@ -20,31 +20,31 @@ use crate::{
     world::{Setting, World, batches},
 };
 
-on_each_server!(a_run_goes_through_a_proxy_and_trusts_an_authority_of_its_own);
+on_each_server!(run_uses_proxy_and_additional_ca_certificate);
 
-/// Takes TLS off in front of `target`, offering `protocols` by ALPN; answers its port.
+/// Starts a TLS terminator in front of `target`, which offers `protocols` by ALPN. Returns its port
+/// on localhost.
 pub async fn terminator(dir: &Path, target: &str, protocols: &[&str]) -> u16 {
     let localhost = Ipv4Addr::LOCALHOST.into();
     tls_support::terminator(dir, localhost, target, protocols).await
 }
 
-/// A proxy that takes CONNECT and finds every host on this machine, and notes what it was asked
-/// for.
+/// A proxy that accepts CONNECT, resolves every host to this machine, and records the targets.
 pub struct ConnectProxy {
     pub url: String,
-    asked: Arc<Mutex<Vec<String>>>,
+    targets: Arc<Mutex<Vec<String>>>,
 }
 
 impl ConnectProxy {
-    /// A proxy that finds the port of HTTPS, 443, at `https`.
+    /// Starts a proxy that maps the HTTPS port, 443, to `https`.
     pub async fn start(https: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let noted = Arc::clone(&asked);
+        let targets: Arc<Mutex<Vec<String>>> = Arc::default();
+        let recorded = Arc::clone(&targets);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let noted = Arc::clone(&noted);
+                let recorded = Arc::clone(&recorded);
                 tokio::spawn(async move {
                     let mut client = BufReader::new(client);
                     let mut head = String::new();
@@ -54,7 +54,7 @@ impl ConnectProxy {
                         443 => https,
                         port => port,
                     };
-                    noted.lock().unwrap().push(target.to_owned());
+                    recorded.lock().unwrap().push(target.to_owned());
                     let mut server = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
                     client
                         .write_all(b"HTTP/1.1 200 Connected\r\n\r\n")
@@ -64,16 +64,16 @@ impl ConnectProxy {
                 });
             }
         });
-        Self { url, asked }
+        Self { url, targets }
     }
 
-    /// The hosts that it was asked for, with their ports.
-    pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    /// Returns the requested hosts with their ports.
+    pub fn targets(&self) -> Vec<String> {
+        self.targets.lock().unwrap().clone()
     }
 }
 
-async fn a_run_goes_through_a_proxy_and_trusts_an_authority_of_its_own(kind: Kind) {
+async fn run_uses_proxy_and_additional_ca_certificate(kind: Kind) {
     let mut world = World::new(Setting::on(kind)).await;
     world.queue.send(&batches(30, 2)).await.unwrap();
     let pod = Pod::new("tls");
@@ -84,17 +84,17 @@ async fn a_run_goes_through_a_proxy_and_trusts_an_authority_of_its_own(kind: Kin
     world.spec.queue.endpoint = Some(format!("https://sqs.test:{sqs}"));
     world.spec.iterable.endpoint = Some(format!("https://iterable.test:{iterable}"));
     pod.all_files(&world);
-    let through = ("HTTPS_PROXY", proxy.url.clone());
+    let https_proxy = ("HTTPS_PROXY", proxy.url.clone());
 
-    let child = pod.start_with([through.clone()]);
+    let child = pod.start_with([https_proxy.clone()]);
     let (code, report) = pod.report_of(child).await;
     assert_eq!(
         (code, report.outcome),
         (Some(23), Outcome::QueueDown),
-        "nobody vouches for the server: {report:?}"
+        "the server's certificate is not trusted: {report:?}"
     );
 
-    let child = pod.start_with([through, pod.authority()]);
+    let child = pod.start_with([https_proxy, pod.ca_file()]);
     let (code, report) = pod.end(child).await;
     assert_eq!(
         (code, report.outcome),
@@ -102,11 +102,11 @@ async fn a_run_goes_through_a_proxy_and_trusts_an_authority_of_its_own(kind: Kin
         "{report:?}"
     );
     assert_eq!(report.messages.deleted, 30);
-    let asked = proxy.asked();
+    let targets = proxy.targets();
     for server in [
         format!("sqs.test:{sqs}"),
         format!("iterable.test:{iterable}"),
     ] {
-        assert!(asked.contains(&server), "{server} in {asked:?}");
+        assert!(targets.contains(&server), "{server} in {targets:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a run tells a collector of OpenTelemetry.
+//! The spans that a run sends to an OpenTelemetry collector.
 
 use std::{
     collections::BTreeMap,
@@ -22,50 +22,55 @@ use crate::{
     world::{Setting, World, batches},
 };
 
-type Posted = Arc<Mutex<Vec<Bytes>>>;
+type RecordedBodies = Arc<Mutex<Vec<Bytes>>>;
 type Attributes = BTreeMap<String, String>;
 type Spans = BTreeMap<String, Vec<(Span, Attributes)>>;
 
-/// Takes what is sent by OTLP.
+/// A collector that records OTLP requests.
 struct Collector {
     address: SocketAddr,
-    posted: Posted,
+    recorded: RecordedBodies,
 }
 
 impl Collector {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let posted = Posted::default();
-        let take = async |State(posted): State<Posted>, headers: HeaderMap, body: Bytes| {
-            assert_eq!(headers["content-type"], "application/x-protobuf");
-            assert_eq!(headers["x-team"], "marketing");
-            posted.lock().unwrap().push(body);
-        };
+        let recorded = RecordedBodies::default();
+        let record =
+            async |State(recorded): State<RecordedBodies>, headers: HeaderMap, body: Bytes| {
+                assert_eq!(headers["content-type"], "application/x-protobuf");
+                assert_eq!(headers["x-team"], "marketing");
+                recorded.lock().unwrap().push(body);
+            };
         let routes = Router::new()
-            .route("/v1/traces", post(take))
-            .with_state(posted.clone());
+            .route("/v1/traces", post(record))
+            .with_state(recorded.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        Self { address, posted }
+        Self { address, recorded }
     }
 
     fn requests(&self) -> Vec<ExportTraceServiceRequest> {
-        let posted = self.posted.lock().unwrap();
-        posted
+        let recorded = self.recorded.lock().unwrap();
+        recorded
             .iter()
             .map(|body| ExportTraceServiceRequest::decode(body.clone()).unwrap())
             .collect()
     }
 
-    /// The spans by name, each with its attributes as text.
+    /// Returns the spans by name, each with its attributes as strings.
     fn spans(&self) -> Spans {
         let mut spans = Spans::new();
         for request in self.requests() {
-            for of_resource in request.resource_spans {
-                let resource = texts(&of_resource.resource.unwrap().attributes);
+            for resource_spans in request.resource_spans {
+                let resource = strings(&resource_spans.resource.unwrap().attributes);
                 assert_eq!(resource["service.name"], "event-forwarder");
-                for span in of_resource.scope_spans.into_iter().flat_map(|of| of.spans) {
-                    let attributes = texts(&span.attributes);
+                for span in resource_spans
+                    .scope_spans
+                    .into_iter()
+                    .flat_map(|scope| scope.spans)
+                {
+                    let attributes = strings(&span.attributes);
                     let name = span.name.clone();
                     spans.entry(name).or_default().push((span, attributes));
                 }
@@ -75,20 +80,20 @@ impl Collector {
     }
 }
 
-fn texts(attributes: &[KeyValue]) -> Attributes {
-    let text = |attribute: &KeyValue| match attribute.value.as_ref()?.value.as_ref()? {
+fn strings(attributes: &[KeyValue]) -> Attributes {
+    let string = |attribute: &KeyValue| match attribute.value.as_ref()?.value.as_ref()? {
         Value::StringValue(text) => Some(text.clone()),
         Value::IntValue(number) => Some(number.to_string()),
         other => Some(format!("{other:?}")),
     };
     attributes
         .iter()
-        .map(|attribute| (attribute.key.clone(), text(attribute).unwrap_or_default()))
+        .map(|attribute| (attribute.key.clone(), string(attribute).unwrap_or_default()))
         .collect()
 }
 
 #[tokio::test]
-async fn a_run_sends_its_spans_to_the_collector_and_nothing_secret() {
+async fn run_sends_spans_without_secrets() {
     let world = World::new(Setting::default()).await;
     world.queue.send(&batches(20, 1)).await.unwrap();
     let collector = Collector::start().await;
@@ -134,13 +139,13 @@ async fn a_run_sends_its_spans_to_the_collector_and_nothing_secret() {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_silent_does_not_hold_a_run_up() {
+async fn run_ends_in_time_when_collector_hangs() {
     let world = World::new(Setting::default()).await;
     world.queue.send(&batches(10, 1)).await.unwrap();
-    // Accepts connections, by the system's backlog, and never answers.
+    // The OS accepts connections into the backlog, and nothing answers.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let pod = Pod::new("silent-collector");
-    let begun = Instant::now();
+    let started = Instant::now();
     let child = pod.all_files(&world).start_with([(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         format!("http://{}", silent.local_addr().unwrap()),
@@ -148,19 +153,19 @@ async fn a_collector_that_is_silent_does_not_hold_a_run_up() {
     let (code, report) = pod.end(child).await;
     assert_eq!((code, report.outcome), (Some(0), Outcome::Drained));
     assert!(
-        begun.elapsed() < Duration::from_secs(30),
+        started.elapsed() < Duration::from_secs(30),
         "{:?}",
-        begun.elapsed()
+        started.elapsed()
     );
 }
 
 #[tokio::test]
-async fn a_collector_that_can_not_be_used_is_no_reason_not_to_run() {
+async fn run_drains_when_collector_address_is_invalid() {
     let world = World::new(Setting::default()).await;
     world.queue.send(&batches(10, 1)).await.unwrap();
     let pod = Pod::new("bad-collector");
-    let nonsense = ("OTEL_EXPORTER_OTLP_ENDPOINT", "not an address".to_owned());
-    let child = pod.all_files(&world).start_with([nonsense]);
+    let invalid_endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "not an address".to_owned());
+    let child = pod.all_files(&world).start_with([invalid_endpoint]);
     let (code, report) = pod.end(child).await;
     assert_eq!((code, report.outcome), (Some(0), Outcome::Drained));
 }

@@ -1,4 +1,4 @@
-//! Users that Iterable doesn't know, and pods that share a queue.
+//! Unknown users, and pods that share a queue.
 
 use std::{collections::BTreeSet, num::NonZeroU32};
 
@@ -16,15 +16,15 @@ use crate::{
 };
 
 on_each_server!(
-    the_message_of_an_unknown_user_stays_by_default,
-    an_unknown_user_is_made_where_the_forwarder_wants_it,
-    the_event_of_an_unknown_user_is_dead_lettered_where_the_forwarder_wants_it,
-    unknown_users_are_retried_and_made_by_their_user_id,
-    several_pods_share_a_queue_and_the_rate,
-    the_processes_of_an_indexed_job_share_a_queue_and_the_rate,
+    message_of_unknown_user_is_released_by_default,
+    unknown_user_is_created_when_configured,
+    unknown_user_event_is_dead_lettered_when_configured,
+    unknown_user_ids_are_retried_or_created,
+    pods_share_a_queue_and_the_rate,
+    indexed_job_processes_share_queue_and_rate,
 );
 
-async fn with_a_stranger(kind: Kind, unknown_users: &str) -> World {
+async fn with_unknown_user(kind: Kind, unknown_users: &str) -> World {
     let world = World::new(Setting {
         iterable: Options {
             known_users: KnownUsers::Listed(vec!["ada@example.com".to_owned()]),
@@ -40,8 +40,8 @@ async fn with_a_stranger(kind: Kind, unknown_users: &str) -> World {
     world
 }
 
-async fn the_message_of_an_unknown_user_stays_by_default(kind: Kind) {
-    let world = with_a_stranger(kind, "Retry").await;
+async fn message_of_unknown_user_is_released_by_default(kind: Kind) {
+    let world = with_unknown_user(kind, "Retry").await;
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained);
     assert_eq!(
@@ -55,8 +55,8 @@ async fn the_message_of_an_unknown_user_stays_by_default(kind: Kind) {
     assert_eq!(report.reasons[0].reason, "UserNotFound");
 }
 
-async fn an_unknown_user_is_made_where_the_forwarder_wants_it(kind: Kind) {
-    let world = with_a_stranger(kind, "Create").await;
+async fn unknown_user_is_created_when_configured(kind: Kind) {
+    let world = with_unknown_user(kind, "Create").await;
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained);
     assert_eq!((report.messages.deleted, report.messages.released), (1, 1));
@@ -67,12 +67,12 @@ async fn an_unknown_user_is_made_where_the_forwarder_wants_it(kind: Kind) {
     assert_eq!(
         world.queue.depth().await.unwrap().in_flight,
         1,
-        "it stays away until Iterable knows the user"
+        "it stays invisible until the user is known"
     );
 }
 
-async fn the_event_of_an_unknown_user_is_dead_lettered_where_the_forwarder_wants_it(kind: Kind) {
-    let world = with_a_stranger(kind, "Reject").await;
+async fn unknown_user_event_is_dead_lettered_when_configured(kind: Kind) {
+    let world = with_unknown_user(kind, "Reject").await;
     let report = world.drain().await;
     assert_eq!(
         (report.messages.deleted, report.messages.dead_lettered),
@@ -81,7 +81,7 @@ async fn the_event_of_an_unknown_user_is_dead_lettered_where_the_forwarder_wants
     assert_eq!(world.dead_letters().await.len(), 1);
 }
 
-async fn unknown_users_are_retried_and_made_by_their_user_id(kind: Kind) {
+async fn unknown_user_ids_are_retried_or_created(kind: Kind) {
     for (project_type, name) in [
         (ProjectType::UserId, "UserId"),
         (ProjectType::Hybrid, "Hybrid"),
@@ -109,17 +109,17 @@ async fn unknown_users_are_retried_and_made_by_their_user_id(kind: Kind) {
             let not_found = report
                 .reasons
                 .iter()
-                .find(|one| one.reason == "UserNotFound");
-            assert_eq!(not_found.map(|one| one.count), Some(1), "{report:?}");
-            let is_made = world.iterable.handle.users().contains(&"new".to_owned());
-            assert_eq!(is_made, unknown_users == "Create", "{name}");
+                .find(|reason| reason.reason == "UserNotFound");
+            assert_eq!(not_found.map(|reason| reason.count), Some(1), "{report:?}");
+            let is_created = world.iterable.handle.users().contains(&"new".to_owned());
+            assert_eq!(is_created, unknown_users == "Create", "{name}");
             let left = world.queue.depth().await.unwrap();
             assert_eq!(left.visible + left.in_flight, 1, "{name} {unknown_users}");
         }
     }
 }
 
-async fn several_pods_share_a_queue_and_the_rate(kind: Kind) {
+async fn pods_share_a_queue_and_the_rate(kind: Kind) {
     let count = if kind == Kind::Moto { 120 } else { 600 };
     let world = World::new(Setting {
         project: json!({"maxEventsPerRequest": 40}),
@@ -142,10 +142,10 @@ async fn several_pods_share_a_queue_and_the_rate(kind: Kind) {
         "{reports:?}"
     );
     let (deleted, forwarded) = (
-        sum(|one| one.messages.deleted),
-        sum(|one| one.events.forwarded),
+        sum(|report| report.messages.deleted),
+        sum(|report| report.events.forwarded),
     );
-    // A standard queue may give a message to two receivers at once; of these servers, moto does.
+    // A standard queue can deliver a message to two receivers at once, and moto does.
     if kind == Kind::Moto {
         assert!(deleted >= count as u64, "{deleted} of {count}");
     } else {
@@ -156,14 +156,14 @@ async fn several_pods_share_a_queue_and_the_rate(kind: Kind) {
     assert_eq!(summary.events.stored, 2 * count as u64);
     assert_eq!(
         summary.events.writes, forwarded,
-        "what a pod has received it sends once"
+        "every pod sends its messages once"
     );
     assert_eq!(summary.requests.by_status.get("429"), None);
 }
 
-async fn the_processes_of_an_indexed_job_share_a_queue_and_the_rate(kind: Kind) {
+async fn indexed_job_processes_share_queue_and_rate(kind: Kind) {
     const MESSAGES: usize = 200;
-    // So many requests that two processes with the whole rate each would be over Iterable's.
+    // Enough requests that two processes would exceed Iterable's rate limit if each used all of it.
     let world = World::new(Setting {
         drain: json!({"parallelism": 2}),
         project: json!({"maxEventsPerRequest": 4}),
@@ -171,7 +171,7 @@ async fn the_processes_of_an_indexed_job_share_a_queue_and_the_rate(kind: Kind) 
     })
     .await;
     world.queue.send(&batches(MESSAGES, 1)).await.unwrap();
-    // Each begins with one request, so that two mean that both have begun.
+    // Every process starts with one request, so two requests mean that both have started.
     let gate = world.iterable.handle.gate("both");
     world
         .iterable
@@ -183,11 +183,11 @@ async fn the_processes_of_an_indexed_job_share_a_queue_and_the_rate(kind: Kind) 
         let child = pod.all_files(&world).start_with(environment);
         pod.end(child).await
     });
-    let (ended, ()) = tokio::join!(join_all(runs), async {
+    let (results, ()) = tokio::join!(join_all(runs), async {
         gate.until_held(2).await;
         gate.open();
     });
-    for (code, report) in ended {
+    for (code, report) in results {
         assert_eq!((code, report.outcome), (Some(0), Outcome::Drained));
         assert!(report.messages.deleted > 0, "{report:?}");
     }

@@ -1,4 +1,4 @@
-//! How long messages stay invisible while a run holds them.
+//! The visibility timeout of messages that a run holds.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::{
 };
 
 on_each_server!(
-    a_slow_sink_causes_no_second_receive,
-    a_timeout_of_the_forwarders_own_takes_the_queues_place,
-    a_queue_that_hides_nothing_is_refused_unless_the_forwarder_has_a_timeout,
-    what_a_run_leaves_comes_back_at_the_end_of_its_timeout_and_not_at_once,
+    messages_stay_invisible_while_iterable_is_slow,
+    forwarder_visibility_timeout_overrides_queue,
+    zero_visibility_timeout_requires_forwarder_timeout,
+    released_message_stays_invisible_until_its_timeout,
 );
 
-async fn a_slow_sink_causes_no_second_receive(kind: Kind) {
+async fn messages_stay_invisible_while_iterable_is_slow(kind: Kind) {
     let timeout = Duration::from_secs(6);
     let mut world = World::new(Setting {
         queue: Attributes {
@@ -41,7 +41,7 @@ async fn a_slow_sink_causes_no_second_receive(kind: Kind) {
         .add_fault(Fault::hold("slow").times(1));
     let (report, ()) = tokio::join!(world.drain(), async {
         gate.until_held(1).await;
-        // Three timeouts: without extensions all would be received again.
+        // After three timeouts without extensions, all would be redelivered.
         tokio::time::sleep(3 * timeout).await;
         gate.open();
     });
@@ -60,15 +60,15 @@ async fn a_slow_sink_causes_no_second_receive(kind: Kind) {
             .iter()
             .all(|receive| receive.get("VisibilityTimeout").is_none())
     );
-    let beats = tap.bodies("ChangeMessageVisibilityBatch");
+    let extensions = tap.bodies("ChangeMessageVisibilityBatch");
     assert!(
-        beats.len() >= 7,
+        extensions.len() >= 7,
         "at a third of the timeout or earlier: {}",
-        beats.len()
+        extensions.len()
     );
-    for beat in beats {
-        let entries = beat["Entries"].as_array().unwrap();
-        assert_eq!(entries.len(), 10, "all that are held, in one request");
+    for extension in extensions {
+        let entries = extension["Entries"].as_array().unwrap();
+        assert_eq!(entries.len(), 10, "all messages in flight, in one request");
         assert!(
             entries.iter().all(|entry| entry["VisibilityTimeout"] == 6),
             "by a full timeout"
@@ -76,7 +76,7 @@ async fn a_slow_sink_causes_no_second_receive(kind: Kind) {
     }
 }
 
-async fn a_queue_that_hides_nothing_is_refused_unless_the_forwarder_has_a_timeout(kind: Kind) {
+async fn zero_visibility_timeout_requires_forwarder_timeout(kind: Kind) {
     let mut world = World::new(Setting {
         queue: Attributes {
             visibility_timeout: Duration::ZERO,
@@ -101,7 +101,7 @@ async fn a_queue_that_hides_nothing_is_refused_unless_the_forwarder_has_a_timeou
     assert_eq!(report.messages.deleted, 3);
 }
 
-async fn a_timeout_of_the_forwarders_own_takes_the_queues_place(kind: Kind) {
+async fn forwarder_visibility_timeout_overrides_queue(kind: Kind) {
     let mut world = World::new(Setting {
         drain: json!({"visibilityTimeout": "45s"}),
         ..Setting::on(kind)
@@ -120,7 +120,7 @@ async fn a_timeout_of_the_forwarders_own_takes_the_queues_place(kind: Kind) {
     );
 }
 
-async fn what_a_run_leaves_comes_back_at_the_end_of_its_timeout_and_not_at_once(kind: Kind) {
+async fn released_message_stays_invisible_until_its_timeout(kind: Kind) {
     let world = World::new(Setting::on(kind)).await;
     world.queue.send(&["no batch"]).await.unwrap();
     let report = world.drain().await;

@@ -1,4 +1,4 @@
-//! A queue on an SQS server that others wrote, the stand-in for Iterable, and runs between them.
+//! A queue on a third-party SQS server, the fake Iterable server, and runs between them.
 
 use std::{
     future::Future,
@@ -24,7 +24,7 @@ use event_forwarder_test_support::{
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-/// The parts of a test.
+/// The servers, the queue and the spec of a test.
 pub struct World {
     pub sqs: &'static SqsServer,
     pub queue: Queue,
@@ -32,7 +32,7 @@ pub struct World {
     pub spec: EventForwarderSpec,
 }
 
-/// What a test's world is like.
+/// The options of a [`World`].
 pub struct Setting {
     pub kind: Kind,
     pub queue: Attributes,
@@ -53,7 +53,7 @@ impl Default for Setting {
     }
 }
 
-/// The server of that kind, one for all tests of a process: each has queues of its own.
+/// Returns the server of this kind, shared by all tests of a process. Every test has its own queue.
 pub async fn server(kind: Kind) -> &'static SqsServer {
     static MOTO: OnceCell<SqsServer> = OnceCell::const_new();
     static FAUXQS: OnceCell<SqsServer> = OnceCell::const_new();
@@ -68,7 +68,7 @@ pub async fn server(kind: Kind) -> &'static SqsServer {
 }
 
 impl Setting {
-    /// The usual one, on this server.
+    /// Returns the default setting on this server.
     pub fn on(kind: Kind) -> Self {
         Self {
             kind,
@@ -106,19 +106,19 @@ impl World {
         }
     }
 
-    /// One run to its end.
+    /// Executes one run to its end.
     pub async fn drain(&self) -> RunReport {
         self.drain_until(std::future::pending()).await
     }
 
-    /// One run, told to stop when `stop` is done.
+    /// Executes one run, which receives a termination signal when `stop` completes.
     pub async fn drain_until(&self, stop: impl Future<Output = ()>) -> RunReport {
         tokio::time::timeout(
             Duration::from_secs(120),
             drain::drain(self.plan("test-key"), stop),
         )
         .await
-        .expect("a run never hangs")
+        .expect("the run ends in time")
     }
 
     pub fn plan(&self, key: &str) -> Plan {
@@ -136,10 +136,10 @@ impl World {
         }
     }
 
-    /// The dead letters, by a receive that hides them for a while.
+    /// Receives all dead-lettered messages, which stay invisible for their visibility timeout.
     pub async fn dead_letters(&self) -> Vec<aws_sdk_sqs::types::Message> {
         let client = self.sqs.client();
-        let mut letters = Vec::new();
+        let mut dead_letters = Vec::new();
         loop {
             let received = client
                 .receive_message()
@@ -154,9 +154,9 @@ impl World {
                 .messages
                 .unwrap_or_default();
             if received.is_empty() {
-                return letters;
+                return dead_letters;
             }
-            letters.extend(received);
+            dead_letters.extend(received);
         }
     }
 }
@@ -167,14 +167,17 @@ fn merge(target: &mut Value, other: Value) {
     }
 }
 
-/// When the events of [`batch`] happened, in milliseconds: an hour before the test, since an event
-/// of a fixed day becomes one of a broken clock when a year has passed. The same for the whole of a
-/// test, so that a batch made twice has the same events.
-pub static HAPPENED: LazyLock<i64> =
+/// Time of the events of [`batch`], in Unix milliseconds: one hour before the test.
+///
+/// It is relative because a fixed time becomes implausible after a year. It is constant during a
+/// test, so equal arguments of [`batch`] result in equal events.
+pub static EVENT_TIME_MS: LazyLock<i64> =
     LazyLock::new(|| jiff::Timestamp::now().as_millisecond() - 3_600_000);
 
-/// The body of a batch of one user with custom events of these names and fields: of a user with an
-/// address and a userId, which is what stands before the @, or of one with a userId alone.
+/// Returns the body of one user's batch with custom events of these names and fields.
+///
+/// If `user` is an email address, the user also has the part before the @ as userId. Otherwise, the
+/// user has only the userId `user`.
 pub fn batch<'a>(user: &str, events: impl IntoIterator<Item = (&'a str, Value)>) -> String {
     let events: Vec<_> = events
         .into_iter()
@@ -184,7 +187,7 @@ pub fn batch<'a>(user: &str, events: impl IntoIterator<Item = (&'a str, Value)>)
                 "data": {
                     "event_name": name,
                     "custom_event_type": "other",
-                    "timestamp_unixtime_ms": *HAPPENED,
+                    "timestamp_unixtime_ms": *EVENT_TIME_MS,
                     "custom_attributes": fields,
                 },
             })
@@ -204,7 +207,7 @@ pub fn batch<'a>(user: &str, events: impl IntoIterator<Item = (&'a str, Value)>)
     .to_string()
 }
 
-/// So many batches of one user each, with so many events each, all different.
+/// Returns `count` batches of different users, with `events` different events each.
 pub fn batches(count: usize, events: usize) -> Vec<String> {
     (0..count)
         .map(|index| {

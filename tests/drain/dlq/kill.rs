@@ -1,5 +1,6 @@
-//! Dead letters by hand, with the program itself: a redrive that is killed half-way and given again
-//! loses nothing. It waits the two minutes for which a killed command hides what it has looked at.
+//! The `dlq` command of the program. A redrive that is killed and repeated loses nothing.
+//!
+//! The test waits for two minutes: messages that a killed command received are invisible that long.
 
 use std::{
     collections::BTreeSet,
@@ -17,12 +18,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::world::{Setting, World, batch};
 
-const REFUSED: usize = 400;
+const REJECTED: usize = 400;
 const FORGOTTEN: usize = 15;
-/// What one request sends: a command that is killed before it could delete them sends as many twice.
-const REQUEST: usize = 10;
+/// Messages per request; a command that is killed before it deletes them sends as many twice.
+const BATCH_SIZE: usize = 10;
 
-/// The command line of `event-forwarder dlq` for a world.
+/// The folder with the files that `event-forwarder dlq` needs for a world.
 struct Dlq(PathBuf);
 
 impl Dlq {
@@ -54,14 +55,14 @@ impl Dlq {
         command
     }
 
-    fn says(&self, args: &[&str]) -> String {
-        let (said, error) = self.tries(args);
+    fn run_ok(&self, args: &[&str]) -> String {
+        let (stdout, error) = self.run(args);
         assert_eq!(error, "", "{args:?}");
-        said
+        stdout
     }
 
-    /// What it says, and why it did not do all: nothing if it did.
-    fn tries(&self, args: &[&str]) -> (String, String) {
+    /// Runs the command and returns its output and its error, which is empty on success.
+    fn run(&self, args: &[&str]) -> (String, String) {
         let output = self.command(args).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.success(), error.is_empty(), "{error}");
@@ -69,9 +70,9 @@ impl Dlq {
     }
 }
 
-const SELECTED: [&str; 3] = ["redrive", "--reason", "DisallowedEventName"];
+const REDRIVE_ARGS: [&str; 3] = ["redrive", "--reason", "DisallowedEventName"];
 
-async fn nothing_is_lost(kind: Kind) {
+async fn assert_redrive_loses_nothing(kind: Kind) {
     let world = World::new(Setting {
         queue: Attributes {
             max_receive_count: 1_000,
@@ -81,44 +82,46 @@ async fn nothing_is_lost(kind: Kind) {
     })
     .await;
     world.iterable.handle.disallow_event_name("Secret");
-    world.iterable.handle.forget_user("gone@example.com");
-    let mut bodies: Vec<_> = (0..REFUSED)
+    world.iterable.handle.forget_user("forgotten@example.com");
+    let mut bodies: Vec<_> = (0..REJECTED)
         .map(|n| batch("ada@example.com", [("Secret", json!({"n": n}))]))
         .collect();
-    bodies.extend((0..FORGOTTEN).map(|n| batch("gone@example.com", [("Fine", json!({"n": n}))])));
+    bodies.extend(
+        (0..FORGOTTEN).map(|n| batch("forgotten@example.com", [("Fine", json!({"n": n}))])),
+    );
     world.queue.send(&bodies).await.unwrap();
     let report = world.drain().await;
     assert_eq!(
         report.messages.dead_lettered as usize,
-        REFUSED + FORGOTTEN,
+        REJECTED + FORGOTTEN,
         "{report:?}"
     );
 
     let dlq = Dlq::new(&world);
-    let listed: Value = serde_json::from_str(&dlq.says(&["list", "--json"])).unwrap();
+    let listed: Value = serde_json::from_str(&dlq.run_ok(&["list", "--json"])).unwrap();
     assert_eq!(
         (&listed[0]["reason"], &listed[0]["messages"]),
-        (&json!("DisallowedEventName"), &json!(REFUSED))
+        (&json!("DisallowedEventName"), &json!(REJECTED))
     );
     assert_eq!(
         (&listed[1]["reason"], &listed[1]["messages"]),
         (&json!("UserForgotten"), &json!(FORGOTTEN))
     );
-    let shown = dlq.says(&["show", listed[1]["sample"].as_str().unwrap()]);
+    let message = dlq.run_ok(&["show", listed[1]["sample"].as_str().unwrap()]);
     assert!(
-        shown.contains("UserForgotten") && shown.contains("gone@example.com"),
-        "{shown}"
+        message.contains("UserForgotten") && message.contains("forgotten@example.com"),
+        "{message}"
     );
-    let said = dlq.says(&[&SELECTED[..], &["--dry-run"]].concat());
+    let stdout = dlq.run_ok(&[&REDRIVE_ARGS[..], &["--dry-run"]].concat());
     assert!(
-        said.starts_with(&format!("{REFUSED} dead letters would be sent")),
-        "{said}"
+        stdout.starts_with(&format!("{REJECTED} dead letters would be sent")),
+        "{stdout}"
     );
     assert_eq!(world.queue.depth().await.unwrap().visible, 0);
 
-    // Killed once it has begun to send.
+    // The command is killed after it has started to send.
     let mut redrive = dlq
-        .command(&SELECTED)
+        .command(&REDRIVE_ARGS)
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
@@ -128,13 +131,13 @@ async fn nothing_is_lost(kind: Kind) {
     redrive.kill().unwrap();
     redrive.wait().unwrap();
     let sent = world.queue.depth().await.unwrap().visible as usize;
-    assert!(sent < REFUSED, "it was over before it was killed");
+    assert!(sent < REJECTED, "it finished before it was killed");
 
     let deadline = Instant::now() + Duration::from_secs(180);
-    let mut again = 0;
+    let mut redriven = 0;
     loop {
-        let (said, error) = dlq.tries(&SELECTED);
-        again += said.split(' ').next().unwrap().parse::<usize>().unwrap();
+        let (stdout, error) = dlq.run(&REDRIVE_ARGS);
+        redriven += stdout.split(' ').next().unwrap().parse::<usize>().unwrap();
         let left = world.queue.dlq_depth().await.unwrap();
         if (left.visible as usize, left.in_flight) == (FORGOTTEN, 0) {
             assert_eq!(error, "");
@@ -143,13 +146,13 @@ async fn nothing_is_lost(kind: Kind) {
         assert!(error.contains("could be seen: another command"), "{error}");
         assert!(
             Instant::now() < deadline,
-            "what a killed command hides comes back: {left:?}"
+            "messages of a killed command do not become visible: {left:?}"
         );
         sleep(Duration::from_secs(1)).await;
     }
     assert!(
-        (REFUSED - sent..=REFUSED - sent + REQUEST).contains(&again),
-        "it goes on where it was: {sent} sent, then {again}"
+        (REJECTED - sent..=REJECTED - sent + BATCH_SIZE).contains(&redriven),
+        "it continues after the sent ones: {sent} sent, then {redriven}"
     );
 
     world.iterable.handle.reset();
@@ -162,17 +165,17 @@ async fn nothing_is_lost(kind: Kind) {
         .iter()
         .map(|event| event.event["dataFields"]["n"].as_u64().unwrap() as usize)
         .collect();
-    assert_eq!(arrived, (0..REFUSED).collect(), "every event is there");
+    assert_eq!(arrived, (0..REJECTED).collect(), "every event arrived");
     fs::remove_dir_all(&dlq.0).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_redrive_on_fauxqs_is_given_again_and_loses_nothing() {
-    nothing_is_lost(Kind::Fauxqs).await;
+async fn killed_redrive_can_be_repeated_without_loss() {
+    assert_redrive_loses_nothing(Kind::Fauxqs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_purge_asks_for_the_queues_name_first() {
+async fn purge_requires_the_queue_name() {
     let world = World::new(Setting::on(Kind::Fauxqs)).await;
     world.iterable.handle.disallow_event_name("Secret");
     let body = batch("ada@example.com", [("Secret", json!({"n": 1}))]);

@@ -1,4 +1,4 @@
-//! Dead letters listed, shown, redriven and purged, on SQS servers that others wrote.
+//! Dead-lettered messages are listed, shown, redriven and purged on third-party SQS servers.
 
 mod kill;
 
@@ -19,8 +19,8 @@ use tokio::time::sleep;
 
 use crate::world::{Setting, World, batch, batches};
 
-/// A world with dead letters: twelve events of a name that the project refuses, and five of a
-/// user that asked to be forgotten.
+/// Creates a world with dead-lettered messages: twelve events with a disallowed name, and five of a
+/// forgotten user.
 async fn with_dead_letters(kind: Kind) -> (World, QueuePair) {
     let world = World::new(Setting {
         kind,
@@ -28,7 +28,7 @@ async fn with_dead_letters(kind: Kind) -> (World, QueuePair) {
     })
     .await;
     world.iterable.handle.disallow_event_name("Secret");
-    world.iterable.handle.forget_user("gone@example.com");
+    world.iterable.handle.forget_user("forgotten@example.com");
     let mut bodies: Vec<_> = (0..12)
         .map(|n| {
             batch(
@@ -37,14 +37,14 @@ async fn with_dead_letters(kind: Kind) -> (World, QueuePair) {
             )
         })
         .collect();
-    bodies.extend((0..5).map(|n| batch("gone@example.com", [("Fine", json!({"n": n}))])));
+    bodies.extend((0..5).map(|n| batch("forgotten@example.com", [("Fine", json!({"n": n}))])));
     world.queue.send(&bodies).await.unwrap();
     let report = world.drain().await;
     assert_eq!(report.messages.dead_lettered, 17, "{report:?}");
-    let place = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
+    let queues = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
         .await
         .unwrap();
-    (world, place)
+    (world, queues)
 }
 
 fn by_reason(reason: &str) -> DlqFilter {
@@ -54,9 +54,9 @@ fn by_reason(reason: &str) -> DlqFilter {
     }
 }
 
-async fn listed(place: &QueuePair) -> Vec<Value> {
+async fn list_json(queues: &QueuePair) -> Vec<Value> {
     let mut out = Vec::new();
-    dlq::list(place, &DlqFilter::default(), true, &mut out)
+    dlq::list(queues, &DlqFilter::default(), true, &mut out)
         .await
         .unwrap();
     serde_json::from_slice(&out).unwrap()
@@ -64,25 +64,25 @@ async fn listed(place: &QueuePair) -> Vec<Value> {
 
 on_each_server!(
     dead_letters_are_listed_redriven_and_purged,
-    what_is_held_stays_hidden_for_as_long_as_the_walk_takes,
-    letters_that_show_up_again_do_not_end_a_walk,
-    letters_that_another_command_holds_are_told_of,
+    scan_keeps_messages_invisible_until_it_ends,
+    scan_continues_when_messages_are_redelivered,
+    commands_report_messages_held_by_another_command,
 );
 on_each_server!(
-    groups_move_on_as_their_letters_are_settled,
+    redrive_reads_complete_fifo_groups,
     fauxqs lacks "receives of several messages of a group"
 );
 on_each_server!(
-    what_a_fifo_queue_does_not_show_is_told,
+    commands_report_unread_fifo_messages,
     fauxqs lacks "receives of several messages of a group"
 );
 
 async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
-    let (world, place) = with_dead_letters(kind).await;
+    let (world, queues) = with_dead_letters(kind).await;
     for _ in 0..2 {
-        let reasons = listed(&place).await;
+        let reasons = list_json(&queues).await;
         assert_eq!(
-            (&reasons[0]["reason"], &reasons[0]["letters"]),
+            (&reasons[0]["reason"], &reasons[0]["messages"]),
             (&json!("DisallowedEventName"), &json!(12))
         );
         assert_eq!(
@@ -91,24 +91,24 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
         );
     }
 
-    let sample = listed(&place).await[1]["sample"]
+    let sample = list_json(&queues).await[1]["sample"]
         .as_str()
         .unwrap()
         .to_owned();
     let mut out = Vec::new();
-    dlq::show(&place, &sample, &mut out).await.unwrap();
+    dlq::show(&queues, &sample, &mut out).await.unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(
-        text.contains("UserForgotten") && text.contains("gone@example.com"),
+        text.contains("UserForgotten") && text.contains("forgotten@example.com"),
         "{text}"
     );
-    let error = dlq::show(&place, "nothing", &mut Vec::new())
+    let error = dlq::show(&queues, "nothing", &mut Vec::new())
         .await
         .unwrap_err();
     assert!(matches!(error, DlqError::MessageNotFound(_)));
 
     let mut out = Vec::new();
-    dlq::redrive(&place, &by_reason("DisallowedEventName"), true, &mut out)
+    dlq::redrive(&queues, &by_reason("DisallowedEventName"), true, &mut out)
         .await
         .unwrap();
     assert!(
@@ -119,7 +119,7 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
     assert_eq!(world.queue.depth().await.unwrap().visible, 0);
 
     dlq::redrive(
-        &place,
+        &queues,
         &by_reason("DisallowedEventName"),
         false,
         &mut Vec::new(),
@@ -129,7 +129,7 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
     assert_eq!(world.queue.depth().await.unwrap().visible, 12);
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 5);
 
-    // The same drain reads what it wrote, and only the events that were missing are new.
+    // A run accepts redriven messages, which contain only the events that were rejected.
     let before = world.iterable.handle.summary().events;
     world.iterable.handle.reset();
     let report = world.drain().await;
@@ -140,72 +140,74 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
     );
     assert_eq!(before.stored, 12);
 
-    dlq::purge(&place, &DlqFilter::default(), &mut Vec::new())
+    dlq::purge(&queues, &DlqFilter::default(), &mut Vec::new())
         .await
         .unwrap();
     let depth = world.queue.dlq_depth().await.unwrap();
     assert_eq!((depth.visible, depth.in_flight), (0, 0));
     let mut out = Vec::new();
-    dlq::list(&place, &DlqFilter::default(), false, &mut out)
+    dlq::list(&queues, &DlqFilter::default(), false, &mut out)
         .await
         .unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), "no dead letters\n");
 }
 
 #[tokio::test]
-async fn letters_that_somebody_looks_at_still_count() {
-    let (_world, place) = with_dead_letters(Kind::Fauxqs).await;
-    let mut walk = Scan::begin(place.dead_letters.clone(), INITIAL_VISIBILITY)
+async fn queue_depth_includes_messages_held_by_scan() {
+    let (_world, queues) = with_dead_letters(Kind::Fauxqs).await;
+    let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY)
         .await
         .unwrap();
-    let seen = walk.next().await.unwrap().unwrap();
-    assert!(!seen.is_empty());
-    let depth = place.queue.depth().await.unwrap();
+    let found = scan.next().await.unwrap().unwrap();
+    assert!(!found.is_empty());
+    let depth = queues.queue.depth().await.unwrap();
     assert_eq!(depth.dead_letters, Some(17));
 }
 
 #[tokio::test]
-async fn reasons_are_counted_for_as_long_as_there_is_time() {
-    let (world, place) = with_dead_letters(Kind::Fauxqs).await;
-    let (reasons, is_all) = dlq::reasons(&place, Duration::from_secs(60)).await.unwrap();
+async fn reasons_are_counted_within_the_time_limit() {
+    let (world, queues) = with_dead_letters(Kind::Fauxqs).await;
+    let (reasons, is_complete) = dlq::reasons(&queues, Duration::from_secs(60))
+        .await
+        .unwrap();
     let counts: Vec<_> = reasons
         .iter()
         .map(|reason| (reason.reason.as_str(), reason.count))
         .collect();
     assert_eq!(counts, [("DisallowedEventName", 12), ("UserForgotten", 5)]);
-    assert!(is_all);
-    let (reasons, is_all) = dlq::reasons(&place, Duration::ZERO).await.unwrap();
+    assert!(is_complete);
+    let (reasons, is_complete) = dlq::reasons(&queues, Duration::ZERO).await.unwrap();
     assert!(reasons.iter().map(|reason| reason.count).sum::<u64>() < 17);
-    assert!(!is_all);
+    assert!(!is_complete);
     assert_eq!(
         world.queue.dlq_depth().await.unwrap().visible,
         17,
-        "given back"
+        "released"
     );
 }
 
 #[tokio::test]
-async fn letters_are_chosen_by_age() {
-    let (world, place) = with_dead_letters(Kind::Fauxqs).await;
+async fn dead_letters_are_filtered_by_age() {
+    let (world, queues) = with_dead_letters(Kind::Fauxqs).await;
     let old = DlqFilter {
         older_than: Some("1h".parse().unwrap()),
         ..DlqFilter::default()
     };
-    dlq::purge(&place, &old, &mut Vec::new()).await.unwrap();
+    dlq::purge(&queues, &old, &mut Vec::new()).await.unwrap();
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 17);
     let new = DlqFilter {
         newer_than: Some("1h".parse().unwrap()),
         ..DlqFilter::default()
     };
-    dlq::purge(&place, &new, &mut Vec::new()).await.unwrap();
+    dlq::purge(&queues, &new, &mut Vec::new()).await.unwrap();
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 0);
 }
 
 #[tokio::test]
-async fn a_table_shows_reason_count_and_detail() {
-    let (_world, place) = with_dead_letters(Kind::Fauxqs).await;
+async fn list_prints_reason_and_counts() {
+    let (_world, queues) = with_dead_letters(Kind::Fauxqs).await;
     let mut out = Vec::new();
-    dlq::list(&place, &by_reason("UserForgotten"), false, &mut out)
+    dlq::list(&queues, &by_reason("UserForgotten"), false, &mut out)
         .await
         .unwrap();
     let text = String::from_utf8(out).unwrap();
@@ -215,15 +217,15 @@ async fn a_table_shows_reason_count_and_detail() {
 }
 
 #[tokio::test]
-async fn a_message_that_sqs_moved_is_told_from_one_that_a_run_put_there() {
+async fn message_without_attributes_has_reason_of_sqs() {
     let world = World::new(Setting::default()).await;
     world.queue.send(&["no batch"]).await.unwrap();
     let body = batches(1, 1);
     world.queue.send(&body).await.unwrap();
-    let place = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
+    let queues = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
         .await
         .unwrap();
-    let message = place.dead_letters.clone();
+    let message = queues.dead_letters.clone();
     let outgoing = OutgoingMessage {
         body: "no batch".to_owned(),
         attributes: BTreeMap::new(),
@@ -231,72 +233,72 @@ async fn a_message_that_sqs_moved_is_told_from_one_that_a_run_put_there() {
     };
     message.send(vec![outgoing]).await.unwrap();
     assert_eq!(
-        listed(&place).await[0]["reason"],
+        list_json(&queues).await[0]["reason"],
         json!("MaxReceivesExceeded")
     );
 }
 
-async fn what_is_held_stays_hidden_for_as_long_as_the_walk_takes(kind: Kind) {
-    let (world, place) = with_dead_letters(kind).await;
-    let hidden = Duration::from_secs(20);
-    let mut walk = Scan::begin(place.dead_letters.clone(), hidden)
+async fn scan_keeps_messages_invisible_until_it_ends(kind: Kind) {
+    let (world, queues) = with_dead_letters(kind).await;
+    let visibility = Duration::from_secs(20);
+    let mut scan = Scan::begin(queues.dead_letters.clone(), visibility)
         .await
         .unwrap();
-    let first = walk.next().await.unwrap().unwrap();
+    let first = scan.next().await.unwrap().unwrap();
     assert!(first.len() <= 10);
-    sleep(hidden * 11 / 20).await;
-    walk.next().await.unwrap().unwrap();
-    // By now the first ones would be seen again.
-    sleep(hidden / 2).await;
-    let receipts = place
+    sleep(visibility * 11 / 20).await;
+    scan.next().await.unwrap().unwrap();
+    // Without extensions, the first ones would be visible now.
+    sleep(visibility / 2).await;
+    let received = queues
         .dead_letters
         .receive(10, Duration::from_secs(1), Some(INITIAL_VISIBILITY), None)
         .await
         .unwrap();
     assert!(
-        receipts
+        received
             .iter()
-            .all(|again| first.iter().all(|letter| letter.message.id != again.id)),
-        "{receipts:?}"
+            .all(|other| first.iter().all(|first| first.message.id != other.id)),
+        "{received:?}"
     );
-    walk.end().await.unwrap();
+    scan.end().await.unwrap();
     let depth = world.queue.dlq_depth().await.unwrap();
-    assert_eq!(depth.in_flight, receipts.len() as u64, "given back");
+    assert_eq!(depth.in_flight, received.len() as u64, "released");
 }
 
-async fn letters_that_show_up_again_do_not_end_a_walk(kind: Kind) {
-    let (_world, place) = with_dead_letters(kind).await;
-    let mut walk = Scan::begin(place.dead_letters.clone(), INITIAL_VISIBILITY)
+async fn scan_continues_when_messages_are_redelivered(kind: Kind) {
+    let (_world, queues) = with_dead_letters(kind).await;
+    let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY)
         .await
         .unwrap();
-    let first = walk.next().await.unwrap().unwrap();
-    let receipts: Vec<_> = first
+    let first = scan.next().await.unwrap().unwrap();
+    let handles: Vec<_> = first
         .iter()
-        .map(|letter| letter.message.receipt_handle.clone())
+        .map(|first| first.message.receipt_handle.clone())
         .collect();
-    place
+    queues
         .dead_letters
-        .change_visibility(&receipts, Duration::ZERO)
+        .change_visibility(&handles, Duration::ZERO)
         .await
         .unwrap();
     let mut seen = first.len();
-    while let Some(found) = walk.next().await.unwrap() {
+    while let Some(found) = scan.next().await.unwrap() {
         seen += found.len();
     }
     assert_eq!(seen, 17);
-    assert!(walk.end().await.unwrap().is_complete());
+    assert!(scan.end().await.unwrap().is_complete());
 }
 
-async fn letters_that_another_command_holds_are_told_of(kind: Kind) {
-    let (_world, place) = with_dead_letters(kind).await;
-    let mut other = Scan::begin(place.dead_letters.clone(), INITIAL_VISIBILITY)
+async fn commands_report_messages_held_by_another_command(kind: Kind) {
+    let (_world, queues) = with_dead_letters(kind).await;
+    let mut other = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY)
         .await
         .unwrap();
     let mut held = 0;
     while held < 10 {
         held += other.next().await.unwrap().unwrap().len() as u64;
     }
-    let short = ScanCoverage {
+    let expected = ScanCoverage {
         read: 17 - held,
         total: 17,
         is_fifo: false,
@@ -304,44 +306,49 @@ async fn letters_that_another_command_holds_are_told_of(kind: Kind) {
     let all = DlqFilter::default();
     let mut out = Vec::new();
     for error in [
-        dlq::list(&place, &all, true, &mut out).await.unwrap_err(),
-        dlq::redrive(&place, &by_reason("UserForgotten"), true, &mut Vec::new())
+        dlq::list(&queues, &all, true, &mut out).await.unwrap_err(),
+        dlq::redrive(&queues, &by_reason("UserForgotten"), true, &mut Vec::new())
             .await
             .unwrap_err(),
-        dlq::purge(&place, &by_reason("Other"), &mut Vec::new())
+        dlq::purge(&queues, &by_reason("Other"), &mut Vec::new())
             .await
             .unwrap_err(),
     ] {
         assert!(
-            matches!(&error, DlqError::IncompleteScan(sight) if *sight == short),
+            matches!(&error, DlqError::IncompleteScan(coverage) if *coverage == expected),
             "{error}"
         );
         assert!(
             error
                 .to_string()
-                .starts_with(&format!("only {} of about 17 dead letters", short.read)),
+                .starts_with(&format!("only {} of about 17 dead letters", expected.read)),
             "{error}"
         );
     }
     let reasons: Vec<Value> = serde_json::from_slice(&out).unwrap();
-    let letters: u64 = reasons
+    let dead_letters: u64 = reasons
         .iter()
-        .map(|reason| reason["letters"].as_u64().unwrap())
+        .map(|reason| reason["messages"].as_u64().unwrap())
         .sum();
-    assert_eq!(letters, short.read, "what was seen is listed all the same");
-    let (_, is_all) = dlq::reasons(&place, Duration::from_secs(60)).await.unwrap();
-    assert!(!is_all);
+    assert_eq!(
+        dead_letters, expected.read,
+        "messages that were read are listed"
+    );
+    let (_, is_complete) = dlq::reasons(&queues, Duration::from_secs(60))
+        .await
+        .unwrap();
+    assert!(!is_complete);
 
     other.end().await.unwrap();
-    dlq::list(&place, &all, true, &mut Vec::new())
+    dlq::list(&queues, &all, true, &mut Vec::new())
         .await
         .unwrap();
 }
 
-/// A FIFO dead-letter queue with letters of these groups and reasons, in this order.
-async fn in_groups<'a>(
+/// Creates a FIFO dead-letter queue with messages of these groups and reasons, in this order.
+async fn with_fifo_dead_letters<'a>(
     kind: Kind,
-    letters: impl IntoIterator<Item = (&'a str, &'a str)>,
+    dead_letters: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> (World, QueuePair) {
     let world = World::new(Setting {
         queue: Attributes {
@@ -351,10 +358,10 @@ async fn in_groups<'a>(
         ..Setting::on(kind)
     })
     .await;
-    let place = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
+    let queues = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
         .await
         .unwrap();
-    let letters: Vec<_> = letters
+    let dead_letters: Vec<_> = dead_letters
         .into_iter()
         .enumerate()
         .map(|(n, (group, reason))| OutgoingMessage {
@@ -366,63 +373,67 @@ async fn in_groups<'a>(
             fifo: Some((group.to_owned(), n.to_string())),
         })
         .collect();
-    for batch in letters.chunks(10) {
-        let results = place.dead_letters.send(batch.to_vec()).await.unwrap();
+    for batch in dead_letters.chunks(10) {
+        let results = queues.dead_letters.send(batch.to_vec()).await.unwrap();
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
-    (world, place)
+    (world, queues)
 }
 
-/// Of each group: letters of reason `Mended`, with `between` others among the first of them.
-fn mended(count: usize, between: usize) -> impl Iterator<Item = (&'static str, &'static str)> {
+/// Returns groups and reasons: `count` messages per group with reason `Fixed`, except `others` of
+/// the first ones.
+fn groups_with_reasons(
+    count: usize,
+    others: usize,
+) -> impl Iterator<Item = (&'static str, &'static str)> {
     ["one", "two"].into_iter().flat_map(move |group| {
         (0..count).map(move |n| {
-            let is_other = n % 3 == 1 && n / 3 < between;
-            (group, if is_other { "Other" } else { "Mended" })
+            let is_other = n % 3 == 1 && n / 3 < others;
+            (group, if is_other { "Other" } else { "Fixed" })
         })
     })
 }
 
-async fn groups_move_on_as_their_letters_are_settled(kind: Kind) {
-    let (world, place) = in_groups(kind, mended(40, 3)).await;
+async fn redrive_reads_complete_fifo_groups(kind: Kind) {
+    let (world, queues) = with_fifo_dead_letters(kind, groups_with_reasons(40, 3)).await;
     let mut out = Vec::new();
-    dlq::redrive(&place, &by_reason("Mended"), false, &mut out)
+    dlq::redrive(&queues, &by_reason("Fixed"), false, &mut out)
         .await
         .unwrap();
-    let said = String::from_utf8(out).unwrap();
-    assert!(said.starts_with("74 dead letters sent"), "{said}");
+    let stdout = String::from_utf8(out).unwrap();
+    assert!(stdout.starts_with("74 dead letters sent"), "{stdout}");
     assert_eq!(world.queue.depth().await.unwrap().visible, 74);
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 6);
 
-    dlq::purge(&place, &DlqFilter::default(), &mut Vec::new())
+    dlq::purge(&queues, &DlqFilter::default(), &mut Vec::new())
         .await
         .unwrap();
     let depth = world.queue.dlq_depth().await.unwrap();
     assert_eq!((depth.visible, depth.in_flight), (0, 0));
 }
 
-async fn what_a_fifo_queue_does_not_show_is_told(kind: Kind) {
-    let letters = (0..25).map(|n| ("one", if n < 20 { "Other" } else { "Mended" }));
-    let (world, place) = in_groups(kind, letters).await;
-    let mended = by_reason("Mended");
+async fn commands_report_unread_fifo_messages(kind: Kind) {
+    let dead_letters = (0..25).map(|n| ("one", if n < 20 { "Other" } else { "Fixed" }));
+    let (world, queues) = with_fifo_dead_letters(kind, dead_letters).await;
+    let filter = by_reason("Fixed");
     for error in [
-        dlq::list(&place, &DlqFilter::default(), true, &mut Vec::new())
+        dlq::list(&queues, &DlqFilter::default(), true, &mut Vec::new())
             .await
             .unwrap_err(),
-        dlq::redrive(&place, &mended, false, &mut Vec::new())
+        dlq::redrive(&queues, &filter, false, &mut Vec::new())
             .await
             .unwrap_err(),
-        dlq::purge(&place, &mended, &mut Vec::new())
+        dlq::purge(&queues, &filter, &mut Vec::new())
             .await
             .unwrap_err(),
     ] {
-        let short = ScanCoverage {
+        let expected = ScanCoverage {
             read: 10,
             total: 25,
             is_fifo: true,
         };
         assert!(
-            matches!(&error, DlqError::IncompleteScan(sight) if *sight == short),
+            matches!(&error, DlqError::IncompleteScan(coverage) if *coverage == expected),
             "{error}"
         );
         assert!(error.to_string().contains("FIFO"), "{error}");
