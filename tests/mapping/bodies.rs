@@ -1,4 +1,4 @@
-//! Bodies as they arrive: as mParticle sends them, and as a wrong set-up on the way leaves them.
+//! Message bodies as mParticle sends them, and as an incorrect setup between changes them.
 
 use crate::support::{batch, everything, map_batch, sample, spec};
 use event_forwarder::{
@@ -23,7 +23,7 @@ fn ids(mapped: &MappedBody) -> Vec<String> {
         .collect()
 }
 
-/// Two screens, with text that each encoding has to escape.
+/// Returns a batch with text that every encoding must escape.
 fn plain() -> String {
     batch(&[
         (
@@ -35,7 +35,7 @@ fn plain() -> String {
 }
 
 #[test]
-fn a_body_reads_the_same_through_every_wrapper() {
+fn every_wrapper_maps_to_the_same_events() {
     let plain = plain();
     let expected = ids(&outcome(&plain).unwrap());
     assert_eq!(expected.len(), 2);
@@ -74,7 +74,7 @@ fn a_body_reads_the_same_through_every_wrapper() {
 }
 
 #[test]
-fn several_batches_in_one_body_are_all_read() {
+fn body_can_contain_several_batches() {
     let (one, two) = (plain(), plain().replace("A1A1A1A1", "B1B1B1B1"));
     let lines = outcome(&format!("{one}\n{two}\n")).unwrap();
     let list = outcome(&format!("[{one},{two}]")).unwrap();
@@ -88,7 +88,7 @@ fn several_batches_in_one_body_are_all_read() {
 }
 
 #[test]
-fn one_broken_batch_in_a_list_does_not_cost_the_others() {
+fn invalid_batch_does_not_affect_other_batches() {
     let mapped = outcome(&format!(
         "[{},null,{{\"events\":7}},5,{{\"a\":1}},{}]",
         plain(),
@@ -118,8 +118,8 @@ fn one_broken_batch_in_a_list_does_not_cost_the_others() {
 }
 
 #[test]
-fn a_body_that_can_not_be_read_says_where_and_why() {
-    for (body, reason, says) in [
+fn unreadable_body_reports_position_and_reason() {
+    for (body, reason, expected) in [
         ("", "EmptyBody", "empty"),
         (" \n\t", "EmptyBody", "empty"),
         ("{\"events\":[", "TruncatedJson", "after 11 bytes"),
@@ -162,7 +162,7 @@ fn a_body_that_can_not_be_read_says_where_and_why() {
             .map(|mapped| format!("{mapped:?}"))
             .unwrap_err();
         assert_eq!(error.reason(), reason, "{body}: {error}");
-        assert!(error.to_string().contains(says), "{body}: {error}");
+        assert!(error.to_string().contains(expected), "{body}: {error}");
     }
     let mut nested = plain();
     for _ in 0..8 {
@@ -172,7 +172,7 @@ fn a_body_that_can_not_be_read_says_where_and_why() {
 }
 
 #[test]
-fn a_batch_without_events_is_settled_with_nothing_to_send() {
+fn batch_without_events_maps_to_nothing() {
     for body in [
         "{\"mpid\":1,\"events\":[]}",
         "{\"mpid\":1,\"events\":null}",
@@ -194,7 +194,7 @@ fn a_batch_without_events_is_settled_with_nothing_to_send() {
 }
 
 #[test]
-fn an_alias_request_is_skipped_or_rejected_as_asked() {
+fn alias_request_is_skipped_or_rejected() {
     let body = sample("24");
     let mapped = map_batch(&MappingSpec::default(), &body);
     assert_eq!(mapped.skipped[0].reason, SkipReason::AliasRequest);
@@ -206,7 +206,7 @@ fn an_alias_request_is_skipped_or_rejected_as_asked() {
 }
 
 #[test]
-fn deep_nesting_is_no_fault_of_the_body_and_does_not_overflow_the_stack() {
+fn deep_nesting_does_not_overflow_the_stack() {
     let mapped = outcome(&sample("37")).unwrap();
     assert_eq!(mapped.events.len(), 1);
     assert!(
@@ -227,7 +227,7 @@ fn deep_nesting_is_no_fault_of_the_body_and_does_not_overflow_the_stack() {
 }
 
 #[test]
-fn an_excerpt_holds_only_those_events_and_maps_to_the_same_ids() {
+fn excerpt_has_selected_events_with_same_ids() {
     let (one, two) = (plain(), plain().replace("A1A1A1A1", "B1B1B1B1"));
     let list = format!("[{one},{two}]");
     let all = outcome(&list).unwrap();
@@ -243,7 +243,7 @@ fn an_excerpt_holds_only_those_events_and_maps_to_the_same_ids() {
     let broken = "[null,{\"events\":[7,{\"event_type\":\"screen_view\",\"data\":null}]}]";
     let rejected = outcome(broken).unwrap().rejected;
     let sources: Vec<_> = rejected.iter().map(|rejected| rejected.source).collect();
-    let again = outcome(&excerpt(broken, &sources).unwrap().body)
+    let remapped = outcome(&excerpt(broken, &sources).unwrap().body)
         .unwrap()
         .rejected;
     let reasons = |list: &[Rejected]| {
@@ -251,13 +251,13 @@ fn an_excerpt_holds_only_those_events_and_maps_to_the_same_ids() {
             .map(|rejected| rejected.reason)
             .collect::<Vec<_>>()
     };
-    assert_eq!(reasons(&rejected), reasons(&again));
+    assert_eq!(reasons(&rejected), reasons(&remapped));
 }
 
-/// A hundred of each kind stand by themselves, the next stands for all that follow; none is lost on
-/// the way to the dead-letter queue and back.
+/// The first 100 entries per reason are listed one by one, and the next represents all others.
+/// Excerpts keep the counts.
 #[test]
-fn a_batch_of_malformed_entries_is_kept_in_few_and_counted_in_full() {
+fn malformed_entries_are_summarized_with_full_counts() {
     let good = |id: u32| format!("{{\"event_type\":\"first_run\",\"data\":{{\"event_id\":{id}}}}}");
     let mut entries: Vec<String> = Vec::new();
     for id in 0..300 {
@@ -283,36 +283,36 @@ fn a_batch_of_malformed_entries_is_kept_in_few_and_counted_in_full() {
         (RejectReason::EventNotAnObject, 600),
         (RejectReason::NoEventType, 300),
     ] {
-        let of_it = |mapped: &MappedBody| {
+        let with_reason = |mapped: &MappedBody| {
             let rejected = mapped.rejected.iter();
-            let of_it = rejected.filter(|rejected| rejected.reason == reason);
-            of_it.cloned().collect::<Vec<_>>()
+            let with_reason = rejected.filter(|rejected| rejected.reason == reason);
+            with_reason.cloned().collect::<Vec<_>>()
         };
         let counts =
             |rejected: &[Rejected]| rejected.iter().map(|one| one.count).collect::<Vec<_>>();
-        let rejected = of_it(&mapped);
+        let rejected = with_reason(&mapped);
         let expected = [vec![1; 100], vec![all - 100]].concat();
         assert_eq!(counts(&rejected), expected, "{reason:?}");
         let last = &rejected[100].detail;
         assert!(last.contains(&format!("{} more", all - 101)), "{last}");
         let sources: Vec<_> = rejected.iter().map(|rejected| rejected.source).collect();
-        let letter = excerpt(&body, &sources).unwrap();
-        assert_eq!(letter.events, all as usize);
-        let again = outcome(&letter.body).unwrap();
-        assert_eq!(counts(&again.rejected), expected);
-        assert_eq!(counts(&of_it(&again)), expected);
-        // Without the one that stands for them, they are not in it.
-        let letter = excerpt(&body, &sources[..100]).unwrap();
-        assert_eq!(letter.events, 100);
+        let part = excerpt(&body, &sources).unwrap();
+        assert_eq!(part.events, all as usize);
+        let remapped = outcome(&part.body).unwrap();
+        assert_eq!(counts(&remapped.rejected), expected);
+        assert_eq!(counts(&with_reason(&remapped)), expected);
+        // Without the source that represents the others, the excerpt omits them.
+        let part = excerpt(&body, &sources[..100]).unwrap();
+        assert_eq!(part.events, 100);
     }
     let sources: Vec<_> = mapped.events.iter().map(|event| event.source()).collect();
-    let letter = excerpt(&body, &sources).unwrap();
-    assert_eq!(letter.events, 3);
-    assert_eq!(ids(&outcome(&letter.body).unwrap()), ids(&mapped));
+    let part = excerpt(&body, &sources).unwrap();
+    assert_eq!(part.events, 3);
+    assert_eq!(ids(&outcome(&part.body).unwrap()), ids(&mapped));
 }
 
 #[test]
-fn a_list_of_no_batches_is_kept_in_few_and_counted_in_full() {
+fn invalid_batches_are_summarized_with_full_counts() {
     let mut values = vec!["0"; 150];
     values.extend(["{}"; 150]);
     let one = plain();
@@ -341,20 +341,20 @@ fn a_list_of_no_batches_is_kept_in_few_and_counted_in_full() {
         "{detail}"
     );
     let sources: Vec<_> = mapped.rejected.iter().map(|one| one.source).collect();
-    let letter = excerpt(&body, &sources).unwrap();
-    assert_eq!(letter.events, 310);
-    assert_eq!(counts(&outcome(&letter.body).unwrap()), counts(&mapped));
+    let part = excerpt(&body, &sources).unwrap();
+    assert_eq!(part.events, 310);
+    assert_eq!(counts(&outcome(&part.body).unwrap()), counts(&mapped));
     let rest = excerpt(&body, &sources[100..]).unwrap();
     assert_eq!(rest.events, 210);
-    let of_events: Vec<_> = mapped.events.iter().map(|event| event.source()).collect();
-    let letter = excerpt(&body, &of_events).unwrap();
-    assert_eq!(letter.events, 2);
-    assert_eq!(ids(&outcome(&letter.body).unwrap()), ids(&mapped));
+    let event_sources: Vec<_> = mapped.events.iter().map(|event| event.source()).collect();
+    let part = excerpt(&body, &event_sources).unwrap();
+    assert_eq!(part.events, 2);
+    assert_eq!(ids(&outcome(&part.body).unwrap()), ids(&mapped));
 }
 
-/// Each sample is read, or refused with the reason that its description gives.
+/// Every sample is mapped, or rejected with the reason in its description.
 #[test]
-fn every_sample_has_the_outcome_that_its_description_proposes() {
+fn samples_have_their_described_outcome() {
     let counts = |name: &str| {
         let mapped = outcome(&sample(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         (
@@ -380,7 +380,7 @@ fn every_sample_has_the_outcome_that_its_description_proposes() {
     assert_eq!(
         counts("21"),
         (0, 1, 0),
-        "only a customer id, which an Email project does not know"
+        "the only identity is a customer ID, which an Email project does not use"
     );
     assert_eq!(counts("22"), (1, 0, 0));
     assert_eq!(counts("23").2, 2);

@@ -1,4 +1,4 @@
-//! The `map` command, run as a person runs it.
+//! The `map` command, as a user runs it.
 
 use std::{
     fs,
@@ -19,10 +19,10 @@ fn map(arguments: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Closed before the wait, or the program would wait for more.
+    // This also closes standard input, which ends the program's input.
     let written = child.stdin.take().unwrap().write_all(input.as_bytes());
     match written {
-        // A usage error ends the program before it reads.
+        // After a usage error, the program exits before it reads its input.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => panic!("{error}"),
         _ => child.wait_with_output().unwrap(),
     }
@@ -39,7 +39,7 @@ fn lines(output: &Output) -> Vec<Value> {
         .collect()
 }
 
-/// An own directory for a test.
+/// Returns an empty directory for a test.
 fn directory(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&path);
@@ -48,7 +48,7 @@ fn directory(name: &str) -> PathBuf {
 }
 
 #[test]
-fn json_shows_the_request_bodies_that_a_drain_would_post() {
+fn json_prints_the_request_bodies_of_a_drain() {
     let body = batch(&[
         ("screen_view", json!({"screen_name": "A"})),
         ("session_start", json!({})),
@@ -65,12 +65,12 @@ fn json_shows_the_request_bodies_that_a_drain_would_post() {
         .collect();
     assert_eq!(names, ["Screen View", "Session Start"]);
     assert_eq!(requests[0].as_object().unwrap().len(), 1);
-    // Elsewhere than on a terminal, it is the default.
+    // It is the default if standard output is not a terminal.
     assert_eq!(map(&[], &body).stdout, output.stdout);
 }
 
 #[test]
-fn a_request_holds_at_most_a_thousand_events() {
+fn request_has_at_most_1000_events() {
     let events: Vec<_> = (0..1_001).map(|_| ("screen_view", json!({}))).collect();
     let requests = lines(&map(&["-o", "json"], &batch(&events)));
     let sizes: Vec<_> = requests
@@ -80,10 +80,10 @@ fn a_request_holds_at_most_a_thousand_events() {
     assert_eq!(sizes, [1_000, 1]);
 }
 
-/// As a drain does: it keeps to the manifest's limits, posts one event of the same id and content
-/// once, and never puts two events of one id into one request.
+/// As in a drain, requests respect the manifest's limits, and events with equal ID and content are
+/// sent once. Different events with one ID are in separate requests.
 #[test]
-fn requests_are_put_together_as_a_drain_does_it() {
+fn requests_are_batched_as_in_a_drain() {
     let directory = directory("requests");
     let manifest = |limits: &str| {
         let path = forwarder(&directory, "mapping: {dataFields: {context: []}}");
@@ -141,7 +141,7 @@ fn requests_are_put_together_as_a_drain_does_it() {
 }
 
 #[test]
-fn events_shows_what_became_of_each_event_in_order() {
+fn events_prints_the_outcome_of_every_event() {
     let body = batch(&[
         ("custom_event", json!({"event_name": "A"})),
         ("screen_view", json!({"screen_name": "B"})),
@@ -167,7 +167,7 @@ fn events_shows_what_became_of_each_event_in_order() {
 }
 
 #[test]
-fn table_shows_a_readable_line_for_each_event_and_totals_go_to_standard_error() {
+fn table_prints_events_and_totals_to_stderr() {
     let body = batch(&[
         (
             "screen_view",
@@ -203,7 +203,7 @@ fn table_shows_a_readable_line_for_each_event_and_totals_go_to_standard_error() 
 }
 
 #[test]
-fn text_from_outside_does_not_reach_the_terminal_as_control_characters() {
+fn table_contains_no_control_characters() {
     let spec = "evil \u{1b}[31m\u{202e}";
     let directory = directory("control");
     let forwarder = forwarder(
@@ -229,7 +229,7 @@ fn forwarder(directory: &std::path::Path, mapping: &str) -> String {
 }
 
 #[test]
-fn the_mapping_of_a_manifest_is_used() {
+fn manifest_mapping_is_used() {
     let directory = directory("manifest");
     let forwarder = forwarder(
         &directory,
@@ -245,7 +245,7 @@ fn the_mapping_of_a_manifest_is_used() {
 }
 
 #[test]
-fn a_field_that_the_definition_does_not_have_is_refused_with_its_path() {
+fn unknown_manifest_field_is_rejected_with_its_path() {
     let directory = directory("slips");
     for (mapping, path) in [
         ("mapping: {event: [CustomEvent]}", "spec.mapping.event;"),
@@ -286,7 +286,7 @@ fn a_field_that_the_definition_does_not_have_is_refused_with_its_path() {
 }
 
 #[test]
-fn a_transform_of_a_config_map_is_given_as_a_file() {
+fn config_map_transform_is_read_from_a_file() {
     let directory = directory("transform");
     let forwarder = forwarder(
         &directory,
@@ -311,7 +311,7 @@ fn a_transform_of_a_config_map_is_given_as_a_file() {
 }
 
 #[test]
-fn files_directories_and_lines_are_read() {
+fn input_can_be_files_directories_and_lines() {
     let directory = directory("inputs");
     let one = |name: &str| batch(&[("screen_view", json!({"screen_name": name}))]);
     fs::write(directory.join("b.json"), one("B")).unwrap();
@@ -333,15 +333,15 @@ fn files_directories_and_lines_are_read() {
                 .next()
                 .unwrap()
                 .to_owned();
-            let what = line["event"]["dataFields"]["screen_name"]
+            let result = line["event"]["dataFields"]["screen_name"]
                 .as_str()
                 .or(line["reason"].as_str());
-            (file, what.unwrap().to_owned())
+            (file, result.unwrap().to_owned())
         })
         .collect();
     let found: Vec<_> = found
         .iter()
-        .map(|(file, what)| (file.as_str(), what.as_str()))
+        .map(|(file, result)| (file.as_str(), result.as_str()))
         .collect();
     assert_eq!(
         found,
@@ -356,26 +356,26 @@ fn files_directories_and_lines_are_read() {
 }
 
 #[test]
-fn lines_on_standard_input_are_bodies_of_their_own() {
+fn stdin_lines_are_separate_bodies() {
     let one = |name: &str| batch(&[("screen_view", json!({"screen_name": name}))]);
     let read = |input: &str| -> Vec<(String, String)> {
         let output = map(&["-o", "events"], input);
         let line = |line: &Value| {
-            let what = line["event"]["dataFields"]["screen_name"].as_str();
-            let what = what.or(line["reason"].as_str()).unwrap().to_owned();
-            (line["source"]["file"].as_str().unwrap().to_owned(), what)
+            let result = line["event"]["dataFields"]["screen_name"].as_str();
+            let result = result.or(line["reason"].as_str()).unwrap().to_owned();
+            (line["source"]["file"].as_str().unwrap().to_owned(), result)
         };
         lines(&output).iter().map(line).collect()
     };
     let found = |list: &[(&str, &str)]| -> Vec<_> {
-        let owned = |(name, what): &(&str, &str)| ((*name).to_owned(), (*what).to_owned());
+        let owned = |(name, result): &(&str, &str)| ((*name).to_owned(), (*result).to_owned());
         list.iter().map(owned).collect()
     };
     assert_eq!(
         read(&format!("{}\n\nbroken\n{}\n", one("A"), one("B"))),
         found(&[("-:1", "A"), ("-:3", "NotJson"), ("-:4", "B")])
     );
-    // One value stays one body, on however many lines it stands, also when it is cut.
+    // A value on several lines is one body, even if it is truncated.
     let pretty: Value = serde_json::from_str(&one("A")).unwrap();
     let pretty = serde_json::to_string_pretty(&pretty).unwrap();
     assert_eq!(read(&pretty), found(&[("-", "A")]));
@@ -387,7 +387,7 @@ fn lines_on_standard_input_are_bodies_of_their_own() {
 }
 
 #[test]
-fn a_body_that_can_not_be_read_is_rejected_with_the_offset() {
+fn unreadable_body_is_rejected_with_its_size() {
     let path = sample_path("33");
     let output = map(&["-o", "events", path.to_str().unwrap()], "");
     assert_eq!(output.status.code(), Some(3));
@@ -407,7 +407,7 @@ fn a_body_that_can_not_be_read_is_rejected_with_the_offset() {
 }
 
 #[test]
-fn bad_usage_has_an_exit_code_of_its_own() {
+fn usage_error_exits_with_2() {
     for arguments in [
         &["/nothing/there.json"][..],
         &["--forwarder", "/nothing/there.yaml"],
@@ -426,7 +426,7 @@ fn bad_usage_has_an_exit_code_of_its_own() {
 }
 
 #[test]
-fn a_wrong_mapping_is_refused_with_the_place_and_the_mend() {
+fn invalid_mapping_is_rejected_with_position() {
     let directory = directory("wrong");
     let body = batch(&[("screen_view", json!({}))]);
     let forwarder = forwarder(

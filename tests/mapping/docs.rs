@@ -1,5 +1,6 @@
-//! `docs/mapping.md` says what the program does. `UPDATE_DOCS=1 cargo test --test mapping docs`
-//! writes the tables anew.
+//! The tables of `docs/mapping.md` match the program.
+//!
+//! `UPDATE_DOCS=1 cargo test --test mapping docs` regenerates them.
 
 use event_forwarder::{
     api::{ContextGroup, EventSelector, MappingSpec},
@@ -12,7 +13,7 @@ use event_forwarder::{
 const PATH: &str = "docs/mapping.md";
 
 #[test]
-fn the_tables_in_the_documentation_are_those_of_the_program() {
+fn documentation_tables_match_the_program() {
     let written = std::fs::read_to_string(PATH).unwrap();
     let mut expected = written.clone();
     for (name, table) in [
@@ -62,7 +63,7 @@ fn events() -> String {
             "–"
         };
         let fields = match kind {
-            EventKind::Unknown => "all its members".to_owned(),
+            EventKind::Unknown => "all members".to_owned(),
             EventKind::Media => "as CustomEvent".to_owned(),
             EventKind::Purchase => "as Commerce".to_owned(),
             _ => fields(kind.fields(), ""),
@@ -76,36 +77,36 @@ fn events() -> String {
 }
 
 fn fields(fields: &[Field], within: &str) -> String {
-    let left_out: Vec<_> = fields
+    let ignored: Vec<_> = fields
         .iter()
         .filter(|field| matches!(field.field_type, FieldType::Ignored))
         .map(|field| format!("`{}`", field.source))
         .collect();
     let fields = fields.iter().filter_map(|field| {
-        let from = format!("{within}{}", field.source);
-        let name = if from == field.target {
-            format!("`{from}`")
+        let source = format!("{within}{}", field.source);
+        let name = if source == field.target {
+            format!("`{source}`")
         } else {
-            format!("`{from}` → `{}`", field.target)
+            format!("`{source}` → `{}`", field.target)
         };
-        let holds = match field.field_type {
+        let field_type = match field.field_type {
             FieldType::NameOnly | FieldType::Ignored => return None,
-            FieldType::Inline(inner) => return Some(self::fields(inner, &format!("{from}."))),
-            FieldType::Text => "text".to_owned(),
+            FieldType::Inline(inner) => return Some(self::fields(inner, &format!("{source}."))),
+            FieldType::Text => "string".to_owned(),
             FieldType::Integer => "long".to_owned(),
             FieldType::Decimal => "double".to_owned(),
             FieldType::Boolean => "boolean".to_owned(),
-            FieldType::TextList => "list of text".to_owned(),
+            FieldType::TextList => "array of strings".to_owned(),
             FieldType::Attributes => "object".to_owned(),
-            FieldType::Objects(inner) => format!("list of ({})", self::fields(inner, "")),
+            FieldType::Objects(inner) => format!("array of ({})", self::fields(inner, "")),
         };
-        Some(format!("{name} {holds}"))
+        Some(format!("{name} {field_type}"))
     });
     let fields = fields.collect::<Vec<_>>().join(", ");
-    if left_out.is_empty() {
+    if ignored.is_empty() {
         fields
     } else {
-        format!("{fields}; left out: {}", left_out.join(", "))
+        format!("{fields}; ignored: {}", ignored.join(", "))
     }
 }
 
@@ -138,9 +139,9 @@ fn context() -> String {
     table
 }
 
-fn reasons<'w>(words: impl Iterator<Item = (&'w str, &'w str)>) -> String {
-    let rows: String = words
-        .map(|(word, meaning)| format!("| {word} | {meaning} |\n"))
+fn reasons<'r>(reasons: impl Iterator<Item = (&'r str, &'r str)>) -> String {
+    let rows: String = reasons
+        .map(|(reason, meaning)| format!("| {reason} | {meaning} |\n"))
         .collect();
     format!("| reason | meaning |\n| --- | --- |\n{rows}")
 }
@@ -148,13 +149,13 @@ fn reasons<'w>(words: impl Iterator<Item = (&'w str, &'w str)>) -> String {
 fn skipped() -> String {
     reasons(SkipReason::ALL.iter().map(|reason| {
         let meaning = match reason {
-            SkipReason::NotSelected => "`mapping.events` does not select it",
-            SkipReason::ScreenLeft => "an Android activity that stopped",
+            SkipReason::NotSelected => "not selected by `mapping.events`",
+            SkipReason::ScreenLeft => "a stopped Android activity",
             SkipReason::Development => "from mParticle's development environment",
             SkipReason::Replay => "a replay, with `mapping.replays: Skip`",
             SkipReason::AliasRequest => "a request to merge two profiles",
-            SkipReason::NoUser => "no key that the project knows users by",
-            SkipReason::DroppedByTransform => "the forwarder's own rules dropped it",
+            SkipReason::NoUser => "no user identifier of the kind that the project uses",
+            SkipReason::DroppedByTransform => "dropped by the custom rules",
         };
         (reason.as_str(), meaning)
     }))
@@ -163,21 +164,21 @@ fn skipped() -> String {
 fn rejected() -> String {
     reasons(RejectReason::ALL.iter().map(|reason| {
         let meaning = match reason {
-            RejectReason::NotABatch => "in a list of batches, something that is none",
-            RejectReason::EventsNotAList => "a batch's `events` is no list",
-            RejectReason::EventNotAnObject => "an entry of `events` is no object",
+            RejectReason::NotABatch => "an element of an array of batches is not a batch",
+            RejectReason::EventsNotAList => "`events` of a batch is not an array",
+            RejectReason::EventNotAnObject => "an element of `events` is not an object",
             RejectReason::NoEventType => "`event_type` is missing, null or empty",
-            RejectReason::NoIdOrTime => "no id and no time, so nothing tells it from another event",
-            RejectReason::DataNotAnObject => "`data` is no object",
-            RejectReason::NoEventName => "nothing in it gives a name by the template",
-            RejectReason::InvalidEmail => "Iterable would refuse the email address",
-            RejectReason::InvalidUserId => "Iterable would refuse the userId",
-            RejectReason::TooLarge => "larger than a request may be",
-            RejectReason::TransformFailed => "the forwarder's own rules raised an error",
-            RejectReason::TransformTooCostly => "the forwarder's own rules were stopped at a bound",
-            RejectReason::TransformOutput => {
-                "the forwarder's own rules made something that is no event"
+            RejectReason::NoIdOrTime => {
+                "no ID and no time, so it can't be distinguished from other events"
             }
+            RejectReason::DataNotAnObject => "`data` is not an object",
+            RejectReason::NoEventName => "the event has no value for its name template",
+            RejectReason::InvalidEmail => "Iterable would reject the email address",
+            RejectReason::InvalidUserId => "Iterable would reject the userId",
+            RejectReason::TooLarge => "larger than a request can be",
+            RejectReason::TransformFailed => "the custom rules raised an error",
+            RejectReason::TransformTooCostly => "the custom rules exceeded a limit",
+            RejectReason::TransformOutput => "the output of the custom rules is not a valid event",
             RejectReason::AliasRequest => {
                 "a request to merge two profiles, with `mapping.aliasRequests: Reject`"
             }
@@ -187,29 +188,29 @@ fn rejected() -> String {
 }
 
 fn warnings() -> String {
-    reasons(MappingWarning::ALL.iter().map(|note| {
-        let meaning = match note {
-            MappingWarning::MissingTime => "no readable time: the batch's or the queue's was taken",
-            MappingWarning::ImplausibleTime => "an absurd time: the batch's or the queue's was taken",
+    reasons(MappingWarning::ALL.iter().map(|warning| {
+        let meaning = match warning {
+            MappingWarning::MissingTime => "no valid time: the time of the batch or the queue is used",
+            MappingWarning::ImplausibleTime => "an implausible time: the time of the batch or the queue is used",
             MappingWarning::OlderThanADay => {
-                "it happened more than 24 hours before the queue received it: mParticle says that Iterable takes none so old, Iterable does not say so"
+                "it happened more than 24 hours before the queue received it: according to mParticle, Iterable rejects such events, but Iterable does not document this"
             }
-            MappingWarning::NameCut => "the event's name was cut to 256 characters",
-            MappingWarning::FieldRenamed => "a field got a name that Iterable takes",
-            MappingWarning::FieldNameRejected => "a field was dropped for its name",
-            MappingWarning::FieldDuplicate => "a field was dropped since another has its name",
-            MappingWarning::FieldTooLong => "a field was dropped for its length",
-            MappingWarning::FieldTooDeep => "a field was dropped for its nesting",
-            MappingWarning::FieldWrongType => "a field was dropped for its type",
-            MappingWarning::FieldUnreadable => "a field was dropped since its value can't be sent",
-            MappingWarning::FieldsTooMany => "a field was dropped since the event has a thousand",
+            MappingWarning::NameCut => "the event name was truncated to 256 characters",
+            MappingWarning::FieldRenamed => "a field was renamed because Iterable rejects its name",
+            MappingWarning::FieldNameRejected => "a field was dropped because of its name",
+            MappingWarning::FieldDuplicate => "a field was dropped because another field has the same name",
+            MappingWarning::FieldTooLong => "a field was dropped because of its length",
+            MappingWarning::FieldTooDeep => "a field was dropped because of its nesting",
+            MappingWarning::FieldWrongType => "a field was dropped because of its type",
+            MappingWarning::FieldUnreadable => "a field was dropped because its value can't be sent",
+            MappingWarning::FieldsTooMany => "a field was dropped because the event already has 1,000 fields",
         };
-        (note.as_str(), meaning)
+        (warning.as_str(), meaning)
     }))
 }
 
 #[test]
-fn the_members_that_never_become_fields_are_documented() {
+fn internal_members_are_documented() {
     let text = std::fs::read_to_string(PATH).unwrap();
     let names = INTERNAL_MEMBERS.map(|name| format!("`{name}`"));
     assert!(text.contains(&names.join(", ")), "{}", names.join(", "));

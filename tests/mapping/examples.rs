@@ -1,4 +1,4 @@
-//! Each mapping example does what its first lines say.
+//! The mapping examples behave as their first lines describe.
 
 use crate::support::{batch, sample};
 use event_forwarder::{
@@ -48,7 +48,7 @@ fn one_event_per_screen() {
 #[test]
 fn user_id_project() {
     let mapper = example("user-id-project");
-    // The sample's person has other_id_2 "x-9".
+    // The sample's user has other_id_2 "x-9".
     let mapped = mapper.map(&sample("05"), None).unwrap();
     assert!(!mapped.events.is_empty());
     assert!(

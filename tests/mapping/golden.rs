@@ -1,10 +1,10 @@
-//! What each mParticle event type becomes, against values reasoned from the documents of both
-//! sides. Where an expectation comes from stands beside it:
+//! The mapping of every mParticle event type, compared with values from the documentation of
+//! mParticle and Iterable. A comment names the source of each expectation:
 //!
-//! - *schema*: mParticle's events API schema and JSON reference, for what comes in;
-//! - *Iterable API*: Iterable's API description, `events/trackBulk`, for what goes out;
+//! - *schema*: mParticle's events API schema and JSON reference, for the input;
+//! - *Iterable API*: Iterable's API description, `events/trackBulk`, for the output;
 //! - *field types*: Iterable's "Field Data Types": a field keeps the type of its first value;
-//! - *connection*: the source of mParticle's own Iterable connection (Iterable/firehose-iterable).
+//! - *connection*: the source of mParticle's Iterable connection (Iterable/firehose-iterable).
 
 use crate::support::{batch, everything, map_batch, map_one, sample, spec};
 use event_forwarder::{
@@ -13,24 +13,24 @@ use event_forwarder::{
 };
 use serde_json::{Value, json};
 
-/// Events without context, so that an expectation shows the event's own fields only.
-fn own_fields() -> MappingSpec {
+/// Returns a mapping without context, so that expectations only contain the event's fields.
+fn without_context() -> MappingSpec {
     spec(|spec| {
         spec.events = vec![EventSelector::All];
         spec.data_fields.context = vec![];
     })
 }
 
-fn own(event_type: &str, data: Value) -> Value {
-    map_one(&own_fields(), event_type, data)
+fn map_without_context(event_type: &str, data: Value) -> Value {
+    map_one(&without_context(), event_type, data)
 }
 
-/// Iterable API: `eventName` is required; `createdAt` is a unix timestamp, in seconds as the
-/// connection sends it; one of `email` and `userId`, never both; `id` of letters, digits and
-/// hyphens, at most 512 bytes.
+/// Iterable API: `eventName` is required. `createdAt` is a Unix timestamp, which the connection
+/// sends in seconds. An event has either `email` or `userId`. `id` has letters, digits and hyphens,
+/// 512 bytes at most.
 #[test]
-fn an_event_has_exactly_the_members_that_iterable_documents() {
-    let event = own("screen_view", json!({"screen_name": "Home"}));
+fn event_has_only_documented_members() {
+    let event = map_without_context("screen_view", json!({"screen_name": "Home"}));
     let members: Vec<_> = event.as_object().unwrap().keys().cloned().collect();
     assert_eq!(
         members,
@@ -48,8 +48,8 @@ fn an_event_has_exactly_the_members_that_iterable_documents() {
 }
 
 #[test]
-fn a_screen_view_is_named_alike_for_all_screens_and_carries_the_screen() {
-    let event = own(
+fn screen_views_share_one_name_and_keep_screen() {
+    let event = map_without_context(
         "screen_view",
         json!({"screen_name": "Product Detail", "activity_type": null}),
     );
@@ -60,28 +60,28 @@ fn a_screen_view_is_named_alike_for_all_screens_and_carries_the_screen() {
     );
 }
 
-/// schema: `activity_stopped` is sent by Android when an activity is left.
+/// schema: Android sends `activity_stopped` when an activity stops.
 #[test]
-fn an_android_activity_that_stopped_is_no_screen_view() {
+fn stopped_android_activity_is_skipped() {
     let data = json!({"screen_name": "Main", "activity_type": "activity_stopped"});
-    let mapped = map_batch(&own_fields(), &batch(&[("screen_view", data)]));
+    let mapped = map_batch(&without_context(), &batch(&[("screen_view", data)]));
     assert_eq!(mapped.events.len(), 0);
     assert_eq!(mapped.skipped[0].reason, SkipReason::ScreenLeft);
 }
 
 #[test]
-fn a_session_start_has_no_fields_of_its_own() {
-    let event = own("session_start", json!({"custom_attributes": null}));
+fn session_start_has_no_fields() {
+    let event = map_without_context("session_start", json!({"custom_attributes": null}));
     assert_eq!(event["eventName"], "Session Start");
     assert_eq!(event["dataFields"], json!({}));
 }
 
-/// schema: `session_duration_ms` is an integer; the media documentation shows integers as text.
-/// field types: so both must become a long.
+/// schema: `session_duration_ms` is an integer, and the media documentation has integers as
+/// strings. field types: both must therefore become a long.
 #[test]
-fn a_session_end_carries_its_duration_as_a_whole_number() {
+fn session_end_has_integer_duration() {
     for duration in [json!(61000), json!("61000")] {
-        let event = own("session_end", json!({"session_duration_ms": duration}));
+        let event = map_without_context("session_end", json!({"session_duration_ms": duration}));
         assert_eq!(event["eventName"], "Session End");
         assert_eq!(event["dataFields"], json!({"session_duration_ms": 61000}));
     }
@@ -89,8 +89,8 @@ fn a_session_end_carries_its_duration_as_a_whole_number() {
 
 /// schema: first run and upgrade are flags of `application_initialized`.
 #[test]
-fn an_application_transition_is_named_by_what_happened() {
-    let first_run = own(
+fn application_transition_is_named_by_its_type() {
+    let first_run = map_without_context(
         "application_state_transition",
         json!({
             "application_transition_type": "application_initialized",
@@ -106,7 +106,7 @@ fn an_application_transition_is_named_by_what_happened() {
             "is_first_run": true, "is_upgrade": false
         })
     );
-    let foreground = own(
+    let foreground = map_without_context(
         "application_state_transition",
         json!({
             "application_transition_type": "application_foreground",
@@ -121,14 +121,20 @@ fn an_application_transition_is_named_by_what_happened() {
 }
 
 #[test]
-fn first_run_and_uninstall_are_events_of_their_own() {
-    assert_eq!(own("first_run", json!({}))["eventName"], "First Run");
-    assert_eq!(own("uninstall", json!({}))["eventName"], "Uninstall");
+fn first_run_and_uninstall_are_separate_events() {
+    assert_eq!(
+        map_without_context("first_run", json!({}))["eventName"],
+        "First Run"
+    );
+    assert_eq!(
+        map_without_context("uninstall", json!({}))["eventName"],
+        "Uninstall"
+    );
 }
 
-/// connection: the name of a custom event is sent unchanged; its attributes are `dataFields`.
+/// connection: the name of a custom event is unchanged, and its attributes become `dataFields`.
 #[test]
-fn a_custom_event_keeps_its_name_and_the_types_of_its_attributes() {
+fn custom_event_keeps_name_and_attribute_types() {
     let body = json!({
         "event_name": "Quiz Completed", "custom_event_type": "Navigation",
         "custom_attributes": {
@@ -136,7 +142,7 @@ fn a_custom_event_keeps_its_name_and_the_types_of_its_attributes() {
             "list": ["x", null, 3], "nested": {"a": {"b": [1, {"c": "deep"}], "n": null}}
         }
     });
-    let event = own("custom_event", body);
+    let event = map_without_context("custom_event", body);
     assert_eq!(event["eventName"], "Quiz Completed");
     assert_eq!(
         event["dataFields"],
@@ -148,15 +154,15 @@ fn a_custom_event_keeps_its_name_and_the_types_of_its_attributes() {
     );
 }
 
-/// schema: attribute values may be numbers, and mParticle's ids have 64 bits. 2^53 + 1 and the
-/// largest 64-bit integer are what a double would change.
+/// schema: attribute values can be numbers, and mParticle's IDs have 64 bits. A double cannot
+/// represent 2^53 + 1 or the largest 64-bit integer.
 #[test]
-fn no_number_passes_through_a_double() {
+fn numbers_keep_full_precision() {
     let body = r#"{"user_identities":{"email":"ada@example.com"},"events":[{"event_type":"custom_event",
         "data":{"event_name":"Numbers","source_message_id":"n-1","timestamp_unixtime_ms":1764057600000,
         "custom_attributes":{"a":9007199254740993,"b":9223372036854775807,"c":-9223372036854775808,
         "d":0.1000000000000000055,"e":1.10}}}]}"#;
-    let mapped = map_batch(&own_fields(), body);
+    let mapped = map_batch(&without_context(), body);
     let json = mapped.events[0].json();
     for kept in [
         "\"a\":9007199254740993",
@@ -169,9 +175,9 @@ fn no_number_passes_through_a_double() {
     }
 }
 
-/// connection, `attemptScalarConversion`: text that is a boolean or a number becomes one.
+/// connection, `attemptScalarConversion`: converts strings that contain a boolean or a number.
 #[test]
-fn attributes_are_coerced_as_the_connection_does_it_when_asked() {
+fn attributes_are_coerced_like_mparticle_when_configured() {
     let spec = spec(|spec| {
         spec.events = vec![EventSelector::All];
         spec.data_fields.context = vec![];
@@ -197,10 +203,10 @@ fn attributes_are_coerced_as_the_connection_does_it_when_asked() {
     );
 }
 
-/// field types: Iterable's own form of a date is `yyyy-MM-dd HH:mm:ss +00:00`; Segment's
-/// connection leaves days without a time alone.
+/// field types: Iterable's date format is `yyyy-MM-dd HH:mm:ss +00:00`. Segment's connection does
+/// not change dates without a time.
 #[test]
-fn dates_become_iterables_form_when_asked() {
+fn dates_use_iterable_format_when_configured() {
     let spec = spec(|spec| {
         spec.events = vec![EventSelector::All];
         spec.data_fields.context = vec![];
@@ -225,12 +231,12 @@ fn dates_become_iterables_form_when_asked() {
     );
 }
 
-/// schema: `action` of a product action. mParticle's outgoing form names the event
-/// "eCommerce - AddToCart". field types: amounts are doubles even when whole, positions longs;
-/// the JSON reference shows amounts as text and as empty text.
+/// schema: `action` of a product action. mParticle's outgoing name of the event is "eCommerce -
+/// AddToCart". field types: amounts are doubles even without a fraction, and positions are longs.
+/// The JSON reference has amounts as strings and as empty strings.
 #[test]
-fn a_product_action_is_named_by_its_action_and_lists_its_products() {
-    let event = own(
+fn product_action_has_action_name_and_products() {
+    let event = map_without_context(
         "commerce_event",
         json!({
             "product_action": {
@@ -265,9 +271,9 @@ fn a_product_action_is_named_by_its_action_and_lists_its_products() {
     );
 }
 
-/// schema: the ten product actions. The names are those of mParticle's outgoing form.
+/// schema: the ten product actions, with mParticle's outgoing names.
 #[test]
-fn every_product_action_has_mparticles_own_name() {
+fn product_actions_have_mparticle_names() {
     let names = [
         ("add_to_cart", "eCommerce - AddToCart"),
         ("remove_from_cart", "eCommerce - RemoveFromCart"),
@@ -281,7 +287,7 @@ fn every_product_action_has_mparticles_own_name() {
         ("remove_from_wish_list", "eCommerce - RemoveFromWishList"),
     ];
     for (action, name) in names {
-        let event = own(
+        let event = map_without_context(
             "commerce_event",
             json!({"product_action": {"action": action}}),
         );
@@ -289,10 +295,10 @@ fn every_product_action_has_mparticles_own_name() {
     }
 }
 
-/// schema: a promotion's `position` is text, a product's a number.
+/// schema: a promotion's `position` is a string, and a product's is a number.
 #[test]
-fn promotions_and_impressions_are_commerce_events_too() {
-    let promotion = own(
+fn promotions_and_impressions_are_commerce_events() {
+    let promotion = map_without_context(
         "commerce_event",
         json!({"promotion_action": {"action": "click", "promotions": [
             {"id": "promo-1", "name": null, "creative": "banner.png", "position": 2}]}}),
@@ -303,7 +309,7 @@ fn promotions_and_impressions_are_commerce_events_too() {
         json!({"action": "click", "promotions": [
             {"id": "promo-1", "creative": "banner.png", "position": "2"}]})
     );
-    let impression = own(
+    let impression = map_without_context(
         "commerce_event",
         json!({"product_impressions": [
             {"product_impression_list": "Suggested", "products": [{"id": "SKU-1", "price": 20}]},
@@ -318,16 +324,16 @@ fn promotions_and_impressions_are_commerce_events_too() {
     );
 }
 
-/// schema: `register` and `is_opted_out` are booleans; a push payload is JSON in a string, or
-/// text that is none. The push token addresses a device and says nothing to a marketer.
+/// schema: `register` and `is_opted_out` are booleans. A push payload is a string, with or without
+/// JSON. The push token is omitted because it only addresses a device.
 #[test]
-fn push_and_opt_out_events_carry_what_happened() {
-    let registration = own(
+fn push_and_opt_out_events_keep_their_fields() {
+    let registration = map_without_context(
         "push_registration",
         json!({"register": true, "registration_token": "t"}),
     );
     assert_eq!(registration["dataFields"], json!({"register": true}));
-    let message = own(
+    let message = map_without_context(
         "push_message",
         json!({"push_message_type": "received", "message": "On its way", "network": "apn",
                "push_notification_payload": "{\"itbl\":{\"campaignId\":111}}",
@@ -341,7 +347,7 @@ fn push_and_opt_out_events_carry_what_happened() {
                "push_notification_payload": "{\"itbl\":{\"campaignId\":111}}",
                "application_state": "background", "push_message_behavior": "2"})
     );
-    let reaction = own(
+    let reaction = map_without_context(
         "push_reaction",
         json!({"push_notification_payload": "not json"}),
     );
@@ -349,16 +355,16 @@ fn push_and_opt_out_events_carry_what_happened() {
         reaction["dataFields"],
         json!({"push_notification_payload": "not json"})
     );
-    let opt_out = own("opt_out", json!({"is_opted_out": "true"}));
+    let opt_out = map_without_context("opt_out", json!({"is_opted_out": "true"}));
     assert_eq!(opt_out["eventName"], "Opt Out");
     assert_eq!(opt_out["dataFields"], json!({"is_opted_out": true}));
 }
 
-/// schema: `data` of a network event holds a member `data`; `response_code` comes as text or
-/// number; a crash report nests breadcrumbs, which are no events of the batch.
+/// schema: `data` of a network event has a member `data`. `response_code` is a string or a number.
+/// A crash report contains breadcrumbs, which are not events of the batch.
 #[test]
-fn diagnostics_are_mapped_when_asked_for() {
-    let crash = own(
+fn diagnostics_are_mapped_when_selected() {
+    let crash = map_without_context(
         "crash_report",
         json!({"class_name": "E", "severity": "fatal", "message": "m", "stack_trace": "0 a\n1 b",
                "exception_handled": false, "topmost_context": "Cart", "session_number": 25,
@@ -370,7 +376,7 @@ fn diagnostics_are_mapped_when_asked_for() {
         json!({"class_name": "E", "severity": "fatal", "message": "m", "stack_trace": "0 a\n1 b",
                "exception_handled": false, "topmost_context": "Cart", "session_number": 25})
     );
-    let network = own(
+    let network = map_without_context(
         "network_performance",
         json!({"http_verb": "GET", "url": "https://api.example.com/v1?q=a%26b", "time_elapsed": 450,
                "bytes_in": 2048, "bytes_out": 128, "response_code": "200", "data": ""}),
@@ -380,7 +386,7 @@ fn diagnostics_are_mapped_when_asked_for() {
         json!({"http_verb": "GET", "url": "https://api.example.com/v1?q=a%26b", "time_elapsed": 450,
                "bytes_in": 2048, "bytes_out": 128, "response_code": 200})
     );
-    let breadcrumb = own(
+    let breadcrumb = map_without_context(
         "breadcrumb",
         json!({"label": "Opened cart", "session_number": 2}),
     );
@@ -390,11 +396,11 @@ fn diagnostics_are_mapped_when_asked_for() {
     );
 }
 
-/// schema: an attribute's `new` and `old` are text, a list or null. field types: so both are
-/// always lists. mpids are int64 or text.
+/// schema: an attribute's `new` and `old` are a string, an array or null. field types: both are
+/// therefore always arrays. mpids are int64 or strings.
 #[test]
-fn profile_events_keep_one_type_for_each_field() {
-    let profile = own(
+fn profile_events_have_one_type_per_field() {
+    let profile = map_without_context(
         "profile",
         json!({"profile_event_type": "login", "previous_mpid": -7636538281262557123i64,
                "current_mpid": "7346244611012968789"}),
@@ -404,7 +410,7 @@ fn profile_events_keep_one_type_for_each_field() {
         json!({"profile_event_type": "login", "previous_mpid": "-7636538281262557123",
                "current_mpid": "7346244611012968789"})
     );
-    let text = own(
+    let text = map_without_context(
         "user_attribute_change",
         json!({"user_attribute_name": "plan", "new": "gold", "old": null, "deleted": false, "is_new_attribute": true}),
     );
@@ -412,7 +418,7 @@ fn profile_events_keep_one_type_for_each_field() {
         text["dataFields"],
         json!({"user_attribute_name": "plan", "new": ["gold"], "deleted": false, "is_new_attribute": true})
     );
-    let list = own(
+    let list = map_without_context(
         "user_attribute_change",
         json!({"user_attribute_name": "tags", "new": ["a", "b"], "old": "a"}),
     );
@@ -420,7 +426,7 @@ fn profile_events_keep_one_type_for_each_field() {
         list["dataFields"],
         json!({"user_attribute_name": "tags", "new": ["a", "b"], "old": ["a"]})
     );
-    let identity = own(
+    let identity = map_without_context(
         "user_identity_change",
         json!({"new": {"identity_type": "email", "identity": "new@example.com"}, "old": null}),
     );
@@ -430,24 +436,24 @@ fn profile_events_keep_one_type_for_each_field() {
     );
     assert_eq!(
         identity["email"], "ada@example.com",
-        "the user comes from the batch alone"
+        "only the batch identifies the user"
     );
 }
 
-/// mParticle's media documentation: a custom event of the type media, with every integer as
-/// text and `source_message_id` null.
+/// mParticle's media documentation: a custom event of the type media, with every integer as a
+/// string and `source_message_id` null.
 #[test]
-fn media_events_and_numbers_as_text_read_like_any_other() {
+fn numbers_as_strings_map_like_numbers() {
     let data = |time: Value, id: Value| {
         json!({"custom_event_type": "media", "event_name": "Play", "timestamp_unixtime_ms": time,
                "event_id": id, "source_message_id": null,
                "custom_attributes": {"content_duration": "120000"}})
     };
-    let text = own(
+    let text = map_without_context(
         "custom_event",
         data(json!("1764057600000"), json!("-109840007014118971")),
     );
-    let number = own(
+    let number = map_without_context(
         "custom_event",
         data(
             json!(1_764_057_600_000i64),
@@ -459,11 +465,11 @@ fn media_events_and_numbers_as_text_read_like_any_other() {
     assert_eq!(text["createdAt"], 1_764_057_600);
 }
 
-/// schema: the enumeration of types may grow.
+/// schema: new event types can be added.
 #[test]
-fn a_type_that_was_never_seen_is_kept_with_all_its_members() {
+fn unknown_event_type_keeps_all_members() {
     let data = json!({"hologram": "x", "size": 3, "deep": {"a": 1}});
-    let event = own("hologram_view", data.clone());
+    let event = map_without_context("hologram_view", data.clone());
     assert_eq!(event["eventName"], "hologram_view");
     assert_eq!(
         event["dataFields"],
@@ -474,10 +480,10 @@ fn a_type_that_was_never_seen_is_kept_with_all_its_members() {
     assert_eq!(mapped.skipped[0].event_type, "hologram_view");
 }
 
-/// schema: types may get further members. They are kept by their own names and types, but never in
-/// the place of what is known.
+/// schema: new members can be added. They keep their names and types, but do not replace known
+/// fields.
 #[test]
-fn a_member_that_was_never_seen_is_kept() {
+fn unknown_member_is_kept() {
     let mut replayed: Value = serde_json::from_str(&sample("22")).unwrap();
     let data = &mut replayed["events"][0]["data"];
     data["future_field"] = json!({"a": 1});
@@ -497,11 +503,10 @@ fn a_member_that_was_never_seen_is_kept() {
     assert_eq!(mapped.warnings.count(MappingWarning::FieldRenamed), 1);
 }
 
-/// schema: `pre_attribution` is one of the types, with no members of its own; the common ones are
-/// what it has.
+/// schema: `pre_attribution` is an event type with only the common members.
 #[test]
-fn a_pre_attribution_event_carries_what_it_has() {
-    let event = own(
+fn pre_attribution_event_keeps_common_members() {
+    let event = map_without_context(
         "pre_attribution",
         json!({"session_id": -2271440000000000817i64, "session_uuid": "S-1", "event_id": 5,
                "custom_attributes": {"network": "organic"}, "event_num": 1, "device_current_state": {}}),
@@ -512,10 +517,10 @@ fn a_pre_attribution_event_carries_what_it_has() {
     assert_eq!(event["dataFields"], json!({"network": "organic"}));
 }
 
-/// JSON reference: `schema_version` says by which form a batch was made; 2 is today's. Nothing of what
-/// an event becomes hangs on it: identities as an object or as a list, ids as numbers or as text.
+/// JSON reference: `schema_version` is the version of a batch's format; 2 is the current one. The
+/// mapping does not depend on it: identities are an object or an array, IDs are numbers or strings.
 #[test]
-fn a_batch_of_the_first_schema_version_reads_like_one_of_the_second() {
+fn schema_versions_1_and_2_map_alike() {
     let body = batch(&[
         (
             "screen_view",
@@ -546,7 +551,7 @@ fn a_batch_of_the_first_schema_version_reads_like_one_of_the_second() {
 }
 
 #[test]
-fn context_is_added_by_choice() {
+fn context_is_added_when_configured() {
     let spec = spec(|spec| {
         spec.data_fields.context = vec![
             ContextGroup::Session,
@@ -573,10 +578,10 @@ fn context_is_added_by_choice() {
     );
 }
 
-/// The forwarding that the mission asks for: what the connection takes (custom events,
-/// purchases, push) is left to it, diagnostics and profile plumbing are left out.
+/// By default, events that mParticle's connection forwards (custom events, purchases, push),
+/// diagnostics and profile changes are skipped.
 #[test]
-fn by_default_what_mparticles_own_connection_does_not_take_is_forwarded() {
+fn default_forwards_events_that_connection_does_not() {
     let purchase = json!({"product_action": {"action": "purchase"}});
     let refund = json!({"product_action": {"action": "refund"}});
     let types: Vec<(&str, Value)> = vec![
@@ -632,7 +637,7 @@ fn by_default_what_mparticles_own_connection_does_not_take_is_forwarded() {
 }
 
 #[test]
-fn an_event_that_nothing_tells_from_another_is_rejected() {
+fn malformed_events_are_rejected_with_reason() {
     let body = r#"{"user_identities":{"email":"ada@example.com"},"events":[
         {"event_type":"session_start","data":null},{"event_type":"session_start"},
         {"event_type":"session_start","data":{}},{"event_type":"session_start","data":"x"},

@@ -1,4 +1,4 @@
-//! What becomes of mParticle's batches, by the library and by the `map` command.
+//! The mapping of mParticle's batches, by the library and by the `map` command.
 
 mod bodies;
 mod cli;

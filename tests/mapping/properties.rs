@@ -1,4 +1,4 @@
-//! What holds for every body.
+//! Properties of every body.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ fn mapper() -> Mapper {
     Mapper::new(&everything(), ProjectType::Hybrid, None).unwrap()
 }
 
-/// Any JSON value, not too large.
+/// Returns any JSON value of limited size.
 fn any_json() -> impl Strategy<Value = Value> + Clone {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -50,7 +50,7 @@ fn any_json() -> impl Strategy<Value = Value> + Clone {
     })
 }
 
-/// An object with members that the mapping looks at, each of any value or of a likely one.
+/// Returns an object with a few of these members, with any values.
 fn object_of(names: &'static [&'static str]) -> impl Strategy<Value = Value> + Clone {
     prop::collection::btree_map(prop::sample::select(names), any_json(), 0..6).prop_map(|members| {
         members
@@ -166,7 +166,7 @@ fn ids(mapped: &MappedBody) -> Vec<String> {
         .collect()
 }
 
-/// The same value with the members of every object in reverse order.
+/// Appends the value with the members of every object in reverse order.
 fn reversed(value: &Value, text: &mut String) {
     match value {
         Value::Object(members) => {
@@ -195,12 +195,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_text_is_read_or_refused(body in any::<String>()) {
+    fn any_text_is_mapped_or_rejected(body in any::<String>()) {
         let _ = mapper().map(&body, None);
     }
 
     #[test]
-    fn any_json_is_read_or_refused(body in any_json()) {
+    fn any_json_is_mapped_or_rejected(body in any_json()) {
         let body = body.to_string();
         for body in [body.clone(), format!("[{body}]"), format!("{{\"events\":{body}}}"), format!("{{\"mpid\":1,\"events\":[{body}]}}")] {
             let _ = mapper().map(&body, None);
@@ -219,7 +219,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_forwarded_is_fit_for_a_request(batch in any_batch()) {
+    fn forwarded_events_are_valid_for_a_request(batch in any_batch()) {
         let mapped = mapper().map(&batch.to_string(), None).unwrap();
         for event in &mapped.events {
             let json: Value = serde_json::from_str(event.json()).unwrap();
@@ -242,7 +242,7 @@ proptest! {
     }
 
     #[test]
-    fn ids_do_not_depend_on_the_order_of_members_or_on_blanks(batch in any_batch()) {
+    fn ids_ignore_member_order_and_whitespace(batch in any_batch()) {
         let mapped = mapper().map(&batch.to_string(), None).unwrap();
         let mut other = String::new();
         reversed(&batch, &mut other);
@@ -250,9 +250,9 @@ proptest! {
     }
 
     #[test]
-    fn ids_stay_when_batches_are_split_and_merged(batch in any_batch(), cut in 0usize..6) {
+    fn ids_ignore_batch_boundaries(batch in any_batch(), cut in 0usize..6) {
         prop_assume!(batch["request_type"] != "alias");
-        let whole = mapper().map(&batch.to_string(), None).unwrap();
+        let complete = mapper().map(&batch.to_string(), None).unwrap();
         let events = batch["events"].as_array().unwrap();
         let (first, second) = events.split_at(cut.min(events.len()));
         let part = |events: &[Value], batch_id: u64| {
@@ -263,11 +263,11 @@ proptest! {
             part
         };
         let parts = json!([part(first, 1), part(second, 2)]).to_string();
-        prop_assert_eq!(ids(&whole), ids(&mapper().map(&parts, None).unwrap()));
+        prop_assert_eq!(ids(&complete), ids(&mapper().map(&parts, None).unwrap()));
     }
 
     #[test]
-    fn an_excerpt_gives_the_same_ids(batches in prop::collection::vec(any_batch(), 1..4), pick in any::<u64>()) {
+    fn excerpt_maps_to_the_same_ids(batches in prop::collection::vec(any_batch(), 1..4), pick in any::<u64>()) {
         let body = Value::from(batches).to_string();
         let Ok(mapped) = mapper().map(&body, None) else { return Ok(()) };
         let kept: Vec<_> = mapped
@@ -281,12 +281,12 @@ proptest! {
             return Ok(());
         }
         let sources: Vec<_> = kept.iter().map(|(source, _)| *source).collect();
-        let again = mapper().map(&excerpt(&body, &sources).unwrap().body, None).unwrap();
-        prop_assert_eq!(ids(&again), kept.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
+        let remapped = mapper().map(&excerpt(&body, &sources).unwrap().body, None).unwrap();
+        prop_assert_eq!(ids(&remapped), kept.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
     }
 
     #[test]
-    fn two_events_that_differ_have_different_ids(left in any_event(), right in any_event()) {
+    fn different_events_have_different_ids(left in any_event(), right in any_event()) {
         let names = |event: &Value| {
             let data = &event["data"];
             (event["event_type"].clone(), data["source_message_id"].clone(), data["event_id"].clone(), data.clone())
@@ -296,13 +296,13 @@ proptest! {
         if let [one, two] = mapped.events.as_slice() && one.id() == two.id() {
             let (left, right) = (names(&left), names(&right));
             prop_assert_eq!(left.0, right.0);
-            // Alike by what names them: the message's id, else the event's id, else the content.
-            prop_assert!(left.1 == right.1 || left.1.is_null() || right.1.is_null() || left.3 == right.3 || scalar_alike(&left.1, &right.1));
+            // Equal IDs need an equal message ID, or one without, or equal content.
+            prop_assert!(left.1 == right.1 || left.1.is_null() || right.1.is_null() || left.3 == right.3 || equal_as_strings(&left.1, &right.1));
         }
     }
 }
 
-fn scalar_alike(left: &Value, right: &Value) -> bool {
+fn equal_as_strings(left: &Value, right: &Value) -> bool {
     let text = |value: &Value| match value {
         Value::String(text) => text.to_lowercase(),
         Value::Object(_) | Value::Array(_) => String::new(),
@@ -312,7 +312,7 @@ fn scalar_alike(left: &Value, right: &Value) -> bool {
 }
 
 #[test]
-fn a_mapper_can_be_shared_between_threads() {
+fn mapper_can_be_shared_between_threads() {
     fn is_shared<T: Send + Sync>(_: &T) {}
     let mapper = mapper();
     is_shared(&mapper);

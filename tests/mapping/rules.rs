@@ -1,4 +1,4 @@
-//! The rules that every event goes through: user, id, time, name and fields.
+//! The mapping rules of every event: user, ID, time, name and fields.
 
 use crate::support::{batch, everything, map_batch, map_for, map_one, sample, spec};
 use event_forwarder::{
@@ -13,7 +13,7 @@ use event_forwarder::{
 };
 use serde_json::{Value, json};
 
-// Who
+// User
 
 fn body(identities: Value, more: Value) -> String {
     let mut batch = json!({
@@ -28,7 +28,7 @@ fn body(identities: Value, more: Value) -> String {
     batch.to_string()
 }
 
-fn who(mapped: &MappedBody) -> String {
+fn user_or_reason(mapped: &MappedBody) -> String {
     if let Some(event) = mapped.events.first() {
         return match event.user() {
             User::Email(email) => format!("email {email}"),
@@ -43,7 +43,7 @@ fn who(mapped: &MappedBody) -> String {
 }
 
 #[test]
-fn each_project_type_names_the_user_by_its_own_key() {
+fn project_type_selects_the_user_key() {
     let both = json!({"email": "Ada@Example.COM", "customer_id": "cust-1"});
     let id_only = json!({"customer_id": "cust-1"});
     let email_only = json!({"email": "ada@example.com"});
@@ -73,13 +73,13 @@ fn each_project_type_names_the_user_by_its_own_key() {
     ] {
         let body = body(identities.clone(), json!({}));
         let found = [ProjectType::Email, ProjectType::UserId, ProjectType::Hybrid]
-            .map(|project| who(&map_for(&MappingSpec::default(), project, &body)));
+            .map(|project| user_or_reason(&map_for(&MappingSpec::default(), project, &body)));
         assert_eq!(found, [email, user_id, hybrid], "{identities}");
     }
 }
 
 #[test]
-fn of_two_identities_of_one_type_the_newest_counts() {
+fn newest_identity_of_a_type_is_used() {
     let identity = |value: &str, time: Value| json!({"identity_type": "email", "identity": value, "timestamp_unixtime_ms": time});
     for (list, expected) in [
         (
@@ -118,7 +118,7 @@ fn of_two_identities_of_one_type_the_newest_counts() {
     ] {
         let mapped = map_batch(&MappingSpec::default(), &body(list.clone(), json!({})));
         assert_eq!(
-            who(&mapped),
+            user_or_reason(&mapped),
             format!("email {expected}@example.com"),
             "{list}"
         );
@@ -126,7 +126,7 @@ fn of_two_identities_of_one_type_the_newest_counts() {
 }
 
 #[test]
-fn the_user_id_comes_from_where_the_spec_says() {
+fn user_id_comes_from_configured_identity() {
     let identities = json!({"customer": "c-1", "other_id_2": "o-2", "Other_ID_3": 33});
     for (from, expected) in [
         ("customer_id", "userId c-1"),
@@ -138,18 +138,18 @@ fn the_user_id_comes_from_where_the_spec_says() {
         let spec = spec(|spec| spec.identity.user_id_from = from.to_owned());
         let body = body(identities.clone(), json!({}));
         assert_eq!(
-            who(&map_for(&spec, ProjectType::UserId, &body)),
+            user_or_reason(&map_for(&spec, ProjectType::UserId, &body)),
             expected,
             "{from}"
         );
     }
 }
 
-/// The order of firehose-iterable's `getPlaceholderEmail`: on iOS and tvOS IDFV, then IDFA; on Android the
-/// advertising id, then the Android ID; then the customer id; then the device application stamp.
-/// With the mParticle ID as userId, that alone.
+/// The order of firehose-iterable's `getPlaceholderEmail`: on iOS and tvOS IDFV, then IDFA; on
+/// Android the advertising ID, then the Android ID; then the customer ID; then the device
+/// application stamp. If the userId is the mParticle ID, only this ID.
 #[test]
-fn a_placeholder_is_the_one_that_mparticles_own_connection_makes() {
+fn placeholder_email_matches_mparticle_connection() {
     let placeholder = |from: &str| {
         spec(|spec| {
             spec.identity.without_user = MissingUserPolicy::PlaceholderEmail;
@@ -191,10 +191,13 @@ fn a_placeholder_is_the_one_that_mparticles_own_connection_makes() {
         (json!({}), json!({"mp_deviceid": "D-1"}), "d-1"),
     ] {
         let mapped = map_batch(&placeholder("customer_id"), &body(identities, more));
-        assert_eq!(who(&mapped), format!("email {expected}@placeholder.email"));
+        assert_eq!(
+            user_or_reason(&mapped),
+            format!("email {expected}@placeholder.email")
+        );
     }
     assert_eq!(
-        who(&map_batch(
+        user_or_reason(&map_batch(
             &placeholder("customer_id"),
             &body(json!({}), json!({}))
         )),
@@ -204,14 +207,17 @@ fn a_placeholder_is_the_one_that_mparticles_own_connection_makes() {
         &placeholder("mpid"),
         &body(json!({}), json!({"mp_deviceid": "D-1"})),
     );
-    assert_eq!(who(&mapped), "email -7636538281262557123@placeholder.email");
-    let spaced = body(json!({"customer_id": "a b"}), json!({}));
     assert_eq!(
-        who(&map_batch(&placeholder("customer_id"), &spaced)),
+        user_or_reason(&mapped),
+        "email -7636538281262557123@placeholder.email"
+    );
+    let with_space = body(json!({"customer_id": "a b"}), json!({}));
+    assert_eq!(
+        user_or_reason(&map_batch(&placeholder("customer_id"), &with_space)),
         "InvalidEmail"
     );
     assert_eq!(
-        who(&map_batch(&placeholder("customer_id"), &sample("10"))),
+        user_or_reason(&map_batch(&placeholder("customer_id"), &sample("10"))),
         "NoUser"
     );
     assert_eq!(
@@ -220,9 +226,9 @@ fn a_placeholder_is_the_one_that_mparticles_own_connection_makes() {
     );
 }
 
-/// From Apache Commons' EmailValidator, the validator that Iterable names, and its tests.
+/// Addresses from Apache Commons' EmailValidator, which Iterable documents, and from its tests.
 #[test]
-fn addresses_are_checked_by_the_rules_that_iterable_checks_by() {
+fn emails_are_checked_by_iterable_rules() {
     for good in [
         "ada@example.com",
         "o'brien+tag@example.co.uk",
@@ -285,9 +291,9 @@ fn addresses_are_checked_by_the_rules_that_iterable_checks_by() {
     assert!(check_email(&format!("a@{}com", "l.".repeat(126))).is_err());
 }
 
-/// Iterable: 1 to 52 printable ASCII characters, no trailing blank.
+/// Iterable: 1 to 52 printable ASCII characters, no trailing space.
 #[test]
-fn user_ids_are_checked_by_iterables_rules() {
+fn user_ids_are_checked_by_iterable_rules() {
     for good in ["a", " a", "a b", "~!@#$%^&*()", &"x".repeat(52)] {
         assert_eq!(check_user_id(good), Ok(()), "{good}");
     }
@@ -306,14 +312,14 @@ fn user_ids_are_checked_by_iterables_rules() {
 }
 
 #[test]
-fn identities_that_iterable_refuses_never_reach_a_request() {
+fn invalid_identities_are_not_forwarded() {
     let by_email = map_batch(&MappingSpec::default(), &sample("12"));
     let batches: Vec<_> = by_email
         .events
         .iter()
         .map(|event| event.source().batch + 1)
         .collect();
-    // 8 has a top-level domain that is not in Iterable's list, which grows: Iterable tells it.
+    // 8 has a top-level domain that is not in Iterable's list. The list grows, so Iterable decides.
     assert_eq!(batches, [8, 9, 11, 12]);
     let by_id = map_for(&MappingSpec::default(), ProjectType::UserId, &sample("12"));
     let batches: Vec<_> = by_id
@@ -325,7 +331,7 @@ fn identities_that_iterable_refuses_never_reach_a_request() {
 }
 
 #[test]
-fn development_data_and_replays_have_a_default_and_a_switch() {
+fn development_data_and_replays_are_configurable() {
     assert_eq!(
         map_batch(&everything(), &sample("19")).skipped[0].reason,
         SkipReason::Development
@@ -351,7 +357,7 @@ fn development_data_and_replays_have_a_default_and_a_switch() {
     );
 }
 
-// Which
+// ID
 
 fn id_of(event_type: &str, data: Value, envelope: Value) -> String {
     let mut batch = json!({"user_identities": {"email": "ada@example.com"}, "events": [{"event_type": event_type, "data": data}]});
@@ -370,7 +376,7 @@ fn id_of(event_type: &str, data: Value, envelope: Value) -> String {
 const UUID: &str = "A1A1A1A1-0000-4000-8000-00000000000A";
 
 #[test]
-fn an_id_is_the_same_whenever_the_event_comes_again_and_whatever_is_around_it() {
+fn id_is_stable_across_deliveries() {
     let data = json!({"source_message_id": UUID, "event_id": 1, "timestamp_unixtime_ms": 1_764_057_600_000i64});
     let first = id_of(
         "screen_view",
@@ -398,10 +404,10 @@ fn an_id_is_the_same_whenever_the_event_comes_again_and_whatever_is_around_it() 
 }
 
 #[test]
-fn ids_differ_across_types_messages_and_where_the_source_chose_freely_users() {
+fn ids_differ_by_type_message_and_user() {
     let data = |id: Value| json!({"source_message_id": id, "event_id": -5, "timestamp_unixtime_ms": 1_764_057_600_000i64});
     let user = |mpid: i64| json!({"mpid": mpid});
-    // A session_start carries its session's UUID.
+    // The message ID of a session_start is its session's UUID.
     assert_ne!(
         id_of("session_start", data(json!(UUID)), user(1)),
         id_of("session_end", data(json!(UUID)), user(1))
@@ -419,7 +425,7 @@ fn ids_differ_across_types_messages_and_where_the_source_chose_freely_users() {
         id_of("screen_view", data(invoice.clone()), user(1)),
         id_of("screen_view", data(invoice), json!({"mpid": "1"}))
     );
-    // Without a message id, by the event id, be it a number or text; never through a double.
+    // Without a message ID, the event ID is used: a number or a string, never a double.
     let by_event_id = |id: Value| id_of("screen_view", json!({"event_id": id}), user(1));
     assert_eq!(
         by_event_id(json!(9_007_199_254_740_993i64)),
@@ -431,10 +437,10 @@ fn ids_differ_across_types_messages_and_where_the_source_chose_freely_users() {
     );
 }
 
-/// A server's own id is told apart by whatever names the user, be it no identity that mParticle
-/// has in every batch.
+/// The user's identity distinguishes IDs that a server chose, even if not every batch has this
+/// identity.
 #[test]
-fn ids_that_the_source_chose_differ_for_users_of_any_kind_of_identity() {
+fn custom_message_ids_differ_by_user_identity() {
     let id = |spec: &MappingSpec, project: ProjectType, envelope: Value| {
         let mut batch = json!({"events": [{"event_type": "screen_view",
             "data": {"source_message_id": "invoice-1", "timestamp_unixtime_ms": 1_764_057_600_000i64}}]});
@@ -460,9 +466,9 @@ fn ids_that_the_source_chose_differ_for_users_of_any_kind_of_identity() {
     assert_ne!(device("d-1"), device("d-2"));
 }
 
-/// mParticle writes an id that it does not have as zeros.
+/// mParticle sends zeros for a missing ID.
 #[test]
-fn a_uuid_of_zeros_is_no_message_id() {
+fn zero_uuid_is_not_a_message_id() {
     let nil = "00000000-0000-0000-0000-000000000000";
     let zeros = |event_id: i64| {
         let data = json!({"source_message_id": nil, "event_id": event_id});
@@ -482,7 +488,7 @@ fn a_uuid_of_zeros_is_no_message_id() {
 }
 
 #[test]
-fn an_event_without_any_id_is_known_by_its_content_in_any_order() {
+fn id_is_derived_from_content_without_event_id() {
     let id = |data: &str| {
         let body = format!(
             "{{\"mpid\":1,\"user_identities\":{{\"email\":\"a@b.com\"}},\"events\":[{{\"event_type\":\"breadcrumb\",\"data\":{data}}}]}}"
@@ -502,20 +508,20 @@ fn an_event_without_any_id_is_known_by_its_content_in_any_order() {
     assert_ne!(one, other);
 }
 
-// When
+// Time
 
 #[test]
-fn created_at_is_whole_seconds_of_the_events_own_time_or_of_the_next_best_clock() {
+fn created_at_uses_event_time_or_fallback() {
     let batch_time = 1_764_057_660_000i64;
     let sent = "2025-11-25T08:01:10Z".parse::<jiff::Timestamp>().unwrap();
     let mapper = Mapper::new(&MappingSpec::default(), ProjectType::Email, None).unwrap();
     let year = 365 * 86_400_000i64;
-    for (time, expected, note) in [
+    for (time, expected, warning) in [
         (json!(1_764_057_600_999i64), Some(1_764_057_600), None),
         (json!("1764057600000"), Some(1_764_057_600), None),
         (json!(" 1764057600000 "), Some(1_764_057_600), None),
         (json!(1_764_057_600_000.75), Some(1_764_057_600), None),
-        // Seconds where milliseconds belong.
+        // Seconds instead of milliseconds.
         (json!(1_764_057_600), Some(1_764_057_600), None),
         (
             json!(0),
@@ -542,7 +548,7 @@ fn created_at_is_whole_seconds_of_the_events_own_time_or_of_the_next_best_clock(
             Some(1_764_057_660),
             Some(MappingWarning::MissingTime),
         ),
-        // A double, as some senders' languages write whole numbers.
+        // A double, as some languages serialize integers.
         (json!(1_764_057_600_000.0), Some(1_764_057_600), None),
         (
             json!(-5),
@@ -559,7 +565,7 @@ fn created_at_is_whole_seconds_of_the_events_own_time_or_of_the_next_best_clock(
             Some(1_764_057_660),
             Some(MappingWarning::MissingTime),
         ),
-        // A clock that was never set, one that is days ahead, one that is years behind.
+        // A clock that was never set, one that is days ahead, and one that is years behind.
         (
             json!(946_684_800_000i64),
             Some(1_764_057_660),
@@ -597,13 +603,13 @@ fn created_at_is_whole_seconds_of_the_events_own_time_or_of_the_next_best_clock(
             expected,
             "{time}"
         );
-        let notes: Vec<_> = mapped.warnings.iter().map(|(note, _)| note).collect();
-        assert_eq!(notes, note.into_iter().collect::<Vec<_>>(), "{time}");
+        let warnings: Vec<_> = mapped.warnings.iter().map(|(warning, _)| warning).collect();
+        assert_eq!(warnings, warning.into_iter().collect::<Vec<_>>(), "{time}");
     }
 }
 
 #[test]
-fn without_any_clock_iterable_takes_the_time_of_receipt() {
+fn created_at_is_omitted_without_any_time() {
     let body = json!({"user_identities": {"email": "a@b.com"}, "events": [
         {"event_type": "screen_view", "data": {"event_id": 1, "timestamp_unixtime_ms": 0}}]})
     .to_string();
@@ -619,7 +625,7 @@ fn without_any_clock_iterable_takes_the_time_of_receipt() {
 }
 
 #[test]
-fn a_replay_and_what_a_server_sends_may_be_older_than_a_year() {
+fn replay_and_server_events_can_be_old() {
     let created_at_2020 = |key: &str, value: &str| {
         let mut old: Value = serde_json::from_str(&batch(&[(
             "screen_view",
@@ -637,7 +643,7 @@ fn a_replay_and_what_a_server_sends_may_be_older_than_a_year() {
 }
 
 #[test]
-fn the_milliseconds_are_kept_in_a_field_when_asked() {
+fn milliseconds_are_kept_in_configured_field() {
     let spec = spec(|spec| {
         spec.data_fields.context = vec![];
         spec.data_fields.milliseconds_field = Some("event_time_ms".to_owned());
@@ -653,9 +659,9 @@ fn the_milliseconds_are_kept_in_a_field_when_asked() {
     );
 }
 
-// Names
+// Event name
 
-fn named(change: impl FnOnce(&mut MappingSpec), event_type: &str, data: Value) -> MappedBody {
+fn map_event(change: impl FnOnce(&mut MappingSpec), event_type: &str, data: Value) -> MappedBody {
     let spec = spec(|spec| {
         spec.events = vec![EventSelector::All];
         change(spec);
@@ -664,9 +670,9 @@ fn named(change: impl FnOnce(&mut MappingSpec), event_type: &str, data: Value) -
 }
 
 #[test]
-fn names_follow_templates_per_type() {
+fn event_names_follow_templates_per_type() {
     let screen = |template: &'static str, data: Value| {
-        let mapped = named(
+        let mapped = map_event(
             |spec| spec.event_name.screen_view = template.to_owned(),
             "screen_view",
             data,
@@ -690,7 +696,7 @@ fn names_follow_templates_per_type() {
         Some("Viewed Unknown")
     );
     assert_eq!(screen("{screen_name}", json!({})), None);
-    let commerce = named(
+    let commerce = map_event(
         |spec| spec.event_name.commerce = "{action} {transaction_id} {currency_code}".to_owned(),
         "commerce_event",
         json!({"product_action": {"action": "refund", "transaction_id": "T-1"}, "currency_code": "GBP"}),
@@ -699,7 +705,7 @@ fn names_follow_templates_per_type() {
 }
 
 #[test]
-fn an_event_that_gives_no_name_is_rejected() {
+fn event_without_name_is_rejected() {
     for data in [
         json!({}),
         json!({"event_name": ""}),
@@ -707,14 +713,14 @@ fn an_event_that_gives_no_name_is_rejected() {
         json!({"event_name": null}),
         json!({"event_name": {}}),
     ] {
-        let mapped = named(|_| {}, "custom_event", data);
+        let mapped = map_event(|_| {}, "custom_event", data);
         assert_eq!(mapped.rejected[0].reason, RejectReason::NoEventName);
     }
 }
 
 #[test]
-fn a_long_name_is_cut_between_characters_and_noted() {
-    let mapped = named(
+fn long_name_is_truncated_with_warning() {
+    let mapped = map_event(
         |_| {},
         "custom_event",
         json!({"event_name": "ü".repeat(300)}),
@@ -724,7 +730,7 @@ fn a_long_name_is_cut_between_characters_and_noted() {
 }
 
 #[test]
-fn a_wrong_template_is_refused_with_what_may_stand_there() {
+fn invalid_template_is_rejected_with_allowed_fields() {
     let error = |template: &str| {
         let spec = spec(|spec| spec.event_name.screen_view = template.to_owned());
         Mapper::new(&spec, ProjectType::Email, None)
@@ -759,10 +765,10 @@ fn fields(change: impl FnOnce(&mut MappingSpec), attributes: &str) -> (Value, Ma
     (event["dataFields"].clone(), mapped)
 }
 
-/// Iterable's schema refuses names of digits only, with a leading underscore, a comma or a hash, and reads a
-/// dot as a path.
+/// Iterable's schema rejects names that have only digits, a leading underscore, a comma or a hash.
+/// It reads a dot as a path separator.
 #[test]
-fn names_that_iterable_refuses_are_changed_or_dropped_and_noted() {
+fn invalid_field_names_are_renamed_or_dropped() {
     let attributes = r##"{"123":1,"_x":2,"__":3,"a,b":4,"c#d":5,"e.f":6,"":7," ":8,"ok":9,"_7":10,"Ünï cödé":11}"##;
     let (renamed, mapped) = fields(|_| {}, attributes);
     assert_eq!(
@@ -785,7 +791,7 @@ fn names_that_iterable_refuses_are_changed_or_dropped_and_noted() {
 }
 
 #[test]
-fn of_fields_with_one_name_the_first_stays() {
+fn first_of_duplicate_fields_is_kept() {
     let (kept, mapped) = fields(|_| {}, r#"{"a_b":1,"a.b":2,"a,b":3,"c":4,"c":5}"#);
     assert_eq!(kept, json!({"a_b": 1, "c": 4}));
     assert_eq!(mapped.warnings.count(MappingWarning::FieldDuplicate), 3);
@@ -794,7 +800,7 @@ fn of_fields_with_one_name_the_first_stays() {
 }
 
 #[test]
-fn of_members_with_one_name_the_first_stays_at_each_depth() {
+fn first_of_duplicate_nested_members_is_kept() {
     let spec = spec(|spec| {
         spec.events = vec![EventSelector::All];
         spec.data_fields.context = vec![];
@@ -815,7 +821,7 @@ fn of_members_with_one_name_the_first_stays_at_each_depth() {
 }
 
 #[test]
-fn one_bad_value_costs_its_field_and_nothing_else() {
+fn invalid_value_drops_only_its_field() {
     let deep = format!("{}1{}", "[".repeat(17), "]".repeat(17));
     let long = "L".repeat(32_001);
     let attributes = format!(
@@ -830,7 +836,7 @@ fn one_bad_value_costs_its_field_and_nothing_else() {
 }
 
 #[test]
-fn an_event_has_at_most_a_thousand_fields() {
+fn event_has_at_most_1000_fields() {
     let many: Vec<String> = (0..1_200).map(|index| format!("\"a{index}\":1")).collect();
     let (kept, mapped) = fields(|_| {}, &format!("{{{}}}", many.join(",")));
     assert_eq!(kept.as_object().unwrap().len(), 1_000);
@@ -841,12 +847,12 @@ fn an_event_has_at_most_a_thousand_fields() {
     let mapped = map_batch(&MappingSpec::default(), &body);
     let event: Value = serde_json::from_str(mapped.events[0].json()).unwrap();
     assert_eq!(event["dataFields"].as_object().unwrap().len(), 1_000);
-    // The name and version of the application, platform, version and model of the device.
+    // The five context fields of the application and the device exceed the limit.
     assert_eq!(mapped.warnings.count(MappingWarning::FieldsTooMany), 5);
 }
 
 #[test]
-fn text_is_unharmed_down_to_its_escapes() {
+fn strings_and_escapes_are_preserved() {
     let (kept, _) = fields(
         |_| {},
         r#"{"schlüssel":"größe","\u00e9":"\u0000\u001f\"\\\/\n","emoji":"👍🏽","pair":"\ud83d\ude00"}"#,
@@ -861,12 +867,12 @@ fn text_is_unharmed_down_to_its_escapes() {
             .events
             .iter()
             .all(|event| !event.json().contains('\n')),
-        "one line for each event"
+        "one line per event"
     );
 }
 
 #[test]
-fn a_name_with_half_a_surrogate_pair_costs_nothing_beside_it() {
+fn lone_surrogate_in_name_is_replaced() {
     let (kept, _) = fields(
         |_| {},
         r#"{"\ud800":1,"after":2,"nested":{"\udc00x":3,"y":4}}"#,
@@ -874,12 +880,12 @@ fn a_name_with_half_a_surrogate_pair_costs_nothing_beside_it() {
     assert_eq!(
         kept,
         json!({"\u{fffd}\u{fffd}\u{fffd}": 1, "after": 2, "nested": {"\u{fffd}\u{fffd}\u{fffd}x": 3, "y": 4}}),
-        "a replacement for each of the three bytes"
+        "one replacement character per byte"
     );
 }
 
 #[test]
-fn a_known_field_of_the_wrong_type_is_dropped_and_noted() {
+fn known_field_of_wrong_type_is_dropped() {
     let spec = spec(|spec| {
         spec.events = vec![EventSelector::All];
         spec.data_fields.context = vec![];
@@ -906,7 +912,7 @@ fn a_known_field_of_the_wrong_type_is_dropped_and_noted() {
 }
 
 #[test]
-fn what_is_no_object_where_one_is_expected_is_noted() {
+fn non_object_values_cause_type_warnings() {
     let spec = spec(|spec| {
         spec.events = vec![EventSelector::All];
         spec.data_fields.context = vec![
@@ -926,13 +932,13 @@ fn what_is_no_object_where_one_is_expected_is_noted() {
         map_batch(&spec, &batch.to_string())
     };
     for wrong in [json!("x"), json!(7), json!([1]), json!(true)] {
-        let notes = |event_type| {
+        let warnings = |event_type| {
             mapped(event_type, &wrong)
                 .warnings
                 .count(MappingWarning::FieldWrongType)
         };
-        // Three of commerce, custom_attributes, location, and three around the batch.
-        assert_eq!(notes("commerce_event"), 8, "{wrong}");
+        // Three of commerce, custom_attributes, location, and three of the batch.
+        assert_eq!(warnings("commerce_event"), 8, "{wrong}");
     }
     for nothing in [json!(null), json!(""), json!({})] {
         for event_type in ["commerce_event", "user_identity_change"] {
@@ -944,8 +950,8 @@ fn what_is_no_object_where_one_is_expected_is_noted() {
 }
 
 #[test]
-fn a_value_of_the_context_that_can_not_be_sent_is_noted() {
-    let notes = |value: &str| {
+fn invalid_context_value_causes_a_warning() {
+    let warnings = |value: &str| {
         let data = json!({});
         let mut batch: Value = serde_json::from_str(&batch(&[
             ("screen_view", data.clone()),
@@ -956,41 +962,41 @@ fn a_value_of_the_context_that_can_not_be_sent_is_noted() {
         let body = batch.to_string().replace("\"MODEL\"", value);
         let mapped = map_batch(&MappingSpec::default(), &body);
         assert_eq!(mapped.events.len(), 2);
-        let notes: Vec<_> = mapped.warnings.iter().collect();
-        (notes, mapped.events[0].json().contains("device_model"))
+        let warnings: Vec<_> = mapped.warnings.iter().collect();
+        (warnings, mapped.events[0].json().contains("device_model"))
     };
-    assert_eq!(notes("7"), (vec![], true));
-    assert_eq!(notes("null"), (vec![], false));
-    assert_eq!(notes("\"\""), (vec![], false));
-    // Once for each event that goes without it.
+    assert_eq!(warnings("7"), (vec![], true));
+    assert_eq!(warnings("null"), (vec![], false));
+    assert_eq!(warnings("\"\""), (vec![], false));
+    // One warning per event without the value.
     let long = format!("\"{}\"", "L".repeat(32_001));
     assert_eq!(
-        notes(&long),
+        warnings(&long),
         (vec![(MappingWarning::FieldTooLong, 2)], false)
     );
     assert_eq!(
-        notes("[1]"),
+        warnings("[1]"),
         (vec![(MappingWarning::FieldWrongType, 2)], false)
     );
     assert_eq!(
-        notes("{}"),
+        warnings("{}"),
         (vec![(MappingWarning::FieldWrongType, 2)], false)
     );
     assert_eq!(
-        notes("\"\\ud800\""),
+        warnings("\"\\ud800\""),
         (vec![(MappingWarning::FieldUnreadable, 2)], false)
     );
 }
 
 #[test]
-fn an_attribute_is_as_long_as_all_that_it_holds() {
+fn attribute_length_includes_nested_values() {
     let long: Vec<_> = (0..9).map(|_| "L".repeat(4_000)).collect();
     let fits = &long[..7];
     let attributes = json!({"list": long, "object": {"a": long}, "fits": fits, "ok": 1});
     let (kept, mapped) = fields(|_| {}, &attributes.to_string());
     assert_eq!(kept, json!({"fits": fits, "ok": 1}));
     assert_eq!(mapped.warnings.count(MappingWarning::FieldTooLong), 2);
-    // A cart may be longer: its products are values of their own.
+    // A cart can be longer, because each of its products is a separate value.
     let product = json!({"name": "N".repeat(4_000), "custom_attributes": {"list": long}});
     let cart = json!({"product_action": {"action": "click", "products": vec![product; 9]}});
     let mapped = map_batch(&everything(), &batch(&[("commerce_event", cart)]));
@@ -1002,7 +1008,7 @@ fn an_attribute_is_as_long_as_all_that_it_holds() {
 }
 
 #[test]
-fn a_field_that_iterable_refuses_can_be_taken_out_of_an_event() {
+fn field_can_be_removed_from_an_event() {
     let mapped = map_batch(
         &everything(),
         &batch(&[(
@@ -1029,7 +1035,7 @@ fn a_field_that_iterable_refuses_can_be_taken_out_of_an_event() {
 }
 
 #[test]
-fn coercion_reaches_nested_values_and_leaves_known_fields_alone() {
+fn coercion_applies_to_nested_values() {
     let (kept, _) = fields(
         |spec| spec.data_fields.coerce = Coerce::LikeMParticle,
         r#"{"a":["1",{"b":"TRUE"}],"c":"-0","d":"00.50","e":"1.","f":"."}"#,

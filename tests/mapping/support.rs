@@ -1,4 +1,4 @@
-//! Words that the tests of the mapping share.
+//! Helpers of the mapping's tests.
 
 use std::path::PathBuf;
 
@@ -8,19 +8,19 @@ use event_forwarder::{
 };
 use serde_json::{Value, json};
 
-/// The default mapping, changed.
+/// Returns the default mapping with a change.
 pub fn spec(change: impl FnOnce(&mut MappingSpec)) -> MappingSpec {
     let mut spec = MappingSpec::default();
     change(&mut spec);
     spec
 }
 
-/// The default mapping, but for every event.
+/// Returns the default mapping, but with all events selected.
 pub fn everything() -> MappingSpec {
     spec(|spec| spec.events = vec![EventSelector::All])
 }
 
-/// A batch of one iOS user with these events. Each gets a time and an id where it has none.
+/// Returns a batch of one iOS user with these events. Adds a time and an ID to events without them.
 pub fn batch(events: &[(&str, Value)]) -> String {
     let events: Vec<_> = (0..)
         .zip(events)
@@ -65,7 +65,7 @@ pub fn map_for(spec: &MappingSpec, project: ProjectType, body: &str) -> MappedBo
     mapper.map(body, None).expect("the body is readable")
 }
 
-/// Maps one event and gives what Iterable would get.
+/// Maps one event and returns the JSON for Iterable.
 pub fn map_one(spec: &MappingSpec, event_type: &str, data: Value) -> Value {
     let mapped = map_batch(spec, &batch(&[(event_type, data)]));
     let event = mapped
@@ -75,10 +75,10 @@ pub fn map_one(spec: &MappingSpec, event_type: &str, data: Value) -> Value {
     serde_json::from_str(event.json()).expect("the event is JSON")
 }
 
-/// The path of a sample.
+/// Returns the path of the sample whose file name starts with `name`.
 pub fn sample_path(name: &str) -> PathBuf {
     let file = std::fs::read_dir("tests/samples")
-        .expect("the samples are there")
+        .expect("the samples exist")
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| {
             path.file_name()
@@ -87,7 +87,7 @@ pub fn sample_path(name: &str) -> PathBuf {
     file.unwrap_or_else(|| panic!("no sample {name}"))
 }
 
-/// The text of a sample.
+/// Returns the text of a sample.
 pub fn sample(name: &str) -> String {
     std::fs::read_to_string(sample_path(name)).expect("the sample is text")
 }

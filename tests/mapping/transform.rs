@@ -1,4 +1,4 @@
-//! The user's own rules: what they can do, and that nothing they do harms more than one event.
+//! Custom rules (jq): their features, and their isolation to one event.
 
 use crate::support::{batch, spec};
 use event_forwarder::{
@@ -26,14 +26,14 @@ fn mapped(program: &str, body: &str) -> MappedBody {
         .unwrap()
 }
 
-/// A screen view with the rule applied.
-fn ruled(program: &str) -> MappedBody {
+/// Maps a screen view with this rule.
+fn map_with_rule(program: &str) -> MappedBody {
     let data = json!({"screen_name": "Home", "custom_attributes": {"plan": "gold", "big": 9007199254740993i64}});
     mapped(program, &batch(&[("screen_view", data)]))
 }
 
 fn event(program: &str) -> Value {
-    let mapped = ruled(program);
+    let mapped = map_with_rule(program);
     let event = mapped
         .events
         .first()
@@ -41,8 +41,8 @@ fn event(program: &str) -> Value {
     serde_json::from_str(event.json()).unwrap()
 }
 
-fn refusal(program: &str) -> (RejectReason, String) {
-    let mapped = ruled(program);
+fn rejection(program: &str) -> (RejectReason, String) {
+    let mapped = map_with_rule(program);
     let rejected = mapped
         .rejected
         .first()
@@ -58,7 +58,7 @@ fn compile_error(program: &str) -> TransformError {
 }
 
 #[test]
-fn a_rule_can_drop_rename_change_and_add_fields() {
+fn rule_can_change_fields() {
     assert_eq!(
         event("del(.dataFields.plan)")["dataFields"].get("plan"),
         None
@@ -80,7 +80,7 @@ fn a_rule_can_drop_rename_change_and_add_fields() {
 }
 
 #[test]
-fn a_rule_sees_the_event_and_the_batch_as_mparticle_sent_them() {
+fn rule_can_read_original_event_and_batch() {
     assert_eq!(
         event(".dataFields.type = $event.event_type")["dataFields"]["type"],
         "screen_view"
@@ -96,19 +96,19 @@ fn a_rule_sees_the_event_and_the_batch_as_mparticle_sent_them() {
 }
 
 #[test]
-fn a_rule_can_build_the_event_entirely() {
-    let built = event(
+fn rule_can_build_a_new_event() {
+    let event = event(
         "{eventName: \"Mine\", userId: \"u-1\", id: \"my-1\", createdAt: 5, campaignId: 7, dataFields: {a: [1, {b: null}]}}",
     );
     let expected = json!({"eventName": "Mine", "userId": "u-1", "id": "my-1", "createdAt": 5,
         "campaignId": 7, "dataFields": {"a": [1, {}]}});
-    assert_eq!(built, expected);
+    assert_eq!(event, expected);
 }
 
 #[test]
-fn a_rule_drops_an_event_by_giving_nothing_or_null() {
+fn rule_drops_event_with_empty_or_null_output() {
     for program in ["empty", "null", "select(.dataFields.plan != \"gold\")"] {
-        let mapped = ruled(program);
+        let mapped = map_with_rule(program);
         assert_eq!(
             mapped.skipped[0].reason,
             SkipReason::DroppedByTransform,
@@ -118,7 +118,7 @@ fn a_rule_drops_an_event_by_giving_nothing_or_null() {
 }
 
 #[test]
-fn what_a_rule_only_passes_on_is_not_changed() {
+fn rule_keeps_unchanged_values_exactly() {
     assert_eq!(event(".")["dataFields"]["big"], 9_007_199_254_740_993i64);
     let body = r#"{"user_identities":{"email":"ada@example.com"},"events":[{"event_type":"screen_view",
         "data":{"source_message_id":"n-1","timestamp_unixtime_ms":1764057600000,
@@ -132,7 +132,7 @@ fn what_a_rule_only_passes_on_is_not_changed() {
 }
 
 #[test]
-fn a_rule_can_name_the_user_of_an_event_that_has_none() {
+fn rule_can_set_a_missing_user() {
     let body = r#"{"events":[{"event_type":"screen_view","data":{"event_id":1,"timestamp_unixtime_ms":1764057600000}}]}"#;
     let named = mapped(".email = \"Ada@Example.com\"", body);
     assert!(
@@ -144,9 +144,9 @@ fn a_rule_can_name_the_user_of_an_event_that_has_none() {
 }
 
 #[test]
-fn nonsense_is_rejected_event_by_event_and_says_what_is_wrong() {
+fn invalid_rule_output_is_rejected_with_detail() {
     let output = RejectReason::TransformOutput;
-    for (program, reason, says) in [
+    for (program, reason, expected) in [
         ("1", output, "no object but a number"),
         ("\"x\"", output, "no object but text"),
         ("[.]", output, "no object but a list"),
@@ -175,16 +175,16 @@ fn nonsense_is_rejected_event_by_event_and_says_what_is_wrong() {
             "cannot calculate",
         ),
     ] {
-        let (found, detail) = refusal(program);
+        let (found, detail) = rejection(program);
         assert_eq!(found, reason, "{program}: {detail}");
-        assert!(detail.contains(says), "{program}: {detail}");
+        assert!(detail.contains(expected), "{program}: {detail}");
         assert!(detail.contains("$.events[0]"), "{program}: {detail}");
     }
 }
 
-/// Iterable: a userID-based project knows its users by the userId alone; the others by either key.
+/// Iterable: a userId-based project identifies users only by userId; others by email or userId.
 #[test]
-fn a_rule_can_not_name_a_user_by_a_key_that_the_project_does_not_have() {
+fn rule_cannot_set_unsupported_user_key() {
     let body = batch(&[("screen_view", json!({}))]);
     let mapped = |project, program| {
         let mapper = Mapper::new(&with_rule(program), project, None).unwrap();
@@ -192,9 +192,9 @@ fn a_rule_can_not_name_a_user_by_a_key_that_the_project_does_not_have() {
     };
     let by_email = "del(.userId) | .email = \"bob@example.com\"";
     let by_id = "del(.email) | .userId = \"bob\"";
-    let refused = mapped(ProjectType::UserId, by_email).rejected;
-    assert_eq!(refused[0].reason, RejectReason::InvalidEmail);
-    let detail = &refused[0].detail;
+    let rejected = mapped(ProjectType::UserId, by_email).rejected;
+    assert_eq!(rejected[0].reason, RejectReason::InvalidEmail);
+    let detail = &rejected[0].detail;
     assert!(
         detail.contains("$.events[0]") && detail.contains("UserId project"),
         "{detail}"
@@ -206,7 +206,7 @@ fn a_rule_can_not_name_a_user_by_a_key_that_the_project_does_not_have() {
 }
 
 #[test]
-fn fields_of_a_rule_keep_to_iterables_schema() {
+fn rule_fields_follow_iterable_schema() {
     let event = event(".dataFields = {\"_a\": 1, \"1\": 2, \"b,c\": 3, \"d.e\": 4, f: nan}");
     assert_eq!(
         event["dataFields"],
@@ -214,9 +214,8 @@ fn fields_of_a_rule_keep_to_iterables_schema() {
     );
 }
 
-/// Each of these runs for ever, fills the memory or overflows the stack in an interpreter without
-/// bounds.
-const BOMBS: [&str; 37] = [
+/// Programs that never end, fill the memory or overflow the stack of an interpreter without limits.
+const ENDLESS_PROGRAMS: [&str; 37] = [
     // Loops.
     "def f: f; f",
     "def f: . | f; f",
@@ -260,9 +259,9 @@ const BOMBS: [&str; 37] = [
 ];
 
 #[test]
-fn a_rule_that_loops_or_explodes_is_stopped_and_costs_one_event() {
-    for program in BOMBS {
-        let mapped = ruled(program);
+fn endless_rule_is_too_costly_and_rejects_one_event() {
+    for program in ENDLESS_PROGRAMS {
+        let mapped = map_with_rule(program);
         let reason = mapped
             .rejected
             .first()
@@ -278,9 +277,9 @@ fn a_rule_that_loops_or_explodes_is_stopped_and_costs_one_event() {
     }
 }
 
-/// Each of these goes through a large value again and again with few terms, and would come to its end
-/// if a term cost the same whatever it works on.
-const HEAVY: [&str; 10] = [
+/// Programs that process a large value repeatedly with few terms. They would complete if the cost
+/// of a term did not depend on the size of its value.
+const COSTLY_PROGRAMS: [&str; 10] = [
     "(\"x\" * 5e5) as $t | reduce range(5000) as $_ (.; select(($t | length) > 0))",
     "(\"x\" * 5e5) as $t | reduce range(5000) as $_ (.; select($t[1:2] == \"x\"))",
     "(\"x\" * 5e5) as $t | reduce range(5000) as $_ (.; select($t | startswith($t)))",
@@ -295,21 +294,21 @@ const HEAVY: [&str; 10] = [
 ];
 
 #[test]
-fn a_step_costs_by_the_size_of_what_it_goes_through() {
-    let is_stopped = |program: &&str| {
-        let rejected = ruled(program).rejected;
+fn step_cost_depends_on_value_size() {
+    let is_too_costly = |program: &&str| {
+        let rejected = map_with_rule(program).rejected;
         let reason = rejected.first().map(|rejected| rejected.reason);
         reason == Some(RejectReason::TransformTooCostly)
     };
-    let unstopped: Vec<_> = HEAVY
+    let completed: Vec<_> = COSTLY_PROGRAMS
         .into_iter()
-        .filter(|program| !is_stopped(program))
+        .filter(|program| !is_too_costly(program))
         .collect();
-    assert!(unstopped.is_empty(), "{unstopped:#?}");
+    assert!(completed.is_empty(), "{completed:#?}");
 }
 
 #[test]
-fn a_large_event_is_not_too_costly_in_itself() {
+fn large_event_stays_within_the_cost_limit() {
     let many: serde_json::Map<_, _> = (0..900)
         .map(|index| (format!("a{index}"), json!("x".repeat(900))))
         .collect();
@@ -319,7 +318,7 @@ fn a_large_event_is_not_too_costly_in_itself() {
 }
 
 #[test]
-fn a_stopped_rule_does_not_touch_the_events_beside_it() {
+fn stopped_rule_does_not_affect_other_events() {
     let body = batch(&[
         ("screen_view", json!({"screen_name": "Home"})),
         ("screen_view", json!({"screen_name": "Loop"})),
@@ -345,7 +344,7 @@ fn a_stopped_rule_does_not_touch_the_events_beside_it() {
 }
 
 #[test]
-fn a_regular_expression_is_bounded_like_all_else() {
+fn regular_expression_cost_is_limited() {
     assert_eq!(
         event("select(.dataFields.screen_name | test(\"^H[a-z]{3}$\"))")["eventName"],
         "Screen View"
@@ -355,20 +354,20 @@ fn a_regular_expression_is_bounded_like_all_else() {
             ["day"],
         "25"
     );
-    let (reason, _) = refusal("(\"a\" * 30000) | test(\"(a*)*(a*)*(a*)*b\")");
+    let (reason, _) = rejection("(\"a\" * 30000) | test(\"(a*)*(a*)*(a*)*b\")");
     assert_eq!(
         reason,
         RejectReason::TransformOutput,
-        "linear in the text, so it ends"
+        "linear in the length of the text, so it completes"
     );
-    let (reason, detail) = refusal("\"a\" | test(\"((a{1000}){1000}){1000}\")");
+    let (reason, detail) = rejection("\"a\" | test(\"((a{1000}){1000}){1000}\")");
     assert_eq!(reason, RejectReason::TransformFailed, "{detail}");
-    let (reason, detail) = refusal("(\"a\" * 500000) | test(\"(a{10}){10}b\")");
+    let (reason, detail) = rejection("(\"a\" * 500000) | test(\"(a{10}){10}b\")");
     assert_eq!(reason, RejectReason::TransformTooCostly, "{detail}");
 }
 
 #[test]
-fn a_rule_can_not_reach_outside_the_event() {
+fn rule_cannot_access_the_environment() {
     for program in [
         "now",
         "env",
@@ -396,7 +395,7 @@ fn a_rule_can_not_reach_outside_the_event() {
 }
 
 #[test]
-fn a_program_with_a_fault_is_refused_with_its_position_and_reason() {
+fn invalid_program_is_rejected_with_position() {
     let at = |program: &str| match compile_error(program) {
         TransformError::Invalid {
             line,
@@ -416,7 +415,7 @@ fn a_program_with_a_fault_is_refused_with_its_position_and_reason() {
     assert_eq!(
         (line, column),
         (2, 3),
-        "the end, where a bracket is missing"
+        "the end of the program, because a bracket is missing"
     );
     assert_eq!(at("unbounded_matches(\"a\"; \"\")").1, 1);
     let message = MapperError::Transform(compile_error(".a |")).to_string();
@@ -426,10 +425,10 @@ fn a_program_with_a_fault_is_refused_with_its_position_and_reason() {
     );
 }
 
-/// The compiler recurses with the nesting of a program; a program of the largest size that
-/// nests with each byte must not take the process down.
+/// The compiler recurses with the nesting of a program, so even a program of the maximum size that
+/// nests at every byte must not crash the process.
 #[test]
-fn programs_that_nest_too_deep_to_run_do_no_harm() {
+fn deeply_nested_programs_do_not_crash() {
     for open in [
         "(", "[", "{a:", "-", "try ", "not|", "1+", "if ", ".a|=", "reduce ", "def f: ", "\"\\(",
     ] {
@@ -460,7 +459,7 @@ fn programs_that_nest_too_deep_to_run_do_no_harm() {
 }
 
 #[test]
-fn a_program_comes_from_the_spec_or_from_a_config_map() {
+fn program_can_come_from_a_config_map() {
     let reference = ConfigMapKeyRef {
         name: "rules".to_owned(),
         key: "transform.jq".to_owned(),
@@ -485,9 +484,9 @@ fn a_program_comes_from_the_spec_or_from_a_config_map() {
     assert_eq!(mapped.skipped[0].reason, SkipReason::DroppedByTransform);
 }
 
-/// jq's manual gives these.
+/// The expected values follow jq's manual.
 #[test]
-fn the_functions_behave_as_jqs_manual_says() {
+fn functions_behave_as_in_the_jq_manual() {
     for (program, expected) in [
         ("[3, 1, 2] | sort", json!([1, 2, 3])),
         ("{b: 1, a: 2} | keys", json!(["a", "b"])),
@@ -543,10 +542,10 @@ fn the_functions_behave_as_jqs_manual_says() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Programs are put together at random from pieces that loop, grow, fail and update. Whatever they do,
-    /// the event is accounted for and the process lives.
+    /// Random programs of pieces that loop, grow, fail and update do not crash the process, and the
+    /// event has one outcome.
     #[test]
-    fn any_program_gives_each_event_one_outcome(pieces in prop::collection::vec(prop::sample::select(PIECES.to_vec()), 1..8)) {
+    fn any_program_results_in_one_outcome_per_event(pieces in prop::collection::vec(prop::sample::select(PIECES.to_vec()), 1..8)) {
         let program = pieces.join("");
         if let Ok(mapper) = Mapper::new(&with_rule(&program), ProjectType::Email, None) {
             let mapped = mapper.map(&batch(&[("screen_view", json!({"screen_name": "Home"}))]), None).unwrap();
