@@ -1,5 +1,5 @@
-//! How fast bodies are parsed and mapped, and what that allocates, beside handling by
-//! `serde_json::Value` in the same run. One core; megabytes are of input.
+//! Measures the speed and the allocations of parsing and mapping, compared with
+//! `serde_json::Value`. It uses one core; megabytes refer to the input.
 //!
 //! `cargo bench --bench mapping`
 
@@ -19,15 +19,15 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// How long each candidate runs in each of the rounds; the best round counts.
+/// Duration of each candidate in each round; the best round counts.
 const ROUND: Duration = Duration::from_millis(800);
 const ROUNDS: usize = 5;
 
-/// Handles a body and gives the number of events in it.
+/// A function that processes a body and returns its number of events.
 type Candidate<'c> = &'c dyn Fn(&str) -> usize;
 
 fn main() {
-    // Cargo passes `--bench`; under `cargo test --benches` one short round shows that it runs.
+    // Cargo passes `--bench`. `cargo test --benches` only runs one short round.
     let is_bench = std::env::args().any(|arg| arg == "--bench");
     let (rounds, round) = if is_bench {
         (ROUNDS, ROUND)
@@ -40,7 +40,7 @@ fn main() {
         events: vec![EventSelector::All],
         ..MappingSpec::default()
     });
-    let ruled = mapper(&MappingSpec {
+    let with_rule = mapper(&MappingSpec {
         events: vec![EventSelector::All],
         transform: Some(TransformSpec {
             jq: Some("del(.dataFields.referrer) | .dataFields.type = $event.event_type".to_owned()),
@@ -62,15 +62,17 @@ fn main() {
         let candidates: [(&str, Candidate<'_>); 5] = [
             ("Mapper, defaults", &|body| map(&by_default, body)),
             ("Mapper, every event", &|body| map(&everything, body)),
-            ("Mapper, every event, a jq rule", &|body| map(&ruled, body)),
+            ("Mapper, every event, a jq rule", &|body| {
+                map(&with_rule, body)
+            }),
             ("serde_json::Value, parsed only", &|body| parse_value(body)),
-            ("serde_json::Value, mapped alike", &|body| map_value(body)),
+            ("serde_json::Value, mapped", &|body| map_value(body)),
         ];
         for (name, candidate) in candidates {
             let speed = (0..rounds)
-                .map(|_| megabytes_a_second(bodies, round, candidate))
+                .map(|_| megabytes_per_second(bodies, round, candidate))
                 .fold(0.0, f64::max);
-            let (allocations, bytes) = allocations_an_event(bodies, candidate);
+            let (allocations, bytes) = allocations_per_event(bodies, candidate);
             println!("{corpus:<26} {name:<34} {speed:>7.0} {allocations:>10.1} {bytes:>12.0}");
         }
     }
@@ -90,8 +92,8 @@ fn parse_value(body: &str) -> usize {
     value["events"].as_array().map_or(0, Vec::len)
 }
 
-/// What one would write with a `Value` at hand: the same members, names and context, without the
-/// checks of names, types and lengths.
+/// Maps a body with `Value`: the same members, names and context, but without the checks of names,
+/// types and lengths.
 fn map_value(body: &str) -> usize {
     let batch: Value = serde_json::from_str(body).expect("the body is JSON");
     let email = match &batch["user_identities"] {
@@ -112,15 +114,15 @@ fn map_value(body: &str) -> usize {
             .as_object()
             .cloned()
             .unwrap_or_default();
-        for own in [
+        for member in [
             "screen_name",
             "session_duration_ms",
             "application_transition_type",
             "product_action",
             "session_uuid",
         ] {
-            if !data[own].is_null() {
-                fields.insert(own.to_owned(), data[own].clone());
+            if !data[member].is_null() {
+                fields.insert(member.to_owned(), data[member].clone());
             }
         }
         for (from, name) in [
@@ -144,7 +146,7 @@ fn map_value(body: &str) -> usize {
     events.len()
 }
 
-fn megabytes_a_second(bodies: &[String], round: Duration, candidate: Candidate<'_>) -> f64 {
+fn megabytes_per_second(bodies: &[String], round: Duration, candidate: Candidate<'_>) -> f64 {
     let start = Instant::now();
     let busy = time_on_core();
     let mut bytes = 0;
@@ -161,8 +163,10 @@ fn megabytes_a_second(bodies: &[String], round: Duration, candidate: Candidate<'
     bytes as f64 / elapsed.as_secs_f64() / 1e6
 }
 
-/// How long this process has had a core, which a busy machine does not stretch. Counted in ticks of a
-/// hundredth of a second, over all threads: a mapping with a jq program runs on one of its own.
+/// Returns the CPU time of this process, which does not depend on the load of the machine.
+///
+/// Its unit is a tick of 10 ms. It includes all threads, because a jq program runs on a separate
+/// thread.
 fn time_on_core() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
@@ -173,7 +177,7 @@ fn time_on_core() -> Option<Duration> {
     Some(Duration::from_millis(ticks * 10))
 }
 
-fn allocations_an_event(bodies: &[String], candidate: Candidate<'_>) -> (f64, f64) {
+fn allocations_per_event(bodies: &[String], candidate: Candidate<'_>) -> (f64, f64) {
     let region = Region::new(ALLOCATOR);
     let events: usize = bodies.iter().map(|body| candidate(body)).sum();
     let change = region.change();
@@ -184,7 +188,7 @@ fn allocations_an_event(bodies: &[String], candidate: Candidate<'_>) -> (f64, f6
     )
 }
 
-/// The events of the sessions-and-screens sample, each as mParticle posts it by default: alone.
+/// Returns one batch per event of the sessions-and-screens sample, as mParticle sends by default.
 fn single_events() -> Vec<String> {
     let mut batch = sample("01-session-and-screens-list-identities.json");
     let events = batch["events"].take();
@@ -198,7 +202,7 @@ fn single_events() -> Vec<String> {
         .collect()
 }
 
-/// Batches with the events of the same sample over and over.
+/// Returns a batch that repeats the events of the same sample.
 fn batches(events: usize) -> Vec<String> {
     let mut batch = sample("01-session-and-screens-list-identities.json");
     let all = batch["events"].take();
@@ -207,7 +211,7 @@ fn batches(events: usize) -> Vec<String> {
     vec![batch.to_string()]
 }
 
-/// Every sample that is one batch.
+/// Returns the samples with one batch of valid events.
 fn samples() -> Vec<String> {
     let names = [
         "01-session-and-screens-list-identities.json",
@@ -226,6 +230,5 @@ fn samples() -> Vec<String> {
 
 fn sample(name: &str) -> Value {
     let path = format!("tests/samples/{name}");
-    serde_json::from_str(&std::fs::read_to_string(path).expect("the sample is there"))
-        .expect("JSON")
+    serde_json::from_str(&std::fs::read_to_string(path).expect("the sample exists")).expect("JSON")
 }

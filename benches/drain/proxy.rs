@@ -1,5 +1,5 @@
-//! A TCP proxy that adds latency, and no limit on throughput, to the way to a server; and that
-//! notes when the first receive passed.
+//! A TCP proxy that adds latency, does not limit throughput, and records the time of the first
+//! receive.
 
 use std::{
     net::SocketAddr,
@@ -20,13 +20,14 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy to `target` that holds every piece back by half of `round_trip`, each way.
+    /// Starts a proxy to `target` that delays every piece by half of `round_trip`, in both
+    /// directions.
     pub async fn start(target: &str, round_trip: Duration) -> Self {
         let target: SocketAddr = target.trim_start_matches("http://").parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let first_receive: Arc<OnceLock<Instant>> = Arc::default();
-        let noted = Arc::clone(&first_receive);
+        let recorded = Arc::clone(&first_receive);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = TcpStream::connect(target).await else {
@@ -34,13 +35,13 @@ impl Proxy {
                 };
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
-                tokio::spawn(pass(
+                tokio::spawn(relay(
                     from_client,
                     to_server,
                     round_trip / 2,
-                    Some(Arc::clone(&noted)),
+                    Some(Arc::clone(&recorded)),
                 ));
-                tokio::spawn(pass(from_server, to_client, round_trip / 2, None));
+                tokio::spawn(relay(from_server, to_client, round_trip / 2, None));
             }
         });
         Self { url, first_receive }
@@ -51,17 +52,17 @@ impl Proxy {
     }
 }
 
-async fn pass(
+async fn relay(
     mut from: impl AsyncRead + Unpin + Send + 'static,
     mut to: impl AsyncWrite + Unpin + Send + 'static,
     delay: Duration,
-    note: Option<Arc<OnceLock<Instant>>>,
+    first_receive: Option<Arc<OnceLock<Instant>>>,
 ) {
     let mut buffer = vec![0; 64 << 10];
     if delay.is_zero() {
-        // As little work as there can be: server and clients share the processor with it.
+        // Minimal work, because the server and the clients share the processor.
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
-            look(&buffer[..count], note.as_deref());
+            record_receive(&buffer[..count], first_receive.as_deref());
             if to.write_all(&buffer[..count]).await.is_err() {
                 return;
             }
@@ -81,18 +82,18 @@ async fn pass(
     });
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let piece = buffer[..count].to_vec();
-        look(&piece, note.as_deref());
+        record_receive(&piece, first_receive.as_deref());
         if sender.send((Instant::now() + delay, piece)).await.is_err() {
             return;
         }
     }
 }
 
-/// Notes when the first receive passes.
-fn look(piece: &[u8], note: Option<&OnceLock<Instant>>) {
-    if let Some(note) = note.filter(|note| note.get().is_none())
+/// Records the time of the first receive.
+fn record_receive(piece: &[u8], first_receive: Option<&OnceLock<Instant>>) {
+    if let Some(time) = first_receive.filter(|time| time.get().is_none())
         && piece.windows(14).any(|window| window == b"ReceiveMessage")
     {
-        let _ = note.set(Instant::now());
+        let _ = time.set(Instant::now());
     }
 }

@@ -1,4 +1,4 @@
-//! One candidate on a queue of its own.
+//! One candidate on a separate queue.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,21 +22,21 @@ use tokio::process::Command;
 
 use crate::proxy::Proxy;
 
-/// How many receives are under way at once, for all but the timer's loop.
+/// Concurrent receives of all candidates, except the timer loop.
 pub const CONCURRENCY: usize = 8;
 
-/// The most events in a request to Iterable, by default.
+/// Default maximum of events in a request to Iterable.
 pub const MAX_EVENTS: f64 = 1_000.0;
 
-/// The largest request to Iterable in bytes, by default.
+/// Default maximum of bytes in a request to Iterable.
 pub const MAX_BYTES: f64 = 4_000_000.0;
 
-/// How far away the servers are.
+/// Latency and rate limit of the servers.
 pub struct Setting {
     pub name: &'static str,
     queue_latency: Duration,
     sink_latency: Duration,
-    /// Requests a second.
+    /// Requests per second.
     pub sink_rate: Option<u32>,
 }
 
@@ -54,9 +54,9 @@ pub const PRODUCTION: Setting = Setting {
     sink_rate: Some(10),
 };
 
-/// What one candidate did.
+/// The measurement of one candidate.
 #[derive(Default)]
-pub struct Tried {
+pub struct Measurement {
     pub messages: f64,
     pub seconds: f64,
     pub sqs: f64,
@@ -67,9 +67,9 @@ pub struct Tried {
     pub first_receive: Option<Duration>,
 }
 
-impl Tried {
-    pub const HEAD: &str = concat!(
-        "server    setting    who              messages  seconds  messages/s  ",
+impl Measurement {
+    pub const HEADER: &str = concat!(
+        "server    setting    candidate        messages  seconds  messages/s  ",
         "SQS per 1,000  Iterable  peak MiB  first receive"
     );
 
@@ -81,12 +81,12 @@ impl Tried {
         self.sqs / self.messages * 1_000.0
     }
 
-    pub fn row(&self, server: Kind, setting: &str, who: &str) -> String {
+    pub fn row(&self, server: Kind, setting: &str, candidate: &str) -> String {
         let first = self.first_receive.map_or_else(String::new, |after| {
             format!("{:.0} ms", after.as_secs_f64() * 1e3)
         });
         format!(
-            "{:<9} {setting:<10} {who:<16} {:>8} {:>8.2} {:>11.0} {:>14.1} {:>9} {:>9.1} {first:>14}",
+            "{:<9} {setting:<10} {candidate:<16} {:>8} {:>8.2} {:>11.0} {:>14.1} {:>9} {:>9.1} {first:>14}",
             server.to_string(),
             self.messages,
             self.seconds,
@@ -98,7 +98,7 @@ impl Tried {
     }
 }
 
-/// A filled queue, and the stand-in for Iterable.
+/// A queue with messages, and the fake Iterable server.
 pub struct World {
     // Runs until it is dropped.
     _server: SqsServer,
@@ -147,9 +147,9 @@ impl World {
         }
     }
 
-    /// Receives as a run does, and deletes, and nothing else: each loop deletes while it receives
-    /// the next.
-    pub async fn bare(&self) -> Tried {
+    /// Measures only receives and deletes. Like a run, every loop deletes while it receives the next
+    /// messages.
+    pub async fn bare(&self) -> Measurement {
         let spec: QueueSpec = serde_json::from_value(self.queue_spec()).unwrap();
         let credentials = Credentials::Keys {
             access_key_id: "test".to_owned(),
@@ -186,18 +186,18 @@ impl World {
             })
         });
         let mut messages = 0;
-        for one in loops.collect::<Vec<_>>() {
-            messages += one.await.unwrap();
+        for task in loops.collect::<Vec<_>>() {
+            messages += task.await.unwrap();
         }
-        Tried {
+        Measurement {
             messages: messages as f64,
             seconds: started.elapsed().as_secs_f64(),
             sqs: queue.requests() as f64,
-            ..Tried::default()
+            ..Measurement::default()
         }
     }
 
-    pub async fn event_forwarder(&self, setting: &Setting) -> Tried {
+    pub async fn event_forwarder(&self, setting: &Setting) -> Measurement {
         let dir =
             std::env::temp_dir().join(format!("event-forwarder-bench-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
@@ -232,14 +232,14 @@ impl World {
             .unwrap();
         let status = PathBuf::from(format!("/proc/{}/status", child.id().unwrap()));
         let mut peak = 0.0;
-        let mut look = tokio::time::interval(Duration::from_millis(20));
+        let mut interval = tokio::time::interval(Duration::from_millis(20));
         loop {
             tokio::select! {
-                ended = child.wait() => {
-                    assert!(ended.unwrap().success());
+                status = child.wait() => {
+                    assert!(status.unwrap().success());
                     break;
                 }
-                _ = look.tick() => peak = peak_mebibytes(&status).unwrap_or(peak),
+                _ = interval.tick() => peak = peak_mebibytes(&status).unwrap_or(peak),
             }
         }
         let seconds = started.elapsed().as_secs_f64();
@@ -250,7 +250,7 @@ impl World {
             report.messages.deleted, report.messages.received,
             "{report:?}"
         );
-        Tried {
+        Measurement {
             messages: report.messages.deleted as f64,
             seconds,
             sqs: report.requests.sqs as f64,
@@ -262,7 +262,7 @@ impl World {
         }
     }
 
-    pub async fn node(&self, script: &str, messages: usize, concurrency: usize) -> Tried {
+    pub async fn node(&self, script: &str, messages: usize, concurrency: usize) -> Measurement {
         let output = Command::new("node")
             .current_dir("benches/drain/peers")
             .args([
@@ -278,17 +278,17 @@ impl World {
             .unwrap();
         assert!(
             output.status.success(),
-            "{script} failed: is `npm ci` done in benches/drain/peers?"
+            "{script} failed; run `npm ci` in benches/drain/peers first"
         );
-        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let number = |name: &str| said[name].as_f64().unwrap();
-        Tried {
+        let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let number = |name: &str| result[name].as_f64().unwrap();
+        Measurement {
             messages: number("messages"),
             seconds: number("seconds"),
             sqs: number("sqs"),
             iterable: number("iterable"),
             mebibytes: number("mebibytes"),
-            ..Tried::default()
+            ..Measurement::default()
         }
     }
 
@@ -297,7 +297,7 @@ impl World {
     }
 }
 
-/// The peak of resident memory, as the kernel counted it.
+/// Returns the peak resident memory, as the kernel counted it.
 fn peak_mebibytes(status: &Path) -> Option<f64> {
     let text = std::fs::read_to_string(status).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -305,12 +305,12 @@ fn peak_mebibytes(status: &Path) -> Option<f64> {
     Some(kibibytes / 1024.0)
 }
 
-/// When the first event happened, in milliseconds: a day before the run, since an event of a fixed day
-/// becomes one of a broken clock when a year has passed.
-static HAPPENED: LazyLock<i64> =
+/// Time of the first event, in Unix milliseconds: one day before the run. It is relative because a
+/// fixed time becomes implausible after a year.
+static FIRST_EVENT_TIME_MS: LazyLock<i64> =
     LazyLock::new(|| jiff::Timestamp::now().as_millisecond() - 86_400_000);
 
-/// A batch of 7 KB as mParticle sends them: two screens, and the user's attributes around them.
+/// Returns a batch of 7 KB as mParticle sends it: two screens and the user's attributes.
 fn body(index: usize) -> String {
     let attributes: serde_json::Map<String, Value> = (0..70)
         .map(|n| {
@@ -324,7 +324,7 @@ fn body(index: usize) -> String {
         json!({
             "event_type": "screen_view",
             "data": {
-                "timestamp_unixtime_ms": *HAPPENED + index as i64,
+                "timestamp_unixtime_ms": *FIRST_EVENT_TIME_MS + index as i64,
                 "event_id": index * 2 + n,
                 "source_message_id": format!("{index:08x}-0000-4000-8000-{n:012x}"),
                 "screen_name": "Product",

@@ -1,4 +1,4 @@
-//! The controller as a process, and what the system tells of it.
+//! The controller as a process, with the OS's counters of it.
 
 use std::{
     fs::{self, File},
@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 
 use crate::AnyError;
 
-/// One at work.
+/// A running controller.
 pub struct Controller {
     process: Child,
     pid: u32,
@@ -20,7 +20,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts it as the chart does, allowed to show its identity to the SQS server.
+    /// Starts the controller as the chart does. It can use ambient credentials for the SQS server.
     pub fn start(sqs: &SqsServer) -> Result<Self, AnyError> {
         let address = free_address()?;
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scale-controller.log");
@@ -35,7 +35,7 @@ impl Controller {
             .stderr(File::create(&log)?)
             .kill_on_drop(true)
             .spawn()?;
-        let pid = process.id().ok_or("the controller has ended at once")?;
+        let pid = process.id().ok_or("the controller ended immediately")?;
         Ok(Self {
             process,
             pid,
@@ -43,7 +43,7 @@ impl Controller {
         })
     }
 
-    /// Tells it to stop, and waits until it has.
+    /// Sends a termination signal, and waits until the controller has exited.
     pub async fn stop(mut self) -> Result<(), AnyError> {
         let pid = self.pid.to_string();
         Command::new("kill").arg(&pid).status().await?;
@@ -54,17 +54,17 @@ impl Controller {
             .ok_or_else(|| format!("the controller ended with {status}").into())
     }
 
-    /// The CPU time that it has used.
+    /// Returns the used CPU time.
     pub fn cpu(&self) -> Result<Duration, AnyError> {
         cpu_of(self.pid).ok_or_else(|| "the controller has ended".into())
     }
 
-    /// The memory that it holds, in KiB.
+    /// Returns the current memory, in KiB.
     pub fn memory(&self) -> Result<u64, AnyError> {
         self.status("VmRSS:")
     }
 
-    /// The most memory that it has held, in KiB.
+    /// Returns the peak memory, in KiB.
     pub fn peak(&self) -> Result<u64, AnyError> {
         self.status("VmHWM:")
     }
@@ -76,7 +76,7 @@ impl Controller {
         Ok(number.ok_or("the controller has ended")?.parse()?)
     }
 
-    /// How many reconciliations have ended.
+    /// Returns the number of finished reconciliations.
     pub async fn reconciliations(&self) -> Result<u64, AnyError> {
         let text = reqwest::get(&self.metrics).await?.text().await?;
         let count = text.lines().find_map(|line| {
@@ -85,10 +85,10 @@ impl Controller {
         Ok(count.unwrap_or("0").parse()?)
     }
 
-    /// Waits until `count` reconciliations have ended.
+    /// Waits until `count` reconciliations have finished.
     pub async fn until_reconciled(&self, count: usize) -> Result<(), AnyError> {
         loop {
-            // Nothing listens yet while it starts.
+            // The request fails until the controller listens.
             let done = self.reconciliations().await.unwrap_or(0);
             if done >= count as u64 {
                 return Ok(());
@@ -98,7 +98,7 @@ impl Controller {
         }
     }
 
-    /// Waits until it does little.
+    /// Waits until the controller used at most 10 % of a core in each of five consecutive seconds.
     pub async fn settle(&self) -> Result<(), AnyError> {
         let second = Duration::from_secs(1);
         let mut calm = 0;
@@ -112,10 +112,10 @@ impl Controller {
     }
 }
 
-/// The CPU time that a process has used, of all its threads.
+/// Returns the CPU time of all threads of a process.
 pub fn cpu_of(pid: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // After the name in parentheses; the 14th and 15th field of all, in hundredths of a second.
+    // After the name in parentheses: fields 14 and 15 of the file, in hundredths of a second.
     let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
     Some(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))

@@ -1,4 +1,4 @@
-//! The EventForwarders: made, watched, and compared.
+//! Creates, watches and compares the EventForwarders.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -27,15 +27,15 @@ use serde_json::json;
 
 use crate::AnyError;
 
-/// Forwarders are spread over so many namespaces.
+/// Number of namespaces with forwarders.
 const NAMESPACES: usize = 20;
-/// Where those are that are applied one by one.
+/// Namespace of the forwarders that are applied one by one.
 const APPLIED: &str = "scale-applied";
-/// How many are created at once.
+/// Number of concurrent creates.
 const CONCURRENCY: usize = 16;
 
-/// A forwarder as the watch reads it.
-type Seen = Object<NotUsed, EventForwarderStatus>;
+/// A forwarder in the watch stream.
+type WatchedForwarder = Object<NotUsed, EventForwarderStatus>;
 
 /// Versions of objects by namespace and name.
 pub type Fingerprint = BTreeMap<(String, String), String>;
@@ -47,28 +47,27 @@ pub struct Load {
 }
 
 impl Load {
-    /// Installs the definition and makes the namespaces with their Secrets.
+    /// Installs the CRD and creates the namespaces with their Secrets.
     pub async fn new(
         client: Client,
         sqs: &SqsServer,
         poll_interval: String,
         own_credentials: bool,
     ) -> Result<Self, AnyError> {
-        let definitions = Api::<CustomResourceDefinition>::all(client.clone());
-        let definition = EventForwarder::crd();
+        let crds = Api::<CustomResourceDefinition>::all(client.clone());
+        let crd = EventForwarder::crd();
         let params = PatchParams::apply("scale").force();
-        definitions
-            .patch(&definition.name_any(), &params, &Patch::Apply(&definition))
+        crds.patch(&crd.name_any(), &params, &Patch::Apply(&crd))
             .await?;
         let established = conditions::is_crd_established();
-        await_condition(definitions, &definition.name_any(), established).await?;
+        await_condition(crds, &crd.name_any(), established).await?;
         for namespace in (0..NAMESPACES).map(namespace).chain([APPLIED.to_owned()]) {
-            make::<Namespace>(
+            create::<Namespace>(
                 &Api::all(client.clone()),
                 json!({"metadata": {"name": namespace}}),
             )
             .await
-            .map_err(|error| format!("{error}; begin with a fresh cluster"))?;
+            .map_err(|error| format!("{error}; start with a fresh cluster"))?;
             let secrets = Api::<Secret>::namespaced(client.clone(), &namespace);
             for secret in [
                 json!({"metadata": {"name": "iterable"}, "stringData": {"api-key": "none"}}),
@@ -77,14 +76,14 @@ impl Load {
                     "stringData": {"accessKeyId": "own", "secretAccessKey": "own"},
                 }),
             ] {
-                make(&secrets, secret).await?;
+                create(&secrets, secret).await?;
             }
         }
         let queue = sqs
             .create_queue_with_dlq("scale", Attributes::default())
             .await?;
         let mut spec = json!({
-            // So seldom that no run starts meanwhile.
+            // Once a year, so that no run starts during the measurement.
             "schedule": "0 0 1 1 *",
             "queue": {
                 "url": queue.url,
@@ -114,22 +113,22 @@ impl Load {
 
     async fn create_one(&self, namespace: &str, name: &str) -> Result<(), AnyError> {
         let api = Api::<EventForwarder>::namespaced(self.client.clone(), namespace);
-        make(&api, json!({"metadata": {"name": name}, "spec": self.spec})).await
+        create(&api, json!({"metadata": {"name": name}, "spec": self.spec})).await
     }
 
-    /// Begins to watch the forwarders' status.
-    pub async fn watch(&self) -> Result<Settled, AnyError> {
+    /// Starts to watch the forwarders' status.
+    pub async fn watch(&self) -> Result<ReadyForwarders, AnyError> {
         let resource = ApiResource::erase::<EventForwarder>(&());
-        let api = Api::<Seen>::all_with(self.client.clone(), &resource);
-        let mut settled = Settled {
+        let api = Api::<WatchedForwarder>::all_with(self.client.clone(), &resource);
+        let mut ready = ReadyForwarders {
             stream: Box::pin(watcher(api, watcher::Config::default()).default_backoff()),
             names: HashSet::new(),
         };
-        while !matches!(settled.next().await?, watcher::Event::InitDone) {}
-        Ok(settled)
+        while !matches!(ready.next().await?, watcher::Event::InitDone) {}
+        Ok(ready)
     }
 
-    /// Applies forwarders one after the other; yields how long each took to have its CronJob.
+    /// Applies forwarders one by one, and returns the time from every apply to its CronJob.
     pub async fn apply_one_by_one(&self, count: usize) -> Result<Vec<Duration>, AnyError> {
         let api = Api::<PartialObjectMeta<CronJob>>::namespaced(self.client.clone(), APPLIED);
         let mut cronjobs = watcher(api, watcher::Config::default())
@@ -156,14 +155,14 @@ impl Load {
         Ok(latencies)
     }
 
-    /// The versions of all forwarders and CronJobs.
+    /// Returns the versions of all forwarders and CronJobs.
     pub async fn fingerprint(&self) -> Result<Fingerprint, AnyError> {
         let mut all = versions::<EventForwarder>(&self.client).await?;
         all.extend(versions::<CronJob>(&self.client).await?);
         Ok(all)
     }
 
-    /// How many objects are not what they were.
+    /// Returns the number of objects that changed, and of all objects.
     pub async fn changed_since(&self, before: &Fingerprint) -> Result<String, AnyError> {
         let now = self.fingerprint().await?;
         let changed = now
@@ -173,18 +172,18 @@ impl Load {
     }
 }
 
-/// Which forwarders are seen to be reconciled.
-pub struct Settled {
-    stream: Pin<Box<dyn Stream<Item = watcher::Result<watcher::Event<Seen>>> + Send>>,
+/// The forwarders that are Ready.
+pub struct ReadyForwarders {
+    stream: Pin<Box<dyn Stream<Item = watcher::Result<watcher::Event<WatchedForwarder>>> + Send>>,
     names: HashSet<(Option<String>, String)>,
 }
 
-impl Settled {
-    async fn next(&mut self) -> Result<watcher::Event<Seen>, AnyError> {
+impl ReadyForwarders {
+    async fn next(&mut self) -> Result<watcher::Event<WatchedForwarder>, AnyError> {
         Ok(self.stream.try_next().await?.ok_or("the watch has ended")?)
     }
 
-    /// Waits until so many forwarders are Ready: their CronJob in place, their queue read.
+    /// Waits until `count` forwarders are Ready: their CronJob exists, and their queue was polled.
     pub async fn wait(&mut self, count: usize) -> Result<(), AnyError> {
         while self.names.len() < count {
             let watcher::Event::Apply(forwarder) = self.next().await? else {
@@ -208,7 +207,7 @@ fn namespace(index: usize) -> String {
     format!("scale-{index}")
 }
 
-async fn make<K>(api: &Api<K>, object: serde_json::Value) -> Result<(), AnyError>
+async fn create<K>(api: &Api<K>, object: serde_json::Value) -> Result<(), AnyError>
 where
     K: Resource + Clone + DeserializeOwned + serde::Serialize + std::fmt::Debug,
 {

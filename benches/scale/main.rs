@@ -1,6 +1,8 @@
-//! What ten thousand EventForwarders cost: the controller beside a real API server, with a queue
-//! that answers. Measures the cold start, memory, the time from apply to CronJob, and what is
-//! done and written at rest and after a restart.
+//! Measures the cost of ten thousand EventForwarders: the controller with a real API server and a
+//! queue that answers.
+//!
+//! The benchmark measures the cold start, the memory, the time from apply to CronJob, and the CPU
+//! time and writes when idle and after a restart.
 //!
 //! On a fresh cluster: `tests/cluster/cluster up; eval "$(tests/cluster/cluster env)"; cargo
 //! bench --bench scale`, with any of `-- --forwarders 300 --rest 60 --own-credentials`.
@@ -25,20 +27,20 @@ struct Args {
     /// EventForwarders in the cluster.
     #[arg(long, default_value_t = 10_000)]
     forwarders: usize,
-    /// How many more are applied, one after the other, to see when their CronJobs come.
+    /// Additional forwarders, applied one by one to measure the time to their CronJobs.
     #[arg(long, default_value_t = 60)]
     applies: usize,
-    /// How long the controller is watched at rest, in seconds.
+    /// Duration of the measurement of the idle controller, in seconds.
     #[arg(long, default_value_t = 180)]
     rest: u64,
-    /// How often depths are polled, as in spec.queue.pollInterval. By default so seldom that
-    /// polls are no part of what is measured at rest.
+    /// Interval of depth polls, as in spec.queue.pollInterval. The default excludes polls from the
+    /// idle measurement.
     #[arg(long, default_value = "24h")]
     poll_interval: String,
-    /// Each forwarder brings AWS credentials of its own, instead of the controller's.
+    /// Use AWS credentials from each forwarder's Secret instead of the controller's.
     #[arg(long)]
     own_credentials: bool,
-    /// Given by cargo.
+    /// Passed by cargo.
     #[arg(long)]
     bench: bool,
 }
@@ -49,7 +51,7 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 async fn main() -> Result<(), AnyError> {
     let args = Args::parse();
     if !args.bench || env::var_os("KUBECONFIG").is_none() {
-        eprintln!("scale: needs `cargo bench`, and KUBECONFIG to name a fresh cluster");
+        eprintln!("scale: run with `cargo bench` and with KUBECONFIG set to a fresh cluster");
         return Ok(());
     }
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -65,29 +67,25 @@ async fn main() -> Result<(), AnyError> {
     );
     let started = Instant::now();
     load.create(args.forwarders).await?;
-    row("loading", seconds(started.elapsed()), "");
+    row("creation", seconds(started.elapsed()), "");
 
-    let mut settled = load.watch().await?;
+    let mut ready = load.watch().await?;
     let before = (server.writes().await?, server.cpu());
     let started = Instant::now();
     let controller = Controller::start(&sqs)?;
-    settled.wait(args.forwarders).await?;
-    let took = started.elapsed();
+    ready.wait(args.forwarders).await?;
+    let duration = started.elapsed();
     row(
         "cold start until all are reconciled",
-        seconds(took),
+        seconds(duration),
         "< 300 s",
     );
     row("  CPU of the controller", seconds(controller.cpu()?), "");
-    for (program, spent) in server.cpu_since(&before.1) {
-        row(&format!("  CPU of {program}"), seconds(spent), "");
+    for (program, cpu) in server.cpu_since(&before.1) {
+        row(&format!("  CPU of {program}"), seconds(cpu), "");
     }
     row("  writes", server.writes().await?.since(&before.0), "");
-    row(
-        "  memory at its peak",
-        mebibytes(controller.peak()?),
-        "< 200 MiB",
-    );
+    row("  peak memory", mebibytes(controller.peak()?), "< 200 MiB");
 
     let mut latencies = load.apply_one_by_one(args.applies).await?;
     latencies.sort();
@@ -97,7 +95,7 @@ async fn main() -> Result<(), AnyError> {
         milliseconds(at(0.5)),
         "< 200 ms",
     );
-    row("  95 % within", milliseconds(at(0.95)), "");
+    row("  95th percentile", milliseconds(at(0.95)), "");
 
     controller.settle().await?;
     let before = (server.writes().await?, load.fingerprint().await?);
@@ -109,24 +107,20 @@ async fn main() -> Result<(), AnyError> {
     tokio::time::sleep(Duration::from_secs(args.rest)).await;
     let share = (controller.cpu()? - from.0).as_secs_f64() / from.2.elapsed().as_secs_f64();
     row(
-        "CPU at rest, of a core",
+        "idle CPU, share of a core",
         format!("{:.2} %", share * 100.0),
         "< 2 %",
     );
     let reconciled = controller.reconciliations().await? - from.1;
-    row("  reconciliations meanwhile", reconciled.to_string(), "");
+    row("  reconciliations", reconciled.to_string(), "");
+    row("  writes", server.writes().await?.since(&before.0), "0");
     row(
-        "  writes meanwhile",
-        server.writes().await?.since(&before.0),
-        "0",
-    );
-    row(
-        "  objects changed meanwhile",
+        "  changed objects",
         load.changed_since(&before.1).await?,
         "0",
     );
-    row("memory at rest", mebibytes(controller.memory()?), "");
-    row("  at its peak", mebibytes(controller.peak()?), "< 200 MiB");
+    row("idle memory", mebibytes(controller.memory()?), "");
+    row("  peak", mebibytes(controller.peak()?), "< 200 MiB");
 
     controller.stop().await?;
     let before = (server.writes().await?, load.fingerprint().await?);
@@ -144,20 +138,16 @@ async fn main() -> Result<(), AnyError> {
     controller.settle().await?;
     row("  writes", server.writes().await?.since(&before.0), "0");
     row(
-        "  objects changed",
+        "  changed objects",
         load.changed_since(&before.1).await?,
         "0",
     );
-    row(
-        "  memory at its peak",
-        mebibytes(controller.peak()?),
-        "< 200 MiB",
-    );
+    row("  peak memory", mebibytes(controller.peak()?), "< 200 MiB");
     controller.stop().await
 }
 
-fn row(what: &str, measured: impl std::fmt::Display, bar: &str) {
-    println!("| {what:<38} | {measured:>40} | {bar:>9} |");
+fn row(name: &str, measured: impl std::fmt::Display, target: &str) {
+    println!("| {name:<38} | {measured:>40} | {target:>9} |");
 }
 
 fn seconds(duration: Duration) -> String {

@@ -1,4 +1,4 @@
-//! What the API server counts, and what it and its companions cost.
+//! The API server's request counts, and the CPU time of the control plane.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -9,15 +9,15 @@ use crate::{AnyError, controller::cpu_of};
 /// The API server.
 pub struct Server {
     client: Client,
-    /// The cluster's programs by name, where they run on this machine.
+    /// Names and PIDs of the control plane's programs, if they run on this machine.
     programs: Vec<(String, u32)>,
 }
 
-/// Requests that changed something, by resource.
+/// Counts of write requests by resource.
 pub struct Writes(BTreeMap<String, u64>);
 
 impl Server {
-    /// The one that the client speaks to.
+    /// Returns the API server of the client.
     pub fn new(client: Client) -> Self {
         Self {
             client,
@@ -25,12 +25,12 @@ impl Server {
         }
     }
 
-    /// Its version.
+    /// Returns the version of the API server.
     pub async fn version(&self) -> Result<String, AnyError> {
         Ok(self.client.apiserver_version().await?.git_version)
     }
 
-    /// The writes that it has counted of what the controller writes; its lease is none of them.
+    /// Returns the counts of writes to the resources that the controller writes, except its lease.
     pub async fn writes(&self) -> Result<Writes, AnyError> {
         let request = http_get("/metrics")?;
         let text = self.client.request_text(request).await?;
@@ -45,9 +45,9 @@ impl Server {
             };
             let verb = label("verb").unwrap_or_default();
             let resource = label("resource").unwrap_or_default();
-            let watched = ["eventforwarders", "cronjobs", "jobs", "events", "secrets"];
+            let counted = ["eventforwarders", "cronjobs", "jobs", "events", "secrets"];
             if !["POST", "PUT", "PATCH", "APPLY", "DELETE"].contains(&verb)
-                || !watched.contains(&resource)
+                || !counted.contains(&resource)
             {
                 continue;
             }
@@ -61,13 +61,13 @@ impl Server {
         Ok(Writes(writes))
     }
 
-    /// The CPU time of the cluster's programs.
+    /// Returns the CPU time of the control plane's programs.
     pub fn cpu(&self) -> Vec<Duration> {
-        let spent = |(_, pid): &(String, u32)| cpu_of(*pid).unwrap_or_default();
-        self.programs.iter().map(spent).collect()
+        let cpu = |(_, pid): &(String, u32)| cpu_of(*pid).unwrap_or_default();
+        self.programs.iter().map(cpu).collect()
     }
 
-    /// The CPU time that they have used since.
+    /// Returns the CPU time by program that was used after `before`.
     pub fn cpu_since(&self, before: &[Duration]) -> Vec<(String, Duration)> {
         let now = self.cpu();
         let names = self.programs.iter().map(|(name, _)| name.clone());
@@ -78,19 +78,19 @@ impl Server {
 }
 
 impl Writes {
-    /// The writes that came on top of `before`, as text.
+    /// Returns the writes after `before`, as a printable string.
     pub fn since(&self, before: &Self) -> String {
-        let more: Vec<_> = self
+        let added: Vec<_> = self
             .0
             .iter()
             .filter_map(|(name, count)| {
-                let more = count - before.0.get(name).unwrap_or(&0);
-                (more > 0).then(|| format!("{more} {name}"))
+                let added = count - before.0.get(name).unwrap_or(&0);
+                (added > 0).then(|| format!("{added} {name}"))
             })
             .collect();
-        match more.is_empty() {
+        match added.is_empty() {
             true => "0".to_owned(),
-            false => more.join(", "),
+            false => added.join(", "),
         }
     }
 }
@@ -99,8 +99,9 @@ fn http_get(path: &str) -> Result<axum::http::Request<Vec<u8>>, AnyError> {
     Ok(axum::http::Request::get(path).body(Vec::new())?)
 }
 
-/// The programs of the cluster of tests/cluster that KUBECONFIG names: those of the cgroup of
-/// that name, which is the name of the folder that the file is in.
+/// Returns the control plane's programs of the tests/cluster cluster that KUBECONFIG selects.
+///
+/// These run in a cgroup with the cluster's name, which is the name of the kubeconfig's folder.
 fn programs() -> Option<Vec<(String, u32)>> {
     let kubeconfig = std::env::var("KUBECONFIG").ok()?;
     let cluster = std::path::Path::new(&kubeconfig)
@@ -119,8 +120,9 @@ fn programs() -> Option<Vec<(String, u32)>> {
         let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
         let command = read("cmdline");
         let name = command.split('\0').next().unwrap_or_default();
-        let ours = ["kube-apiserver", "etcd", "kube-controller-manager"].contains(&name);
-        if ours && read("cgroup").contains(&format!("/{cluster}/")) {
+        let is_control_plane =
+            ["kube-apiserver", "etcd", "kube-controller-manager"].contains(&name);
+        if is_control_plane && read("cgroup").contains(&format!("/{cluster}/")) {
             programs.push((name.to_owned(), pid));
         }
     }

@@ -1,5 +1,7 @@
-//! Any body in: no panic, every event accounted for once, every output one line of JSON with one
-//! user key and an id that Iterable takes, and the same ids from an excerpt.
+//! Checks the mapping with any body: it does not panic, and every event has one outcome.
+//!
+//! Every output is one line of JSON with one user key and an ID that Iterable accepts, and an
+//! excerpt maps to the same IDs.
 //!
 //! `cargo +nightly fuzz run mapping -- -max_len=8192 -max_total_time=600`
 
@@ -70,7 +72,7 @@ fuzz_target!(|bytes: &[u8]| {
         let Ok(mapped) = mapper.map(body, sent_at) else {
             continue;
         };
-        let sources = accounted(&mapped);
+        let sources = unique_sources(&mapped);
         for event in &mapped.events {
             let json: Value = serde_json::from_str(event.json()).expect("JSON");
             assert!(!event.json().contains('\n'));
@@ -86,7 +88,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(json["dataFields"].is_object());
             assert_eq!(json["eventName"], event.event_name());
         }
-        let again = excerpt(body, &sources).expect("the body is readable");
+        let excerpt = excerpt(body, &sources).expect("the body is readable");
         let ids = |mapped: &Mapped| -> Vec<String> {
             mapped
                 .events
@@ -94,15 +96,16 @@ fuzz_target!(|bytes: &[u8]| {
                 .map(|event| event.id().to_owned())
                 .collect()
         };
-        match mapper.map(&again.body, sent_at) {
-            Ok(again) => assert_eq!(ids(&again), ids(&mapped)),
-            // What is no batch stands alone now.
+        match mapper.map(&excerpt.body, sent_at) {
+            Ok(remapped) => assert_eq!(ids(&remapped), ids(&mapped)),
+            // The excerpt is a single value that is not a batch.
             Err(error) => assert!(mapped.events.is_empty(), "{error}"),
         }
     }
 });
 
-fn accounted(mapped: &Mapped) -> Vec<Source> {
+/// Returns the sources of all outcomes, and panics if an event has several.
+fn unique_sources(mapped: &Mapped) -> Vec<Source> {
     let sources: Vec<_> = mapped
         .events
         .iter()
@@ -113,7 +116,7 @@ fn accounted(mapped: &Mapped) -> Vec<Source> {
     assert_eq!(
         sources.iter().collect::<BTreeSet<_>>().len(),
         sources.len(),
-        "each event once"
+        "every event has one outcome"
     );
     sources
 }

@@ -1,4 +1,4 @@
-//! Servers behind TLS whose authority is private, for the tests of runs and the end-to-end tests.
+//! TLS terminators with a private CA, for the tests of runs and the end-to-end tests.
 
 use std::{net::IpAddr, path::Path, process::Command, sync::Arc};
 
@@ -9,8 +9,9 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-/// Writes a private authority, and a certificate that it signed for servers of these names, each with
-/// its kind, such as `DNS:localhost`.
+/// Writes a private CA certificate and a server certificate for these names.
+///
+/// `names` has the form of OpenSSL's `subjectAltName`, such as `DNS:localhost,IP:127.0.0.1`.
 pub fn certificates(dir: &Path, names: &str) {
     let openssl = |args: &[&str]| {
         let output = Command::new("openssl")
@@ -32,7 +33,7 @@ pub fn certificates(dir: &Path, names: &str) {
         "ec_paramgen_curve:P-256",
         "-nodes",
     ];
-    let authority = [
+    let ca = [
         "req",
         "-x509",
         "-keyout",
@@ -44,7 +45,7 @@ pub fn certificates(dir: &Path, names: &str) {
         "-days",
         "2",
     ];
-    openssl(&[&authority[..], &curve].concat());
+    openssl(&[&ca[..], &curve].concat());
     let request = [
         "req",
         "-keyout",
@@ -74,7 +75,8 @@ pub fn certificates(dir: &Path, names: &str) {
     ]);
 }
 
-/// Removes TLS in front of `target`, offering `protocols` by ALPN; returns its port on `host`.
+/// Starts a TLS terminator in front of `target`, which offers `protocols` by ALPN. Returns its port
+/// on `host`.
 pub async fn terminator(dir: &Path, host: IpAddr, target: &str, protocols: &[&str]) -> u16 {
     let chain = CertificateDer::pem_file_iter(dir.join("server.pem"))
         .unwrap()

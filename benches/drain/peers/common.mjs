@@ -1,5 +1,5 @@
-// What both peers share: a queue client on kept-alive connections, and a post that waits and repeats where the sink
-// asks it to. Usage of each: node PEER ENDPOINT QUEUE-URL SINK-URL MESSAGES CONCURRENCY
+// Shared by both peers: a queue client with persistent connections, and a post that retries with backoff after a 429.
+// Usage: node PEER ENDPOINT QUEUE-URL SINK-URL MESSAGES CONCURRENCY
 import { SQSClient } from "@aws-sdk/client-sqs";
 
 const [endpoint, queueUrl, sinkUrl, messages, concurrency] = process.argv.slice(2);
@@ -13,7 +13,7 @@ export const sqs = new SQSClient({
 });
 sqs.middlewareStack.add((next) => (request) => { counts.sqs += 1; return next(request); }, { step: "finalizeRequest" });
 
-// The least that can be called a mapping: the events with their user, name and id.
+// A minimal mapping: the events with their user, name and ID.
 function events(body) {
   const batch = JSON.parse(body);
   const email = batch.user_identities.find((identity) => identity.identity_type === "email").identity;

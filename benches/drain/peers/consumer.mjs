@@ -1,4 +1,4 @@
-// npm sqs-consumer with batch handling, so many consumers at once.
+// npm sqs-consumer with batch handling and CONCURRENCY consumers.
 import { Consumer } from "sqs-consumer";
 import { counts, finish, post, settings, sqs } from "./common.mjs";
 
