@@ -246,7 +246,7 @@ fn manifest_mapping_is_used() {
 
 #[test]
 fn unknown_manifest_field_is_rejected_with_its_path() {
-    let directory = directory("slips");
+    let directory = directory("unknown-fields");
     for (mapping, path) in [
         ("mapping: {event: [CustomEvent]}", "spec.mapping.event;"),
         (
