@@ -11,10 +11,10 @@ use std::{collections::BTreeSet, sync::LazyLock};
 
 use event_forwarder::{
     api::{
-        Coerce, ContextGroup, Dates, Dots, EventSelector, MappingSpec, ProjectType, SkipOrForward,
-        SkipOrReject, TransformSpec, WithoutUser,
+        Coerce, ContextGroup, Dates, Dots, EventSelector, MappingSpec, MissingUserPolicy,
+        ProjectType, SkipOrForward, SkipOrReject, TransformSpec,
     },
-    mapping::{Mapped, Mapper, Source, excerpt},
+    mapping::{EventPosition, MappedBody, Mapper, excerpt},
 };
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -27,7 +27,7 @@ static MAPPERS: LazyLock<Vec<Mapper>> = LazyLock::new(|| {
     };
     everything.development = SkipOrForward::Forward;
     everything.alias_requests = SkipOrReject::Reject;
-    everything.identity.without_user = WithoutUser::PlaceholderEmail;
+    everything.identity.without_user = MissingUserPolicy::PlaceholderEmail;
     everything.data_fields.coerce = Coerce::LikeMParticle;
     everything.data_fields.dates = Dates::Iterable;
     everything.data_fields.dots = Dots::Keep;
@@ -89,7 +89,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!(json["eventName"], event.event_name());
         }
         let excerpt = excerpt(body, &sources).expect("the body is readable");
-        let ids = |mapped: &Mapped| -> Vec<String> {
+        let ids = |mapped: &MappedBody| -> Vec<String> {
             mapped
                 .events
                 .iter()
@@ -105,7 +105,7 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 /// Returns the sources of all outcomes, and panics if an event has several.
-fn unique_sources(mapped: &Mapped) -> Vec<Source> {
+fn unique_sources(mapped: &MappedBody) -> Vec<EventPosition> {
     let sources: Vec<_> = mapped
         .events
         .iter()
