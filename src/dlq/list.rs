@@ -84,9 +84,9 @@ impl Summary {
     pub fn to_table(&self, now: Timestamp, coverage: ScanCoverage) -> String {
         if self.0.is_empty() {
             return match coverage.read {
-                0 if coverage.is_complete() => "no dead letters".to_owned(),
-                0 => "no dead letters to see".to_owned(),
-                seen => format!("none of the {seen} dead letters that were seen is selected"),
+                0 if coverage.is_complete() => "no dead-lettered messages".to_owned(),
+                0 => "no visible dead-lettered messages".to_owned(),
+                seen => format!("none of the {seen} dead-lettered messages read match the filter"),
             };
         }
         let age = |at: Option<Timestamp>| {
@@ -144,7 +144,7 @@ pub fn format_message(message: &DeadLetterMessage) -> String {
     field("Id:", Some(message.id.clone()));
     field("Reason:", Some(label.reason.clone()));
     field("Detail:", label.detail.clone());
-    field("Put here:", message.sent_at.map(|at| at.to_string()));
+    field("Sent at:", message.sent_at.map(|at| at.to_string()));
     field("Run:", label.run.clone());
     field("Original message:", label.message_id.clone());
     field("Events:", label.events.map(|count| count.to_string()));

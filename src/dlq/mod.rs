@@ -40,15 +40,15 @@ pub enum DlqError {
     Queue(#[from] QueueError),
     /// There is no such letter.
     #[error(
-        "no dead letter {0} among those that could be seen: `list` says how many these are, and one that another command holds comes back after it"
+        "message {0} not found among the dead-lettered messages that could be read. Run `list` to see how many were read. A message held by another command becomes visible when that command ends"
     )]
     MessageNotFound(String),
     /// Some letters could not be seen; what could be done with the others is done.
-    #[error("only {} of about {} dead letters could be seen: {}", .0.read, .0.total, incomplete_hint(*.0))]
+    #[error("read only {} of about {} dead-lettered messages: {}", .0.read, .0.total, incomplete_hint(*.0))]
     IncompleteScan(ScanCoverage),
     /// Some letters could not be sent or deleted.
     #[error(
-        "{count} dead letters were left where they are, the first because of {first}; give the command again"
+        "{count} dead-lettered messages were not processed; first error: {first}. Retry the command"
     )]
     NotProcessed {
         /// How many.
@@ -57,10 +57,10 @@ pub enum DlqError {
         first: BatchEntryError,
     },
     /// The answer was no.
-    #[error("nothing was deleted")]
+    #[error("not confirmed; no messages were deleted")]
     NotConfirmed,
     /// The terminal or pipe failed.
-    #[error("the output can't be written: {0}")]
+    #[error("can't write the output: {0}")]
     Output(#[from] io::Error),
 }
 
@@ -184,10 +184,14 @@ pub async fn redrive(
         }
     }
     let coverage = scan.end().await?;
-    let verb = if dry_run { "would be sent" } else { "sent" };
+    let verb = if dry_run {
+        "would be redriven"
+    } else {
+        "redriven"
+    };
     writeln!(
         out,
-        "{} dead letters {verb} to {}",
+        "{} dead-lettered messages {verb} to {}",
         sent.messages(),
         queues.queue.url()
     )?;
@@ -215,7 +219,7 @@ pub async fn purge(
     let coverage = scan.end().await?;
     writeln!(
         out,
-        "{purged} dead letters deleted from {}",
+        "{purged} dead-lettered messages deleted from {}",
         queues.dead_letters.url()
     )?;
     left.into_result()?;
@@ -234,9 +238,9 @@ fn require_complete(coverage: ScanCoverage) -> Result<(), DlqError> {
 /// Why letters may have been missed, and what to do.
 fn incomplete_hint(coverage: ScanCoverage) -> &'static str {
     if coverage.is_fifo {
-        "a FIFO queue shows at most the first ten letters of a message group until some of these are gone. Redrive or purge the first ones, whatever their reason, or wait for another command that holds them, and give the command again"
+        "a FIFO queue returns at most the first ten messages of a message group until some of them are deleted. Redrive or purge the first ones regardless of reason, or wait for the command that holds them, then retry"
     } else {
-        "another command holds the others, or has just ended. Give the command again in a few minutes"
+        "another command holds the rest, or has just ended. Retry in a few minutes"
     }
 }
 
@@ -326,13 +330,13 @@ fn confirm(queues: &QueuePair, filter: &DlqFilter, out: &mut impl Write) -> Resu
         .unwrap_or_default();
     let what =
         if filter.reason.is_empty() && filter.older_than.is_none() && filter.newer_than.is_none() {
-            "ALL dead letters".to_owned()
+            "ALL dead-lettered messages".to_owned()
         } else {
-            "the dead letters that these options select".to_owned()
+            "the dead-lettered messages that match the filter".to_owned()
         };
     write!(
         out,
-        "This deletes {what} of {name} for good. Write the queue's name to go on: "
+        "This permanently deletes {what} from {name}. Type the queue name to confirm: "
     )?;
     out.flush()?;
     let mut answer = String::new();

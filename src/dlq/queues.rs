@@ -28,7 +28,7 @@ pub struct QueuePair {
 #[derive(Debug, thiserror::Error)]
 pub enum QueuePairError {
     /// The manifest can't be read.
-    #[error("{} can't be read: {cause}", path.display())]
+    #[error("can't read {}: {cause}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum QueuePairError {
         cause: io::Error,
     },
     /// The manifest is no EventForwarder.
-    #[error("{} is no EventForwarder: {detail}", path.display())]
+    #[error("{} is not a valid EventForwarder: {detail}; for its fields, see `kubectl explain eventforwarder.spec`", path.display())]
     NoForwarder {
         /// The file.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum QueuePairError {
         detail: String,
     },
     /// The forwarder can't be read.
-    #[error("EventForwarder {name} can't be read from the cluster: {cause}")]
+    #[error("can't read EventForwarder {name} from the cluster: {cause}")]
     Forwarder {
         /// Its name.
         name: String,
@@ -53,7 +53,7 @@ pub enum QueuePairError {
     },
     /// The API server is silent.
     #[error(
-        "the API server did not answer within {} s when asked for EventForwarder {name}: check the network and the context of the kubeconfig, or give --file",
+        "the API server did not return EventForwarder {name} within {} s: check the network and the kubeconfig context, or use --file",
         CLUSTER_TIMEOUT.as_secs()
     )]
     NoAnswer {
@@ -62,7 +62,7 @@ pub enum QueuePairError {
     },
     /// The Secret can't be read.
     #[error(
-        "Secret {secret} can't be read from the cluster: {cause}. Ask for the right to get it, or give --aws-credentials-dir"
+        "can't read Secret {secret} from the cluster: {cause}. Ask for permission to get it, or use --aws-credentials-dir"
     )]
     Secret {
         /// Its name.
@@ -71,7 +71,7 @@ pub enum QueuePairError {
         cause: String,
     },
     /// The Secret lacks a key.
-    #[error("Secret {secret} has no {key}: give --aws-credentials-dir, or mend the Secret")]
+    #[error("Secret {secret} has no value for key {key}: add it, or use --aws-credentials-dir")]
     NoKey {
         /// The Secret's name.
         secret: String,
@@ -80,7 +80,7 @@ pub enum QueuePairError {
     },
     /// There is no dead-letter queue.
     #[error(
-        "queue {0} has no dead-letter queue: give it a redrive policy, or set spec.queue.deadLetterUrl"
+        "queue {0} has no dead-letter queue: add a redrive policy to it, or set spec.queue.deadLetterUrl"
     )]
     NoDeadLetterQueue(String),
     /// SQS failed or refused.

@@ -85,7 +85,7 @@ impl Cluster {
             Ok(answer) => answer.map_err(|error| request_error(error, call.into(), &self.server)),
             Err(_) => Err(PluginError::Unreachable {
                 server: self.server.clone(),
-                cause: format!("nothing within {} s", CALL_TIMEOUT.as_secs()),
+                cause: format!("no response within {} s", CALL_TIMEOUT.as_secs()),
             }),
         }
     }

@@ -7,12 +7,12 @@ use crate::dlq::{DlqError, queues::QueuePairError};
 pub enum PluginError {
     /// There is no usable kubeconfig.
     #[error(
-        "no way to a cluster: {0}. Set KUBECONFIG, or see `kubectl config get-contexts` for what --context can name"
+        "can't connect to a cluster: {0}. Set KUBECONFIG, or see `kubectl config get-contexts` for the values of --context"
     )]
     NoKubeconfig(String),
     /// The API server does not answer.
     #[error(
-        "the API server {server} does not answer: {cause}. Check the network, a VPN, and `kubectl config current-context`"
+        "can't reach the API server {server}: {cause}. Check the network, the VPN, and `kubectl config current-context`"
     )]
     Unreachable {
         /// Its address.
@@ -21,7 +21,7 @@ pub enum PluginError {
         cause: String,
     },
     /// The API server does not know who asks.
-    #[error("the API server {server} does not know you: {message}. Log in again")]
+    #[error("authentication to API server {server} failed: {message}. Log in again")]
     Unauthenticated {
         /// Its address.
         server: String,
@@ -29,7 +29,9 @@ pub enum PluginError {
         message: String,
     },
     /// The person may not do this.
-    #[error("you may not {call}: {message}. Ask whoever grants rights in the cluster for this one")]
+    #[error(
+        "you are not allowed to {call}: {message}. Ask a cluster administrator for this permission"
+    )]
     Forbidden {
         /// A verb and an object.
         call: String,
@@ -38,14 +40,14 @@ pub enum PluginError {
     },
     /// The cluster lacks the resource's definition.
     #[error(
-        "the cluster at {server} does not know EventForwarders: install the operator by its chart, or choose another cluster with --context"
+        "EventForwarder CRD not found in the cluster at {server}: install the operator with its chart, or select another cluster with --context"
     )]
     CrdMissing {
         /// The API server's address.
         server: String,
     },
     /// There is no such forwarder.
-    #[error("namespace {namespace} has no EventForwarder {name}. {hint}")]
+    #[error("EventForwarder {name} not found in namespace {namespace}. {hint}")]
     NoSuchForwarder {
         /// The namespace.
         namespace: String,
@@ -55,7 +57,7 @@ pub enum PluginError {
         hint: String,
     },
     /// The API server message no to something else.
-    #[error("the API server refused to {call}: {message}")]
+    #[error("the API server rejected the request to {call}: {message}")]
     Rejected {
         /// A verb and an object.
         call: String,
@@ -64,7 +66,7 @@ pub enum PluginError {
     },
     /// The answer is not what this version expects.
     #[error(
-        "the answer can't be read when asked to {call}: {cause}. Bring the plugin and the operator to one version"
+        "failed to {call}: can't parse the response: {cause}. Install the same version of the plugin and the operator"
     )]
     Unreadable {
         /// A verb and an object.
@@ -77,7 +79,7 @@ pub enum PluginError {
     RunBlocked(String),
     /// The controller did not start the run that was asked for.
     #[error(
-        "the controller has not taken up the request within {seconds} s. Is it running, and does it watch this namespace? See `kubectl get pods --all-namespaces -l app.kubernetes.io/name=event-forwarder`. The request stands until `kubectl annotate eventforwarder {name} --namespace {namespace} {annotation}-` takes it back"
+        "the controller did not start the run within {seconds} s. Check that it is running and watches this namespace: `kubectl get pods --all-namespaces -l app.kubernetes.io/name=event-forwarder`. To cancel the request, run `kubectl annotate eventforwarder {name} --namespace {namespace} {annotation}-`"
     )]
     RunNotStarted {
         /// The forwarder.
@@ -91,7 +93,7 @@ pub enum PluginError {
     },
     /// The run took longer than the person wanted to wait.
     #[error(
-        "Job {job} has not ended within {timeout}; it goes on. Look again with `kubectl forwarder status {name} --namespace {namespace}`"
+        "Job {job} did not finish within {timeout} and is still running. Check it with `kubectl forwarder status {name} --namespace {namespace}`"
     )]
     StillRunning {
         /// The run's Job.
@@ -110,7 +112,7 @@ pub enum PluginError {
     #[error(transparent)]
     Dlq(#[from] DlqError),
     /// The output can't be written.
-    #[error("the output can't be written: {0}")]
+    #[error("can't write the output: {0}")]
     Output(#[from] io::Error),
 }
 

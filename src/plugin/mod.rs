@@ -119,7 +119,7 @@ async fn list(cluster: &Cluster) -> Result<String, PluginError> {
     let forwarders = cluster.all().await?;
     if forwarders.is_empty() {
         return Ok(format!(
-            "namespace {} has no EventForwarder",
+            "no EventForwarders found in namespace {}",
             cluster.namespace
         ));
     }
@@ -146,7 +146,7 @@ async fn dead_letter_summary(cluster: &Cluster, forwarder: &EventForwarder) -> D
         Ok(Ok((reasons, is_all))) => DeadLetterSummary::ByReason(reasons, is_all),
         Ok(Err(error)) => DeadLetterSummary::Unavailable(error.to_string()),
         Err(_) => DeadLetterSummary::Unavailable(format!(
-            "the queue did not answer within {} s",
+            "the queue did not respond within {} s",
             DEAD_LETTERS_TIMEOUT.as_secs()
         )),
     }

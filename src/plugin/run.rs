@@ -59,7 +59,7 @@ pub async fn run(cluster: &Cluster, args: &RunArgs) -> Result<ExitCode, PluginEr
         match requested_run(&status, &request, &job) {
             RequestedRun::Requested => match refusal {
                 Some(why) => return Err(PluginError::RunBlocked(why)),
-                None => says.update("waits for the controller"),
+                None => says.update("waiting for the controller"),
             },
             RequestedRun::Running(text) => {
                 if !is_taken_up {
@@ -122,7 +122,7 @@ async fn request_run(cluster: &Cluster, name: &str, request: &str) -> Result<(),
 
 fn suspended_note(name: &str, namespace: &str) -> String {
     format!(
-        "{name} is suspended: this run goes all the same, but none by the schedule until `kubectl forwarder resume {name} --namespace {namespace}`"
+        "{name} is suspended: this run continues, but no scheduled runs start until `kubectl forwarder resume {name} --namespace {namespace}`"
     )
 }
 
@@ -137,10 +137,10 @@ fn blocked_reason(forwarder: &EventForwarder, now: Timestamp) -> Option<String> 
         let since = since.map_or(String::new(), |at| span(now.duration_since(at.0)));
         return Some(match &run.message {
             Some(waits_for) => format!(
-                "Job {job} has been waiting for {since}: {waits_for}. Mend that, or delete it with `kubectl delete job {job} --namespace {namespace}`"
+                "Job {job} has been pending for {since}: {waits_for}. Fix the cause, or delete the Job with `kubectl delete job {job} --namespace {namespace}`"
             ),
             None => format!(
-                "Job {job} has been under way for {since}, and it empties the same queue. Let it end: see `kubectl forwarder status {name} --namespace {namespace}`"
+                "Job {job} has been running for {since} on the same queue. Wait for it to finish: see `kubectl forwarder status {name} --namespace {namespace}`"
             ),
         });
     }
@@ -260,7 +260,7 @@ mod tests {
             (json!(null), None),
             (
                 active("Running", json!(null)),
-                Some("Job m-1 has been under way for 3m"),
+                Some("Job m-1 has been running for 3m"),
             ),
             (
                 active("Pending", json!("ErrImagePull")),

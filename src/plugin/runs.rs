@@ -155,7 +155,7 @@ pub fn requested_run(status: &EventForwarderStatus, request: &str, job: &str) ->
         return match (&run.finished_at, &run.message) {
             (Some(_), _) => RequestedRun::Finished(Box::new(run.clone())),
             (None, Some(waits_for)) => {
-                RequestedRun::Running(format!("waits: {}", printable(waits_for)))
+                RequestedRun::Running(format!("pending: {}", printable(waits_for)))
             }
             (None, None) => RequestedRun::Running(running(status)),
         };
@@ -165,7 +165,7 @@ pub fn requested_run(status: &EventForwarderStatus, request: &str, job: &str) ->
         return RequestedRun::Finished(Box::new(summary_of(run)));
     }
     match status.last_run_request.as_deref() == Some(request) {
-        true => RequestedRun::Running("its Job is made".to_owned()),
+        true => RequestedRun::Running("Job created".to_owned()),
         false => RequestedRun::Requested,
     }
 }
@@ -173,11 +173,11 @@ pub fn requested_run(status: &EventForwarderStatus, request: &str, job: &str) ->
 fn running(status: &EventForwarderStatus) -> String {
     match &status.queue {
         Some(queue) => format!(
-            "runs; about {} messages wait, {} are in flight",
+            "running; about {} messages in the backlog, {} in flight",
             HumanCount(queue.visible.unsigned_abs()),
             HumanCount(queue.in_flight.unsigned_abs()),
         ),
-        None => "runs".to_owned(),
+        None => "running".to_owned(),
     }
 }
 
@@ -196,7 +196,8 @@ fn summary_of(run: &RecentRun) -> RunStatus {
         requests: Default::default(),
         reasons: Vec::new(),
         message: Some(
-            "another run has started since, so that status holds no more of this one".to_owned(),
+            "another run has started since, so the status no longer contains details of this run"
+                .to_owned(),
         ),
     }
 }
@@ -238,10 +239,13 @@ mod tests {
             RequestedRun::Running(text) => text,
             other => panic!("{other:?}"),
         };
-        assert!(told(of(json!({"lastRunRequest": "r"}))).contains("made"));
+        assert!(told(of(json!({"lastRunRequest": "r"}))).contains("Job created"));
         let queue = json!({"visible": 1200, "inFlight": 10, "delayed": 0, "observedAt": "2026-01-05T09:59:00Z"});
         let running = told(of(json!({"lastRun": run(json!({})), "queue": queue})));
-        assert!(running.contains("1,200 messages wait"), "{running}");
+        assert!(
+            running.contains("1,200 messages in the backlog"),
+            "{running}"
+        );
         let pending = told(of(
             json!({"lastRun": run(json!({"outcome": "Pending", "message": "pod p: ErrImagePull"}))}),
         ));

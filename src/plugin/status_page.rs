@@ -43,7 +43,7 @@ pub fn page(forwarder: &EventForwarder, letters: &DeadLetterSummary, now: Timest
     field(&mut lines, "Queue", vec![forwarder.spec.queue.url.clone()]);
     if let Some(queue) = &status.queue {
         field(&mut lines, "Depth", vec![depth(queue, now)]);
-        field(&mut lines, "Dead letters", dead_letters(queue, letters));
+        field(&mut lines, "DLQ messages", dead_letters(queue, letters));
     }
     if let Some(run) = &status.last_run {
         field(&mut lines, "Last run", last_run(run, status, now));
@@ -70,8 +70,8 @@ fn readiness(forwarder: &EventForwarder) -> Vec<String> {
         Some("True") if level == HealthLevel::Ok => "is ready".to_owned(),
         Some("True") => "is suspended".to_owned(),
         Some("False") => format!("is not ready: {word}"),
-        Some(_) => format!("is not known to be ready yet: {word}"),
-        None => "has not been seen by the controller. Is it running, and does it watch this namespace? See `kubectl get pods --all-namespaces -l app.kubernetes.io/name=event-forwarder`".to_owned(),
+        Some(_) => format!("readiness unknown: {word}"),
+        None => "has not been reconciled. Check that the controller is running and watches this namespace: `kubectl get pods --all-namespaces -l app.kubernetes.io/name=event-forwarder`".to_owned(),
     };
     let mut lines = vec![format!(
         "{} {full_name} {}",
@@ -79,7 +79,7 @@ fn readiness(forwarder: &EventForwarder) -> Vec<String> {
         level.paint(&says)
     )];
     if ready.is_some() && !is_current(forwarder) {
-        lines.push("  The controller has not yet seen the latest change; what follows is of the one before. If it stays so, see whether it is running".to_owned());
+        lines.push("  The controller has not observed the latest change; this status is for the previous one. If this persists, check that the controller is running".to_owned());
     }
     lines
 }
@@ -171,7 +171,7 @@ fn depth(queue: &QueueDepth, now: Timestamp) -> String {
 
 fn dead_letters(queue: &QueueDepth, letters: &DeadLetterSummary) -> Vec<String> {
     let Some(count) = queue.dead_letters else {
-        return vec!["no dead-letter queue is seen".to_owned()];
+        return vec!["no dead-letter queue found".to_owned()];
     };
     let mut lines = vec![HumanCount(count.unsigned_abs()).to_string()];
     match letters {
@@ -182,16 +182,16 @@ fn dead_letters(queue: &QueueDepth, letters: &DeadLetterSummary) -> Vec<String> 
             }));
             if reasons.is_empty() {
                 lines.push(
-                    "none can be seen now: another command holds them, or they were just sent back"
+                    "none visible now: another command holds them, or they were just redriven"
                         .to_owned(),
                 );
             } else if !is_all {
-                lines.push("perhaps more: a short look could not see them all".to_owned());
+                lines.push("incomplete: the short scan did not read all of them".to_owned());
             }
         }
         DeadLetterSummary::Unavailable(why) => {
             lines.push(dim(&format!(
-                "by reason: not to be read from here: {}",
+                "reasons unavailable from this machine: {}",
                 printable(why)
             )));
         }

@@ -15,23 +15,21 @@ pub fn hint(name: &str, here: &[String], elsewhere: &[String]) -> String {
             0 => String::new(),
             count => format!(" and in {count} more"),
         };
-        return format!(
-            "There is one of that name in namespace {namespace}{also}: give --namespace {namespace}"
-        );
+        return format!("It exists in namespace {namespace}{also}: use --namespace {namespace}");
     }
     if !near.is_empty() {
         return format!("Did you mean {}?", near.join(" or "));
     }
     match here.split_at_checked(MAX_LISTED) {
         _ if here.is_empty() => {
-            "See `kubectl get eventforwarders --all-namespaces` for those that there are".to_owned()
+            "List all with `kubectl get eventforwarders --all-namespaces`".to_owned()
         }
         Some((listed, [_, ..])) => format!(
-            "It has {} and {} more: see `kubectl forwarder status`",
+            "The namespace contains {} and {} more: see `kubectl forwarder status`",
             listed.join(", "),
             here.len() - MAX_LISTED
         ),
-        _ => format!("It has {}", here.join(", ")),
+        _ => format!("The namespace contains {}", here.join(", ")),
     }
 }
 
@@ -64,7 +62,7 @@ mod tests {
                 names(&[]),
                 "Did you mean mparticle-ios?",
             ),
-            ("x", names(&["mparticle"]), names(&[]), "It has mparticle"),
+            ("x", names(&["mparticle"]), names(&[]), "contains mparticle"),
             ("x", many, names(&[]), "and 2 more"),
             ("x", names(&[]), names(&[]), "--all-namespaces"),
             (

@@ -23,16 +23,16 @@ pub const FIELD_MANAGER: &str = "kubectl-forwarder";
 pub async fn suspend(cluster: &Cluster, name: &str) -> Result<String, PluginError> {
     let forwarder = cluster.forwarder(name).await?;
     if forwarder.spec.suspend {
-        return Ok(format!("{name} is suspended already"));
+        return Ok(format!("{name} is already suspended"));
     }
     apply(cluster, &forwarder, Some(true)).await?;
     let active = forwarder.status.as_ref().map_or(0, |status| status.active);
     let under_way = match active {
         0 => "",
-        _ => ". The run that is under way goes on to its end",
+        _ => ". The current run continues",
     };
     Ok(format!(
-        "{name} is suspended: no runs start until `kubectl forwarder resume {name} --namespace {}`; messages wait in the queue, no longer than its retention time{under_way}{}",
+        "suspended {name}. No scheduled runs start until `kubectl forwarder resume {name} --namespace {}`. Messages stay in the queue until its retention period ends{under_way}{}",
         cluster.namespace,
         override_warning(&forwarder)
     ))
@@ -53,7 +53,7 @@ pub async fn resume(cluster: &Cluster, name: &str) -> Result<String, PluginError
         apply(cluster, &forwarder, Some(false)).await?;
     }
     Ok(format!(
-        "{name} is resumed: runs start by its schedule again{}",
+        "resumed {name}. Scheduled runs start again{}",
         override_warning(&forwarder)
     ))
 }
@@ -88,7 +88,7 @@ async fn apply(
 fn override_warning(forwarder: &EventForwarder) -> String {
     match conflicting_manager(forwarder) {
         Some(keeper) => format!(
-            ".\nBut {keeper} sets spec.suspend too and puts it back when it is next applied: change it there to make this last"
+            ".\nWarning: {keeper} also sets spec.suspend and overrides this change when it is next applied. Change it there to make it permanent"
         ),
         None => String::new(),
     }
@@ -99,7 +99,7 @@ fn conflicting_manager(forwarder: &EventForwarder) -> Option<String> {
     let applied = forwarder.annotations().get(LAST_APPLIED);
     let manifest = applied.and_then(|text| serde_json::from_str::<Value>(text).ok());
     if manifest.is_some_and(|manifest| manifest.pointer("/spec/suspend").is_some()) {
-        return Some("the manifest that was last given to `kubectl apply`".to_owned());
+        return Some("the manifest that was last applied with `kubectl apply`".to_owned());
     }
     // Of other managers only appliers come back; and an updater seems to own what was a default.
     forwarder.managed_fields().iter().find_map(|entry| {

@@ -41,8 +41,8 @@ fn a_healthy_forwarder_is_told_in_one_page() {
         json!({
             "observedGeneration": 2,
             "conditions": [
-                condition("Ready", "True", "Ready", "all is in place"),
-                condition("SecretsAvailable", "True", "SecretsFound", "every Secret is there"),
+                condition("Ready", "True", "Ready", "EventForwarder is ready"),
+                condition("SecretsAvailable", "True", "SecretsFound", "All referenced Secrets and keys exist"),
                 condition("LastRunSucceeded", "True", "Drained", "Job m-1: 2000 events forwarded"),
             ],
             "queue": {"visible": 1200, "inFlight": 3, "delayed": 0, "deadLetters": 0, "observedAt": "2026-01-05T09:58:00Z"},
@@ -73,7 +73,7 @@ Schedule      30 6 * * * in Europe/Berlin
 Next run      in 19h30m, 2026-01-06 06:30 CET (05:30 UTC)
 Queue         https://sqs.us-east-1.amazonaws.com/1/q
 Depth         1,200 visible, 3 in flight, 0 delayed (unchanged for 2m)
-Dead letters  0
+DLQ messages  0
 Last run      ✔ m-1 Drained 59m46s ago, took 14s
               messages  300 received, 300 deleted
               events    2,000 forwarded, 3 skipped, 0 rejected
@@ -90,8 +90,8 @@ fn what_is_wrong_stands_first_with_its_mend() {
         json!({
             "observedGeneration": 2,
             "conditions": [
-                condition("Ready", "False", "SecretMissing", "Secret iterable does not exist"),
-                condition("SecretsAvailable", "False", "SecretMissing", "Secret iterable does not exist; make it with: kubectl create secret"),
+                condition("Ready", "False", "SecretMissing", "Secret iterable not found"),
+                condition("SecretsAvailable", "False", "SecretMissing", "Secret iterable not found. Create it with: kubectl create secret"),
                 condition("LastRunSucceeded", "False", "SinkDown", "Job m-1: Iterable answered 503"),
             ],
             "lastRun": {"jobName": "m-1", "outcome": "SinkDown", "message": "Iterable answered 503"},
@@ -102,7 +102,7 @@ fn what_is_wrong_stands_first_with_its_mend() {
         page.starts_with("✖ marketing/mparticle is not ready: SecretMissing\n"),
         "{page}"
     );
-    let wrong = "\n  ✖ SecretsAvailable  SecretMissing  for 2h\n      Secret iterable does not exist; make it with: kubectl create secret\n";
+    let wrong = "\n  ✖ SecretsAvailable  SecretMissing  for 2h\n      Secret iterable not found. Create it with: kubectl create secret\n";
     assert!(page.contains(wrong), "{page}");
     assert_eq!(page.matches("answered 503").count(), 1, "{page}");
     assert!(page.contains("Next run      none: see above"), "{page}");
@@ -127,8 +127,8 @@ fn a_suspended_forwarder_says_how_to_resume_and_is_no_alarm() {
         json!({
             "observedGeneration": 2,
             "conditions": [
-                condition("Ready", "True", "Suspended", "all is in place"),
-                condition("Scheduled", "False", "Suspended", "no runs start"),
+                condition("Ready", "True", "Suspended", "EventForwarder is ready"),
+                condition("Scheduled", "False", "Suspended", "Scheduled runs are suspended"),
             ],
         }),
     );
@@ -151,7 +151,7 @@ fn dead_letters_are_told_by_reason_or_why_not() {
         json!({}),
         json!({
             "observedGeneration": 2,
-            "conditions": [condition("Ready", "True", "Ready", "all is in place")],
+            "conditions": [condition("Ready", "True", "Ready", "EventForwarder is ready")],
             "queue": {"visible": 0, "inFlight": 0, "delayed": 0, "deadLetters": 4, "observedAt": NOW},
         }),
     );
@@ -159,15 +159,15 @@ fn dead_letters_are_told_by_reason_or_why_not() {
         reason: reason.to_owned(),
         count,
     };
-    let all = vec![reason("EventRefused", 3), reason("NoUser", 1)];
+    let all = vec![reason("EventRejected", 3), reason("NoUser", 1)];
     for (letters, told) in [
         (
             DeadLetterSummary::ByReason(all, true),
-            "Dead letters  4\n              3 EventRefused\n              1 NoUser\n",
+            "DLQ messages  4\n              3 EventRejected\n              1 NoUser\n",
         ),
         (
             DeadLetterSummary::ByReason(vec![reason("NoUser", 1)], false),
-            "1 NoUser\n              perhaps more: a short look could not see them all\n",
+            "1 NoUser\n              incomplete: the short scan did not read all of them\n",
         ),
         (
             DeadLetterSummary::ByReason(Vec::new(), true),
@@ -175,7 +175,7 @@ fn dead_letters_are_told_by_reason_or_why_not() {
         ),
         (
             DeadLetterSummary::Unavailable("no route".to_owned()),
-            "Dead letters  4\n              by reason: not to be read from here: no route\n",
+            "DLQ messages  4\n              reasons unavailable from this machine: no route\n",
         ),
     ] {
         let page = shown(&with_letters, &letters);
@@ -187,19 +187,19 @@ fn dead_letters_are_told_by_reason_or_why_not() {
 fn a_controller_that_has_not_looked_is_suspected() {
     let unseen = shown(&forwarder(json!({}), json!(null)), &DeadLetterSummary::None);
     assert!(
-        unseen.starts_with("● marketing/mparticle has not been seen by the controller"),
+        unseen.starts_with("● marketing/mparticle has not been reconciled."),
         "{unseen}"
     );
     let behind = forwarder(
         json!({}),
         json!({
             "observedGeneration": 1,
-            "conditions": [condition("Ready", "True", "Ready", "all is in place")],
+            "conditions": [condition("Ready", "True", "Ready", "EventForwarder is ready")],
         }),
     );
     let page = shown(&behind, &DeadLetterSummary::None);
     assert!(
-        page.contains("has not yet seen the latest change"),
+        page.contains("has not observed the latest change"),
         "{page}"
     );
 }

@@ -111,7 +111,9 @@ async fn nothing_is_lost(kind: Kind) {
     );
     let said = dlq.says(&[&SELECTED[..], &["--dry-run"]].concat());
     assert!(
-        said.starts_with(&format!("{REFUSED} dead letters would be sent")),
+        said.starts_with(&format!(
+            "{REFUSED} dead-lettered messages would be redriven"
+        )),
         "{said}"
     );
     assert_eq!(world.queue.depth().await.unwrap().visible, 0);
@@ -140,7 +142,10 @@ async fn nothing_is_lost(kind: Kind) {
             assert_eq!(error, "");
             break;
         }
-        assert!(error.contains("could be seen: another command"), "{error}");
+        assert!(
+            error.contains("dead-lettered messages: another command"),
+            "{error}"
+        );
         assert!(
             Instant::now() < deadline,
             "what a killed command hides comes back: {left:?}"
@@ -197,7 +202,7 @@ async fn a_purge_asks_for_the_queues_name_first() {
         let output = purge.wait_with_output().unwrap();
         assert!(
             String::from_utf8_lossy(&output.stdout)
-                .contains(&format!("ALL dead letters of {name}"))
+                .contains(&format!("ALL dead-lettered messages from {name}"))
         );
         assert_eq!(output.status.success(), left == 0, "{answer:?}");
         assert_eq!(

@@ -82,7 +82,7 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
     for _ in 0..2 {
         let reasons = listed(&place).await;
         assert_eq!(
-            (&reasons[0]["reason"], &reasons[0]["letters"]),
+            (&reasons[0]["reason"], &reasons[0]["messages"]),
             (&json!("DisallowedEventName"), &json!(12))
         );
         assert_eq!(
@@ -114,7 +114,7 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
     assert!(
         String::from_utf8(out)
             .unwrap()
-            .starts_with("12 dead letters would be sent")
+            .starts_with("12 dead-lettered messages would be redriven")
     );
     assert_eq!(world.queue.depth().await.unwrap().visible, 0);
 
@@ -149,7 +149,10 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
     dlq::list(&place, &DlqFilter::default(), false, &mut out)
         .await
         .unwrap();
-    assert_eq!(String::from_utf8(out).unwrap(), "no dead letters\n");
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "no dead-lettered messages\n"
+    );
 }
 
 #[tokio::test]
@@ -209,8 +212,11 @@ async fn a_table_shows_reason_count_and_detail() {
         .await
         .unwrap();
     let text = String::from_utf8(out).unwrap();
-    assert!(text.starts_with("REASON         LETTERS  EVENTS"), "{text}");
-    assert!(text.contains("\nUserForgotten  5        5"), "{text}");
+    assert!(
+        text.starts_with("REASON         MESSAGES  EVENTS"),
+        "{text}"
+    );
+    assert!(text.contains("\nUserForgotten  5         5"), "{text}");
     assert!(!text.contains("Disallowed"), "{text}");
 }
 
@@ -317,16 +323,17 @@ async fn letters_that_another_command_holds_are_told_of(kind: Kind) {
             "{error}"
         );
         assert!(
-            error
-                .to_string()
-                .starts_with(&format!("only {} of about 17 dead letters", short.read)),
+            error.to_string().starts_with(&format!(
+                "read only {} of about 17 dead-lettered messages",
+                short.read
+            )),
             "{error}"
         );
     }
     let reasons: Vec<Value> = serde_json::from_slice(&out).unwrap();
     let letters: u64 = reasons
         .iter()
-        .map(|reason| reason["letters"].as_u64().unwrap())
+        .map(|reason| reason["messages"].as_u64().unwrap())
         .sum();
     assert_eq!(letters, short.read, "what was seen is listed all the same");
     let (_, is_all) = dlq::reasons(&place, Duration::from_secs(60)).await.unwrap();
@@ -390,7 +397,10 @@ async fn groups_move_on_as_their_letters_are_settled(kind: Kind) {
         .await
         .unwrap();
     let said = String::from_utf8(out).unwrap();
-    assert!(said.starts_with("74 dead letters sent"), "{said}");
+    assert!(
+        said.starts_with("74 dead-lettered messages redriven"),
+        "{said}"
+    );
     assert_eq!(world.queue.depth().await.unwrap().visible, 74);
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 6);
 
