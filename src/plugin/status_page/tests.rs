@@ -29,13 +29,13 @@ fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Value {
     })
 }
 
-fn shown(forwarder: &EventForwarder, letters: &DeadLetterSummary) -> String {
-    let page = page(forwarder, letters, NOW.parse().expect("a time"));
+fn page_text(forwarder: &EventForwarder, summary: &DeadLetterSummary) -> String {
+    let page = page(forwarder, summary, NOW.parse().expect("a time"));
     anstream::adapter::strip_str(&page).to_string()
 }
 
 #[test]
-fn a_healthy_forwarder_is_told_in_one_page() {
+fn page_shows_healthy_forwarder() {
     let healthy = forwarder(
         json!({}),
         json!({
@@ -62,7 +62,7 @@ fn a_healthy_forwarder_is_told_in_one_page() {
         }),
     );
     assert_eq!(
-        shown(&healthy, &DeadLetterSummary::None),
+        page_text(&healthy, &DeadLetterSummary::None),
         "\
 ✔ marketing/mparticle is ready
 
@@ -84,7 +84,7 @@ Totals        runs: 12 (1 failed); messages: 3,000 deleted; events: 21,000 forwa
 }
 
 #[test]
-fn what_is_wrong_stands_first_with_its_mend() {
+fn page_shows_unhealthy_conditions_with_fix() {
     let broken = forwarder(
         json!({}),
         json!({
@@ -97,19 +97,19 @@ fn what_is_wrong_stands_first_with_its_mend() {
             "lastRun": {"jobName": "m-1", "outcome": "SinkDown", "message": "Iterable answered 503"},
         }),
     );
-    let page = shown(&broken, &DeadLetterSummary::None);
+    let page = page_text(&broken, &DeadLetterSummary::None);
     assert!(
         page.starts_with("✖ marketing/mparticle is not ready: SecretMissing\n"),
         "{page}"
     );
-    let wrong = "\n  ✖ SecretsAvailable  SecretMissing  for 2h\n      Secret iterable not found. Create it with: kubectl create secret\n";
-    assert!(page.contains(wrong), "{page}");
+    let expected = "\n  ✖ SecretsAvailable  SecretMissing  for 2h\n      Secret iterable not found. Create it with: kubectl create secret\n";
+    assert!(page.contains(expected), "{page}");
     assert_eq!(page.matches("answered 503").count(), 1, "{page}");
     assert!(page.contains("Next run      none: see above"), "{page}");
 }
 
 #[test]
-fn what_only_ready_says_is_shown() {
+fn page_shows_message_of_ready_without_other_condition() {
     let unreadable = forwarder(
         json!({}),
         json!({
@@ -117,11 +117,11 @@ fn what_only_ready_says_is_shown() {
             "conditions": [condition("Ready", "False", "Unreadable", "correct the field")],
         }),
     );
-    assert!(shown(&unreadable, &DeadLetterSummary::None).contains("\n  correct the field\n"));
+    assert!(page_text(&unreadable, &DeadLetterSummary::None).contains("\n  correct the field\n"));
 }
 
 #[test]
-fn a_suspended_forwarder_says_how_to_resume_and_is_no_alarm() {
+fn page_shows_how_to_resume_suspended_forwarder() {
     let suspended = forwarder(
         json!({"suspend": true}),
         json!({
@@ -132,7 +132,7 @@ fn a_suspended_forwarder_says_how_to_resume_and_is_no_alarm() {
             ],
         }),
     );
-    let page = shown(&suspended, &DeadLetterSummary::None);
+    let page = page_text(&suspended, &DeadLetterSummary::None);
     assert!(
         page.starts_with("● marketing/mparticle is suspended\n"),
         "{page}"
@@ -146,8 +146,8 @@ fn a_suspended_forwarder_says_how_to_resume_and_is_no_alarm() {
 }
 
 #[test]
-fn dead_letters_are_told_by_reason_or_why_not() {
-    let with_letters = forwarder(
+fn page_shows_dlq_messages_by_reason() {
+    let with_dead_letters = forwarder(
         json!({}),
         json!({
             "observedGeneration": 2,
@@ -160,7 +160,7 @@ fn dead_letters_are_told_by_reason_or_why_not() {
         count,
     };
     let all = vec![reason("EventRejected", 3), reason("NoUser", 1)];
-    for (letters, told) in [
+    for (summary, expected) in [
         (
             DeadLetterSummary::ByReason(all, true),
             "DLQ messages  4\n              3 EventRejected\n              1 NoUser\n",
@@ -178,26 +178,26 @@ fn dead_letters_are_told_by_reason_or_why_not() {
             "DLQ messages  4\n              reasons unavailable from this machine: no route\n",
         ),
     ] {
-        let page = shown(&with_letters, &letters);
-        assert!(page.contains(told), "{page}");
+        let page = page_text(&with_dead_letters, &summary);
+        assert!(page.contains(expected), "{page}");
     }
 }
 
 #[test]
-fn a_controller_that_has_not_looked_is_suspected() {
-    let unseen = shown(&forwarder(json!({}), json!(null)), &DeadLetterSummary::None);
+fn page_shows_missing_or_outdated_status() {
+    let without_status = page_text(&forwarder(json!({}), json!(null)), &DeadLetterSummary::None);
     assert!(
-        unseen.starts_with("● marketing/mparticle has not been reconciled."),
-        "{unseen}"
+        without_status.starts_with("● marketing/mparticle has not been reconciled."),
+        "{without_status}"
     );
-    let behind = forwarder(
+    let outdated = forwarder(
         json!({}),
         json!({
             "observedGeneration": 1,
             "conditions": [condition("Ready", "True", "Ready", "EventForwarder is ready")],
         }),
     );
-    let page = shown(&behind, &DeadLetterSummary::None);
+    let page = page_text(&outdated, &DeadLetterSummary::None);
     assert!(
         page.contains("has not observed the latest change"),
         "{page}"
