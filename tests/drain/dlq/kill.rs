@@ -1,5 +1,5 @@
-//! Dead letters by hand, with the program itself: a redrive that is killed half-way and given again
-//! loses nothing. It waits the two minutes for which a killed command hides what it has looked at.
+//! The DLQ commands of the program. No message is lost if a redrive is killed and retried. The test
+//! waits two minutes, because the messages of the killed command are invisible for that duration.
 
 use std::{
     collections::BTreeSet,
@@ -17,12 +17,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::world::{Setting, World, batch};
 
-const REFUSED: usize = 400;
+const DISALLOWED: usize = 400;
 const FORGOTTEN: usize = 15;
-/// What one request sends: a command that is killed before it could delete them sends as many twice.
-const REQUEST: usize = 10;
+/// The messages of one request. A killed command has not deleted the messages of its last request,
+/// so a retry sends them again.
+const BATCH: usize = 10;
 
-/// The command line of `event-forwarder dlq` for a world.
+/// Runs `event-forwarder dlq` on the queues of a world.
 struct Dlq(PathBuf);
 
 impl Dlq {
@@ -54,14 +55,14 @@ impl Dlq {
         command
     }
 
-    fn says(&self, args: &[&str]) -> String {
-        let (said, error) = self.tries(args);
+    fn succeeds(&self, args: &[&str]) -> String {
+        let (out, error) = self.run(args);
         assert_eq!(error, "", "{args:?}");
-        said
+        out
     }
 
-    /// What it says, and why it did not do all: nothing if it did.
-    fn tries(&self, args: &[&str]) -> (String, String) {
+    /// Returns the output and the error. The error is empty if the command succeeded.
+    fn run(&self, args: &[&str]) -> (String, String) {
         let output = self.command(args).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.success(), error.is_empty(), "{error}");
@@ -71,7 +72,7 @@ impl Dlq {
 
 const SELECTED: [&str; 3] = ["redrive", "--reason", "DisallowedEventName"];
 
-async fn nothing_is_lost(kind: Kind) {
+async fn check_killed_redrive(kind: Kind) {
     let world = World::new(Setting {
         queue: Attributes {
             max_receive_count: 1_000,
@@ -82,7 +83,7 @@ async fn nothing_is_lost(kind: Kind) {
     .await;
     world.iterable.handle.disallow_event_name("Secret");
     world.iterable.handle.forget_user("gone@example.com");
-    let mut bodies: Vec<_> = (0..REFUSED)
+    let mut bodies: Vec<_> = (0..DISALLOWED)
         .map(|n| batch("ada@example.com", [("Secret", json!({"n": n}))]))
         .collect();
     bodies.extend((0..FORGOTTEN).map(|n| batch("gone@example.com", [("Fine", json!({"n": n}))])));
@@ -90,35 +91,35 @@ async fn nothing_is_lost(kind: Kind) {
     let report = world.drain().await;
     assert_eq!(
         report.messages.dead_lettered as usize,
-        REFUSED + FORGOTTEN,
+        DISALLOWED + FORGOTTEN,
         "{report:?}"
     );
 
     let dlq = Dlq::new(&world);
-    let listed: Value = serde_json::from_str(&dlq.says(&["list", "--json"])).unwrap();
+    let listed: Value = serde_json::from_str(&dlq.succeeds(&["list", "--json"])).unwrap();
     assert_eq!(
         (&listed[0]["reason"], &listed[0]["messages"]),
-        (&json!("DisallowedEventName"), &json!(REFUSED))
+        (&json!("DisallowedEventName"), &json!(DISALLOWED))
     );
     assert_eq!(
         (&listed[1]["reason"], &listed[1]["messages"]),
         (&json!("UserForgotten"), &json!(FORGOTTEN))
     );
-    let shown = dlq.says(&["show", listed[1]["sample"].as_str().unwrap()]);
+    let shown = dlq.succeeds(&["show", listed[1]["sample"].as_str().unwrap()]);
     assert!(
         shown.contains("UserForgotten") && shown.contains("gone@example.com"),
         "{shown}"
     );
-    let said = dlq.says(&[&SELECTED[..], &["--dry-run"]].concat());
+    let out = dlq.succeeds(&[&SELECTED[..], &["--dry-run"]].concat());
     assert!(
-        said.starts_with(&format!(
-            "{REFUSED} dead-lettered messages would be redriven"
+        out.starts_with(&format!(
+            "{DISALLOWED} dead-lettered messages would be redriven"
         )),
-        "{said}"
+        "{out}"
     );
     assert_eq!(world.queue.depth().await.unwrap().visible, 0);
 
-    // Killed once it has begun to send.
+    // Kill the command after it has started to send.
     let mut redrive = dlq
         .command(&SELECTED)
         .stdout(Stdio::null())
@@ -130,13 +131,16 @@ async fn nothing_is_lost(kind: Kind) {
     redrive.kill().unwrap();
     redrive.wait().unwrap();
     let sent = world.queue.depth().await.unwrap().visible as usize;
-    assert!(sent < REFUSED, "it was over before it was killed");
+    assert!(
+        sent < DISALLOWED,
+        "the command finished before it was killed"
+    );
 
     let deadline = Instant::now() + Duration::from_secs(180);
-    let mut again = 0;
+    let mut retried = 0;
     loop {
-        let (said, error) = dlq.tries(&SELECTED);
-        again += said.split(' ').next().unwrap().parse::<usize>().unwrap();
+        let (out, error) = dlq.run(&SELECTED);
+        retried += out.split(' ').next().unwrap().parse::<usize>().unwrap();
         let left = world.queue.dlq_depth().await.unwrap();
         if (left.visible as usize, left.in_flight) == (FORGOTTEN, 0) {
             assert_eq!(error, "");
@@ -148,13 +152,13 @@ async fn nothing_is_lost(kind: Kind) {
         );
         assert!(
             Instant::now() < deadline,
-            "what a killed command hides comes back: {left:?}"
+            "messages of the killed command become visible: {left:?}"
         );
         sleep(Duration::from_secs(1)).await;
     }
     assert!(
-        (REFUSED - sent..=REFUSED - sent + REQUEST).contains(&again),
-        "it goes on where it was: {sent} sent, then {again}"
+        (DISALLOWED - sent..=DISALLOWED - sent + BATCH).contains(&retried),
+        "the retry continues: {sent} sent, then {retried}"
     );
 
     world.iterable.handle.reset();
@@ -167,17 +171,17 @@ async fn nothing_is_lost(kind: Kind) {
         .iter()
         .map(|event| event.event["dataFields"]["n"].as_u64().unwrap() as usize)
         .collect();
-    assert_eq!(arrived, (0..REFUSED).collect(), "every event is there");
+    assert_eq!(arrived, (0..DISALLOWED).collect(), "every event arrived");
     fs::remove_dir_all(&dlq.0).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_redrive_on_fauxqs_is_given_again_and_loses_nothing() {
-    nothing_is_lost(Kind::Fauxqs).await;
+async fn killed_redrive_can_be_retried() {
+    check_killed_redrive(Kind::Fauxqs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_purge_asks_for_the_queues_name_first() {
+async fn purge_requires_queue_name() {
     let world = World::new(Setting::on(Kind::Fauxqs)).await;
     world.iterable.handle.disallow_event_name("Secret");
     let body = batch("ada@example.com", [("Secret", json!({"n": 1}))]);

@@ -1,4 +1,4 @@
-//! Dead letters listed, shown, redriven and purged, on SQS servers that others wrote.
+//! Listing, showing, redriving and purging dead-lettered messages, on every SQS server.
 
 mod kill;
 
@@ -19,8 +19,8 @@ use tokio::time::sleep;
 
 use crate::world::{Setting, World, batch, batches};
 
-/// A world with dead letters: twelve events of a name that the project refuses, and five of a
-/// user that asked to be forgotten.
+/// Creates a world with dead-lettered messages: twelve with a disallowed event name, and five of a
+/// forgotten user.
 async fn with_dead_letters(kind: Kind) -> (World, QueuePair) {
     let world = World::new(Setting {
         kind,
@@ -41,10 +41,10 @@ async fn with_dead_letters(kind: Kind) -> (World, QueuePair) {
     world.queue.send(&bodies).await.unwrap();
     let report = world.drain().await;
     assert_eq!(report.messages.dead_lettered, 17, "{report:?}");
-    let place = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
+    let queues = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
         .await
         .unwrap();
-    (world, place)
+    (world, queues)
 }
 
 fn by_reason(reason: &str) -> DlqFilter {
@@ -54,33 +54,33 @@ fn by_reason(reason: &str) -> DlqFilter {
     }
 }
 
-async fn listed(place: &QueuePair) -> Vec<Value> {
+async fn listed(queues: &QueuePair) -> Vec<Value> {
     let mut out = Vec::new();
-    dlq::list(place, &DlqFilter::default(), true, &mut out)
+    dlq::list(queues, &DlqFilter::default(), true, &mut out)
         .await
         .unwrap();
     serde_json::from_slice(&out).unwrap()
 }
 
 on_each_server!(
-    dead_letters_are_listed_redriven_and_purged,
-    what_is_held_stays_hidden_for_as_long_as_the_walk_takes,
-    letters_that_show_up_again_do_not_end_a_walk,
-    letters_that_another_command_holds_are_told_of,
+    messages_are_listed_redriven_and_purged,
+    scan_keeps_messages_invisible,
+    redelivered_messages_do_not_end_scan,
+    messages_of_another_command_are_reported,
 );
 on_each_server!(
-    groups_move_on_as_their_letters_are_settled,
+    groups_advance_as_messages_are_deleted,
     fauxqs lacks "receives of several messages of a group"
 );
 on_each_server!(
-    what_a_fifo_queue_does_not_show_is_told,
+    unread_messages_of_group_are_reported,
     fauxqs lacks "receives of several messages of a group"
 );
 
-async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
-    let (world, place) = with_dead_letters(kind).await;
+async fn messages_are_listed_redriven_and_purged(kind: Kind) {
+    let (world, queues) = with_dead_letters(kind).await;
     for _ in 0..2 {
-        let reasons = listed(&place).await;
+        let reasons = listed(&queues).await;
         assert_eq!(
             (&reasons[0]["reason"], &reasons[0]["messages"]),
             (&json!("DisallowedEventName"), &json!(12))
@@ -91,24 +91,24 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
         );
     }
 
-    let sample = listed(&place).await[1]["sample"]
+    let sample = listed(&queues).await[1]["sample"]
         .as_str()
         .unwrap()
         .to_owned();
     let mut out = Vec::new();
-    dlq::show(&place, &sample, &mut out).await.unwrap();
+    dlq::show(&queues, &sample, &mut out).await.unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(
         text.contains("UserForgotten") && text.contains("gone@example.com"),
         "{text}"
     );
-    let error = dlq::show(&place, "nothing", &mut Vec::new())
+    let error = dlq::show(&queues, "nothing", &mut Vec::new())
         .await
         .unwrap_err();
     assert!(matches!(error, DlqError::MessageNotFound(_)));
 
     let mut out = Vec::new();
-    dlq::redrive(&place, &by_reason("DisallowedEventName"), true, &mut out)
+    dlq::redrive(&queues, &by_reason("DisallowedEventName"), true, &mut out)
         .await
         .unwrap();
     assert!(
@@ -119,7 +119,7 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
     assert_eq!(world.queue.depth().await.unwrap().visible, 0);
 
     dlq::redrive(
-        &place,
+        &queues,
         &by_reason("DisallowedEventName"),
         false,
         &mut Vec::new(),
@@ -129,7 +129,7 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
     assert_eq!(world.queue.depth().await.unwrap().visible, 12);
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 5);
 
-    // The same drain reads what it wrote, and only the events that were missing are new.
+    // A run accepts its redriven messages. They contain only the rejected events.
     let before = world.iterable.handle.summary().events;
     world.iterable.handle.reset();
     let report = world.drain().await;
@@ -140,13 +140,13 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
     );
     assert_eq!(before.stored, 12);
 
-    dlq::purge(&place, &DlqFilter::default(), &mut Vec::new())
+    dlq::purge(&queues, &DlqFilter::default(), &mut Vec::new())
         .await
         .unwrap();
     let depth = world.queue.dlq_depth().await.unwrap();
     assert_eq!((depth.visible, depth.in_flight), (0, 0));
     let mut out = Vec::new();
-    dlq::list(&place, &DlqFilter::default(), false, &mut out)
+    dlq::list(&queues, &DlqFilter::default(), false, &mut out)
         .await
         .unwrap();
     assert_eq!(
@@ -156,59 +156,61 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
 }
 
 #[tokio::test]
-async fn letters_that_somebody_looks_at_still_count() {
-    let (_world, place) = with_dead_letters(Kind::Fauxqs).await;
-    let mut walk = Scan::begin(place.dead_letters.clone(), INITIAL_VISIBILITY)
+async fn invisible_messages_count_in_depth() {
+    let (_world, queues) = with_dead_letters(Kind::Fauxqs).await;
+    let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY)
         .await
         .unwrap();
-    let seen = walk.next().await.unwrap().unwrap();
-    assert!(!seen.is_empty());
-    let depth = place.queue.depth().await.unwrap();
+    let messages = scan.next().await.unwrap().unwrap();
+    assert!(!messages.is_empty());
+    let depth = queues.queue.depth().await.unwrap();
     assert_eq!(depth.dead_letters, Some(17));
 }
 
 #[tokio::test]
-async fn reasons_are_counted_for_as_long_as_there_is_time() {
-    let (world, place) = with_dead_letters(Kind::Fauxqs).await;
-    let (reasons, is_all) = dlq::reasons(&place, Duration::from_secs(60)).await.unwrap();
+async fn reasons_are_counted_until_time_limit() {
+    let (world, queues) = with_dead_letters(Kind::Fauxqs).await;
+    let (reasons, is_all) = dlq::reasons(&queues, Duration::from_secs(60))
+        .await
+        .unwrap();
     let counts: Vec<_> = reasons
         .iter()
         .map(|reason| (reason.reason.as_str(), reason.count))
         .collect();
     assert_eq!(counts, [("DisallowedEventName", 12), ("UserForgotten", 5)]);
     assert!(is_all);
-    let (reasons, is_all) = dlq::reasons(&place, Duration::ZERO).await.unwrap();
+    let (reasons, is_all) = dlq::reasons(&queues, Duration::ZERO).await.unwrap();
     assert!(reasons.iter().map(|reason| reason.count).sum::<u64>() < 17);
     assert!(!is_all);
     assert_eq!(
         world.queue.dlq_depth().await.unwrap().visible,
         17,
-        "given back"
+        "released"
     );
 }
 
 #[tokio::test]
-async fn letters_are_chosen_by_age() {
-    let (world, place) = with_dead_letters(Kind::Fauxqs).await;
+async fn messages_are_selected_by_age() {
+    let (world, queues) = with_dead_letters(Kind::Fauxqs).await;
     let old = DlqFilter {
         older_than: Some("1h".parse().unwrap()),
         ..DlqFilter::default()
     };
-    dlq::purge(&place, &old, &mut Vec::new()).await.unwrap();
+    dlq::purge(&queues, &old, &mut Vec::new()).await.unwrap();
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 17);
     let new = DlqFilter {
         newer_than: Some("1h".parse().unwrap()),
         ..DlqFilter::default()
     };
-    dlq::purge(&place, &new, &mut Vec::new()).await.unwrap();
+    dlq::purge(&queues, &new, &mut Vec::new()).await.unwrap();
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 0);
 }
 
 #[tokio::test]
-async fn a_table_shows_reason_count_and_detail() {
-    let (_world, place) = with_dead_letters(Kind::Fauxqs).await;
+async fn table_shows_reason_and_counts() {
+    let (_world, queues) = with_dead_letters(Kind::Fauxqs).await;
     let mut out = Vec::new();
-    dlq::list(&place, &by_reason("UserForgotten"), false, &mut out)
+    dlq::list(&queues, &by_reason("UserForgotten"), false, &mut out)
         .await
         .unwrap();
     let text = String::from_utf8(out).unwrap();
@@ -221,134 +223,139 @@ async fn a_table_shows_reason_count_and_detail() {
 }
 
 #[tokio::test]
-async fn a_message_that_sqs_moved_is_told_from_one_that_a_run_put_there() {
+async fn message_moved_by_sqs_has_separate_reason() {
     let world = World::new(Setting::default()).await;
     world.queue.send(&["no batch"]).await.unwrap();
     let body = batches(1, 1);
     world.queue.send(&body).await.unwrap();
-    let place = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
+    let queues = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
         .await
         .unwrap();
-    let message = place.dead_letters.clone();
+    let dead_letters = queues.dead_letters.clone();
     let outgoing = OutgoingMessage {
         body: "no batch".to_owned(),
         attributes: BTreeMap::new(),
         fifo: None,
     };
-    message.send(vec![outgoing]).await.unwrap();
+    dead_letters.send(vec![outgoing]).await.unwrap();
     assert_eq!(
-        listed(&place).await[0]["reason"],
+        listed(&queues).await[0]["reason"],
         json!("MaxReceivesExceeded")
     );
 }
 
-async fn what_is_held_stays_hidden_for_as_long_as_the_walk_takes(kind: Kind) {
-    let (world, place) = with_dead_letters(kind).await;
-    let hidden = Duration::from_secs(20);
-    let mut walk = Scan::begin(place.dead_letters.clone(), hidden)
+async fn scan_keeps_messages_invisible(kind: Kind) {
+    let (world, queues) = with_dead_letters(kind).await;
+    let visibility = Duration::from_secs(20);
+    let mut scan = Scan::begin(queues.dead_letters.clone(), visibility)
         .await
         .unwrap();
-    let first = walk.next().await.unwrap().unwrap();
+    let first = scan.next().await.unwrap().unwrap();
     assert!(first.len() <= 10);
-    sleep(hidden * 11 / 20).await;
-    walk.next().await.unwrap().unwrap();
-    // By now the first ones would be seen again.
-    sleep(hidden / 2).await;
-    let receipts = place
+    sleep(visibility * 11 / 20).await;
+    scan.next().await.unwrap().unwrap();
+    // Without the extension, the first messages would be visible again.
+    sleep(visibility / 2).await;
+    let received = queues
         .dead_letters
         .receive(10, Duration::from_secs(1), Some(INITIAL_VISIBILITY), None)
         .await
         .unwrap();
     assert!(
-        receipts
+        received
             .iter()
-            .all(|again| first.iter().all(|letter| letter.message.id != again.id)),
-        "{receipts:?}"
+            .all(|one| first.iter().all(|message| message.message.id != one.id)),
+        "{received:?}"
     );
-    walk.end().await.unwrap();
+    scan.end().await.unwrap();
     let depth = world.queue.dlq_depth().await.unwrap();
-    assert_eq!(depth.in_flight, receipts.len() as u64, "given back");
+    assert_eq!(depth.in_flight, received.len() as u64, "released");
 }
 
-async fn letters_that_show_up_again_do_not_end_a_walk(kind: Kind) {
-    let (_world, place) = with_dead_letters(kind).await;
-    let mut walk = Scan::begin(place.dead_letters.clone(), INITIAL_VISIBILITY)
+async fn redelivered_messages_do_not_end_scan(kind: Kind) {
+    let (_world, queues) = with_dead_letters(kind).await;
+    let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY)
         .await
         .unwrap();
-    let first = walk.next().await.unwrap().unwrap();
-    let receipts: Vec<_> = first
+    let first = scan.next().await.unwrap().unwrap();
+    let receipt_handles: Vec<_> = first
         .iter()
-        .map(|letter| letter.message.receipt_handle.clone())
+        .map(|message| message.message.receipt_handle.clone())
         .collect();
-    place
+    queues
         .dead_letters
-        .change_visibility(&receipts, Duration::ZERO)
+        .change_visibility(&receipt_handles, Duration::ZERO)
         .await
         .unwrap();
-    let mut seen = first.len();
-    while let Some(found) = walk.next().await.unwrap() {
-        seen += found.len();
+    let mut read = first.len();
+    while let Some(messages) = scan.next().await.unwrap() {
+        read += messages.len();
     }
-    assert_eq!(seen, 17);
-    assert!(walk.end().await.unwrap().is_complete());
+    assert_eq!(read, 17);
+    assert!(scan.end().await.unwrap().is_complete());
 }
 
-async fn letters_that_another_command_holds_are_told_of(kind: Kind) {
-    let (_world, place) = with_dead_letters(kind).await;
-    let mut other = Scan::begin(place.dead_letters.clone(), INITIAL_VISIBILITY)
+async fn messages_of_another_command_are_reported(kind: Kind) {
+    let (_world, queues) = with_dead_letters(kind).await;
+    let mut other = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY)
         .await
         .unwrap();
-    let mut held = 0;
-    while held < 10 {
-        held += other.next().await.unwrap().unwrap().len() as u64;
+    let mut invisible = 0;
+    while invisible < 10 {
+        invisible += other.next().await.unwrap().unwrap().len() as u64;
     }
-    let short = ScanCoverage {
-        read: 17 - held,
+    let coverage = ScanCoverage {
+        read: 17 - invisible,
         total: 17,
         is_fifo: false,
     };
     let all = DlqFilter::default();
     let mut out = Vec::new();
     for error in [
-        dlq::list(&place, &all, true, &mut out).await.unwrap_err(),
-        dlq::redrive(&place, &by_reason("UserForgotten"), true, &mut Vec::new())
+        dlq::list(&queues, &all, true, &mut out).await.unwrap_err(),
+        dlq::redrive(&queues, &by_reason("UserForgotten"), true, &mut Vec::new())
             .await
             .unwrap_err(),
-        dlq::purge(&place, &by_reason("Other"), &mut Vec::new())
+        dlq::purge(&queues, &by_reason("Other"), &mut Vec::new())
             .await
             .unwrap_err(),
     ] {
         assert!(
-            matches!(&error, DlqError::IncompleteScan(sight) if *sight == short),
+            matches!(&error, DlqError::IncompleteScan(found) if *found == coverage),
             "{error}"
         );
         assert!(
             error.to_string().starts_with(&format!(
                 "read only {} of about 17 dead-lettered messages",
-                short.read
+                coverage.read
             )),
             "{error}"
         );
     }
     let reasons: Vec<Value> = serde_json::from_slice(&out).unwrap();
-    let letters: u64 = reasons
+    let listed: u64 = reasons
         .iter()
         .map(|reason| reason["messages"].as_u64().unwrap())
         .sum();
-    assert_eq!(letters, short.read, "what was seen is listed all the same");
-    let (_, is_all) = dlq::reasons(&place, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(
+        listed, coverage.read,
+        "an incomplete list is printed anyway"
+    );
+    let (_, is_all) = dlq::reasons(&queues, Duration::from_secs(60))
+        .await
+        .unwrap();
     assert!(!is_all);
 
     other.end().await.unwrap();
-    dlq::list(&place, &all, true, &mut Vec::new())
+    dlq::list(&queues, &all, true, &mut Vec::new())
         .await
         .unwrap();
 }
 
-/// A FIFO dead-letter queue with letters of these groups and reasons, in this order.
+/// Creates a FIFO dead-letter queue with messages of these groups and reasons, in this order.
 async fn in_groups<'a>(
     kind: Kind,
-    letters: impl IntoIterator<Item = (&'a str, &'a str)>,
+    messages: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> (World, QueuePair) {
     let world = World::new(Setting {
         queue: Attributes {
@@ -358,10 +365,10 @@ async fn in_groups<'a>(
         ..Setting::on(kind)
     })
     .await;
-    let place = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
+    let queues = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
         .await
         .unwrap();
-    let letters: Vec<_> = letters
+    let messages: Vec<_> = messages
         .into_iter()
         .enumerate()
         .map(|(n, (group, reason))| OutgoingMessage {
@@ -373,66 +380,67 @@ async fn in_groups<'a>(
             fifo: Some((group.to_owned(), n.to_string())),
         })
         .collect();
-    for batch in letters.chunks(10) {
-        let results = place.dead_letters.send(batch.to_vec()).await.unwrap();
+    for batch in messages.chunks(10) {
+        let results = queues.dead_letters.send(batch.to_vec()).await.unwrap();
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
-    (world, place)
+    (world, queues)
 }
 
-/// Of each group: letters of reason `Mended`, with `between` others among the first of them.
-fn mended(count: usize, between: usize) -> impl Iterator<Item = (&'static str, &'static str)> {
+/// Returns `count` messages for each of two groups. Their reason is `Fixed`, except that `others`
+/// of the first messages have the reason `Other`.
+fn fixed(count: usize, others: usize) -> impl Iterator<Item = (&'static str, &'static str)> {
     ["one", "two"].into_iter().flat_map(move |group| {
         (0..count).map(move |n| {
-            let is_other = n % 3 == 1 && n / 3 < between;
-            (group, if is_other { "Other" } else { "Mended" })
+            let is_other = n % 3 == 1 && n / 3 < others;
+            (group, if is_other { "Other" } else { "Fixed" })
         })
     })
 }
 
-async fn groups_move_on_as_their_letters_are_settled(kind: Kind) {
-    let (world, place) = in_groups(kind, mended(40, 3)).await;
+async fn groups_advance_as_messages_are_deleted(kind: Kind) {
+    let (world, queues) = in_groups(kind, fixed(40, 3)).await;
     let mut out = Vec::new();
-    dlq::redrive(&place, &by_reason("Mended"), false, &mut out)
+    dlq::redrive(&queues, &by_reason("Fixed"), false, &mut out)
         .await
         .unwrap();
-    let said = String::from_utf8(out).unwrap();
+    let text = String::from_utf8(out).unwrap();
     assert!(
-        said.starts_with("74 dead-lettered messages redriven"),
-        "{said}"
+        text.starts_with("74 dead-lettered messages redriven"),
+        "{text}"
     );
     assert_eq!(world.queue.depth().await.unwrap().visible, 74);
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 6);
 
-    dlq::purge(&place, &DlqFilter::default(), &mut Vec::new())
+    dlq::purge(&queues, &DlqFilter::default(), &mut Vec::new())
         .await
         .unwrap();
     let depth = world.queue.dlq_depth().await.unwrap();
     assert_eq!((depth.visible, depth.in_flight), (0, 0));
 }
 
-async fn what_a_fifo_queue_does_not_show_is_told(kind: Kind) {
-    let letters = (0..25).map(|n| ("one", if n < 20 { "Other" } else { "Mended" }));
-    let (world, place) = in_groups(kind, letters).await;
-    let mended = by_reason("Mended");
+async fn unread_messages_of_group_are_reported(kind: Kind) {
+    let messages = (0..25).map(|n| ("one", if n < 20 { "Other" } else { "Fixed" }));
+    let (world, queues) = in_groups(kind, messages).await;
+    let fixed = by_reason("Fixed");
     for error in [
-        dlq::list(&place, &DlqFilter::default(), true, &mut Vec::new())
+        dlq::list(&queues, &DlqFilter::default(), true, &mut Vec::new())
             .await
             .unwrap_err(),
-        dlq::redrive(&place, &mended, false, &mut Vec::new())
+        dlq::redrive(&queues, &fixed, false, &mut Vec::new())
             .await
             .unwrap_err(),
-        dlq::purge(&place, &mended, &mut Vec::new())
+        dlq::purge(&queues, &fixed, &mut Vec::new())
             .await
             .unwrap_err(),
     ] {
-        let short = ScanCoverage {
+        let coverage = ScanCoverage {
             read: 10,
             total: 25,
             is_fifo: true,
         };
         assert!(
-            matches!(&error, DlqError::IncompleteScan(sight) if *sight == short),
+            matches!(&error, DlqError::IncompleteScan(found) if *found == coverage),
             "{error}"
         );
         assert!(error.to_string().contains("FIFO"), "{error}");
