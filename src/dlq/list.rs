@@ -1,4 +1,4 @@
-//! Dead letters as text.
+//! Text and JSON output of dead-lettered messages.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::scan::{DeadLetterMessage, ScanCoverage};
 use crate::{api::Duration, text::one_line};
 
-/// How much of a sample's body a list shows, in characters.
+/// Maximum length of a sample's body in a list, in characters.
 const MAX_SAMPLE_CHARS: usize = 60;
 
-/// Letters by reason.
+/// Dead-lettered messages by reason.
 #[derive(Debug, Default)]
 pub struct Summary(BTreeMap<String, Reason>);
 
@@ -27,7 +27,7 @@ struct Reason {
 }
 
 impl Summary {
-    /// Counts a letter.
+    /// Counts a message.
     pub fn add(&mut self, message: &DeadLetterMessage) {
         let (message, label) = (&message.message, &message.label);
         let reason = self
@@ -48,19 +48,19 @@ impl Summary {
         reason.newest = reason.newest.into_iter().chain(message.sent_at).max();
     }
 
-    /// The number of letters.
+    /// Returns the number of messages.
     pub fn messages(&self) -> u64 {
         self.0.values().map(|reason| reason.messages).sum()
     }
 
-    /// The number of letters by reason.
+    /// Returns the number of messages by reason.
     pub fn counts(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0
             .iter()
             .map(|(name, reason)| (name.as_str(), reason.messages))
     }
 
-    /// For programs.
+    /// Returns the summary as JSON.
     pub fn to_json(&self) -> String {
         let reasons: Vec<Value> = self
             .0
@@ -80,13 +80,13 @@ impl Summary {
         Value::from(reasons).to_string()
     }
 
-    /// For people: by reason. `sight` tells what it means that there are none.
+    /// Returns the summary as a table. If it is empty, `coverage` shows why.
     pub fn to_table(&self, now: Timestamp, coverage: ScanCoverage) -> String {
         if self.0.is_empty() {
             return match coverage.read {
-                0 if coverage.is_complete() => "no dead letters".to_owned(),
-                0 => "no dead letters to see".to_owned(),
-                seen => format!("none of the {seen} dead letters that were seen is selected"),
+                0 if coverage.is_complete() => "no dead-lettered messages".to_owned(),
+                0 => "no visible dead-lettered messages".to_owned(),
+                read => format!("none of the {read} dead-lettered messages read match the filter"),
             };
         }
         let age = |at: Option<Timestamp>| {
@@ -95,7 +95,7 @@ impl Summary {
                 Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).to_string()
             })
         };
-        let head =
+        let header =
             ["REASON", "MESSAGES", "EVENTS", "OLDEST", "NEWEST", "SAMPLE"].map(str::to_owned);
         let rows = self.0.iter().map(|(name, reason)| {
             [
@@ -107,7 +107,7 @@ impl Summary {
                 reason.sample.clone(),
             ]
         });
-        let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+        let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
         let mut widths = [0; 6];
         for row in &rows {
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -124,15 +124,15 @@ impl Summary {
             let _ = writeln!(text, "{}", cells.join("  ").trim_end());
         }
         for (name, reason) in &self.0 {
-            let said = reason.detail.as_deref().unwrap_or(&reason.body);
-            let _ = writeln!(text, "{name}: {said}");
+            let detail = reason.detail.as_deref().unwrap_or(&reason.body);
+            let _ = writeln!(text, "{name}: {detail}");
         }
         text.truncate(text.trim_end().len());
         text
     }
 }
 
-/// All of a letter: its label, and its body, set out if it is JSON.
+/// Returns a message's attributes and its body, which is indented if it is JSON.
 pub fn format_message(message: &DeadLetterMessage) -> String {
     let (message, label) = (&message.message, &message.label);
     let mut text = String::new();
@@ -144,7 +144,7 @@ pub fn format_message(message: &DeadLetterMessage) -> String {
     field("Id:", Some(message.id.clone()));
     field("Reason:", Some(label.reason.clone()));
     field("Detail:", label.detail.clone());
-    field("Put here:", message.sent_at.map(|at| at.to_string()));
+    field("Sent at:", message.sent_at.map(|at| at.to_string()));
     field("Run:", label.run.clone());
     field("Original message:", label.message_id.clone());
     field("Events:", label.events.map(|count| count.to_string()));

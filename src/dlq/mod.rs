@@ -1,8 +1,8 @@
-//! Dead letters: lists, shows, redrives and purges those of one forwarder.
+//! Commands that list, show, redrive and purge the dead-lettered messages of one forwarder.
 //!
-//! SQS has no way to look at a queue: [`scan`] receives each letter, keeps it hidden from others
-//! meanwhile, and gives back what it leaves. Where it has not seen all, the command does what it can
-//! and fails with [`DlqError::IncompleteScan`]. [`queues`] finds the queues.
+//! SQS can't list messages, so [`scan`] receives each message, keeps it invisible during the
+//! command, and then releases it. If the scan is incomplete, the command processes the messages
+//! that it read and fails with [`DlqError::IncompleteScan`]. [`queues`] finds the queues.
 
 pub mod queues;
 pub mod scan;
@@ -29,38 +29,38 @@ use crate::{
     sqs::{BatchEntryError, Error as QueueError, MAX_MESSAGE_BYTES},
 };
 
-/// Why a command on dead letters failed.
+/// The error of a command on dead-lettered messages.
 #[derive(Debug, thiserror::Error)]
 pub enum DlqError {
     /// The queues can't be found.
     #[error(transparent)]
     Queues(#[from] QueuePairError),
-    /// SQS failed or refused.
+    /// An SQS request failed.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// There is no such letter.
+    /// The message was not found.
     #[error(
-        "no dead letter {0} among those that could be seen: `list` says how many these are, and one that another command holds comes back after it"
+        "message {0} not found among the dead-lettered messages that could be read. Run `list` to see how many were read. A message held by another command becomes visible when that command ends"
     )]
     MessageNotFound(String),
-    /// Some letters could not be seen; what could be done with the others is done.
-    #[error("only {} of about {} dead letters could be seen: {}", .0.read, .0.total, incomplete_hint(*.0))]
+    /// Some messages could not be read. The others were processed.
+    #[error("read only {} of about {} dead-lettered messages: {}", .0.read, .0.total, incomplete_hint(*.0))]
     IncompleteScan(ScanCoverage),
-    /// Some letters could not be sent or deleted.
+    /// Some messages could not be sent or deleted.
     #[error(
-        "{count} dead letters were left where they are, the first because of {first}; give the command again"
+        "{count} dead-lettered messages were not processed; first error: {first}. Retry the command"
     )]
     NotProcessed {
-        /// How many.
+        /// The number of messages.
         count: usize,
-        /// The first reason.
+        /// The first error.
         first: BatchEntryError,
     },
-    /// The answer was no.
-    #[error("nothing was deleted")]
+    /// The user did not confirm.
+    #[error("not confirmed; no messages were deleted")]
     NotConfirmed,
-    /// The terminal or pipe failed.
-    #[error("the output can't be written: {0}")]
+    /// Reading stdin or writing stdout failed.
+    #[error("can't write the output: {0}")]
     Output(#[from] io::Error),
 }
 
@@ -69,7 +69,7 @@ pub async fn command(args: DlqArgs) -> Result<(), DlqError> {
     run_action(&QueuePair::find(&args).await?, args.action).await
 }
 
-/// Does one thing to the letters of a place, and says on standard output what.
+/// Runs one action and prints its result to stdout.
 pub async fn run_action(queues: &QueuePair, action: DlqAction) -> Result<(), DlqError> {
     let mut out = io::stdout().lock();
     match action {
@@ -85,8 +85,8 @@ pub async fn run_action(queues: &QueuePair, action: DlqAction) -> Result<(), Dlq
     }
 }
 
-/// Counts letters by reason, the most frequent first, until `limit` has passed. Whether all could
-/// be looked at is told beside them.
+/// Counts messages by reason, the most frequent first, until `limit` has passed. Also returns
+/// whether all messages were read.
 pub async fn reasons(
     queues: &QueuePair,
     limit: Duration,
@@ -94,21 +94,24 @@ pub async fn reasons(
     let started = Instant::now();
     let mut by_reason = BTreeMap::new();
     let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY).await?;
-    let mut is_cut = false;
-    while let Some(found) = scan.next().await? {
-        for message in &found {
+    let mut is_stopped = false;
+    while let Some(messages) = scan.next().await? {
+        for message in &messages {
             *by_reason.entry(message.label.reason.clone()).or_default() += 1;
         }
         if started.elapsed() > limit {
-            is_cut = true;
+            is_stopped = true;
             break;
         }
     }
     let coverage = scan.end().await?;
-    Ok((reason_counts(&by_reason), !is_cut && coverage.is_complete()))
+    Ok((
+        reason_counts(&by_reason),
+        !is_stopped && coverage.is_complete(),
+    ))
 }
 
-/// Counts the letters that `which` selects, by reason.
+/// Counts the messages that match the filter, by reason.
 pub async fn list(
     queues: &QueuePair,
     filter: &DlqFilter,
@@ -117,9 +120,9 @@ pub async fn list(
 ) -> Result<(), DlqError> {
     let mut summary = Summary::default();
     let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY).await?;
-    while let Some(found) = scan.next().await? {
-        for message in &found {
-            if selects(filter, message) {
+    while let Some(messages) = scan.next().await? {
+        for message in &messages {
+            if matches(filter, message) {
                 summary.add(message);
             }
         }
@@ -134,12 +137,12 @@ pub async fn list(
     require_complete(coverage)
 }
 
-/// Prints one letter.
+/// Prints one message.
 pub async fn show(queues: &QueuePair, id: &str, out: &mut impl Write) -> Result<(), DlqError> {
     let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY).await?;
     let mut text = None;
-    while let Some(found) = scan.next().await? {
-        text = found
+    while let Some(messages) = scan.next().await? {
+        text = messages
             .iter()
             .find(|message| message.message.id == id)
             .map(list::format_message);
@@ -153,8 +156,8 @@ pub async fn show(queues: &QueuePair, id: &str, out: &mut impl Write) -> Result<
     Ok(())
 }
 
-/// Sends the selected letters to the main queue, then deletes them here. Killed at any point, a
-/// letter is in one of the queues, or for once in both, which changes nothing in Iterable.
+/// Sends the selected messages to the main queue, then deletes them from the DLQ. If the command is
+/// killed, a message can be in both queues. The duplicate delivery is idempotent by event ID.
 pub async fn redrive(
     queues: &QueuePair,
     filter: &DlqFilter,
@@ -164,41 +167,45 @@ pub async fn redrive(
     let is_fifo = queues.queue.is_fifo();
     let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY).await?;
     let mut sent = Summary::default();
-    let mut left = FailedEntries::default();
-    while let Some(found) = scan.next().await? {
-        let chosen = chosen(filter, found);
+    let mut failed = FailedEntries::default();
+    while let Some(messages) = scan.next().await? {
+        let selected = select(filter, messages);
         if dry_run {
-            chosen.iter().for_each(|message| sent.add(message));
+            selected.iter().for_each(|message| sent.add(message));
             continue;
         }
-        for batch in by_size(chosen) {
+        for batch in by_size(selected) {
             let outgoing = batch
                 .iter()
                 .map(|message| redriven(&message.message, is_fifo))
                 .collect();
             let results = queues.queue.send(outgoing).await?;
-            let arrived = left.partition_failed(batch, results);
-            arrived.iter().for_each(|message| sent.add(message));
-            let results = scan.delete(&arrived).await?;
-            left.partition_failed(arrived, results);
+            let accepted = failed.partition_failed(batch, results);
+            accepted.iter().for_each(|message| sent.add(message));
+            let results = scan.delete(&accepted).await?;
+            failed.partition_failed(accepted, results);
         }
     }
     let coverage = scan.end().await?;
-    let verb = if dry_run { "would be sent" } else { "sent" };
+    let verb = if dry_run {
+        "would be redriven"
+    } else {
+        "redriven"
+    };
     writeln!(
         out,
-        "{} dead letters {verb} to {}",
+        "{} dead-lettered messages {verb} to {}",
         sent.messages(),
         queues.queue.url()
     )?;
     for (reason, count) in sent.counts() {
         writeln!(out, "  {reason}: {count}")?;
     }
-    left.into_result()?;
+    failed.into_result()?;
     require_complete(coverage)
 }
 
-/// Deletes the selected letters.
+/// Deletes the selected messages.
 pub async fn purge(
     queues: &QueuePair,
     filter: &DlqFilter,
@@ -206,23 +213,23 @@ pub async fn purge(
 ) -> Result<(), DlqError> {
     let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY).await?;
     let mut purged = 0;
-    let mut left = FailedEntries::default();
-    while let Some(found) = scan.next().await? {
-        let chosen = chosen(filter, found);
-        let results = scan.delete(&chosen).await?;
-        purged += left.partition_failed(chosen, results).len();
+    let mut failed = FailedEntries::default();
+    while let Some(messages) = scan.next().await? {
+        let selected = select(filter, messages);
+        let results = scan.delete(&selected).await?;
+        purged += failed.partition_failed(selected, results).len();
     }
     let coverage = scan.end().await?;
     writeln!(
         out,
-        "{purged} dead letters deleted from {}",
+        "{purged} dead-lettered messages deleted from {}",
         queues.dead_letters.url()
     )?;
-    left.into_result()?;
+    failed.into_result()?;
     require_complete(coverage)
 }
 
-/// An error if letters were missed.
+/// Returns an error if the scan is incomplete.
 fn require_complete(coverage: ScanCoverage) -> Result<(), DlqError> {
     if coverage.is_complete() {
         Ok(())
@@ -231,16 +238,16 @@ fn require_complete(coverage: ScanCoverage) -> Result<(), DlqError> {
     }
 }
 
-/// Why letters may have been missed, and what to do.
+/// Returns why the scan is incomplete, and what to do.
 fn incomplete_hint(coverage: ScanCoverage) -> &'static str {
     if coverage.is_fifo {
-        "a FIFO queue shows at most the first ten letters of a message group until some of these are gone. Redrive or purge the first ones, whatever their reason, or wait for another command that holds them, and give the command again"
+        "a FIFO queue returns at most the first ten messages of a message group until some of them are deleted. Redrive or purge the first ones regardless of reason, or wait for the command that holds them, then retry"
     } else {
-        "another command holds the others, or has just ended. Give the command again in a few minutes"
+        "another command holds the rest, or has just ended. Retry in a few minutes"
     }
 }
 
-/// What could not be done, one by one.
+/// The messages whose requests failed.
 #[derive(Default)]
 struct FailedEntries {
     count: usize,
@@ -248,23 +255,23 @@ struct FailedEntries {
 }
 
 impl FailedEntries {
-    /// Those that went well.
+    /// Counts the failed messages and returns the others.
     fn partition_failed(
         &mut self,
         messages: Vec<DeadLetterMessage>,
         results: Vec<Result<(), BatchEntryError>>,
     ) -> Vec<DeadLetterMessage> {
-        let mut well = Vec::new();
+        let mut succeeded = Vec::new();
         for (message, result) in messages.into_iter().zip(results) {
             match result {
-                Ok(()) => well.push(message),
+                Ok(()) => succeeded.push(message),
                 Err(error) => {
                     self.count += 1;
                     self.first.get_or_insert(error);
                 }
             }
         }
-        well
+        succeeded
     }
 
     fn into_result(self) -> Result<(), DlqError> {
@@ -278,14 +285,14 @@ impl FailedEntries {
     }
 }
 
-fn chosen(filter: &DlqFilter, found: Vec<DeadLetterMessage>) -> Vec<DeadLetterMessage> {
-    found
+fn select(filter: &DlqFilter, messages: Vec<DeadLetterMessage>) -> Vec<DeadLetterMessage> {
+    messages
         .into_iter()
-        .filter(|message| selects(filter, message))
+        .filter(|message| matches(filter, message))
         .collect()
 }
 
-fn selects(filter: &DlqFilter, message: &DeadLetterMessage) -> bool {
+fn matches(filter: &DlqFilter, message: &DeadLetterMessage) -> bool {
     let age = message
         .message
         .sent_at
@@ -293,23 +300,23 @@ fn selects(filter: &DlqFilter, message: &DeadLetterMessage) -> bool {
     (filter.reason.is_empty() || filter.reason.contains(&message.label.reason))
         && filter
             .older_than
-            .is_none_or(|least| age.is_some_and(|age| age >= least.get()))
+            .is_none_or(|min| age.is_some_and(|age| age >= min.get()))
         && filter
             .newer_than
-            .is_none_or(|most| age.is_some_and(|age| age <= most.get()))
+            .is_none_or(|max| age.is_some_and(|age| age <= max.get()))
 }
 
-/// Letters that fit into one send: together no larger than one message may be.
+/// Splits messages into batches. A batch must not be larger than the limit of a single message.
 fn by_size(messages: Vec<DeadLetterMessage>) -> Vec<Vec<DeadLetterMessage>> {
     let mut batches: Vec<Vec<DeadLetterMessage>> = Vec::new();
     let mut bytes = usize::MAX;
     for message in messages {
-        let own = redriven(&message.message, true).bytes();
-        bytes = bytes.saturating_add(own);
+        let size = redriven(&message.message, true).bytes();
+        bytes = bytes.saturating_add(size);
         match batches.last_mut() {
             Some(batch) if bytes <= MAX_MESSAGE_BYTES => batch.push(message),
             _ => {
-                bytes = own;
+                bytes = size;
                 batches.push(vec![message]);
             }
         }
@@ -326,13 +333,13 @@ fn confirm(queues: &QueuePair, filter: &DlqFilter, out: &mut impl Write) -> Resu
         .unwrap_or_default();
     let what =
         if filter.reason.is_empty() && filter.older_than.is_none() && filter.newer_than.is_none() {
-            "ALL dead letters".to_owned()
+            "ALL dead-lettered messages".to_owned()
         } else {
-            "the dead letters that these options select".to_owned()
+            "the dead-lettered messages that match the filter".to_owned()
         };
     write!(
         out,
-        "This deletes {what} of {name} for good. Write the queue's name to go on: "
+        "This permanently deletes {what} from {name}. Type the queue name to confirm: "
     )?;
     out.flush()?;
     let mut answer = String::new();

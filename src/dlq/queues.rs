@@ -1,4 +1,4 @@
-//! Where dead letters lie: the two queues of a forwarder, from the cluster or from a manifest.
+//! The two queues of a forwarder, from the cluster or from a manifest.
 
 use std::{fs, io, path::PathBuf, time::Duration};
 
@@ -12,48 +12,48 @@ use crate::{
     sqs::{Credentials, Error as QueueError, QueueClient},
 };
 
-/// How long the API server may take. Its client repeats calls by itself for minutes.
+/// Timeout of reads from the API server. Its client retries for minutes.
 const CLUSTER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A forwarder's queues.
 #[derive(Clone, Debug)]
 pub struct QueuePair {
-    /// The queue that runs drain.
+    /// The main queue.
     pub queue: QueueClient,
-    /// Its dead-letter queue.
+    /// The dead-letter queue.
     pub dead_letters: QueueClient,
 }
 
-/// Why the queues can't be found.
+/// The error of finding the queues.
 #[derive(Debug, thiserror::Error)]
 pub enum QueuePairError {
     /// The manifest can't be read.
-    #[error("{} can't be read: {cause}", path.display())]
+    #[error("can't read {}: {cause}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         cause: io::Error,
     },
-    /// The manifest is no EventForwarder.
-    #[error("{} is no EventForwarder: {detail}", path.display())]
+    /// The manifest is not a valid EventForwarder.
+    #[error("{} is not a valid EventForwarder: {detail}; for its fields, see `kubectl explain eventforwarder.spec`", path.display())]
     NoForwarder {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         detail: String,
     },
     /// The forwarder can't be read.
-    #[error("EventForwarder {name} can't be read from the cluster: {cause}")]
+    #[error("can't read EventForwarder {name} from the cluster: {cause}")]
     Forwarder {
         /// Its name.
         name: String,
-        /// What happened.
+        /// The cause.
         cause: String,
     },
-    /// The API server is silent.
+    /// The API server does not respond.
     #[error(
-        "the API server did not answer within {} s when asked for EventForwarder {name}: check the network and the context of the kubeconfig, or give --file",
+        "the API server did not return EventForwarder {name} within {} s: check the network and the kubeconfig context, or use --file",
         CLUSTER_TIMEOUT.as_secs()
     )]
     NoAnswer {
@@ -62,42 +62,42 @@ pub enum QueuePairError {
     },
     /// The Secret can't be read.
     #[error(
-        "Secret {secret} can't be read from the cluster: {cause}. Ask for the right to get it, or give --aws-credentials-dir"
+        "can't read Secret {secret} from the cluster: {cause}. Ask for permission to get it, or use --aws-credentials-dir"
     )]
     Secret {
         /// Its name.
         secret: String,
-        /// What happened.
+        /// The cause.
         cause: String,
     },
-    /// The Secret lacks a key.
-    #[error("Secret {secret} has no {key}: give --aws-credentials-dir, or mend the Secret")]
+    /// The Secret has no value for a key.
+    #[error("Secret {secret} has no value for key {key}: add it, or use --aws-credentials-dir")]
     NoKey {
         /// The Secret's name.
         secret: String,
         /// The key.
         key: &'static str,
     },
-    /// There is no dead-letter queue.
+    /// The queue has no dead-letter queue.
     #[error(
-        "queue {0} has no dead-letter queue: give it a redrive policy, or set spec.queue.deadLetterUrl"
+        "queue {0} has no dead-letter queue: add a redrive policy to it, or set spec.queue.deadLetterUrl"
     )]
     NoDeadLetterQueue(String),
-    /// SQS failed or refused.
+    /// An SQS request failed.
     #[error(transparent)]
     Queue(#[from] QueueError),
 }
 
 impl QueuePair {
-    /// Finds the queues that the command line names.
+    /// Finds the queues of the forwarder on the command line.
     pub async fn find(args: &DlqArgs) -> Result<Self, QueuePairError> {
-        let given = args.aws_credentials_dir.clone().map(Credentials::Dir);
+        let explicit = args.aws_credentials_dir.clone().map(Credentials::Dir);
         let (spec, credentials) = match (&args.file, &args.forwarder) {
-            (Some(path), _) => (read(path)?, given.unwrap_or(Credentials::Ambient)),
+            (Some(path), _) => (read(path)?, explicit.unwrap_or(Credentials::Ambient)),
             (None, name) => {
                 let name = name.as_deref().unwrap_or_default();
-                let reading = from_cluster(name, args.namespace.as_deref(), given);
-                match timeout(CLUSTER_TIMEOUT, reading).await {
+                let read = from_cluster(name, args.namespace.as_deref(), explicit);
+                match timeout(CLUSTER_TIMEOUT, read).await {
                     Ok(found) => found?,
                     Err(_) => {
                         return Err(QueuePairError::NoAnswer {
@@ -110,7 +110,7 @@ impl QueuePair {
         Self::from_spec(&spec, credentials).await
     }
 
-    /// The queues of a forwarder.
+    /// Returns the queues of a forwarder.
     pub async fn from_spec(
         spec: &QueueSpec,
         credentials: Credentials,
@@ -143,25 +143,25 @@ fn read(path: &PathBuf) -> Result<QueueSpec, QueuePairError> {
 async fn from_cluster(
     name: &str,
     namespace: Option<&str>,
-    given: Option<Credentials>,
+    explicit: Option<Credentials>,
 ) -> Result<(QueueSpec, Credentials), QueuePairError> {
-    let unread = |error| QueuePairError::Forwarder {
+    let read_error = |error| QueuePairError::Forwarder {
         name: name.to_owned(),
         cause: innermost_error(error),
     };
-    let client = Client::try_default().await.map_err(unread)?;
+    let client = Client::try_default().await.map_err(read_error)?;
     let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
     let forwarders: Api<EventForwarder> = Api::namespaced(client.clone(), &namespace);
-    let queue = forwarders.get(name).await.map_err(unread)?.spec.queue;
-    let credentials = match given {
-        Some(given) => given,
+    let queue = forwarders.get(name).await.map_err(read_error)?.spec.queue;
+    let credentials = match explicit {
+        Some(explicit) => explicit,
         None => credentials(client, &namespace, &queue).await?,
     };
     Ok((queue, credentials))
 }
 
-/// The AWS identity that a forwarder of this namespace brings in a Secret, or else that of the
-/// surroundings.
+/// Returns the credentials in a forwarder's Secret. Returns the ambient credentials if it
+/// references none.
 pub async fn credentials(
     client: Client,
     namespace: &str,
@@ -180,7 +180,7 @@ pub async fn credentials(
     keys(&reference.name, &secret)
 }
 
-/// What went wrong. The error's own text repeats an answer of the API server field by field.
+/// Returns the cause. The text of an API error repeats all fields of the response.
 fn innermost_error(error: kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message,

@@ -1,4 +1,4 @@
-//! A walk through a queue: each message once.
+//! A scan of a queue that returns each message once.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -12,132 +12,141 @@ use crate::{
     sqs::{BatchEntryError, Depth, Error, MAX_ENTRIES, Message, QueueClient},
 };
 
-/// How long a letter is hidden when a command first sees it.
+/// The first visibility timeout of a message.
 pub const INITIAL_VISIBILITY: Duration = Duration::from_secs(120);
 
-/// The longest that a letter is hidden by one call.
+/// The longest visibility timeout of a message.
 const MAX_VISIBILITY: Duration = Duration::from_secs(3600);
 
-/// Long enough that every host of SQS is asked.
+/// Long polling, so SQS queries all of its servers.
 const RECEIVE_WAIT_TIME: Duration = Duration::from_secs(1);
 
-/// So many receives in a row that show nothing new end a walk.
+/// The scan ends after this many consecutive receives without a new message.
 const MAX_EMPTY_RECEIVES: u32 = 3;
 
-/// How many calls that hide or show letters are under way at once.
+/// Maximum number of concurrent calls that change visibility timeouts.
 const CONCURRENT_CALLS: usize = 8;
 
-/// A letter with what it says of itself.
+/// A dead-lettered message with its reason.
 #[derive(Clone, Debug)]
 pub struct DeadLetterMessage {
     /// The message.
     pub message: Message,
-    /// Its label.
+    /// The reason and other attributes.
     pub label: Label,
 }
 
-/// A walk under way. What it has received and not deleted it keeps hidden until it ends.
+/// A scan in progress. Its messages stay invisible until they are deleted or the scan ends.
 #[derive(Debug)]
 pub struct Scan {
     queue: QueueClient,
     is_fifo: bool,
     /// The queue's depth at the start.
     depth: u64,
-    hidden: Duration,
+    /// The first visibility timeout of a message.
+    initial_visibility: Duration,
     seen: HashSet<String>,
     invisible: HashMap<String, InvisibleMessage>,
     deleted: u64,
-    /// Groups of which letters were deleted since the last receive.
-    moved: BTreeSet<String>,
+    /// The groups of messages that were deleted since the last receive.
+    changed_groups: BTreeSet<String>,
 }
 
-/// A letter that the walk hides from others.
+/// A message that the scan keeps invisible.
 #[derive(Debug)]
 struct InvisibleMessage {
     receipt_handle: String,
     group: Option<String>,
-    since: Instant,
+    extended_at: Instant,
     visibility: Duration,
 }
 
 impl InvisibleMessage {
-    /// Hides it for longer once half of its time has passed, and for twice as long: the calls that
-    /// a letter costs grow with the logarithm of the walk's length, not with the length.
+    /// Doubles the visibility timeout if half of it has passed, and returns whether it did. The
+    /// number of calls grows with the logarithm of the scan's duration.
     fn extend_visibility(&mut self, now: Instant) -> bool {
-        let is_due = now.duration_since(self.since) >= self.visibility / 2;
+        let is_due = now.duration_since(self.extended_at) >= self.visibility / 2;
         if is_due {
-            self.since = now;
+            self.extended_at = now;
             self.visibility = (self.visibility * 2).min(MAX_VISIBILITY);
         }
         is_due
     }
 }
 
-/// How much of a queue a walk has seen.
+/// The share of a queue that a scan has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanCoverage {
-    /// The letters that it has seen.
+    /// The number of messages that were read.
     pub read: u64,
-    /// The letters that were there to see, approximately, since SQS counts so.
+    /// The number of messages that could have been read. SQS's counts are approximate.
     pub total: u64,
     /// Whether the queue is a FIFO queue.
     pub is_fifo: bool,
 }
 
 impl ScanCoverage {
-    /// Of a walk that saw `seen` letters and deleted `deleted` of them, in a queue that held
-    /// `before` at the start and holds `after` now. What others took meanwhile, or came later,
-    /// was not there to see.
-    fn new(seen: u64, deleted: u64, before: u64, after: u64, is_fifo: bool) -> Self {
+    /// Returns the coverage of a scan that read `read` messages and deleted `deleted` of them. The
+    /// queue's depth was `before` at the start and is `after` now. `total` excludes messages that
+    /// others deleted or sent during the scan.
+    fn new(read: u64, deleted: u64, before: u64, after: u64, is_fifo: bool) -> Self {
         Self {
-            read: seen,
-            total: before.min(after.saturating_add(deleted)).max(seen),
+            read,
+            total: before.min(after.saturating_add(deleted)).max(read),
             is_fifo,
         }
     }
 
-    /// Whether no letter was missed.
+    /// Returns whether all messages were read.
     pub fn is_complete(self) -> bool {
         self.read == self.total
     }
 }
 
 impl Scan {
-    /// A walk that begins. Each letter is hidden for `hidden` at first, and for longer the longer
-    /// the walk takes. Needs `sqs:GetQueueAttributes`.
-    pub async fn begin(queue: QueueClient, hidden: Duration) -> Result<Self, Error> {
+    /// Starts a scan. Each message is first invisible for `initial_visibility`, which is extended
+    /// while the scan runs. Needs `sqs:GetQueueAttributes`.
+    pub async fn begin(queue: QueueClient, initial_visibility: Duration) -> Result<Self, Error> {
         let depth = queue.depth_without_dlq().await?;
         Ok(Self {
             is_fifo: queue.is_fifo(),
             queue,
             depth: count(depth),
-            hidden,
+            initial_visibility,
             seen: HashSet::new(),
             invisible: HashMap::new(),
             deleted: 0,
-            moved: BTreeSet::new(),
+            changed_groups: BTreeSet::new(),
         })
     }
 
-    /// The next letters, ten at most; none when several receives have shown nothing new. Those of
-    /// a failed call come back by themselves.
+    /// Returns up to ten new messages. Returns `None` after several receives without a new message.
+    /// Messages of a failed call become visible when their visibility timeout ends.
     pub async fn next(&mut self) -> Result<Option<Vec<DeadLetterMessage>>, Error> {
-        // A hidden letter locks its group. Where some of a group are gone, the others make room
-        // for those behind: they are received again, as many more as were deleted with them.
-        let moved = std::mem::take(&mut self.moved);
-        self.release(|held| held.group.as_ref().is_some_and(|it| moved.contains(it)))
-            .await;
-        let mut quiet = 0;
-        while quiet < MAX_EMPTY_RECEIVES {
+        // An invisible message blocks its group. After deletions, release the rest of the group: the
+        // next receive returns it again, with one further message per deleted message.
+        let groups = std::mem::take(&mut self.changed_groups);
+        self.release(|message| {
+            let group = message.group.as_ref();
+            group.is_some_and(|group| groups.contains(group))
+        })
+        .await;
+        let mut empty_receives = 0;
+        while empty_receives < MAX_EMPTY_RECEIVES {
             self.extend_due().await;
             let received = self
                 .queue
-                .receive(MAX_ENTRIES, RECEIVE_WAIT_TIME, Some(self.hidden), None)
+                .receive(
+                    MAX_ENTRIES,
+                    RECEIVE_WAIT_TIME,
+                    Some(self.initial_visibility),
+                    None,
+                )
                 .await?;
-            let mut is_quiet = true;
+            let mut is_empty = true;
             let mut new = Vec::new();
             for message in received {
-                is_quiet &= self.insert(&message).is_some();
+                is_empty &= self.insert(&message).is_some();
                 if self.seen.insert(message.id.clone()) {
                     new.push(DeadLetterMessage {
                         label: Label::read(&message),
@@ -148,10 +157,10 @@ impl Scan {
             if !new.is_empty() {
                 return Ok(Some(new));
             }
-            if is_quiet {
-                quiet += 1;
+            if is_empty {
+                empty_receives += 1;
                 if self.is_fifo {
-                    // A receive may have shown fewer of a group than the next one does.
+                    // The next receive may return more messages of a group.
                     self.release(|_| true).await;
                 }
             }
@@ -159,7 +168,7 @@ impl Scan {
         Ok(None)
     }
 
-    /// Deletes letters, ten at most. One result per letter, in their order.
+    /// Deletes up to ten messages. Returns one result per message, in order.
     pub async fn delete(
         &mut self,
         messages: &[DeadLetterMessage],
@@ -167,31 +176,30 @@ impl Scan {
         if messages.is_empty() {
             return Ok(Vec::new());
         }
-        let receipts: Vec<_> = messages
+        let receipt_handles: Vec<_> = messages
             .iter()
             .map(|message| message.message.receipt_handle.clone())
             .collect();
-        let results = self.queue.delete(&receipts).await?;
+        let results = self.queue.delete(&receipt_handles).await?;
         for (message, result) in messages.iter().zip(&results) {
             if result.is_ok() {
                 self.invisible.remove(&message.message.id);
                 self.deleted += 1;
                 if self.is_fifo {
-                    self.moved.extend(message.message.group.clone());
+                    self.changed_groups.extend(message.message.group.clone());
                 }
             }
         }
         Ok(results)
     }
 
-    /// Ends the walk: shows the letters that stay to others again, at once, and says how much of
-    /// the queue was seen.
+    /// Ends the scan: releases the messages that were not deleted, and returns the coverage.
     pub async fn end(mut self) -> Result<ScanCoverage, Error> {
         self.release(|_| true).await;
         let after = count(self.queue.depth_without_dlq().await?);
-        let seen = self.seen.len() as u64;
+        let read = self.seen.len() as u64;
         Ok(ScanCoverage::new(
-            seen,
+            read,
             self.deleted,
             self.depth,
             after,
@@ -199,52 +207,52 @@ impl Scan {
         ))
     }
 
-    /// Notes a letter that this receive has hidden; gives back what was known of it if it should
-    /// have been hidden already.
+    /// Records a received message. Returns its previous record if it should still be invisible.
     fn insert(&mut self, message: &Message) -> Option<InvisibleMessage> {
-        let held = InvisibleMessage {
+        let record = InvisibleMessage {
             receipt_handle: message.receipt_handle.clone(),
             group: message.group.clone(),
-            since: Instant::now(),
-            visibility: self.hidden,
+            extended_at: Instant::now(),
+            visibility: self.initial_visibility,
         };
-        self.invisible.insert(message.id.clone(), held)
+        self.invisible.insert(message.id.clone(), record)
     }
 
-    /// Keeps hidden what is held.
+    /// Extends the visibility timeouts that are due.
     async fn extend_due(&mut self) {
         let now = Instant::now();
         let mut due: BTreeMap<Duration, Vec<String>> = BTreeMap::new();
-        for held in self.invisible.values_mut() {
-            if held.extend_visibility(now) {
-                due.entry(held.visibility)
+        for message in self.invisible.values_mut() {
+            if message.extend_visibility(now) {
+                due.entry(message.visibility)
                     .or_default()
-                    .push(held.receipt_handle.clone());
+                    .push(message.receipt_handle.clone());
             }
         }
-        for (hidden, receipts) in due {
-            self.set_visibility(&receipts, hidden).await;
+        for (timeout, receipt_handles) in due {
+            self.set_visibility(&receipt_handles, timeout).await;
         }
     }
 
-    /// Shows held letters to others again. Where that fails they come back by themselves.
+    /// Makes the selected messages visible. If a call fails, they become visible when their
+    /// visibility timeout ends.
     async fn release(&mut self, filter: impl Fn(&InvisibleMessage) -> bool) {
-        let receipts: Vec<_> = self
+        let receipt_handles: Vec<_> = self
             .invisible
-            .extract_if(|_, held| filter(held))
-            .map(|(_, held)| held.receipt_handle)
+            .extract_if(|_, message| filter(message))
+            .map(|(_, message)| message.receipt_handle)
             .collect();
-        self.set_visibility(&receipts, Duration::ZERO).await;
+        self.set_visibility(&receipt_handles, Duration::ZERO).await;
     }
 
-    async fn set_visibility(&self, receipts: &[String], timeout: Duration) {
-        let results: Vec<_> = stream::iter(receipts.chunks(MAX_ENTRIES))
-            .map(|receipts| self.queue.change_visibility(receipts, timeout))
+    async fn set_visibility(&self, receipt_handles: &[String], timeout: Duration) {
+        let results: Vec<_> = stream::iter(receipt_handles.chunks(MAX_ENTRIES))
+            .map(|chunk| self.queue.change_visibility(chunk, timeout))
             .buffer_unordered(CONCURRENT_CALLS)
             .collect()
             .await;
         if let Some(error) = results.into_iter().find_map(Result::err) {
-            tracing::warn!(%error, "dead letters come back when the time has passed for filter they were hidden last");
+            tracing::warn!(%error, "could not release dead-lettered messages; they become visible when their visibility timeout ends");
         }
     }
 }
@@ -258,37 +266,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_letter_is_hidden_for_twice_as_long_at_half_of_its_time() {
+    fn visibility_timeout_doubles_at_half_time() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut held = InvisibleMessage {
+        let mut message = InvisibleMessage {
             receipt_handle: String::new(),
             group: None,
-            since: start,
+            extended_at: start,
             visibility: INITIAL_VISIBILITY,
         };
-        let renewed: Vec<_> = (0..=8_000)
-            .filter(|&second| held.extend_visibility(at(second)))
+        let extended: Vec<_> = (0..=8_000)
+            .filter(|&second| message.extend_visibility(at(second)))
             .collect();
-        assert_eq!(renewed, [60, 180, 420, 900, 1860, 3660, 5460, 7260]);
-        assert_eq!(held.visibility, MAX_VISIBILITY);
+        assert_eq!(extended, [60, 180, 420, 900, 1860, 3660, 5460, 7260]);
+        assert_eq!(message.visibility, MAX_VISIBILITY);
     }
 
     #[test]
-    fn what_others_took_or_sent_meanwhile_was_not_there_to_see() {
-        for (seen, deleted, before, after, total) in [
+    fn coverage_excludes_messages_of_others() {
+        for (read, deleted, before, after, total) in [
             (17, 0, 17, 17, 17),
             (10, 0, 17, 17, 17),
             (10, 10, 17, 7, 17),
-            // Another command took seven.
+            // Another command deleted seven.
             (10, 10, 17, 0, 10),
-            // Five came.
+            // Five were added.
             (17, 17, 17, 5, 17),
             (20, 0, 17, 22, 20),
         ] {
-            let coverage = ScanCoverage::new(seen, deleted, before, after, false);
+            let coverage = ScanCoverage::new(read, deleted, before, after, false);
             assert_eq!(coverage.total, total, "{coverage:?}");
-            assert_eq!(coverage.is_complete(), seen == total);
+            assert_eq!(coverage.is_complete(), read == total);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The cluster as one person reaches it: every call has a time limit, and every refusal is a
-//! sentence.
+//! Access to the API server. Every call has a timeout, and every error becomes a message for the
+//! user.
 
 use std::{future::Future, time::Duration};
 
@@ -12,11 +12,12 @@ use kube::{
 use super::{cli::ClusterArgs, error::PluginError, suggestions};
 use crate::api::{EventForwarder, GuardedForwarder};
 
-/// How long connecting may take, and how long a call.
+/// Timeout of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout of a call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A cluster, and the namespace in question.
+/// A cluster and a namespace.
 #[derive(Clone)]
 pub struct Cluster {
     /// The client.
@@ -27,11 +28,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Finds the cluster. Asks it nothing yet.
+    /// Creates a client from the kubeconfig. Sends no request.
     ///
     /// # Errors
-    /// [`PluginError::NoKubeconfig`], or [`PluginError::Unauthenticated`] when the program that
-    /// the kubeconfig names for logging in fails.
+    /// [`PluginError::NoKubeconfig`], or [`PluginError::Unauthenticated`] if the kubeconfig's
+    /// credential plugin fails.
     pub async fn connect(args: &ClusterArgs) -> Result<Self, PluginError> {
         let options = KubeConfigOptions {
             context: args.context.clone(),
@@ -40,7 +41,7 @@ impl Cluster {
         let no_kubeconfig = |error: KubeconfigError| PluginError::NoKubeconfig(error.to_string());
         let mut config = match Config::from_kubeconfig(&options).await {
             Ok(config) => config,
-            // In a pod there is none, and none is needed.
+            // A pod has no kubeconfig. It uses its service account.
             Err(error) if args.context.is_none() => {
                 Config::incluster().map_err(|_| no_kubeconfig(error))?
             }
@@ -67,33 +68,34 @@ impl Cluster {
         })
     }
 
-    /// The forwarders of the namespace.
+    /// Returns the API of the namespace's forwarders.
     pub fn forwarders(&self) -> Api<EventForwarder> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Makes a call, named for example `get EventForwarder marketing/mparticle`.
+    /// Waits for a call's response. `call` describes the call, for example
+    /// `get EventForwarder marketing/mparticle`.
     ///
     /// # Errors
-    /// What the API server said, or that it did not answer.
+    /// If the API server returns an error, or does not respond in time.
     pub async fn call_api<T>(
         &self,
         call: impl Into<String>,
-        answer: impl Future<Output = kube::Result<T>>,
+        response: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, PluginError> {
-        match tokio::time::timeout(CALL_TIMEOUT, answer).await {
-            Ok(answer) => answer.map_err(|error| request_error(error, call.into(), &self.server)),
+        match tokio::time::timeout(CALL_TIMEOUT, response).await {
+            Ok(result) => result.map_err(|error| request_error(error, call.into(), &self.server)),
             Err(_) => Err(PluginError::Unreachable {
                 server: self.server.clone(),
-                cause: format!("nothing within {} s", CALL_TIMEOUT.as_secs()),
+                cause: format!("no response within {} s", CALL_TIMEOUT.as_secs()),
             }),
         }
     }
 
-    /// One forwarder.
+    /// Returns one forwarder.
     ///
     /// # Errors
-    /// [`PluginError::NoSuchForwarder`] with what may have been meant, or a failed call.
+    /// [`PluginError::NoSuchForwarder`] with suggestions, or a failed call.
     pub async fn forwarder(&self, name: &str) -> Result<EventForwarder, PluginError> {
         let call = format!("get EventForwarder {}/{name}", self.namespace);
         match self.call_api(call, self.forwarders().get_opt(name)).await? {
@@ -102,7 +104,7 @@ impl Cluster {
         }
     }
 
-    /// All forwarders of the namespace, those that can't be read too.
+    /// Returns all forwarders of the namespace, including those that can't be parsed.
     ///
     /// # Errors
     /// A failed call.
@@ -115,7 +117,7 @@ impl Cluster {
             .items)
     }
 
-    /// The names of the namespace's forwarders.
+    /// Returns the names of the namespace's forwarders.
     ///
     /// # Errors
     /// A failed call.
@@ -126,21 +128,19 @@ impl Cluster {
         Ok(list.items.iter().map(ResourceExt::name_any).collect())
     }
 
-    /// Why there is no such forwarder: another name, another namespace, or no definition at all.
+    /// Returns the error for a missing forwarder, with suggestions. Returns
+    /// [`PluginError::CrdMissing`] if the CRD is missing.
     async fn no_such(&self, name: &str) -> PluginError {
         let here = match self.names().await {
             Ok(names) => names,
             Err(error @ PluginError::CrdMissing { .. }) => return error,
-            // A person may be allowed to get and not to list: then nothing is known.
+            // The user may be allowed to get, but not to list.
             Err(_) => Vec::new(),
         };
         let everywhere: Api<EventForwarder> = Api::all(self.client.clone());
-        let of_that_name = ListParams::default().fields(&format!("metadata.name={name}"));
+        let by_name = ListParams::default().fields(&format!("metadata.name={name}"));
         let elsewhere = self
-            .call_api(
-                "list EventForwarders",
-                everywhere.list_metadata(&of_that_name),
-            )
+            .call_api("list EventForwarders", everywhere.list_metadata(&by_name))
             .await
             .map(|list| list.items)
             .unwrap_or_default();
@@ -156,7 +156,7 @@ impl Cluster {
     }
 }
 
-/// What a failed call means to the person who made it.
+/// Converts a failed call to an error for the user.
 fn request_error(error: kube::Error, call: String, server: &str) -> PluginError {
     let server = server.to_owned();
     match error {
@@ -189,7 +189,8 @@ fn request_error(error: kube::Error, call: String, server: &str) -> PluginError 
     }
 }
 
-/// The cause at the bottom, which says most: "connection refused", "certificate has expired".
+/// Returns the innermost cause, which is the most specific: "connection refused", "certificate
+/// has expired".
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
@@ -205,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    fn refused(status: serde_json::Value) -> PluginError {
+    fn error_from(status: serde_json::Value) -> PluginError {
         let status: Status = serde_json::from_value(status).expect("a status");
         let call = "get EventForwarder marketing/mparticle".to_owned();
         request_error(
@@ -216,12 +217,15 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_is_told_apart() {
-        let gone = refused(json!({
+    fn request_errors_are_distinguished() {
+        let missing = error_from(json!({
             "code": 404, "reason": "NotFound", "message": "the server could not find the requested resource",
         }));
-        assert!(matches!(gone, PluginError::CrdMissing { .. }), "{gone}");
-        let denied = refused(json!({
+        assert!(
+            matches!(missing, PluginError::CrdMissing { .. }),
+            "{missing}"
+        );
+        let denied = error_from(json!({
             "code": 403, "reason": "Forbidden", "message": "eventforwarders is forbidden: User \"ann\" cannot get",
         }));
         assert!(matches!(denied, PluginError::Forbidden { .. }), "{denied}");
@@ -232,12 +236,12 @@ mod tests {
             "{denied}"
         );
         let unknown =
-            refused(json!({"code": 401, "reason": "Unauthorized", "message": "Unauthorized"}));
+            error_from(json!({"code": 401, "reason": "Unauthorized", "message": "Unauthorized"}));
         assert!(
             matches!(unknown, PluginError::Unauthenticated { .. }),
             "{unknown}"
         );
-        let conflict = refused(json!({
+        let conflict = error_from(json!({
             "code": 409, "reason": "Conflict", "message": "modified", "details": {"name": "mparticle"},
         }));
         assert!(

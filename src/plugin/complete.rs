@@ -1,8 +1,8 @@
-//! Completion of the plugin's commands and of the names of forwarders.
+//! Completion of the plugin's commands and of forwarder names.
 //!
-//! kubectl asks an executable kubectl_complete-NAME for the words that may stand at the cursor:
-//! its arguments are those after the plugin's name, the last one unfinished. It prints a word a
-//! line, after a tab what it means, and last a directive of Cobra's behind a colon.
+//! To complete a plugin's command line, kubectl runs the executable kubectl_complete-NAME. Its
+//! arguments are the words after the plugin's name; the last one is incomplete. It prints one
+//! candidate per line, with a tab and a description, and then a Cobra directive after a colon.
 
 use std::{
     ffi::OsString,
@@ -19,14 +19,14 @@ use clap_complete::{
 
 use super::{PluginCli, cli::ClusterArgs, cluster::Cluster};
 
-/// How long a person who has pressed the key is kept waiting for names.
+/// Maximum wait for names after the user pressed the key.
 const NAMES_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Cobra's directives, which may be added up.
+/// Cobra's directives. They are bits.
 const NO_SPACE: u8 = 2;
 const NO_FILES: u8 = 4;
 
-/// Prints the words that may stand in place of the last of `words`.
+/// Prints the candidates for the last of `words`.
 pub fn complete(words: Vec<OsString>) -> ExitCode {
     let mut command = PluginCli::command();
     let mut line = vec![OsString::from("kubectl-forwarder")];
@@ -34,17 +34,17 @@ pub fn complete(words: Vec<OsString>) -> ExitCode {
     let last = line.len() - 1;
     let directory = std::env::current_dir().ok();
     let found = engine::complete(&mut command, line, last, directory.as_deref());
-    match found.and_then(|found| answer(&found, &mut io::stdout().lock())) {
+    match found.and_then(|found| print_candidates(&found, &mut io::stdout().lock())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn answer(found: &[CompletionCandidate], out: &mut impl Write) -> io::Result<()> {
+fn print_candidates(found: &[CompletionCandidate], out: &mut impl Write) -> io::Result<()> {
     let mut directive = NO_FILES;
     for candidate in found.iter().filter(|candidate| !candidate.is_hide_set()) {
         let word = candidate.get_value().to_string_lossy();
-        // One that ends with a slash or an equals sign goes on.
+        // The user continues a word that ends with a slash or an equals sign.
         if word.ends_with(['/', '=']) {
             directive |= NO_SPACE;
         }
@@ -57,7 +57,7 @@ fn answer(found: &[CompletionCandidate], out: &mut impl Write) -> io::Result<()>
     writeln!(out, ":{directive}")
 }
 
-/// The cluster that the words so far name.
+/// Returns the cluster options in the words.
 fn cluster_of(words: &[OsString]) -> ClusterArgs {
     let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();
     let value = |flags: &[&str]| {
@@ -79,7 +79,7 @@ fn cluster_of(words: &[OsString]) -> ClusterArgs {
     }
 }
 
-/// The forwarders of the cluster that the command line names, as candidates for an argument.
+/// Returns the forwarder names in the cluster of the command line, as candidates for an argument.
 pub fn forwarders() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let words: Vec<_> = std::env::args_os().skip(1).collect();
@@ -88,17 +88,17 @@ pub fn forwarders() -> ArgValueCandidates {
     })
 }
 
-/// Nothing is said of what goes wrong: the person is in the middle of a line.
+/// Returns `None` on any error: a message would disrupt the line that the user is typing.
 fn names(args: &ClusterArgs) -> Option<Vec<String>> {
-    let ask = async { Cluster::connect(args).await.ok()?.names().await.ok() };
+    let names = async { Cluster::connect(args).await.ok()?.names().await.ok() };
     let runtime = tokio::runtime::Runtime::new().ok()?;
-    runtime.block_on(async { tokio::time::timeout(NAMES_TIMEOUT, ask).await.ok() })?
+    runtime.block_on(async { tokio::time::timeout(NAMES_TIMEOUT, names).await.ok() })?
 }
 
-/// Prints the script by which a shell completes the program `C` under `name`.
+/// Prints the shell script that completes the program `C` under `name`.
 ///
 /// # Errors
-/// When standard output can't be written to.
+/// If writing to stdout fails.
 pub fn script<C: CommandFactory>(shell: Shell, name: &str) -> io::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut C::command(), name, &mut script);
@@ -113,31 +113,28 @@ mod tests {
         text.split(' ').map(OsString::from).collect()
     }
 
-    fn answered(line: &str) -> String {
+    fn completion(line: &str) -> String {
         let mut all = words("kubectl-forwarder");
         all.extend(words(line));
         let last = all.len() - 1;
         let mut command = PluginCli::command();
         let found = engine::complete(&mut command, all, last, None).expect("candidates");
         let mut out = Vec::new();
-        answer(&found, &mut out).expect("written");
+        print_candidates(&found, &mut out).expect("written");
         String::from_utf8(out).expect("text")
     }
 
     #[test]
-    fn commands_and_flags_are_completed_as_kubectl_reads_them() {
-        let status = answered("st");
-        assert!(
-            status.starts_with("status\tShow how a forwarder fares"),
-            "{status}"
-        );
+    fn completion_uses_format_of_kubectl() {
+        let status = completion("st");
+        assert!(status.starts_with("status\tShow "), "{status}");
         assert!(status.ends_with("\n:4\n"), "{status}");
-        assert!(answered("run --fo").starts_with("--follow\t"));
-        assert!(answered("dlq mparticle re").starts_with("redrive\t"));
+        assert!(completion("run --fo").starts_with("--follow\t"));
+        assert!(completion("dlq mparticle re").starts_with("redrive\t"));
     }
 
     #[test]
-    fn the_cluster_is_the_one_that_the_line_names() {
+    fn cluster_options_are_read_from_line() {
         for (line, namespace, context) in [
             ("status ", None, None),
             ("-n marketing status ", Some("marketing"), None),

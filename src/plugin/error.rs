@@ -2,103 +2,105 @@ use std::{io, process::ExitCode};
 
 use crate::dlq::{DlqError, queues::QueuePairError};
 
-/// Why a command of the plugin could not do its work.
+/// The error of a plugin command.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
-    /// There is no usable kubeconfig.
+    /// No usable kubeconfig.
     #[error(
-        "no way to a cluster: {0}. Set KUBECONFIG, or see `kubectl config get-contexts` for what --context can name"
+        "can't connect to a cluster: {0}. Set KUBECONFIG, or see `kubectl config get-contexts` for the values of --context"
     )]
     NoKubeconfig(String),
-    /// The API server does not answer.
+    /// The API server can't be reached.
     #[error(
-        "the API server {server} does not answer: {cause}. Check the network, a VPN, and `kubectl config current-context`"
+        "can't reach the API server {server}: {cause}. Check the network, the VPN, and `kubectl config current-context`"
     )]
     Unreachable {
-        /// Its address.
+        /// The API server's address.
         server: String,
-        /// What happened.
+        /// The cause.
         cause: String,
     },
-    /// The API server does not know who asks.
-    #[error("the API server {server} does not know you: {message}. Log in again")]
+    /// Authentication failed.
+    #[error("authentication to API server {server} failed: {message}. Log in again")]
     Unauthenticated {
-        /// Its address.
+        /// The API server's address.
         server: String,
-        /// Its words, or those of the program that logs in.
+        /// The message of the API server or of the credential plugin.
         message: String,
     },
-    /// The person may not do this.
-    #[error("you may not {call}: {message}. Ask whoever grants rights in the cluster for this one")]
+    /// The user is not allowed to do this.
+    #[error(
+        "you are not allowed to {call}: {message}. Ask a cluster administrator for this permission"
+    )]
     Forbidden {
         /// A verb and an object.
         call: String,
-        /// The API server's words.
+        /// The API server's message.
         message: String,
     },
-    /// The cluster lacks the resource's definition.
+    /// The cluster lacks the CRD.
     #[error(
-        "the cluster at {server} does not know EventForwarders: install the operator by its chart, or choose another cluster with --context"
+        "EventForwarder CRD not found in the cluster at {server}: install the operator with its chart, or select another cluster with --context"
     )]
     CrdMissing {
         /// The API server's address.
         server: String,
     },
-    /// There is no such forwarder.
-    #[error("namespace {namespace} has no EventForwarder {name}. {hint}")]
+    /// The forwarder does not exist.
+    #[error("EventForwarder {name} not found in namespace {namespace}. {hint}")]
     NoSuchForwarder {
         /// The namespace.
         namespace: String,
-        /// The name that was given.
+        /// The requested name.
         name: String,
-        /// What may have been meant.
+        /// A suggestion.
         hint: String,
     },
-    /// The API server message no to something else.
-    #[error("the API server refused to {call}: {message}")]
+    /// The API server rejected another request.
+    #[error("the API server rejected the request to {call}: {message}")]
     Rejected {
         /// A verb and an object.
         call: String,
-        /// Its words.
+        /// The API server's message.
         message: String,
     },
-    /// The answer is not what this version expects.
+    /// The response can't be parsed by this version.
     #[error(
-        "the answer can't be read when asked to {call}: {cause}. Bring the plugin and the operator to one version"
+        "failed to {call}: can't parse the response: {cause}. Install the same version of the plugin and the operator"
     )]
     Unreadable {
         /// A verb and an object.
         call: String,
-        /// What is wrong with it.
+        /// The cause.
         cause: String,
     },
-    /// No run can start now.
+    /// A run can't start now.
     #[error("no run was started: {0}")]
     RunBlocked(String),
-    /// The controller did not start the run that was asked for.
+    /// The controller did not start the requested run.
     #[error(
-        "the controller has not taken up the request within {seconds} s. Is it running, and does it watch this namespace? See `kubectl get pods --all-namespaces -l app.kubernetes.io/name=event-forwarder`. The request stands until `kubectl annotate eventforwarder {name} --namespace {namespace} {annotation}-` takes it back"
+        "the controller did not start the run within {seconds} s. Check that it is running and watches this namespace: `kubectl get pods --all-namespaces -l app.kubernetes.io/name=event-forwarder`. To cancel the request, run `kubectl annotate eventforwarder {name} --namespace {namespace} {annotation}-`"
     )]
     RunNotStarted {
-        /// The forwarder.
+        /// The forwarder's name.
         name: String,
         /// Its namespace.
         namespace: String,
         /// The annotation that holds the request.
         annotation: &'static str,
-        /// How long it was waited for.
+        /// The time waited, in seconds.
         seconds: u64,
     },
-    /// The run took longer than the person wanted to wait.
+    /// The run did not finish within `--timeout`.
     #[error(
-        "Job {job} has not ended within {timeout}; it goes on. Look again with `kubectl forwarder status {name} --namespace {namespace}`"
+        "Job {job} did not finish within {timeout} and is still running. Check it with `kubectl forwarder status {name} --namespace {namespace}`"
     )]
     StillRunning {
         /// The run's Job.
         job: String,
-        /// How long it was waited for.
+        /// The value of `--timeout`.
         timeout: String,
-        /// The forwarder.
+        /// The forwarder's name.
         name: String,
         /// Its namespace.
         namespace: String,
@@ -106,19 +108,19 @@ pub enum PluginError {
     /// The forwarder's queues can't be found.
     #[error(transparent)]
     Queues(#[from] QueuePairError),
-    /// A command on dead letters failed.
+    /// A command on the dead-letter queue failed.
     #[error(transparent)]
     Dlq(#[from] DlqError),
     /// The output can't be written.
-    #[error("the output can't be written: {0}")]
+    #[error("can't write the output: {0}")]
     Output(#[from] io::Error),
 }
 
-/// The exit code of a run that left no report.
+/// The exit code of a run that ended without a report.
 pub const RUN_LOST_EXIT_CODE: u8 = 48;
 
 impl PluginError {
-    /// The process's exit code: none that a run, `map` or bad usage ends with.
+    /// Returns the process's exit code, which differs from those of a run, `map` and bad usage.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Queues(_) | Self::Dlq(_) | Self::Output(_) => 1,
@@ -130,7 +132,7 @@ impl PluginError {
             Self::NoSuchForwarder { .. } => 45,
             Self::Rejected { .. } | Self::Unreadable { .. } => 46,
             Self::RunBlocked(_) => 47,
-            // 48 is LOST.
+            // 48 is `RUN_LOST_EXIT_CODE`.
             Self::RunNotStarted { .. } => 49,
             Self::StillRunning { .. } => 50,
         })

@@ -1,4 +1,4 @@
-//! What is well, what is not, and what waits. Pure.
+//! Health levels of conditions, runs and forwarders, and their colors. Pure.
 
 use anstyle::{AnsiColor, Style};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -8,20 +8,20 @@ use crate::{
     controller::{PENDING, RUNNING, succeeded},
 };
 
-/// A judgement that shows as a sign and a colour.
+/// A health level, shown as a sign and a color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthLevel {
-    /// All is well.
+    /// Healthy.
     Ok,
-    /// Somebody should act.
+    /// An action is required.
     Error,
-    /// Not known yet, meant to be so, or to be looked at some time.
+    /// Unknown, in progress, intended, or not urgent.
     Pending,
 }
 
 impl HealthLevel {
-    /// Of a condition. That a forwarder is suspended is meant to be so, and dead letters
-    /// hinder no run.
+    /// Returns the level of a condition. A suspension is intended, and dead-lettered messages do
+    /// not block runs.
     pub fn from_condition(condition: &Condition) -> Self {
         match (condition.status.as_str(), condition.reason.as_str()) {
             (_, "Suspended" | "DeadLettersPresent") => Self::Pending,
@@ -31,7 +31,7 @@ impl HealthLevel {
         }
     }
 
-    /// Of a run's outcome.
+    /// Returns the level of a run's outcome.
     pub fn from_outcome(outcome: &str) -> Self {
         match outcome {
             PENDING | RUNNING => Self::Pending,
@@ -40,7 +40,7 @@ impl HealthLevel {
         }
     }
 
-    /// The text in the mark's colour.
+    /// Returns the text in the level's color.
     pub fn paint(self, text: &str) -> String {
         let color = match self {
             Self::Ok => AnsiColor::Green,
@@ -51,7 +51,7 @@ impl HealthLevel {
         format!("{style}{text}{style:#}")
     }
 
-    /// The sign, in colour.
+    /// Returns the sign in the level's color.
     pub fn sign(self) -> String {
         self.paint(match self {
             Self::Ok => "✔",
@@ -61,29 +61,29 @@ impl HealthLevel {
     }
 }
 
-/// The text in bold.
+/// Returns the text in bold.
 pub fn bold(text: &str) -> String {
     let style = Style::new().bold();
     format!("{style}{text}{style:#}")
 }
 
-/// The text, dimmed.
+/// Returns the text dimmed.
 pub fn dim(text: &str) -> String {
     let style = Style::new().dimmed();
     format!("{style}{text}{style:#}")
 }
 
-/// How a forwarder fares as a whole.
+/// The health of a forwarder.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ForwarderHealth {
-    /// The judgement.
+    /// The level.
     pub level: HealthLevel,
-    /// A word: Ready, Suspended, or the reason why not.
+    /// The reason of the Ready condition, or `NotSeenYet`.
     pub word: String,
 }
 
 impl ForwarderHealth {
-    /// By the Ready condition.
+    /// Creates the health from the Ready condition.
     pub fn new(forwarder: &EventForwarder) -> Self {
         let (level, word) = match condition(forwarder, "Ready") {
             None => (HealthLevel::Pending, "NotSeenYet"),
@@ -96,13 +96,13 @@ impl ForwarderHealth {
     }
 }
 
-/// The forwarder's condition of a type.
+/// Returns the forwarder's condition of a type.
 pub fn condition<'a>(forwarder: &'a EventForwarder, type_: &str) -> Option<&'a Condition> {
     let conditions = &forwarder.status.as_ref()?.conditions;
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-/// Whether the status speaks of the spec as it is now.
+/// Returns whether the status is of the current spec.
 pub fn is_current(forwarder: &EventForwarder) -> bool {
     forwarder
         .status

@@ -1,9 +1,9 @@
-//! `kubectl forwarder`: what a person asks of the forwarders in a cluster.
+//! The kubectl plugin `kubectl forwarder`: shows and controls the forwarders of a cluster.
 //!
-//! The program is the plugin when it is called `kubectl-forwarder`, the name under which kubectl
-//! looks for it, and completes the plugin's commands when it is called
-//! `kubectl_complete-forwarder`. [`status_page`], [`status_list`], [`runs`], [`health`], [`suggestions`] and
-//! [`time`] are pure; [`cluster`] asks the API server.
+//! The program runs as the plugin if its file name is `kubectl-forwarder`, the name that kubectl
+//! searches for. If its file name is `kubectl_complete-forwarder`, it completes the plugin's
+//! command line. [`status_page`], [`status_list`], [`runs`], [`health`], [`suggestions`] and
+//! [`time`] are pure; [`cluster`] calls the API server.
 
 mod cli;
 mod cluster;
@@ -43,23 +43,24 @@ use crate::{
 use cluster::Cluster;
 use status_page::DeadLetterSummary;
 
-/// How long a status page waits for the dead-letter queue, and how long it looks at letters.
+/// Maximum time that a status page waits for the dead-letter queue.
 const DEAD_LETTERS_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time after which a status page stops reading dead-lettered messages.
 const DEAD_LETTERS_SCAN_TIME: Duration = Duration::from_secs(5);
 
-/// What the program is when it is called by a name of kubectl's.
+/// The role of the program, by its file name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvokedAs {
     /// The plugin.
     Plugin,
-    /// What kubectl asks for the words that may stand where the cursor is.
+    /// The completion program that kubectl runs.
     Completion,
 }
 
 impl InvokedAs {
-    /// By the first argument of the process; none for the operator itself.
-    pub fn from_program_name(called: Option<&OsStr>) -> Option<Self> {
-        match Path::new(called?).file_stem()?.to_str()? {
+    /// Returns the role by the first argument of the process. Returns `None` for the operator.
+    pub fn from_program_name(program: Option<&OsStr>) -> Option<Self> {
+        match Path::new(program?).file_stem()?.to_str()? {
             "kubectl-forwarder" => Some(Self::Plugin),
             "kubectl_complete-forwarder" => Some(Self::Completion),
             _ => None,
@@ -67,11 +68,11 @@ impl InvokedAs {
     }
 }
 
-/// Carries out a command and says on standard error why it can't be.
+/// Runs a command and prints its error to stderr.
 pub async fn command(cli: PluginCli) -> ExitCode {
     match execute(cli).await {
         Ok(code) => code,
-        // Whoever reads us has seen enough, as in `status | head`.
+        // The reader has closed the pipe, as in `status | head`.
         Err(PluginError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
@@ -100,7 +101,10 @@ async fn execute(cli: PluginCli) -> Result<ExitCode, PluginError> {
         PluginCommand::Suspend { name } => print(&suspend::suspend(&cluster, &name).await?)?,
         PluginCommand::Resume { name } => print(&suspend::resume(&cluster, &name).await?)?,
         PluginCommand::Map { name, batches } => {
-            return Ok(preview::run_with(&rules(&cluster, &name).await?, &batches));
+            return Ok(preview::run_with(
+                &mapping_config(&cluster, &name).await?,
+                &batches,
+            ));
         }
         PluginCommand::Dlq {
             name,
@@ -108,8 +112,8 @@ async fn execute(cli: PluginCli) -> Result<ExitCode, PluginError> {
             action,
         } => {
             let forwarder = cluster.forwarder(&name).await?;
-            let given = aws_credentials_dir.map(Credentials::Dir);
-            dlq::run_action(&queues(&cluster, &forwarder, given).await?, action).await?;
+            let credentials = aws_credentials_dir.map(Credentials::Dir);
+            dlq::run_action(&queues(&cluster, &forwarder, credentials).await?, action).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -119,7 +123,7 @@ async fn list(cluster: &Cluster) -> Result<String, PluginError> {
     let forwarders = cluster.all().await?;
     if forwarders.is_empty() {
         return Ok(format!(
-            "namespace {} has no EventForwarder",
+            "no EventForwarders found in namespace {}",
             cluster.namespace
         ));
     }
@@ -128,25 +132,25 @@ async fn list(cluster: &Cluster) -> Result<String, PluginError> {
 
 async fn status(cluster: &Cluster, name: &str) -> Result<String, PluginError> {
     let forwarder = cluster.forwarder(name).await?;
-    let letters = dead_letter_summary(cluster, &forwarder).await;
-    Ok(status_page::page(&forwarder, &letters, Timestamp::now()))
+    let summary = dead_letter_summary(cluster, &forwarder).await;
+    Ok(status_page::page(&forwarder, &summary, Timestamp::now()))
 }
 
-/// Reads why letters are dead, where there are some.
+/// Counts dead-lettered messages by reason, if the status reports any.
 async fn dead_letter_summary(cluster: &Cluster, forwarder: &EventForwarder) -> DeadLetterSummary {
     let queue = forwarder.status.as_ref().and_then(|it| it.queue.as_ref());
     if queue.and_then(|queue| queue.dead_letters).unwrap_or(0) == 0 {
         return DeadLetterSummary::None;
     }
-    let look = async {
+    let scan = async {
         let queues = queues(cluster, forwarder, None).await?;
         Ok::<_, PluginError>(dlq::reasons(&queues, DEAD_LETTERS_SCAN_TIME).await?)
     };
-    match tokio::time::timeout(DEAD_LETTERS_TIMEOUT, look).await {
+    match tokio::time::timeout(DEAD_LETTERS_TIMEOUT, scan).await {
         Ok(Ok((reasons, is_all))) => DeadLetterSummary::ByReason(reasons, is_all),
         Ok(Err(error)) => DeadLetterSummary::Unavailable(error.to_string()),
         Err(_) => DeadLetterSummary::Unavailable(format!(
-            "the queue did not answer within {} s",
+            "the queue did not respond within {} s",
             DEAD_LETTERS_TIMEOUT.as_secs()
         )),
     }
@@ -155,18 +159,18 @@ async fn dead_letter_summary(cluster: &Cluster, forwarder: &EventForwarder) -> D
 async fn queues(
     cluster: &Cluster,
     forwarder: &EventForwarder,
-    given: Option<Credentials>,
+    explicit: Option<Credentials>,
 ) -> Result<QueuePair, PluginError> {
     let queue = &forwarder.spec.queue;
-    let credentials = match given {
-        Some(given) => given,
+    let credentials = match explicit {
+        Some(explicit) => explicit,
         None => credentials(cluster.client.clone(), &cluster.namespace, queue).await?,
     };
     Ok(QueuePair::from_spec(queue, credentials).await?)
 }
 
-/// What a forwarder does to events, with the jq program that its ConfigMap holds.
-async fn rules(cluster: &Cluster, name: &str) -> Result<MappingConfig, PluginError> {
+/// Returns a forwarder's mapping, with the jq program in its ConfigMap.
+async fn mapping_config(cluster: &Cluster, name: &str) -> Result<MappingConfig, PluginError> {
     let spec = cluster.forwarder(name).await?.spec;
     let reference = spec
         .mapping
@@ -178,14 +182,14 @@ async fn rules(cluster: &Cluster, name: &str) -> Result<MappingConfig, PluginErr
         Some(reference) => {
             let api: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
             let call = format!("get ConfigMap {}/{}", cluster.namespace, reference.name);
-            let found = cluster.call_api(call, api.get_opt(&reference.name)).await?;
-            found.and_then(|config_map| config_map.data?.remove(&reference.key))
+            let config_map = cluster.call_api(call, api.get_opt(&reference.name)).await?;
+            config_map.and_then(|config_map| config_map.data?.remove(&reference.key))
         }
     };
     Ok(MappingConfig::new(spec, transform))
 }
 
-/// Prints a text, in colour on a terminal alone.
+/// Prints a text. Colors are only printed to a terminal.
 fn print(text: &str) -> Result<(), PluginError> {
     writeln!(anstream::stdout(), "{text}")?;
     Ok(())
@@ -196,8 +200,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_under_which_it_is_called_decides_what_it_is() {
-        for (called, role) in [
+    fn role_depends_on_program_name() {
+        for (program, role) in [
             ("/usr/local/bin/kubectl-forwarder", Some(InvokedAs::Plugin)),
             ("kubectl-forwarder.exe", Some(InvokedAs::Plugin)),
             (
@@ -207,9 +211,9 @@ mod tests {
             ("/usr/local/bin/event-forwarder", None),
         ] {
             assert_eq!(
-                InvokedAs::from_program_name(Some(OsStr::new(called))),
+                InvokedAs::from_program_name(Some(OsStr::new(program))),
                 role,
-                "{called}"
+                "{program}"
             );
         }
         assert_eq!(InvokedAs::from_program_name(None), None);

@@ -1,4 +1,4 @@
-//! `run`: asks the controller for a run, by an annotation, and follows it.
+//! The command `run`: requests a run with an annotation and follows it.
 
 use std::{
     io::IsTerminal,
@@ -30,52 +30,52 @@ use crate::{
     drain::report::Outcome,
 };
 
-/// How long the controller may take to start a run.
+/// Maximum time for the controller to start a run.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often status is looked at. To get is a right that everyone has who may run this; to
-/// watch is another.
+/// Interval between reads of the status. The command polls because it needs the permission to get
+/// anyway; watching needs another permission.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Starts a run and, if so asked, stays until it has ended.
+/// Starts a run. With `--follow`, waits until it finishes.
 ///
 /// # Errors
-/// When no run can start, or nothing more can be learned of it.
+/// If the run can't start, does not finish within `--timeout`, or a call fails.
 pub async fn run(cluster: &Cluster, args: &RunArgs) -> Result<ExitCode, PluginError> {
     let started = Instant::now();
     let forwarder = cluster.forwarder(&args.name).await?;
-    if let Some(why) = blocked_reason(&forwarder, Timestamp::now()) {
-        return Err(PluginError::RunBlocked(why));
+    if let Some(reason) = blocked_reason(&forwarder, Timestamp::now()) {
+        return Err(PluginError::RunBlocked(reason));
     }
     let request = format!("{} by kubectl forwarder", Timestamp::now());
     request_run(cluster, &args.name, &request).await?;
     let job = run_now_name(&cronjob_name(&args.name), &request);
 
-    let mut says = ProgressOutput::new();
-    let mut is_taken_up = false;
+    let mut output = ProgressOutput::new();
+    let mut is_started = false;
     loop {
         let forwarder = cluster.forwarder(&args.name).await?;
-        let refusal = rejection(&forwarder);
+        let rejection = rejection(&forwarder);
         let status = forwarder.status.unwrap_or_default();
         match requested_run(&status, &request, &job) {
-            RequestedRun::Requested => match refusal {
-                Some(why) => return Err(PluginError::RunBlocked(why)),
-                None => says.update("waits for the controller"),
+            RequestedRun::Requested => match rejection {
+                Some(reason) => return Err(PluginError::RunBlocked(reason)),
+                None => output.update("waiting for the controller"),
             },
             RequestedRun::Running(text) => {
-                if !is_taken_up {
-                    is_taken_up = true;
-                    says.print_line(&format!("Job {job} was started"))?;
+                if !is_started {
+                    is_started = true;
+                    output.print_line(&format!("Job {job} was started"))?;
                     if forwarder.spec.suspend {
-                        says.print_line(&suspended_note(&args.name, &cluster.namespace))?;
+                        output.print_line(&suspended_note(&args.name, &cluster.namespace))?;
                     }
                 }
                 if !args.follow {
                     return Ok(ExitCode::SUCCESS);
                 }
-                says.update(&text);
+                output.update(&text);
             }
             RequestedRun::Finished(run) => {
-                says.print_line(&runs::report(&run, Timestamp::now()).join("\n"))?;
+                output.print_line(&runs::report(&run, Timestamp::now()).join("\n"))?;
                 return Ok(match args.follow {
                     true => exit_code(&run),
                     false => ExitCode::SUCCESS,
@@ -83,7 +83,7 @@ pub async fn run(cluster: &Cluster, args: &RunArgs) -> Result<ExitCode, PluginEr
             }
         }
         let waited = started.elapsed();
-        if !is_taken_up && waited > START_TIMEOUT.min(args.timeout.get()) {
+        if !is_started && waited > START_TIMEOUT.min(args.timeout.get()) {
             return Err(PluginError::RunNotStarted {
                 name: args.name.clone(),
                 namespace: cluster.namespace.clone(),
@@ -122,53 +122,54 @@ async fn request_run(cluster: &Cluster, name: &str, request: &str) -> Result<(),
 
 fn suspended_note(name: &str, namespace: &str) -> String {
     format!(
-        "{name} is suspended: this run goes all the same, but none by the schedule until `kubectl forwarder resume {name} --namespace {namespace}`"
+        "{name} is suspended: this run continues, but no scheduled runs start until `kubectl forwarder resume {name} --namespace {namespace}`"
     )
 }
 
-/// Why no run can start now, and what to do; none if one can, as far as status tells.
+/// Returns why no run can start now, and what to do. Returns `None` if the status has no such
+/// reason.
 fn blocked_reason(forwarder: &EventForwarder, now: Timestamp) -> Option<String> {
     let name = forwarder.name_any();
     let namespace = forwarder.namespace().unwrap_or_default();
     let status = forwarder.status.as_ref()?;
     if let Some(run) = status.last_run.as_ref().filter(|_| status.active > 0) {
         let job = &run.job_name;
-        let since = run.started_at.as_ref();
-        let since = since.map_or(String::new(), |at| span(now.duration_since(at.0)));
+        let started = run.started_at.as_ref();
+        let duration = started.map_or(String::new(), |at| span(now.duration_since(at.0)));
         return Some(match &run.message {
             Some(waits_for) => format!(
-                "Job {job} has been waiting for {since}: {waits_for}. Mend that, or delete it with `kubectl delete job {job} --namespace {namespace}`"
+                "Job {job} has been pending for {duration}: {waits_for}. Fix the cause, or delete the Job with `kubectl delete job {job} --namespace {namespace}`"
             ),
             None => format!(
-                "Job {job} has been under way for {since}, and it empties the same queue. Let it end: see `kubectl forwarder status {name} --namespace {namespace}`"
+                "Job {job} has been running for {duration} on the same queue. Wait for it to finish: see `kubectl forwarder status {name} --namespace {namespace}`"
             ),
         });
     }
     if !is_current(forwarder) {
         return None;
     }
-    let stops = ["SecretsAvailable", "Scheduled"].into_iter();
-    stops
+    let types = ["SecretsAvailable", "Scheduled"].into_iter();
+    types
         .filter_map(|type_| condition(forwarder, type_))
-        .find(|one| {
-            // Neither of these keeps a run back that is asked for.
-            one.status == "False"
+        .find(|condition| {
+            // These reasons do not block a requested run.
+            condition.status == "False"
                 && !matches!(
-                    one.reason.as_str(),
+                    condition.reason.as_str(),
                     "Suspended" | "RunOverdue" | "NeverFires"
                 )
         })
-        .map(|one| format!("{}: {}", one.reason, one.message))
+        .map(|condition| format!("{}: {}", condition.reason, condition.message))
 }
 
-/// What the controller says of a request that the API server refuses.
+/// Returns the condition's message if the API server rejected the requested run.
 fn rejection(forwarder: &EventForwarder) -> Option<String> {
     condition(forwarder, "Scheduled")
         .filter(|scheduled| scheduled.reason == "RunRejected")
         .map(|scheduled| format!("{}: {}", scheduled.reason, scheduled.message))
 }
 
-/// 0 for a run that did its work, else the exit code of its container.
+/// Returns 0 if the run succeeded, otherwise the exit code of its container.
 fn exit_code(run: &RunStatus) -> ExitCode {
     if succeeded(&run.outcome) {
         return ExitCode::SUCCESS;
@@ -177,8 +178,7 @@ fn exit_code(run: &RunStatus) -> ExitCode {
     ExitCode::from(outcome.map_or(RUN_LOST_EXIT_CODE, Outcome::exit_code))
 }
 
-/// What goes on, on standard error: a line that moves on a terminal, elsewhere a line for each
-/// change.
+/// Progress on stderr: a spinner on a terminal, otherwise one line per change.
 struct ProgressOutput {
     bar: Option<ProgressBar>,
     last: String,
@@ -206,7 +206,7 @@ impl ProgressOutput {
         text.clone_into(&mut self.last);
     }
 
-    /// What stays, on standard output.
+    /// Prints a permanent line to stdout.
     fn print_line(&self, text: &str) -> Result<(), PluginError> {
         match &self.bar {
             Some(bar) => bar.suspend(|| print(text)),
@@ -244,10 +244,10 @@ mod tests {
     }
 
     #[test]
-    fn what_hinders_a_run_is_told_and_what_does_not_is_no_matter() {
+    fn blocked_reason_ignores_conditions_that_do_not_block() {
         let with = |generation: i64, type_: &str, reason: &str| {
             json!({"observedGeneration": generation, "conditions": [{
-                "type": type_, "status": "False", "reason": reason, "message": "the mend",
+                "type": type_, "status": "False", "reason": reason, "message": "the fix",
                 "lastTransitionTime": "2026-01-05T09:00:00Z",
             }]})
         };
@@ -256,11 +256,11 @@ mod tests {
                 "jobName": "m-1", "outcome": outcome, "startedAt": "2026-01-05T09:57:00Z", "message": message,
             }})
         };
-        for (status, told) in [
+        for (status, expected) in [
             (json!(null), None),
             (
                 active("Running", json!(null)),
-                Some("Job m-1 has been under way for 3m"),
+                Some("Job m-1 has been running for 3m"),
             ),
             (
                 active("Pending", json!("ErrImagePull")),
@@ -268,29 +268,29 @@ mod tests {
             ),
             (
                 with(2, "SecretsAvailable", "SecretMissing"),
-                Some("the mend"),
+                Some("the fix"),
             ),
             (
                 with(2, "Scheduled", "CronJobNameConflict"),
-                Some("CronJobNameConflict: the mend"),
+                Some("CronJobNameConflict: the fix"),
             ),
             (with(2, "Scheduled", "Suspended"), None),
             (with(2, "Scheduled", "RunOverdue"), None),
             (with(2, "LastRunSucceeded", "SinkDown"), None),
-            // It may be mended since.
+            // The status is of an older spec.
             (with(1, "Scheduled", "InvalidSchedule"), None),
         ] {
             let now = "2026-01-05T10:00:00Z".parse().expect("a time");
-            let hindrance = blocked_reason(&forwarder(status.clone()), now);
-            match told {
-                None => assert_eq!(hindrance, None, "{status}"),
-                Some(told) => assert!(hindrance.is_some_and(|it| it.contains(told)), "{status}"),
+            let reason = blocked_reason(&forwarder(status.clone()), now);
+            match expected {
+                None => assert_eq!(reason, None, "{status}"),
+                Some(part) => assert!(reason.is_some_and(|it| it.contains(part)), "{status}"),
             }
         }
     }
 
     #[test]
-    fn a_run_that_was_followed_gives_its_exit_code() {
+    fn exit_code_depends_on_outcome() {
         let run = |outcome: &str| -> RunStatus {
             serde_json::from_value(json!({"jobName": "m-1", "outcome": outcome})).expect("a run")
         };

@@ -1,4 +1,4 @@
-//! Runs as text. Pure.
+//! Text output about runs. Pure.
 
 use indicatif::HumanCount;
 use jiff::Timestamp;
@@ -12,10 +12,10 @@ use crate::{
     preview::printable,
 };
 
-/// The longest bar, in characters.
+/// Maximum length of a bar, in characters.
 const MAX_BAR_WIDTH: u64 = 20;
 
-/// A run, and what it reported if it has ended.
+/// Returns the lines about a run, with its report if it has finished.
 pub fn report(run: &RunStatus, now: Timestamp) -> Vec<String> {
     let level = HealthLevel::from_outcome(&run.outcome);
     let mut lines = vec![format!(
@@ -71,14 +71,14 @@ pub fn report(run: &RunStatus, now: Timestamp) -> Vec<String> {
 
 fn when(run: &RunStatus, now: Timestamp) -> String {
     let started = run.started_at.as_ref().map(|time| time.0);
-    let ended = run.finished_at.as_ref().map(|time| time.0);
-    match (started, ended) {
-        (Some(started), Some(ended)) => format!(
+    let finished = run.finished_at.as_ref().map(|time| time.0);
+    match (started, finished) {
+        (Some(started), Some(finished)) => format!(
             "{}, took {}",
-            relative(ended, now),
-            span(ended.duration_since(started))
+            relative(finished, now),
+            span(finished.duration_since(started))
         ),
-        (None, Some(ended)) => relative(ended, now),
+        (None, Some(finished)) => relative(finished, now),
         (Some(started), None) => format!("for {}", span(now.duration_since(started))),
         (None, None) => String::new(),
     }
@@ -87,7 +87,7 @@ fn when(run: &RunStatus, now: Timestamp) -> String {
 fn list_counts(counts: &[(u64, &str)]) -> String {
     let counts: Vec<_> = counts
         .iter()
-        .map(|(count, what)| format!("{} {what}", HumanCount(*count)))
+        .map(|(count, label)| format!("{} {label}", HumanCount(*count)))
         .collect();
     counts.join(", ")
 }
@@ -95,16 +95,16 @@ fn list_counts(counts: &[(u64, &str)]) -> String {
 fn list_nonzero_counts(counts: &[(u64, &str)]) -> String {
     let counts = counts.iter().filter(|(count, _)| *count > 0);
     counts
-        .map(|(count, what)| format!(", {} {what}", HumanCount(*count)))
+        .map(|(count, label)| format!(", {} {label}", HumanCount(*count)))
         .collect()
 }
 
-/// A line for each run that ended, the newest first, with a bar of the events that it forwarded.
+/// Returns one line per finished run, newest first, with a bar of its forwarded events.
 pub fn bars(runs: &[RecentRun], now: Timestamp) -> Vec<String> {
     let most = runs.iter().map(|run| run.forwarded).max().unwrap_or(0);
     let outcome_width = runs.iter().map(|run| run.outcome.len()).max().unwrap_or(0);
-    let figure = |count: u64| HumanCount(count).to_string();
-    let figure_width = figure(most).len();
+    let number = |count: u64| HumanCount(count).to_string();
+    let number_width = number(most).len();
     let ages = runs.iter().map(|run| relative(run.finished_at.0, now));
     let age_width = ages.map(|age| age.len()).max().unwrap_or(0);
     runs.iter()
@@ -112,14 +112,14 @@ pub fn bars(runs: &[RecentRun], now: Timestamp) -> Vec<String> {
             let level = HealthLevel::from_outcome(&run.outcome);
             let rejected = match run.rejected {
                 0 => String::new(),
-                count => format!(", {} rejected", figure(count)),
+                count => format!(", {} rejected", number(count)),
             };
             format!(
-                "{} {:<age_width$}  {}  {:>figure_width$} {}{rejected}",
+                "{} {:<age_width$}  {}  {:>number_width$} {}{rejected}",
                 level.sign(),
                 relative(run.finished_at.0, now),
                 level.paint(&format!("{:<outcome_width$}", run.outcome)),
-                figure(run.forwarded),
+                number(run.forwarded),
                 bar(run.forwarded, most),
             )
             .trim_end()
@@ -128,7 +128,8 @@ pub fn bars(runs: &[RecentRun], now: Timestamp) -> Vec<String> {
         .collect()
 }
 
-/// A bar as long as `count` is of `most`; a thin one for the least that is not nothing.
+/// Returns a bar with the length of `count` relative to `most`, and a thin bar if a nonzero count
+/// is too small for a full character.
 fn bar(count: u64, most: u64) -> String {
     match count.saturating_mul(MAX_BAR_WIDTH).checked_div(most) {
         None => String::new(),
@@ -137,35 +138,35 @@ fn bar(count: u64, most: u64) -> String {
     }
 }
 
-/// What a run that was asked for has come to.
+/// The state of a requested run.
 #[derive(Debug, PartialEq)]
 pub enum RequestedRun {
-    /// The controller has not taken up the request.
+    /// The controller has not started the run.
     Requested,
-    /// It is under way, in words.
+    /// The Job exists; the text is its progress.
     Running(String),
-    /// It has ended.
+    /// The run has finished.
     Finished(Box<RunStatus>),
 }
 
-/// How far the run that `request` asked for has come, by the forwarder's status.
+/// Returns the state of the run for `request`, by the forwarder's status.
 pub fn requested_run(status: &EventForwarderStatus, request: &str, job: &str) -> RequestedRun {
     let last = status.last_run.as_ref().filter(|run| run.job_name == job);
     if let Some(run) = last {
         return match (&run.finished_at, &run.message) {
             (Some(_), _) => RequestedRun::Finished(Box::new(run.clone())),
             (None, Some(waits_for)) => {
-                RequestedRun::Running(format!("waits: {}", printable(waits_for)))
+                RequestedRun::Running(format!("pending: {}", printable(waits_for)))
             }
             (None, None) => RequestedRun::Running(running(status)),
         };
     }
-    // Another run has begun since.
+    // Another run has started since.
     if let Some(run) = status.recent_runs.iter().find(|run| run.job_name == job) {
         return RequestedRun::Finished(Box::new(summary_of(run)));
     }
     match status.last_run_request.as_deref() == Some(request) {
-        true => RequestedRun::Running("its Job is made".to_owned()),
+        true => RequestedRun::Running("Job created".to_owned()),
         false => RequestedRun::Requested,
     }
 }
@@ -173,11 +174,11 @@ pub fn requested_run(status: &EventForwarderStatus, request: &str, job: &str) ->
 fn running(status: &EventForwarderStatus) -> String {
     match &status.queue {
         Some(queue) => format!(
-            "runs; about {} messages wait, {} are in flight",
+            "running; about {} messages in the backlog, {} in flight",
             HumanCount(queue.visible.unsigned_abs()),
             HumanCount(queue.in_flight.unsigned_abs()),
         ),
-        None => "runs".to_owned(),
+        None => "running".to_owned(),
     }
 }
 
@@ -196,7 +197,8 @@ fn summary_of(run: &RecentRun) -> RunStatus {
         requests: Default::default(),
         reasons: Vec::new(),
         message: Some(
-            "another run has started since, so that status holds no more of this one".to_owned(),
+            "another run has started since, so the status no longer contains details of this run"
+                .to_owned(),
         ),
     }
 }
@@ -215,12 +217,12 @@ mod tests {
         "2026-01-05T10:00:00Z".parse().expect("a time")
     }
 
-    fn plain(lines: &[String]) -> String {
+    fn without_style(lines: &[String]) -> String {
         anstream::adapter::strip_str(&lines.join("\n")).to_string()
     }
 
     #[test]
-    fn a_request_is_followed_from_being_asked_to_the_report() {
+    fn requested_run_is_followed_until_finished() {
         let run = |more: Value| {
             let mut run = json!({"jobName": "m-1", "outcome": "Running", "startedAt": "2026-01-05T09:59:00Z"});
             run.as_object_mut()
@@ -228,44 +230,47 @@ mod tests {
                 .extend(more.as_object().expect("an object").clone());
             run
         };
-        let of = |value: Value| requested_run(&status(value), "r", "m-1");
-        assert_eq!(of(json!({})), RequestedRun::Requested);
+        let state = |value: Value| requested_run(&status(value), "r", "m-1");
+        assert_eq!(state(json!({})), RequestedRun::Requested);
         assert_eq!(
-            of(json!({"lastRunRequest": "another"})),
+            state(json!({"lastRunRequest": "another"})),
             RequestedRun::Requested
         );
-        let told = |run: RequestedRun| match run {
+        let progress = |run: RequestedRun| match run {
             RequestedRun::Running(text) => text,
             other => panic!("{other:?}"),
         };
-        assert!(told(of(json!({"lastRunRequest": "r"}))).contains("made"));
+        assert!(progress(state(json!({"lastRunRequest": "r"}))).contains("Job created"));
         let queue = json!({"visible": 1200, "inFlight": 10, "delayed": 0, "observedAt": "2026-01-05T09:59:00Z"});
-        let running = told(of(json!({"lastRun": run(json!({})), "queue": queue})));
-        assert!(running.contains("1,200 messages wait"), "{running}");
-        let pending = told(of(
+        let running = progress(state(json!({"lastRun": run(json!({})), "queue": queue})));
+        assert!(
+            running.contains("1,200 messages in the backlog"),
+            "{running}"
+        );
+        let pending = progress(state(
             json!({"lastRun": run(json!({"outcome": "Pending", "message": "pod p: ErrImagePull"}))}),
         ));
         assert!(pending.contains("ErrImagePull"), "{pending}");
 
-        let ended = run(json!({"outcome": "Drained", "finishedAt": "2026-01-05T09:59:30Z"}));
+        let finished = run(json!({"outcome": "Drained", "finishedAt": "2026-01-05T09:59:30Z"}));
         let other = json!({"jobName": "m-2", "outcome": "Running"});
         let recent = json!([{
             "jobName": "m-1", "outcome": "SinkDown", "forwarded": 3,
             "startedAt": "2026-01-05T09:59:00Z", "finishedAt": "2026-01-05T09:59:30Z",
         }]);
         for (value, outcome) in [
-            (json!({"lastRun": ended}), "Drained"),
+            (json!({"lastRun": finished}), "Drained"),
             (json!({"lastRun": other, "recentRuns": recent}), "SinkDown"),
         ] {
-            let RequestedRun::Finished(run) = of(value) else {
-                panic!("it has ended")
+            let RequestedRun::Finished(run) = state(value) else {
+                panic!("not finished")
             };
             assert_eq!(run.outcome, outcome);
         }
     }
 
     #[test]
-    fn a_report_names_what_happened_and_leaves_out_what_did_not() {
+    fn report_omits_zero_counts() {
         let status = status(json!({"lastRun": {
             "jobName": "m-1", "outcome": "SinkDown",
             "startedAt": "2026-01-05T09:00:00Z", "finishedAt": "2026-01-05T09:00:42Z",
@@ -275,7 +280,7 @@ mod tests {
             "reasons": [{"reason": "NoUser", "count": 2}],
             "message": "Iterable answered 503\u{1b}[31m",
         }}));
-        let text = plain(&report(status.last_run.as_ref().expect("a run"), now()));
+        let text = without_style(&report(status.last_run.as_ref().expect("a run"), now()));
         assert_eq!(
             text,
             "✖ m-1 SinkDown 59m18s ago, took 42s\n\
@@ -288,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_as_long_as_their_runs_were_busy() {
+    fn bar_length_depends_on_forwarded_events() {
         let run = |outcome: &str, forwarded: u64, hour: u8| {
             json!({
                 "jobName": format!("m-{hour}"), "outcome": outcome, "forwarded": forwarded,
@@ -300,7 +305,7 @@ mod tests {
             run("Drained", 2000, 9), run("SinkDown", 0, 8), run("Drained", 1, 7), run("LimitReached", 1000, 6),
         ]}));
         assert_eq!(
-            plain(&bars(&status.recent_runs, now())),
+            without_style(&bars(&status.recent_runs, now())),
             "✔ 59m50s ago  Drained       2,000 ████████████████████\n\
              ✖ 1h59m ago   SinkDown          0\n\
              ✔ 2h59m ago   Drained           1 ▏\n\
@@ -310,12 +315,12 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_waits_for_its_image_is_not_said_to_run() {
+    fn report_shows_pending_run() {
         let run = |outcome: &str, message: Value| {
             let status = status(json!({"lastRun": {
                 "jobName": "m-1", "outcome": outcome, "startedAt": "2026-01-05T09:57:00Z", "message": message,
             }}));
-            plain(&report(&status.last_run.expect("a run"), now()))
+            without_style(&report(&status.last_run.expect("a run"), now()))
         };
         assert_eq!(run("Running", json!(null)), "● m-1 Running for 3m");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! A line for each forwarder of a namespace. Pure.
+//! The list that `status` shows: one line per forwarder of a namespace. Pure.
 
 use indicatif::HumanCount;
 use jiff::Timestamp;
@@ -10,18 +10,18 @@ use super::{
 };
 use crate::api::{EventForwarder, GuardedForwarder};
 
-/// Stands where there is nothing to show.
-const NOTHING: &str = "-";
+/// The cell of an unknown value.
+const NO_VALUE: &str = "-";
 
-/// The lines, under a heading.
+/// Returns the lines with a header.
 pub fn overview(forwarders: &[GuardedForwarder], now: Timestamp) -> String {
-    let heading = ["", "NAME", "STATE", "DEPTH", "DEAD", "LAST RUN", "NEXT RUN"].map(str::to_owned);
+    let header = ["", "NAME", "STATE", "DEPTH", "DEAD", "LAST RUN", "NEXT RUN"].map(str::to_owned);
     let rows: Vec<_> = forwarders
         .iter()
         .map(|forwarder| row(forwarder, now))
         .collect();
     let mut widths = [0; 7];
-    for cells in rows.iter().map(|(_, cells)| cells).chain([&heading]) {
+    for cells in rows.iter().map(|(_, cells)| cells).chain([&header]) {
         for (width, cell) in widths.iter_mut().zip(cells) {
             *width = cell.chars().count().max(*width);
         }
@@ -35,7 +35,7 @@ pub fn overview(forwarders: &[GuardedForwarder], now: Timestamp) -> String {
             .collect();
         cells.join("  ").trim_end().to_owned()
     };
-    let mut lines = vec![format!("  {}", bold(&line(&heading)))];
+    let mut lines = vec![format!("  {}", bold(&line(&header)))];
     lines.extend(
         rows.iter()
             .map(|(level, cells)| format!("{} {}", level.sign(), line(cells))),
@@ -48,15 +48,15 @@ fn row(forwarder: &GuardedForwarder, now: Timestamp) -> (HealthLevel, [String; 7
     let (level, [state, depth, dead, last, next]) = match &forwarder.0 {
         Ok(forwarder) => cells(forwarder, now),
         Err(_) => {
-            let nothing = || NOTHING.to_owned();
+            let no_value = || NO_VALUE.to_owned();
             (
                 HealthLevel::Error,
                 [
                     "Unreadable".to_owned(),
-                    nothing(),
-                    nothing(),
-                    nothing(),
-                    nothing(),
+                    no_value(),
+                    no_value(),
+                    no_value(),
+                    no_value(),
                 ],
             )
         }
@@ -94,7 +94,7 @@ fn cells(forwarder: &EventForwarder, now: Timestamp) -> (HealthLevel, [String; 5
     ];
     (
         level,
-        cells.map(|cell| cell.unwrap_or_else(|| NOTHING.to_owned())),
+        cells.map(|cell| cell.unwrap_or_else(|| NO_VALUE.to_owned())),
     )
 }
 
@@ -105,8 +105,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_forwarder_has_a_line_also_one_that_can_not_be_read() {
-        let of = |name: &str, spec: Value, status: Value| -> GuardedForwarder {
+    fn list_has_one_line_per_forwarder() {
+        let forwarder = |name: &str, spec: Value, status: Value| -> GuardedForwarder {
             serde_json::from_value(json!({
                 "apiVersion": "eventforwarder.io/v1alpha1", "kind": "EventForwarder",
                 "metadata": {"name": name, "namespace": "marketing"}, "spec": spec, "status": status,
@@ -125,9 +125,9 @@ mod tests {
             "nextRunTime": "2026-01-05T10:20:00Z",
         });
         let forwarders = [
-            of("mparticle", spec.clone(), status),
-            of("new", spec, json!(null)),
-            of("odd", json!({"schedule": 5}), json!(null)),
+            forwarder("mparticle", spec.clone(), status),
+            forwarder("new", spec, json!(null)),
+            forwarder("odd", json!({"schedule": 5}), json!(null)),
         ];
         let now = "2026-01-05T10:00:00Z".parse().expect("a time");
         let text = overview(&forwarders, now);

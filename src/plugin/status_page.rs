@@ -1,4 +1,4 @@
-//! The page that `status` shows. Pure.
+//! The page that `status NAME` shows. Pure.
 
 use indicatif::HumanCount;
 use jiff::{Timestamp, tz::TimeZone};
@@ -14,19 +14,19 @@ use crate::{
     preview::printable,
 };
 
-/// What is known of a forwarder's dead letters beyond their number.
+/// The dead-lettered messages of a forwarder by reason.
 #[derive(Debug)]
 pub enum DeadLetterSummary {
-    /// There are none to ask about.
+    /// The status reports no dead-lettered messages.
     None,
-    /// By reason, and whether that is all of them.
+    /// Counts by reason, and whether all messages were read.
     ByReason(Vec<ReasonCount>, bool),
-    /// The queue can't be read from here.
+    /// The queue can't be read from this machine; the text is the error.
     Unavailable(String),
 }
 
-/// The whole page.
-pub fn page(forwarder: &EventForwarder, letters: &DeadLetterSummary, now: Timestamp) -> String {
+/// Returns the page.
+pub fn page(forwarder: &EventForwarder, summary: &DeadLetterSummary, now: Timestamp) -> String {
     let mut lines = readiness(forwarder);
     let Some(status) = &forwarder.status else {
         return lines.join("\n");
@@ -43,7 +43,7 @@ pub fn page(forwarder: &EventForwarder, letters: &DeadLetterSummary, now: Timest
     field(&mut lines, "Queue", vec![forwarder.spec.queue.url.clone()]);
     if let Some(queue) = &status.queue {
         field(&mut lines, "Depth", vec![depth(queue, now)]);
-        field(&mut lines, "Dead letters", dead_letters(queue, letters));
+        field(&mut lines, "DLQ messages", dead_letters(queue, summary));
     }
     if let Some(run) = &status.last_run {
         field(&mut lines, "Last run", last_run(run, status, now));
@@ -53,7 +53,7 @@ pub fn page(forwarder: &EventForwarder, letters: &DeadLetterSummary, now: Timest
     lines.join("\n")
 }
 
-/// A label and what belongs to it, one below the other; nothing if nothing does.
+/// Adds one line per value, the first with the label.
 fn field(lines: &mut Vec<String>, label: &str, values: Vec<String>) {
     for (index, value) in values.into_iter().enumerate() {
         let label = if index == 0 { label } else { "" };
@@ -66,33 +66,38 @@ fn readiness(forwarder: &EventForwarder) -> Vec<String> {
     let full_name = bold(&format!("{namespace}/{}", forwarder.name_any()));
     let ForwarderHealth { level, word } = ForwarderHealth::new(forwarder);
     let ready = condition(forwarder, "Ready");
-    let says = match ready.map(|ready| ready.status.as_str()) {
+    let text = match ready.map(|ready| ready.status.as_str()) {
         Some("True") if level == HealthLevel::Ok => "is ready".to_owned(),
         Some("True") => "is suspended".to_owned(),
         Some("False") => format!("is not ready: {word}"),
-        Some(_) => format!("is not known to be ready yet: {word}"),
-        None => "has not been seen by the controller. Is it running, and does it watch this namespace? See `kubectl get pods --all-namespaces -l app.kubernetes.io/name=event-forwarder`".to_owned(),
+        Some(_) => format!("readiness unknown: {word}"),
+        None => "has not been reconciled. Check that the controller is running and watches this namespace: `kubectl get pods --all-namespaces -l app.kubernetes.io/name=event-forwarder`".to_owned(),
     };
     let mut lines = vec![format!(
         "{} {full_name} {}",
         level.sign(),
-        level.paint(&says)
+        level.paint(&text)
     )];
     if ready.is_some() && !is_current(forwarder) {
-        lines.push("  The controller has not yet seen the latest change; what follows is of the one before. If it stays so, see whether it is running".to_owned());
+        lines.push("  The controller has not observed the latest change; this status is for the previous one. If this persists, check that the controller is running".to_owned());
     }
     lines
 }
 
-/// A line for each condition but those that sum up, with the message below those that are not
-/// well. Ready's own stands first where no other says the same.
+/// Returns one line per condition except Ready and Stalled, with the message below each unhealthy
+/// condition. If no other condition has the reason of Ready, the message of Ready comes first.
 fn conditions(
     forwarder: &EventForwarder,
     status: &EventForwarderStatus,
     now: Timestamp,
 ) -> Vec<String> {
-    let sums_up = |type_: &str| ["Ready", "Stalled"].contains(&type_);
-    let others = || status.conditions.iter().filter(|one| !sums_up(&one.type_));
+    let is_summary = |type_: &str| ["Ready", "Stalled"].contains(&type_);
+    let others = || {
+        status
+            .conditions
+            .iter()
+            .filter(|one| !is_summary(&one.type_))
+    };
     let type_width = others().map(|one| one.type_.len()).max().unwrap_or(0);
     let reason_width = others().map(|one| one.reason.len()).max().unwrap_or(0);
     let mut lines = Vec::new();
@@ -104,13 +109,13 @@ fn conditions(
     }
     for one in others() {
         let level = HealthLevel::from_condition(one);
-        let since = span(now.duration_since(one.last_transition_time.0));
+        let duration = span(now.duration_since(one.last_transition_time.0));
         lines.push(format!(
             "  {} {:<type_width$}  {}  {}",
             level.sign(),
             one.type_,
             level.paint(&format!("{:<reason_width$}", one.reason)),
-            dim(&format!("for {since}")),
+            dim(&format!("for {duration}")),
         ));
         if level != HealthLevel::Ok {
             lines.push(format!("      {}", printable(&one.message)));
@@ -144,14 +149,14 @@ fn next_run(forwarder: &EventForwarder, status: &EventForwarderStatus, now: Time
     }
 }
 
-/// The run's report, without what a condition has said already.
+/// Returns the run's report without lines that a condition's message contains.
 fn last_run(run: &RunStatus, status: &EventForwarderStatus, now: Timestamp) -> Vec<String> {
     let mut lines = runs::report(run, now);
-    let is_said = |line: &String| {
+    let is_in_condition = |line: &String| {
         let mut messages = status.conditions.iter().map(|one| printable(&one.message));
         messages.any(|message| message.contains(line))
     };
-    lines.retain(|line| !is_said(line));
+    lines.retain(|line| !is_in_condition(line));
     lines
 }
 
@@ -169,12 +174,12 @@ fn depth(queue: &QueueDepth, now: Timestamp) -> String {
     )
 }
 
-fn dead_letters(queue: &QueueDepth, letters: &DeadLetterSummary) -> Vec<String> {
+fn dead_letters(queue: &QueueDepth, summary: &DeadLetterSummary) -> Vec<String> {
     let Some(count) = queue.dead_letters else {
-        return vec!["no dead-letter queue is seen".to_owned()];
+        return vec!["no dead-letter queue found".to_owned()];
     };
     let mut lines = vec![HumanCount(count.unsigned_abs()).to_string()];
-    match letters {
+    match summary {
         DeadLetterSummary::None => {}
         DeadLetterSummary::ByReason(reasons, is_all) => {
             lines.extend(reasons.iter().map(|reason| {
@@ -182,17 +187,17 @@ fn dead_letters(queue: &QueueDepth, letters: &DeadLetterSummary) -> Vec<String> 
             }));
             if reasons.is_empty() {
                 lines.push(
-                    "none can be seen now: another command holds them, or they were just sent back"
+                    "none visible now: another command holds them, or they were just redriven"
                         .to_owned(),
                 );
             } else if !is_all {
-                lines.push("perhaps more: a short look could not see them all".to_owned());
+                lines.push("incomplete: the short scan did not read all of them".to_owned());
             }
         }
-        DeadLetterSummary::Unavailable(why) => {
+        DeadLetterSummary::Unavailable(error) => {
             lines.push(dim(&format!(
-                "by reason: not to be read from here: {}",
-                printable(why)
+                "reasons unavailable from this machine: {}",
+                printable(error)
             )));
         }
     }

@@ -1,13 +1,14 @@
-//! What someone may have meant by a name that does not exist. Pure.
+//! Suggestions for a forwarder name that does not exist. Pure.
 
-/// How many names of the namespace are listed when none is near.
+/// Maximum number of names that are listed if none is similar.
 const MAX_LISTED: usize = 5;
 
-/// What to try, given the names in the namespace and the other namespaces that have the name.
+/// Returns what to try next. `here` are the names in the namespace, and `elsewhere` the other
+/// namespaces that contain the name.
 pub fn hint(name: &str, here: &[String], elsewhere: &[String]) -> String {
-    let near: Vec<_> = here
+    let similar: Vec<_> = here
         .iter()
-        .filter(|other| is_near(name, other))
+        .filter(|other| is_similar(name, other))
         .map(String::as_str)
         .collect();
     if let [namespace, others @ ..] = elsewhere {
@@ -15,30 +16,28 @@ pub fn hint(name: &str, here: &[String], elsewhere: &[String]) -> String {
             0 => String::new(),
             count => format!(" and in {count} more"),
         };
-        return format!(
-            "There is one of that name in namespace {namespace}{also}: give --namespace {namespace}"
-        );
+        return format!("It exists in namespace {namespace}{also}: use --namespace {namespace}");
     }
-    if !near.is_empty() {
-        return format!("Did you mean {}?", near.join(" or "));
+    if !similar.is_empty() {
+        return format!("Did you mean {}?", similar.join(" or "));
     }
     match here.split_at_checked(MAX_LISTED) {
         _ if here.is_empty() => {
-            "See `kubectl get eventforwarders --all-namespaces` for those that there are".to_owned()
+            "List all with `kubectl get eventforwarders --all-namespaces`".to_owned()
         }
         Some((listed, [_, ..])) => format!(
-            "It has {} and {} more: see `kubectl forwarder status`",
+            "The namespace contains {} and {} more: see `kubectl forwarder status`",
             listed.join(", "),
             here.len() - MAX_LISTED
         ),
-        _ => format!("It has {}", here.join(", ")),
+        _ => format!("The namespace contains {}", here.join(", ")),
     }
 }
 
-/// Whether one is the other with a slip of the finger, or a part of it.
-fn is_near(name: &str, other: &str) -> bool {
-    let slips = strsim::damerau_levenshtein(name, other);
-    slips <= (name.len() / 4).max(1) || (name.len() >= 3 && other.contains(name))
+/// Returns whether `name` is `other` with a typo, or a part of it.
+fn is_similar(name: &str, other: &str) -> bool {
+    let typos = strsim::damerau_levenshtein(name, other);
+    typos <= (name.len() / 4).max(1) || (name.len() >= 3 && other.contains(name))
 }
 
 #[cfg(test)]
@@ -46,12 +45,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hint_names_what_may_have_been_meant() {
+    fn hint_suggests_names_and_namespaces() {
         let names = |names: &[&str]| -> Vec<String> {
             names.iter().map(|name| (*name).to_owned()).collect()
         };
         let many = names(&["a1", "b2", "c3", "d4", "e5", "f6", "g7"]);
-        for (name, here, elsewhere, told) in [
+        for (name, here, elsewhere, expected) in [
             (
                 "mpartcle",
                 names(&["mparticle", "web"]),
@@ -64,7 +63,7 @@ mod tests {
                 names(&[]),
                 "Did you mean mparticle-ios?",
             ),
-            ("x", names(&["mparticle"]), names(&[]), "It has mparticle"),
+            ("x", names(&["mparticle"]), names(&[]), "contains mparticle"),
             ("x", many, names(&[]), "and 2 more"),
             ("x", names(&[]), names(&[]), "--all-namespaces"),
             (
@@ -81,7 +80,7 @@ mod tests {
             ),
         ] {
             let hint = hint(name, &here, &elsewhere);
-            assert!(hint.contains(told), "{hint}");
+            assert!(hint.contains(expected), "{hint}");
         }
     }
 }

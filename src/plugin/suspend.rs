@@ -1,8 +1,8 @@
-//! `suspend` and `resume`.
+//! The commands `suspend` and `resume`.
 //!
-//! `spec.suspend` is applied by the server with a field manager of our own, so that the rest of
-//! the forwarder stays with whoever declared it. To resume is to give the field up: nothing of
-//! ours is left that a later apply of the manifest could conflict with.
+//! `suspend` sets `spec.suspend` with server-side apply under a separate field manager, so all
+//! other fields keep their managers. `resume` releases the field, so a later apply of the manifest
+//! has no conflict.
 
 use kube::{
     Resource, ResourceExt,
@@ -13,32 +13,32 @@ use serde_json::{Value, json};
 use super::{cluster::Cluster, error::PluginError};
 use crate::api::EventForwarder;
 
-/// The field manager of what the plugin changes.
+/// The field manager of the plugin's changes.
 pub const FIELD_MANAGER: &str = "kubectl-forwarder";
 
-/// Suspends; yields what to tell.
+/// Suspends the forwarder. Returns the message to print.
 ///
 /// # Errors
 /// A failed call.
 pub async fn suspend(cluster: &Cluster, name: &str) -> Result<String, PluginError> {
     let forwarder = cluster.forwarder(name).await?;
     if forwarder.spec.suspend {
-        return Ok(format!("{name} is suspended already"));
+        return Ok(format!("{name} is already suspended"));
     }
     apply(cluster, &forwarder, Some(true)).await?;
     let active = forwarder.status.as_ref().map_or(0, |status| status.active);
-    let under_way = match active {
+    let current_run = match active {
         0 => "",
-        _ => ". The run that is under way goes on to its end",
+        _ => ". The current run continues",
     };
     Ok(format!(
-        "{name} is suspended: no runs start until `kubectl forwarder resume {name} --namespace {}`; messages wait in the queue, no longer than its retention time{under_way}{}",
+        "suspended {name}. No scheduled runs start until `kubectl forwarder resume {name} --namespace {}`. Messages stay in the queue until its retention period ends{current_run}{}",
         cluster.namespace,
         override_warning(&forwarder)
     ))
 }
 
-/// Resumes; yields what to tell.
+/// Resumes the forwarder. Returns the message to print.
 ///
 /// # Errors
 /// A failed call.
@@ -48,17 +48,17 @@ pub async fn resume(cluster: &Cluster, name: &str) -> Result<String, PluginError
         return Ok(format!("{name} is not suspended"));
     }
     let released = apply(cluster, &forwarder, None).await?;
-    // Somebody else suspended it too.
+    // Another manager also set it.
     if released.spec.suspend {
         apply(cluster, &forwarder, Some(false)).await?;
     }
     Ok(format!(
-        "{name} is resumed: runs start by its schedule again{}",
+        "resumed {name}. Scheduled runs start again{}",
         override_warning(&forwarder)
     ))
 }
 
-/// Sets `spec.suspend`, or gives it up.
+/// Sets `spec.suspend`, or releases it if `suspend` is `None`.
 async fn apply(
     cluster: &Cluster,
     forwarder: &EventForwarder,
@@ -68,7 +68,7 @@ async fn apply(
     let members = [
         ("apiVersion", json!(EventForwarder::api_version(&()))),
         ("kind", json!(EventForwarder::kind(&()))),
-        // With the uid, a forwarder that was deleted meanwhile is not made anew.
+        // With the UID, apply does not create a forwarder that was just deleted.
         ("metadata", json!({"name": name, "uid": forwarder.uid()})),
     ];
     let spec = suspend.map(|suspend| ("spec", json!({"suspend": suspend})));
@@ -84,11 +84,11 @@ async fn apply(
         .await
 }
 
-/// Who else sets `spec.suspend`, and so may set it back.
+/// Returns a warning if another manager sets `spec.suspend` and can override the change.
 fn override_warning(forwarder: &EventForwarder) -> String {
     match conflicting_manager(forwarder) {
-        Some(keeper) => format!(
-            ".\nBut {keeper} sets spec.suspend too and puts it back when it is next applied: change it there to make this last"
+        Some(manager) => format!(
+            ".\nWarning: {manager} also sets spec.suspend and overrides this change when it is next applied. Change it there to make it permanent"
         ),
         None => String::new(),
     }
@@ -99,9 +99,9 @@ fn conflicting_manager(forwarder: &EventForwarder) -> Option<String> {
     let applied = forwarder.annotations().get(LAST_APPLIED);
     let manifest = applied.and_then(|text| serde_json::from_str::<Value>(text).ok());
     if manifest.is_some_and(|manifest| manifest.pointer("/spec/suspend").is_some()) {
-        return Some("the manifest that was last given to `kubectl apply`".to_owned());
+        return Some("the manifest that was last applied with `kubectl apply`".to_owned());
     }
-    // Of other managers only appliers come back; and an updater seems to own what was a default.
+    // Only managers that apply set the field again. A manager that updates also owns defaults.
     forwarder.managed_fields().iter().find_map(|entry| {
         let manager = entry.manager.as_deref()?;
         let fields = &entry.fields_v1.as_ref()?.0;
@@ -143,8 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn whoever_declares_the_field_is_named() {
-        for (metadata, named) in [
+    fn conflicting_manager_is_found() {
+        for (metadata, expected) in [
             (json!({}), None),
             (managed("flux", "Apply"), Some("flux")),
             (managed("kubectl-create", "Update"), None),
@@ -155,10 +155,10 @@ mod tests {
             ),
             (last_applied(&json!({"schedule": "0 * * * *"})), None),
         ] {
-            let keeper = conflicting_manager(&forwarder(metadata.clone()));
-            match named {
-                None => assert_eq!(keeper, None, "{metadata}"),
-                Some(named) => assert!(keeper.is_some_and(|it| it.contains(named)), "{metadata}"),
+            let manager = conflicting_manager(&forwarder(metadata.clone()));
+            match expected {
+                None => assert_eq!(manager, None, "{metadata}"),
+                Some(name) => assert!(manager.is_some_and(|it| it.contains(name)), "{metadata}"),
             }
         }
     }

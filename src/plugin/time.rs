@@ -1,11 +1,11 @@
-//! Times as people read them. Pure.
+//! Readable times and durations. Pure.
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 use crate::api::EventForwarderSpec;
 
-/// The zone in which the forwarder's schedule is read. One that is not in the database is told by
-/// a condition.
+/// Returns the time zone of the forwarder's schedule. Returns UTC for an unknown zone, which a
+/// condition reports.
 pub fn zone_of(spec: &EventForwarderSpec) -> TimeZone {
     spec.time_zone
         .as_deref()
@@ -13,8 +13,8 @@ pub fn zone_of(spec: &EventForwarderSpec) -> TimeZone {
         .unwrap_or(TimeZone::UTC)
 }
 
-/// A span in its two largest units, as kubectl writes ages: "45s", "5m20s", "3h12m", "2d5h".
-/// From ten days on, days alone.
+/// Formats a duration in its two largest units, like kubectl formats ages: "45s", "5m20s",
+/// "3h12m", "2d5h". From ten days on, it shows only days.
 pub fn span(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().unsigned_abs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
@@ -22,18 +22,18 @@ pub fn span(duration: SignedDuration) -> String {
     let Some((large, name)) = units.next() else {
         return "0s".to_owned();
     };
-    let whole = seconds / large;
+    let count = seconds / large;
     let rest = units
         .next()
         .map(|(unit, name)| (seconds % large / unit, name))
-        .filter(|(amount, _)| *amount > 0 && !(name == "d" && whole >= 10));
+        .filter(|(amount, _)| *amount > 0 && !(name == "d" && count >= 10));
     match rest {
-        Some((amount, small)) => format!("{whole}{name}{amount}{small}"),
-        None => format!("{whole}{name}"),
+        Some((amount, small)) => format!("{count}{name}{amount}{small}"),
+        None => format!("{count}{name}"),
     }
 }
 
-/// "in 5m20s" or "5m20s ago".
+/// Formats a time relative to now: "in 5m20s" or "5m20s ago".
 pub fn relative(at: Timestamp, now: Timestamp) -> String {
     if at > now {
         format!("in {}", span(at.duration_since(now)))
@@ -42,7 +42,7 @@ pub fn relative(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// The time in a zone, and in UTC where that is another:
+/// Formats a time in a zone, and in UTC if its offset differs:
 /// "2026-01-05 06:30 CET (05:30 UTC)".
 pub fn absolute(at: Timestamp, zone: &TimeZone) -> String {
     let utc = at.to_zoned(TimeZone::UTC);
@@ -62,8 +62,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_shows_its_two_largest_units() {
-        for (seconds, shown) in [
+    fn span_shows_two_largest_units() {
+        for (seconds, expected) in [
             (0, "0s"),
             (45, "45s"),
             (60, "1m"),
@@ -74,12 +74,16 @@ mod tests {
             (86_400 * 41 + 3_600 * 5, "41d"),
             (-320, "5m20s"),
         ] {
-            assert_eq!(span(SignedDuration::from_secs(seconds)), shown, "{seconds}");
+            assert_eq!(
+                span(SignedDuration::from_secs(seconds)),
+                expected,
+                "{seconds}"
+            );
         }
     }
 
     #[test]
-    fn a_time_is_shown_in_the_zone_and_in_utc() {
+    fn absolute_shows_zone_and_utc() {
         let absolute = |at: &str, zone: &str| {
             absolute(
                 at.parse().expect("a time"),
@@ -101,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_come_and_what_is_past_read_differently() {
+    fn relative_distinguishes_past_and_future() {
         let at = |text: &str| text.parse::<Timestamp>().expect("a time");
         let now = at("2026-01-05T05:30:00Z");
         assert_eq!(relative(at("2026-01-05T05:31:05Z"), now), "in 1m5s");

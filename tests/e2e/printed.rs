@@ -219,7 +219,7 @@ pub async fn commands_in_documentation_run(shared: &Shared) {
                 continue;
             }
             let expected = printed.output.as_deref().map(here).unwrap_or_default();
-            if expected.contains("Secret iterable-web does not exist") {
+            if expected.contains("Secret iterable-web not found") {
                 shell
                     .succeeds("kubectl delete secret iterable-web --ignore-not-found")
                     .await;
@@ -332,12 +332,12 @@ fn has_fixed_output(command: &str) -> bool {
 
 /// Runs a command. Retries it while a run in progress blocks it.
 async fn run_when_idle(shell: &Shell, command: &str) -> CommandOutput {
-    const IN_PROGRESS: &str = "it empties the same queue";
+    const IN_PROGRESS: &str = "on the same queue";
     let deadline = Instant::now() + COMMAND_TIMEOUT;
     loop {
         let output = shell.bash(command).await;
         let is_blocked =
-            output.error.contains(IN_PROGRESS) || output.error.contains("has been waiting");
+            output.error.contains(IN_PROGRESS) || output.error.contains("has been pending");
         if output.code != 47 || !is_blocked || Instant::now() > deadline {
             return output;
         }

@@ -29,20 +29,20 @@ fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Value {
     })
 }
 
-fn shown(forwarder: &EventForwarder, letters: &DeadLetterSummary) -> String {
-    let page = page(forwarder, letters, NOW.parse().expect("a time"));
+fn page_text(forwarder: &EventForwarder, summary: &DeadLetterSummary) -> String {
+    let page = page(forwarder, summary, NOW.parse().expect("a time"));
     anstream::adapter::strip_str(&page).to_string()
 }
 
 #[test]
-fn a_healthy_forwarder_is_told_in_one_page() {
+fn page_shows_healthy_forwarder() {
     let healthy = forwarder(
         json!({}),
         json!({
             "observedGeneration": 2,
             "conditions": [
-                condition("Ready", "True", "Ready", "all is in place"),
-                condition("SecretsAvailable", "True", "SecretsFound", "every Secret is there"),
+                condition("Ready", "True", "Ready", "EventForwarder is ready"),
+                condition("SecretsAvailable", "True", "SecretsFound", "All referenced Secrets and keys exist"),
                 condition("LastRunSucceeded", "True", "Drained", "Job m-1: 2000 events forwarded"),
             ],
             "queue": {"visible": 1200, "inFlight": 3, "delayed": 0, "deadLetters": 0, "observedAt": "2026-01-05T09:58:00Z"},
@@ -62,7 +62,7 @@ fn a_healthy_forwarder_is_told_in_one_page() {
         }),
     );
     assert_eq!(
-        shown(&healthy, &DeadLetterSummary::None),
+        page_text(&healthy, &DeadLetterSummary::None),
         "\
 ✔ marketing/mparticle is ready
 
@@ -73,7 +73,7 @@ Schedule      30 6 * * * in Europe/Berlin
 Next run      in 19h30m, 2026-01-06 06:30 CET (05:30 UTC)
 Queue         https://sqs.us-east-1.amazonaws.com/1/q
 Depth         1,200 visible, 3 in flight, 0 delayed (unchanged for 2m)
-Dead letters  0
+DLQ messages  0
 Last run      ✔ m-1 Drained 59m46s ago, took 14s
               messages  300 received, 300 deleted
               events    2,000 forwarded, 3 skipped, 0 rejected
@@ -84,32 +84,32 @@ Totals        runs: 12 (1 failed); messages: 3,000 deleted; events: 21,000 forwa
 }
 
 #[test]
-fn what_is_wrong_stands_first_with_its_mend() {
+fn page_shows_unhealthy_conditions_with_fix() {
     let broken = forwarder(
         json!({}),
         json!({
             "observedGeneration": 2,
             "conditions": [
-                condition("Ready", "False", "SecretMissing", "Secret iterable does not exist"),
-                condition("SecretsAvailable", "False", "SecretMissing", "Secret iterable does not exist; make it with: kubectl create secret"),
+                condition("Ready", "False", "SecretMissing", "Secret iterable not found"),
+                condition("SecretsAvailable", "False", "SecretMissing", "Secret iterable not found. Create it with: kubectl create secret"),
                 condition("LastRunSucceeded", "False", "SinkDown", "Job m-1: Iterable answered 503"),
             ],
             "lastRun": {"jobName": "m-1", "outcome": "SinkDown", "message": "Iterable answered 503"},
         }),
     );
-    let page = shown(&broken, &DeadLetterSummary::None);
+    let page = page_text(&broken, &DeadLetterSummary::None);
     assert!(
         page.starts_with("✖ marketing/mparticle is not ready: SecretMissing\n"),
         "{page}"
     );
-    let wrong = "\n  ✖ SecretsAvailable  SecretMissing  for 2h\n      Secret iterable does not exist; make it with: kubectl create secret\n";
-    assert!(page.contains(wrong), "{page}");
+    let expected = "\n  ✖ SecretsAvailable  SecretMissing  for 2h\n      Secret iterable not found. Create it with: kubectl create secret\n";
+    assert!(page.contains(expected), "{page}");
     assert_eq!(page.matches("answered 503").count(), 1, "{page}");
     assert!(page.contains("Next run      none: see above"), "{page}");
 }
 
 #[test]
-fn what_only_ready_says_is_shown() {
+fn page_shows_message_of_ready_without_other_condition() {
     let unreadable = forwarder(
         json!({}),
         json!({
@@ -117,22 +117,22 @@ fn what_only_ready_says_is_shown() {
             "conditions": [condition("Ready", "False", "Unreadable", "correct the field")],
         }),
     );
-    assert!(shown(&unreadable, &DeadLetterSummary::None).contains("\n  correct the field\n"));
+    assert!(page_text(&unreadable, &DeadLetterSummary::None).contains("\n  correct the field\n"));
 }
 
 #[test]
-fn a_suspended_forwarder_says_how_to_resume_and_is_no_alarm() {
+fn page_shows_how_to_resume_suspended_forwarder() {
     let suspended = forwarder(
         json!({"suspend": true}),
         json!({
             "observedGeneration": 2,
             "conditions": [
-                condition("Ready", "True", "Suspended", "all is in place"),
-                condition("Scheduled", "False", "Suspended", "no runs start"),
+                condition("Ready", "True", "Suspended", "EventForwarder is ready"),
+                condition("Scheduled", "False", "Suspended", "Scheduled runs are suspended"),
             ],
         }),
     );
-    let page = shown(&suspended, &DeadLetterSummary::None);
+    let page = page_text(&suspended, &DeadLetterSummary::None);
     assert!(
         page.starts_with("● marketing/mparticle is suspended\n"),
         "{page}"
@@ -146,12 +146,12 @@ fn a_suspended_forwarder_says_how_to_resume_and_is_no_alarm() {
 }
 
 #[test]
-fn dead_letters_are_told_by_reason_or_why_not() {
-    let with_letters = forwarder(
+fn page_shows_dlq_messages_by_reason() {
+    let with_dead_letters = forwarder(
         json!({}),
         json!({
             "observedGeneration": 2,
-            "conditions": [condition("Ready", "True", "Ready", "all is in place")],
+            "conditions": [condition("Ready", "True", "Ready", "EventForwarder is ready")],
             "queue": {"visible": 0, "inFlight": 0, "delayed": 0, "deadLetters": 4, "observedAt": NOW},
         }),
     );
@@ -159,15 +159,15 @@ fn dead_letters_are_told_by_reason_or_why_not() {
         reason: reason.to_owned(),
         count,
     };
-    let all = vec![reason("EventRefused", 3), reason("NoUser", 1)];
-    for (letters, told) in [
+    let all = vec![reason("EventRejected", 3), reason("NoUser", 1)];
+    for (summary, expected) in [
         (
             DeadLetterSummary::ByReason(all, true),
-            "Dead letters  4\n              3 EventRefused\n              1 NoUser\n",
+            "DLQ messages  4\n              3 EventRejected\n              1 NoUser\n",
         ),
         (
             DeadLetterSummary::ByReason(vec![reason("NoUser", 1)], false),
-            "1 NoUser\n              perhaps more: a short look could not see them all\n",
+            "1 NoUser\n              incomplete: the short scan did not read all of them\n",
         ),
         (
             DeadLetterSummary::ByReason(Vec::new(), true),
@@ -175,31 +175,31 @@ fn dead_letters_are_told_by_reason_or_why_not() {
         ),
         (
             DeadLetterSummary::Unavailable("no route".to_owned()),
-            "Dead letters  4\n              by reason: not to be read from here: no route\n",
+            "DLQ messages  4\n              reasons unavailable from this machine: no route\n",
         ),
     ] {
-        let page = shown(&with_letters, &letters);
-        assert!(page.contains(told), "{page}");
+        let page = page_text(&with_dead_letters, &summary);
+        assert!(page.contains(expected), "{page}");
     }
 }
 
 #[test]
-fn a_controller_that_has_not_looked_is_suspected() {
-    let unseen = shown(&forwarder(json!({}), json!(null)), &DeadLetterSummary::None);
+fn page_shows_missing_or_outdated_status() {
+    let without_status = page_text(&forwarder(json!({}), json!(null)), &DeadLetterSummary::None);
     assert!(
-        unseen.starts_with("● marketing/mparticle has not been seen by the controller"),
-        "{unseen}"
+        without_status.starts_with("● marketing/mparticle has not been reconciled."),
+        "{without_status}"
     );
-    let behind = forwarder(
+    let outdated = forwarder(
         json!({}),
         json!({
             "observedGeneration": 1,
-            "conditions": [condition("Ready", "True", "Ready", "all is in place")],
+            "conditions": [condition("Ready", "True", "Ready", "EventForwarder is ready")],
         }),
     );
-    let page = shown(&behind, &DeadLetterSummary::None);
+    let page = page_text(&outdated, &DeadLetterSummary::None);
     assert!(
-        page.contains("has not yet seen the latest change"),
+        page.contains("has not observed the latest change"),
         "{page}"
     );
 }

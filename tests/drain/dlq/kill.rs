@@ -1,6 +1,5 @@
-//! The `dlq` command of the program. A redrive that is killed and repeated loses nothing.
-//!
-//! The test waits for two minutes: messages that a killed command received are invisible that long.
+//! The DLQ commands of the program. No message is lost if a redrive is killed and retried. The test
+//! waits two minutes, because the messages of the killed command are invisible for that duration.
 
 use std::{
     collections::BTreeSet,
@@ -18,12 +17,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::world::{Setting, World, batch};
 
-const REJECTED: usize = 400;
+const DISALLOWED: usize = 400;
 const FORGOTTEN: usize = 15;
-/// Messages per request; a command that is killed before it deletes them sends as many twice.
-const BATCH_SIZE: usize = 10;
+/// The messages of one request. A killed command has not deleted the messages of its last request,
+/// so a retry sends them again.
+const BATCH: usize = 10;
 
-/// The folder with the files that `event-forwarder dlq` needs for a world.
+/// Runs `event-forwarder dlq` on the queues of a world.
 struct Dlq(PathBuf);
 
 impl Dlq {
@@ -55,13 +55,13 @@ impl Dlq {
         command
     }
 
-    fn run_ok(&self, args: &[&str]) -> String {
-        let (stdout, error) = self.run(args);
+    fn succeeds(&self, args: &[&str]) -> String {
+        let (out, error) = self.run(args);
         assert_eq!(error, "", "{args:?}");
-        stdout
+        out
     }
 
-    /// Runs the command and returns its output and its error, which is empty on success.
+    /// Returns the output and the error. The error is empty if the command succeeded.
     fn run(&self, args: &[&str]) -> (String, String) {
         let output = self.command(args).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
@@ -70,9 +70,9 @@ impl Dlq {
     }
 }
 
-const REDRIVE_ARGS: [&str; 3] = ["redrive", "--reason", "DisallowedEventName"];
+const SELECTED: [&str; 3] = ["redrive", "--reason", "DisallowedEventName"];
 
-async fn assert_redrive_loses_nothing(kind: Kind) {
+async fn check_killed_redrive(kind: Kind) {
     let world = World::new(Setting {
         queue: Attributes {
             max_receive_count: 1_000,
@@ -82,46 +82,46 @@ async fn assert_redrive_loses_nothing(kind: Kind) {
     })
     .await;
     world.iterable.handle.disallow_event_name("Secret");
-    world.iterable.handle.forget_user("forgotten@example.com");
-    let mut bodies: Vec<_> = (0..REJECTED)
+    world.iterable.handle.forget_user("gone@example.com");
+    let mut bodies: Vec<_> = (0..DISALLOWED)
         .map(|n| batch("ada@example.com", [("Secret", json!({"n": n}))]))
         .collect();
-    bodies.extend(
-        (0..FORGOTTEN).map(|n| batch("forgotten@example.com", [("Fine", json!({"n": n}))])),
-    );
+    bodies.extend((0..FORGOTTEN).map(|n| batch("gone@example.com", [("Fine", json!({"n": n}))])));
     world.queue.send(&bodies).await.unwrap();
     let report = world.drain().await;
     assert_eq!(
         report.messages.dead_lettered as usize,
-        REJECTED + FORGOTTEN,
+        DISALLOWED + FORGOTTEN,
         "{report:?}"
     );
 
     let dlq = Dlq::new(&world);
-    let listed: Value = serde_json::from_str(&dlq.run_ok(&["list", "--json"])).unwrap();
+    let listed: Value = serde_json::from_str(&dlq.succeeds(&["list", "--json"])).unwrap();
     assert_eq!(
         (&listed[0]["reason"], &listed[0]["messages"]),
-        (&json!("DisallowedEventName"), &json!(REJECTED))
+        (&json!("DisallowedEventName"), &json!(DISALLOWED))
     );
     assert_eq!(
         (&listed[1]["reason"], &listed[1]["messages"]),
         (&json!("UserForgotten"), &json!(FORGOTTEN))
     );
-    let message = dlq.run_ok(&["show", listed[1]["sample"].as_str().unwrap()]);
+    let shown = dlq.succeeds(&["show", listed[1]["sample"].as_str().unwrap()]);
     assert!(
-        message.contains("UserForgotten") && message.contains("forgotten@example.com"),
-        "{message}"
+        shown.contains("UserForgotten") && shown.contains("gone@example.com"),
+        "{shown}"
     );
-    let stdout = dlq.run_ok(&[&REDRIVE_ARGS[..], &["--dry-run"]].concat());
+    let out = dlq.succeeds(&[&SELECTED[..], &["--dry-run"]].concat());
     assert!(
-        stdout.starts_with(&format!("{REJECTED} dead letters would be sent")),
-        "{stdout}"
+        out.starts_with(&format!(
+            "{DISALLOWED} dead-lettered messages would be redriven"
+        )),
+        "{out}"
     );
     assert_eq!(world.queue.depth().await.unwrap().visible, 0);
 
-    // The command is killed after it has started to send.
+    // Kill the command after it has started to send.
     let mut redrive = dlq
-        .command(&REDRIVE_ARGS)
+        .command(&SELECTED)
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
@@ -131,28 +131,34 @@ async fn assert_redrive_loses_nothing(kind: Kind) {
     redrive.kill().unwrap();
     redrive.wait().unwrap();
     let sent = world.queue.depth().await.unwrap().visible as usize;
-    assert!(sent < REJECTED, "it finished before it was killed");
+    assert!(
+        sent < DISALLOWED,
+        "the command finished before it was killed"
+    );
 
     let deadline = Instant::now() + Duration::from_secs(180);
-    let mut redriven = 0;
+    let mut retried = 0;
     loop {
-        let (stdout, error) = dlq.run(&REDRIVE_ARGS);
-        redriven += stdout.split(' ').next().unwrap().parse::<usize>().unwrap();
+        let (out, error) = dlq.run(&SELECTED);
+        retried += out.split(' ').next().unwrap().parse::<usize>().unwrap();
         let left = world.queue.dlq_depth().await.unwrap();
         if (left.visible as usize, left.in_flight) == (FORGOTTEN, 0) {
             assert_eq!(error, "");
             break;
         }
-        assert!(error.contains("could be seen: another command"), "{error}");
+        assert!(
+            error.contains("dead-lettered messages: another command"),
+            "{error}"
+        );
         assert!(
             Instant::now() < deadline,
-            "messages of a killed command do not become visible: {left:?}"
+            "messages of the killed command become visible: {left:?}"
         );
         sleep(Duration::from_secs(1)).await;
     }
     assert!(
-        (REJECTED - sent..=REJECTED - sent + BATCH_SIZE).contains(&redriven),
-        "it continues after the sent ones: {sent} sent, then {redriven}"
+        (DISALLOWED - sent..=DISALLOWED - sent + BATCH).contains(&retried),
+        "the retry continues: {sent} sent, then {retried}"
     );
 
     world.iterable.handle.reset();
@@ -165,17 +171,17 @@ async fn assert_redrive_loses_nothing(kind: Kind) {
         .iter()
         .map(|event| event.event["dataFields"]["n"].as_u64().unwrap() as usize)
         .collect();
-    assert_eq!(arrived, (0..REJECTED).collect(), "every event arrived");
+    assert_eq!(arrived, (0..DISALLOWED).collect(), "every event arrived");
     fs::remove_dir_all(&dlq.0).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_redrive_can_be_repeated_without_loss() {
-    assert_redrive_loses_nothing(Kind::Fauxqs).await;
+async fn killed_redrive_can_be_retried() {
+    check_killed_redrive(Kind::Fauxqs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn purge_requires_the_queue_name() {
+async fn purge_requires_queue_name() {
     let world = World::new(Setting::on(Kind::Fauxqs)).await;
     world.iterable.handle.disallow_event_name("Secret");
     let body = batch("ada@example.com", [("Secret", json!({"n": 1}))]);
@@ -200,7 +206,7 @@ async fn purge_requires_the_queue_name() {
         let output = purge.wait_with_output().unwrap();
         assert!(
             String::from_utf8_lossy(&output.stdout)
-                .contains(&format!("ALL dead letters of {name}"))
+                .contains(&format!("ALL dead-lettered messages from {name}"))
         );
         assert_eq!(output.status.success(), left == 0, "{answer:?}");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Dead-lettered messages are listed, shown, redriven and purged on third-party SQS servers.
+//! Listing, showing, redriving and purging dead-lettered messages, on every SQS server.
 
 mod kill;
 
@@ -19,7 +19,7 @@ use tokio::time::sleep;
 
 use crate::world::{Setting, World, batch, batches};
 
-/// Creates a world with dead-lettered messages: twelve events with a disallowed name, and five of a
+/// Creates a world with dead-lettered messages: twelve with a disallowed event name, and five of a
 /// forgotten user.
 async fn with_dead_letters(kind: Kind) -> (World, QueuePair) {
     let world = World::new(Setting {
@@ -28,7 +28,7 @@ async fn with_dead_letters(kind: Kind) -> (World, QueuePair) {
     })
     .await;
     world.iterable.handle.disallow_event_name("Secret");
-    world.iterable.handle.forget_user("forgotten@example.com");
+    world.iterable.handle.forget_user("gone@example.com");
     let mut bodies: Vec<_> = (0..12)
         .map(|n| {
             batch(
@@ -37,7 +37,7 @@ async fn with_dead_letters(kind: Kind) -> (World, QueuePair) {
             )
         })
         .collect();
-    bodies.extend((0..5).map(|n| batch("forgotten@example.com", [("Fine", json!({"n": n}))])));
+    bodies.extend((0..5).map(|n| batch("gone@example.com", [("Fine", json!({"n": n}))])));
     world.queue.send(&bodies).await.unwrap();
     let report = world.drain().await;
     assert_eq!(report.messages.dead_lettered, 17, "{report:?}");
@@ -54,7 +54,7 @@ fn by_reason(reason: &str) -> DlqFilter {
     }
 }
 
-async fn list_json(queues: &QueuePair) -> Vec<Value> {
+async fn listed(queues: &QueuePair) -> Vec<Value> {
     let mut out = Vec::new();
     dlq::list(queues, &DlqFilter::default(), true, &mut out)
         .await
@@ -63,24 +63,24 @@ async fn list_json(queues: &QueuePair) -> Vec<Value> {
 }
 
 on_each_server!(
-    dead_letters_are_listed_redriven_and_purged,
-    scan_keeps_messages_invisible_until_it_ends,
-    scan_continues_when_messages_are_redelivered,
-    commands_report_messages_held_by_another_command,
+    messages_are_listed_redriven_and_purged,
+    scan_keeps_messages_invisible,
+    redelivered_messages_do_not_end_scan,
+    messages_of_another_command_are_reported,
 );
 on_each_server!(
-    redrive_reads_complete_fifo_groups,
+    groups_advance_as_messages_are_deleted,
     fauxqs lacks "receives of several messages of a group"
 );
 on_each_server!(
-    commands_report_unread_fifo_messages,
+    unread_messages_of_group_are_reported,
     fauxqs lacks "receives of several messages of a group"
 );
 
-async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
+async fn messages_are_listed_redriven_and_purged(kind: Kind) {
     let (world, queues) = with_dead_letters(kind).await;
     for _ in 0..2 {
-        let reasons = list_json(&queues).await;
+        let reasons = listed(&queues).await;
         assert_eq!(
             (&reasons[0]["reason"], &reasons[0]["messages"]),
             (&json!("DisallowedEventName"), &json!(12))
@@ -91,7 +91,7 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
         );
     }
 
-    let sample = list_json(&queues).await[1]["sample"]
+    let sample = listed(&queues).await[1]["sample"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -99,7 +99,7 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
     dlq::show(&queues, &sample, &mut out).await.unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(
-        text.contains("UserForgotten") && text.contains("forgotten@example.com"),
+        text.contains("UserForgotten") && text.contains("gone@example.com"),
         "{text}"
     );
     let error = dlq::show(&queues, "nothing", &mut Vec::new())
@@ -114,7 +114,7 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
     assert!(
         String::from_utf8(out)
             .unwrap()
-            .starts_with("12 dead letters would be sent")
+            .starts_with("12 dead-lettered messages would be redriven")
     );
     assert_eq!(world.queue.depth().await.unwrap().visible, 0);
 
@@ -129,7 +129,7 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
     assert_eq!(world.queue.depth().await.unwrap().visible, 12);
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 5);
 
-    // A run accepts redriven messages, which contain only the events that were rejected.
+    // A run accepts its redriven messages. They contain only the rejected events.
     let before = world.iterable.handle.summary().events;
     world.iterable.handle.reset();
     let report = world.drain().await;
@@ -149,25 +149,28 @@ async fn dead_letters_are_listed_redriven_and_purged(kind: Kind) {
     dlq::list(&queues, &DlqFilter::default(), false, &mut out)
         .await
         .unwrap();
-    assert_eq!(String::from_utf8(out).unwrap(), "no dead letters\n");
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "no dead-lettered messages\n"
+    );
 }
 
 #[tokio::test]
-async fn queue_depth_includes_messages_held_by_scan() {
+async fn invisible_messages_count_in_depth() {
     let (_world, queues) = with_dead_letters(Kind::Fauxqs).await;
     let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY)
         .await
         .unwrap();
-    let found = scan.next().await.unwrap().unwrap();
-    assert!(!found.is_empty());
+    let messages = scan.next().await.unwrap().unwrap();
+    assert!(!messages.is_empty());
     let depth = queues.queue.depth().await.unwrap();
     assert_eq!(depth.dead_letters, Some(17));
 }
 
 #[tokio::test]
-async fn reasons_are_counted_within_the_time_limit() {
+async fn reasons_are_counted_until_time_limit() {
     let (world, queues) = with_dead_letters(Kind::Fauxqs).await;
-    let (reasons, is_complete) = dlq::reasons(&queues, Duration::from_secs(60))
+    let (reasons, is_all) = dlq::reasons(&queues, Duration::from_secs(60))
         .await
         .unwrap();
     let counts: Vec<_> = reasons
@@ -175,10 +178,10 @@ async fn reasons_are_counted_within_the_time_limit() {
         .map(|reason| (reason.reason.as_str(), reason.count))
         .collect();
     assert_eq!(counts, [("DisallowedEventName", 12), ("UserForgotten", 5)]);
-    assert!(is_complete);
-    let (reasons, is_complete) = dlq::reasons(&queues, Duration::ZERO).await.unwrap();
+    assert!(is_all);
+    let (reasons, is_all) = dlq::reasons(&queues, Duration::ZERO).await.unwrap();
     assert!(reasons.iter().map(|reason| reason.count).sum::<u64>() < 17);
-    assert!(!is_complete);
+    assert!(!is_all);
     assert_eq!(
         world.queue.dlq_depth().await.unwrap().visible,
         17,
@@ -187,7 +190,7 @@ async fn reasons_are_counted_within_the_time_limit() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_filtered_by_age() {
+async fn messages_are_selected_by_age() {
     let (world, queues) = with_dead_letters(Kind::Fauxqs).await;
     let old = DlqFilter {
         older_than: Some("1h".parse().unwrap()),
@@ -204,20 +207,23 @@ async fn dead_letters_are_filtered_by_age() {
 }
 
 #[tokio::test]
-async fn list_prints_reason_and_counts() {
+async fn table_shows_reason_and_counts() {
     let (_world, queues) = with_dead_letters(Kind::Fauxqs).await;
     let mut out = Vec::new();
     dlq::list(&queues, &by_reason("UserForgotten"), false, &mut out)
         .await
         .unwrap();
     let text = String::from_utf8(out).unwrap();
-    assert!(text.starts_with("REASON         LETTERS  EVENTS"), "{text}");
-    assert!(text.contains("\nUserForgotten  5        5"), "{text}");
+    assert!(
+        text.starts_with("REASON         MESSAGES  EVENTS"),
+        "{text}"
+    );
+    assert!(text.contains("\nUserForgotten  5         5"), "{text}");
     assert!(!text.contains("Disallowed"), "{text}");
 }
 
 #[tokio::test]
-async fn message_without_attributes_has_reason_of_sqs() {
+async fn message_moved_by_sqs_has_separate_reason() {
     let world = World::new(Setting::default()).await;
     world.queue.send(&["no batch"]).await.unwrap();
     let body = batches(1, 1);
@@ -225,20 +231,20 @@ async fn message_without_attributes_has_reason_of_sqs() {
     let queues = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
         .await
         .unwrap();
-    let message = queues.dead_letters.clone();
+    let dead_letters = queues.dead_letters.clone();
     let outgoing = OutgoingMessage {
         body: "no batch".to_owned(),
         attributes: BTreeMap::new(),
         fifo: None,
     };
-    message.send(vec![outgoing]).await.unwrap();
+    dead_letters.send(vec![outgoing]).await.unwrap();
     assert_eq!(
-        list_json(&queues).await[0]["reason"],
+        listed(&queues).await[0]["reason"],
         json!("MaxReceivesExceeded")
     );
 }
 
-async fn scan_keeps_messages_invisible_until_it_ends(kind: Kind) {
+async fn scan_keeps_messages_invisible(kind: Kind) {
     let (world, queues) = with_dead_letters(kind).await;
     let visibility = Duration::from_secs(20);
     let mut scan = Scan::begin(queues.dead_letters.clone(), visibility)
@@ -248,7 +254,7 @@ async fn scan_keeps_messages_invisible_until_it_ends(kind: Kind) {
     assert!(first.len() <= 10);
     sleep(visibility * 11 / 20).await;
     scan.next().await.unwrap().unwrap();
-    // Without extensions, the first ones would be visible now.
+    // Without the extension, the first messages would be visible again.
     sleep(visibility / 2).await;
     let received = queues
         .dead_letters
@@ -258,7 +264,7 @@ async fn scan_keeps_messages_invisible_until_it_ends(kind: Kind) {
     assert!(
         received
             .iter()
-            .all(|other| first.iter().all(|first| first.message.id != other.id)),
+            .all(|one| first.iter().all(|message| message.message.id != one.id)),
         "{received:?}"
     );
     scan.end().await.unwrap();
@@ -266,40 +272,40 @@ async fn scan_keeps_messages_invisible_until_it_ends(kind: Kind) {
     assert_eq!(depth.in_flight, received.len() as u64, "released");
 }
 
-async fn scan_continues_when_messages_are_redelivered(kind: Kind) {
+async fn redelivered_messages_do_not_end_scan(kind: Kind) {
     let (_world, queues) = with_dead_letters(kind).await;
     let mut scan = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY)
         .await
         .unwrap();
     let first = scan.next().await.unwrap().unwrap();
-    let handles: Vec<_> = first
+    let receipt_handles: Vec<_> = first
         .iter()
-        .map(|first| first.message.receipt_handle.clone())
+        .map(|message| message.message.receipt_handle.clone())
         .collect();
     queues
         .dead_letters
-        .change_visibility(&handles, Duration::ZERO)
+        .change_visibility(&receipt_handles, Duration::ZERO)
         .await
         .unwrap();
-    let mut seen = first.len();
-    while let Some(found) = scan.next().await.unwrap() {
-        seen += found.len();
+    let mut read = first.len();
+    while let Some(messages) = scan.next().await.unwrap() {
+        read += messages.len();
     }
-    assert_eq!(seen, 17);
+    assert_eq!(read, 17);
     assert!(scan.end().await.unwrap().is_complete());
 }
 
-async fn commands_report_messages_held_by_another_command(kind: Kind) {
+async fn messages_of_another_command_are_reported(kind: Kind) {
     let (_world, queues) = with_dead_letters(kind).await;
     let mut other = Scan::begin(queues.dead_letters.clone(), INITIAL_VISIBILITY)
         .await
         .unwrap();
-    let mut held = 0;
-    while held < 10 {
-        held += other.next().await.unwrap().unwrap().len() as u64;
+    let mut invisible = 0;
+    while invisible < 10 {
+        invisible += other.next().await.unwrap().unwrap().len() as u64;
     }
-    let expected = ScanCoverage {
-        read: 17 - held,
+    let coverage = ScanCoverage {
+        read: 17 - invisible,
         total: 17,
         is_fifo: false,
     };
@@ -315,29 +321,30 @@ async fn commands_report_messages_held_by_another_command(kind: Kind) {
             .unwrap_err(),
     ] {
         assert!(
-            matches!(&error, DlqError::IncompleteScan(coverage) if *coverage == expected),
+            matches!(&error, DlqError::IncompleteScan(found) if *found == coverage),
             "{error}"
         );
         assert!(
-            error
-                .to_string()
-                .starts_with(&format!("only {} of about 17 dead letters", expected.read)),
+            error.to_string().starts_with(&format!(
+                "read only {} of about 17 dead-lettered messages",
+                coverage.read
+            )),
             "{error}"
         );
     }
     let reasons: Vec<Value> = serde_json::from_slice(&out).unwrap();
-    let dead_letters: u64 = reasons
+    let listed: u64 = reasons
         .iter()
         .map(|reason| reason["messages"].as_u64().unwrap())
         .sum();
     assert_eq!(
-        dead_letters, expected.read,
-        "messages that were read are listed"
+        listed, coverage.read,
+        "an incomplete list is printed anyway"
     );
-    let (_, is_complete) = dlq::reasons(&queues, Duration::from_secs(60))
+    let (_, is_all) = dlq::reasons(&queues, Duration::from_secs(60))
         .await
         .unwrap();
-    assert!(!is_complete);
+    assert!(!is_all);
 
     other.end().await.unwrap();
     dlq::list(&queues, &all, true, &mut Vec::new())
@@ -346,9 +353,9 @@ async fn commands_report_messages_held_by_another_command(kind: Kind) {
 }
 
 /// Creates a FIFO dead-letter queue with messages of these groups and reasons, in this order.
-async fn with_fifo_dead_letters<'a>(
+async fn in_groups<'a>(
     kind: Kind,
-    dead_letters: impl IntoIterator<Item = (&'a str, &'a str)>,
+    messages: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> (World, QueuePair) {
     let world = World::new(Setting {
         queue: Attributes {
@@ -361,7 +368,7 @@ async fn with_fifo_dead_letters<'a>(
     let queues = QueuePair::from_spec(&world.spec.queue, world.plan("test-key").credentials)
         .await
         .unwrap();
-    let dead_letters: Vec<_> = dead_letters
+    let messages: Vec<_> = messages
         .into_iter()
         .enumerate()
         .map(|(n, (group, reason))| OutgoingMessage {
@@ -373,19 +380,16 @@ async fn with_fifo_dead_letters<'a>(
             fifo: Some((group.to_owned(), n.to_string())),
         })
         .collect();
-    for batch in dead_letters.chunks(10) {
+    for batch in messages.chunks(10) {
         let results = queues.dead_letters.send(batch.to_vec()).await.unwrap();
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
     (world, queues)
 }
 
-/// Returns groups and reasons: `count` messages per group with reason `Fixed`, except `others` of
-/// the first ones.
-fn groups_with_reasons(
-    count: usize,
-    others: usize,
-) -> impl Iterator<Item = (&'static str, &'static str)> {
+/// Returns `count` messages for each of two groups. Their reason is `Fixed`, except that `others`
+/// of the first messages have the reason `Other`.
+fn fixed(count: usize, others: usize) -> impl Iterator<Item = (&'static str, &'static str)> {
     ["one", "two"].into_iter().flat_map(move |group| {
         (0..count).map(move |n| {
             let is_other = n % 3 == 1 && n / 3 < others;
@@ -394,14 +398,17 @@ fn groups_with_reasons(
     })
 }
 
-async fn redrive_reads_complete_fifo_groups(kind: Kind) {
-    let (world, queues) = with_fifo_dead_letters(kind, groups_with_reasons(40, 3)).await;
+async fn groups_advance_as_messages_are_deleted(kind: Kind) {
+    let (world, queues) = in_groups(kind, fixed(40, 3)).await;
     let mut out = Vec::new();
     dlq::redrive(&queues, &by_reason("Fixed"), false, &mut out)
         .await
         .unwrap();
-    let stdout = String::from_utf8(out).unwrap();
-    assert!(stdout.starts_with("74 dead letters sent"), "{stdout}");
+    let text = String::from_utf8(out).unwrap();
+    assert!(
+        text.starts_with("74 dead-lettered messages redriven"),
+        "{text}"
+    );
     assert_eq!(world.queue.depth().await.unwrap().visible, 74);
     assert_eq!(world.queue.dlq_depth().await.unwrap().visible, 6);
 
@@ -412,28 +419,28 @@ async fn redrive_reads_complete_fifo_groups(kind: Kind) {
     assert_eq!((depth.visible, depth.in_flight), (0, 0));
 }
 
-async fn commands_report_unread_fifo_messages(kind: Kind) {
-    let dead_letters = (0..25).map(|n| ("one", if n < 20 { "Other" } else { "Fixed" }));
-    let (world, queues) = with_fifo_dead_letters(kind, dead_letters).await;
-    let filter = by_reason("Fixed");
+async fn unread_messages_of_group_are_reported(kind: Kind) {
+    let messages = (0..25).map(|n| ("one", if n < 20 { "Other" } else { "Fixed" }));
+    let (world, queues) = in_groups(kind, messages).await;
+    let fixed = by_reason("Fixed");
     for error in [
         dlq::list(&queues, &DlqFilter::default(), true, &mut Vec::new())
             .await
             .unwrap_err(),
-        dlq::redrive(&queues, &filter, false, &mut Vec::new())
+        dlq::redrive(&queues, &fixed, false, &mut Vec::new())
             .await
             .unwrap_err(),
-        dlq::purge(&queues, &filter, &mut Vec::new())
+        dlq::purge(&queues, &fixed, &mut Vec::new())
             .await
             .unwrap_err(),
     ] {
-        let expected = ScanCoverage {
+        let coverage = ScanCoverage {
             read: 10,
             total: 25,
             is_fifo: true,
         };
         assert!(
-            matches!(&error, DlqError::IncompleteScan(coverage) if *coverage == expected),
+            matches!(&error, DlqError::IncompleteScan(found) if *found == coverage),
             "{error}"
         );
         assert!(error.to_string().contains("FIFO"), "{error}");
