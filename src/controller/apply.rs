@@ -116,7 +116,7 @@ pub async fn create_run_job(api: &Api<Job>, job: &Job) -> Result<RunStart, Error
         .await
     {
         Ok(_) => {
-            tracing::info!(job = name, "started a run that was asked for");
+            tracing::info!(job = name, "started a requested run");
             Ok(RunStart::Created)
         }
         Err(error) => match error.response() {

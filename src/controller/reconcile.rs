@@ -91,7 +91,7 @@ impl Context {
             tracing::info!(
                 namespace,
                 forwarder = forwarder.name,
-                "the forwarder is gone; Kubernetes deletes its CronJob and runs"
+                "EventForwarder was deleted; Kubernetes deletes its CronJob and Jobs"
             );
         }
         self.terminated_pods.forget(forwarder);
@@ -149,7 +149,7 @@ pub async fn reconcile(
         Err(error) => {
             let failed = context.count_failure(reference);
             span.in_scope(|| {
-                tracing::warn!(pause_seconds = error_backoff(failed).as_secs(), "{error}");
+                tracing::warn!(delay_seconds = error_backoff(failed).as_secs(), "{error}");
             });
             span.record("otel.status_code", "ERROR");
             if failed >= REPORTED_FAILURES
@@ -265,7 +265,7 @@ async fn reconcile_forwarder(
             outcome = run.outcome,
             forwarded = run.forwarded,
             rejected = run.rejected,
-            "a run has ended"
+            "run finished"
         );
     }
     let under_way = |job: &str| {
@@ -332,8 +332,8 @@ async fn observe_runs(
             Ok(report) => reports.push((run, report)),
             Err(NoReport::NoPod) if context.terminated_pods.waited(&reference, job_name) => {
                 let why = match job_is_gone {
-                    true => "its Job was deleted, and its pod is gone",
-                    false => "its pod is gone",
+                    true => "its Job was deleted and its pod no longer exists",
+                    false => "its pod no longer exists",
                 };
                 reports.push((
                     run,

@@ -28,7 +28,7 @@ pub struct ValidatedSpec {
 pub enum SpecError {
     /// The schedule can't be read.
     #[error(
-        "spec.schedule \"{schedule}\" is no cron expression: {reason}. Write five fields, for example \"0 * * * *\""
+        "spec.schedule \"{schedule}\" is not a valid cron expression: {reason}. Write five fields, for example \"0 * * * *\""
     )]
     Schedule {
         /// As written.
@@ -38,7 +38,7 @@ pub enum SpecError {
     },
     /// The time zone is not in the IANA database.
     #[error(
-        "spec.timeZone \"{0}\" is no IANA time zone. Write one such as \"Europe/Berlin\" or \"UTC\""
+        "spec.timeZone \"{0}\" is not an IANA time zone. Use a name such as \"Europe/Berlin\" or \"UTC\""
     )]
     TimeZone(String),
 }

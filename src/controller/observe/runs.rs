@@ -148,7 +148,7 @@ pub fn stuck(run: &Run, namespace: &str, grace: SignedDuration, now: Timestamp) 
     Some(RunWait {
         until: AwaitedStep::PodEnd,
         why: format!(
-            "it has failed and its pod is still there, so no further run starts; if the pod's node is dead, delete the node, or the pod by force: see `kubectl get pods -n {namespace} --output wide --selector batch.kubernetes.io/job-name={}`",
+            "it failed but its pod still exists, which blocks the next run. If the node is down, delete the node or force-delete the pod. Find it with `kubectl get pods -n {namespace} --output wide --selector batch.kubernetes.io/job-name={}`",
             run.job_name
         ),
         too_long: waits > grace.saturating_add(PENDING_TIMEOUT),
@@ -158,7 +158,7 @@ pub fn stuck(run: &Run, namespace: &str, grace: SignedDuration, now: Timestamp) 
 fn wait_reason(namespace: &str, job: &str, pods: &[Pod]) -> Option<String> {
     let Some(pod) = pods.last() else {
         return Some(format!(
-            "it has no pod; a quota, a limit or a policy may forbid it: see `kubectl describe job {job} -n {namespace}`"
+            "no pod was created; a quota, limit, or policy may forbid it. Run `kubectl describe job {job} -n {namespace}`"
         ));
     };
     let status = pod.status.as_ref()?;
@@ -174,7 +174,7 @@ fn wait_reason(namespace: &str, job: &str, pods: &[Pod]) -> Option<String> {
         .find(|waiting| waiting.reason.as_deref() != Some("ContainerCreating"));
     if let Some(waiting) = waiting {
         let reason = waiting.reason.as_deref().unwrap_or("waiting");
-        let message = waiting.message.as_deref().unwrap_or("no further word");
+        let message = waiting.message.as_deref().unwrap_or("no message");
         return Some(format!("pod {name}: {reason}: {message}"));
     }
     let unplaced = status
@@ -184,11 +184,11 @@ fn wait_reason(namespace: &str, job: &str, pods: &[Pod]) -> Option<String> {
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
     Some(match unplaced {
         Some(condition) => format!(
-            "pod {name} can't be placed on a node: {}",
-            condition.message.as_deref().unwrap_or("no further word")
+            "pod {name} can't be scheduled: {}",
+            condition.message.as_deref().unwrap_or("no message")
         ),
         None => format!(
-            "pod {name} is being created; if it stays so, a volume or Secret is missing: see `kubectl describe pod {name} -n {namespace}`"
+            "pod {name} is being created. If it does not start, a volume or Secret is missing. Run `kubectl describe pod {name} -n {namespace}`"
         ),
     })
 }
@@ -282,8 +282,11 @@ fn report_in(run: &Run, pods: &[Pod]) -> Report {
     let failed = run.end.as_ref().is_some_and(|end| end.failure.is_some());
     let why = silent.or_else(|| {
         (pods.is_empty() || failed && pods.len() < run.pods).then(|| match run.pods {
-            1 => "its pod is gone".to_owned(),
-            all => format!("{} of its {all} pods are gone", all - pods.len().min(all)),
+            1 => "its pod no longer exists".to_owned(),
+            all => format!(
+                "{} of its {all} pods no longer exist",
+                all - pods.len().min(all)
+            ),
         })
     });
     match (reports.into_iter().reduce(RunReport::and), why) {
@@ -312,7 +315,7 @@ pub fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
 fn termination_reason(pod: &Pod) -> String {
     let name = pod.name_any();
     if let Some(terminated) = terminated(pod) {
-        let reason = terminated.reason.as_deref().unwrap_or("no reason given");
+        let reason = terminated.reason.as_deref().unwrap_or("no reason reported");
         return format!(
             "the container of pod {name} ended with exit code {} ({reason})",
             terminated.exit_code

@@ -105,7 +105,7 @@ pub fn unreadable(
     now: Timestamp,
 ) -> Vec<Condition> {
     let message = format!(
-        "this version of the controller can't read the object: {error}. Correct the field, or bring controller and definition to the same version"
+        "This controller version can't parse the object: {error}. Correct the field, or install the same version of the controller and the CRD"
     );
     let ready = ConditionDraft::new(READY, "False", "Unreadable", message.clone());
     let stalled = ConditionDraft::new(STALLED, "True", "Unreadable", message);
@@ -165,23 +165,23 @@ fn secrets_available(secrets: Result<(), &SecretError>) -> ConditionDraft {
         Ok(()) => draft(
             "True",
             "SecretsFound",
-            "every Secret and key that the spec names is there".to_owned(),
+            "All referenced Secrets and keys exist".to_owned(),
         ),
         Err(SecretError::Missing {
             name,
-            create_command: mend,
+            create_command,
         }) => draft(
             "False",
             "SecretMissing",
             format!(
-                "Secret {name} does not exist; runs are held back until it does. Create it with `{mend}`"
+                "Secret {name} not found. Runs are paused until it exists. Create it with `{create_command}`"
             ),
         ),
         Err(SecretError::KeyMissing { name, key }) => draft(
             "False",
             "SecretKeyMissing",
             format!(
-                "Secret {name} has no value under the key {key}; runs are held back until it has. Add the key, or name another one in the spec"
+                "Secret {name} has no value for key {key}. Runs are paused until it has one. Add the key, or reference another key in the spec"
             ),
         ),
     }
@@ -196,7 +196,7 @@ fn queue_reachable(
         ConditionDraft::new(QUEUE_REACHABLE, status, reason, message)
     };
     match depth {
-        Some(Ok(_)) => draft("True", "Reachable", "the queue answers".to_owned()),
+        Some(Ok(_)) => draft("True", "Reachable", "Queue is reachable".to_owned()),
         Some(Err(DepthError { reason, message })) => draft("False", reason, message.clone()),
         // A controller that has just started knows nothing against what was found before.
         None => (previous.observed_generation == generation)
@@ -206,7 +206,7 @@ fn queue_reachable(
                 draft(
                     "Unknown",
                     "DepthUnknown",
-                    "the queue's depth has not been read yet".to_owned(),
+                    "Queue depth has not been polled yet".to_owned(),
                 )
             }),
     }
@@ -247,7 +247,7 @@ fn scheduled(
                 SpecError::TimeZone(_) => "InvalidTimeZone",
             };
             let meanwhile = match observation.cronjob_exists {
-                true => "; until then runs start by the schedule that CronJob has",
+                true => ". Until then, the CronJob keeps its previous schedule",
                 false => "",
             };
             return draft("False", reason, format!("{error}{meanwhile}"));
@@ -261,7 +261,7 @@ fn scheduled(
                 "False",
                 "CronJobNameConflict",
                 format!(
-                    "a CronJob {name} stands in this namespace that this forwarder does not own; it is left alone. Rename the forwarder, or delete that CronJob"
+                    "CronJob {name} exists but is not owned by this EventForwarder, so the controller does not change it. Rename the EventForwarder, or delete the CronJob"
                 ),
             );
         }
@@ -270,7 +270,7 @@ fn scheduled(
                 "False",
                 "CronJobRejected",
                 format!(
-                    "the API server refused CronJob {name}: {message}. Correct the field of the spec that it stems from"
+                    "The API server rejected CronJob {name}: {message}. Correct the corresponding field of the spec"
                 ),
             );
         }
@@ -279,7 +279,7 @@ fn scheduled(
                 "False",
                 "CronJobForbidden",
                 format!(
-                    "the API server forbids CronJob {name}: {message}. Mend the quota, policy or right that it names; the controller goes on by itself then"
+                    "The API server denied CronJob {name}: {message}. Fix the quota, policy, or permission. The controller retries automatically"
                 ),
             );
         }
@@ -289,25 +289,25 @@ fn scheduled(
             "False",
             "RunRejected",
             format!(
-                "the API server refused the Job of the run that the annotation {RUN_NOW_ANNOTATION} asks for: {message}. Mend that, and the run starts by itself; or remove the annotation"
+                "The API server rejected the Job requested by annotation {RUN_NOW_ANNOTATION}: {message}. Fix the cause and the run starts automatically, or remove the annotation"
             ),
         );
     }
     if forwarder.spec.suspend {
-        return draft("False", "Suspended", "no runs start while spec.suspend is true; messages wait in the queue, no longer than its retention time".to_owned());
+        return draft("False", "Suspended", "Scheduled runs are suspended (spec.suspend is true). Messages stay in the queue until its retention period ends".to_owned());
     }
     if let Err(error) = observation.mapping {
         return draft(
             "False",
             mapping_reason(error),
-            format!("runs are held back, since they could not map any event: {error}"),
+            format!("Runs are paused because the mapping can't be used: {error}"),
         );
     }
     if observation.secrets.is_err() {
         return draft(
             "False",
             "WaitingForSecrets",
-            "runs are held back until the Secrets are there".to_owned(),
+            "Runs are paused until the referenced Secrets exist".to_owned(),
         );
     }
     if plan.schedule.next_after(Timestamp::UNIX_EPOCH).is_none() {
@@ -315,7 +315,7 @@ fn scheduled(
             "False",
             "NeverFires",
             format!(
-                "no date ever matches spec.schedule \"{}\". Correct its day and month",
+                "No date matches spec.schedule \"{}\". Correct its day and month",
                 forwarder.spec.schedule
             ),
         );
@@ -340,7 +340,7 @@ fn last_run_succeeded(
         ConditionDraft::new(LAST_RUN_SUCCEEDED, verdict, reason, message)
     };
     let Some(run) = &status.last_run else {
-        return draft("Unknown", "NoRunYet", "no run has ended yet".to_owned());
+        return draft("Unknown", "NoRunYet", "No run has finished yet".to_owned());
     };
     if let Some(pending) = observation.run_wait.filter(|pending| pending.too_long) {
         let job = &run.job_name;
@@ -350,14 +350,14 @@ fn last_run_succeeded(
                 "False",
                 "RunPending",
                 format!(
-                    "Job {job} has not started its container: {why}. Mend that; if it takes a change of spec.job, delete the Job then, which keeps its old settings: `kubectl delete job {job} -n {}`",
+                    "Job {job} has not started its container: {why}. Fix the cause. If you change spec.job, also delete this Job, because it keeps the old settings: `kubectl delete job {job} -n {}`",
                     forwarder.metadata.namespace.as_deref().unwrap_or_default()
                 ),
             ),
             AwaitedStep::PodEnd => draft(
                 "False",
                 "RunStuck",
-                format!("Job {job} does not end: {why}"),
+                format!("Job {job} does not finish: {why}"),
             ),
         };
     }
@@ -369,7 +369,7 @@ fn last_run_succeeded(
                 draft(
                     "Unknown",
                     "NoRunYet",
-                    "the first run is under way".to_owned(),
+                    "The first run is in progress".to_owned(),
                 )
             });
     }
@@ -384,7 +384,7 @@ fn last_run_succeeded(
     let why = run
         .message
         .as_deref()
-        .unwrap_or("the run gave no reason; see its pod's log");
+        .unwrap_or("no reason reported; check the pod log");
     draft(
         "False",
         &run.outcome,
@@ -419,13 +419,13 @@ fn ready(forwarder: &EventForwarder, drafts: &[ConditionDraft]) -> ConditionDraf
             READY,
             "True",
             "Suspended",
-            "all is in place; no runs start while spec.suspend is true",
+            "EventForwarder is ready. Scheduled runs are suspended (spec.suspend is true)",
         );
     }
-    ConditionDraft::new(READY, "True", "Ready", "all is in place")
+    ConditionDraft::new(READY, "True", "Ready", "EventForwarder is ready")
 }
 
-/// Gives a finding its times: `lastTransitionTime` moves only when the status does.
+/// Creates the condition of a draft: `lastTransitionTime` changes only with the status.
 fn with_transition_time(
     draft: ConditionDraft,
     previous: &[Condition],
@@ -440,8 +440,52 @@ fn with_transition_time(
         type_: draft.type_.to_owned(),
         status: draft.status.to_owned(),
         reason: draft.reason,
-        message: draft.message.chars().take(MAX_MESSAGE_CHARS).collect(),
+        message: capitalize(&draft.message)
+            .chars()
+            .take(MAX_MESSAGE_CHARS)
+            .collect(),
         observed_generation: generation,
         last_transition_time: since,
+    }
+}
+
+/// Returns `message` with a capital first letter if its first word consists of lowercase ASCII
+/// letters. Keeps identifiers, such as `spec.schedule`, `my-job` or `kubectl`.
+fn capitalize(message: &str) -> String {
+    let word = message.split(' ').next().unwrap_or_default();
+    let letters = word.trim_end_matches([',', ':', ';']);
+    let is_word = !letters.is_empty()
+        && letters != "kubectl"
+        && letters.bytes().all(|byte| byte.is_ascii_lowercase());
+    let mut message = message.to_owned();
+    if is_word {
+        message[..1].make_ascii_uppercase();
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::capitalize;
+
+    #[test]
+    fn messages_start_with_a_capital_except_identifiers() {
+        for (message, expected) in [
+            ("queue https://q denied", "Queue https://q denied"),
+            ("timeout: no response", "Timeout: no response"),
+            ("failed; retrying", "Failed; retrying"),
+            ("Job my-job failed", "Job my-job failed"),
+            ("SQS failed", "SQS failed"),
+            ("spec.schedule is empty", "spec.schedule is empty"),
+            ("my-job failed", "my-job failed"),
+            ("sqs:SendMessage was denied", "sqs:SendMessage was denied"),
+            ("kubectl get pods", "kubectl get pods"),
+            ("`kubectl get pods` failed", "`kubectl get pods` failed"),
+            ("über", "über"),
+            (": x", ": x"),
+            ("", ""),
+        ] {
+            assert_eq!(capitalize(message), expected);
+        }
     }
 }

@@ -26,24 +26,24 @@ pub fn dead_letters_empty(
         None => draft(
             "Unknown",
             "DepthUnknown",
-            "the queue's depth has not been read yet".to_owned(),
+            "Queue depth has not been polled yet".to_owned(),
         ),
         Some(None) => {
             let so = match wanted {
                 true => {
-                    "messages with rejected events stay in the queue, as with spec.drain.rejected: Leave, and are tried until they expire"
+                    "messages with rejected events stay in the queue, as with spec.drain.rejected: Leave, and are retried until they expire"
                 }
-                false => "a message that can never be forwarded is tried until it expires",
+                false => "a message that can never be forwarded is retried until it expires",
             };
             draft(
                 "Unknown",
                 "NoDeadLetterQueue",
                 format!(
-                    "no dead-letter queue is seen, so {so}. Give the queue a redrive policy, set spec.queue.deadLetterUrl, or grant sqs:GetQueueAttributes on the dead-letter queue"
+                    "No dead-letter queue found, so {so}. Add a redrive policy to the queue, set spec.queue.deadLetterUrl, or grant sqs:GetQueueAttributes on the dead-letter queue"
                 ),
             )
         }
-        Some(Some(0)) => draft("True", "Empty", "the dead-letter queue is empty".to_owned()),
+        Some(Some(0)) => draft("True", "Empty", "Dead-letter queue is empty".to_owned()),
         Some(Some(count)) => {
             let metadata = &forwarder.metadata;
             let command = |action: &str| {
@@ -57,7 +57,7 @@ pub fn dead_letters_empty(
                 "False",
                 "DeadLettersPresent",
                 format!(
-                    "about {count} messages are in the dead-letter queue. See why with `{}`, fix the cause, and redrive them with `{}` before their retention period ends",
+                    "About {count} messages are in the dead-letter queue. List the reasons with `{}`, fix the cause, and redrive with `{}` before the retention period ends",
                     command("list"),
                     command("redrive"),
                 ),
@@ -87,9 +87,9 @@ fn denied(
             "False",
             DENIED,
             format!(
-                "Job {} could not send to the dead-letter queue, so messages with rejected events stay in the queue, as with spec.drain.rejected: Leave. Grant sqs:SendMessage on it to the run's role, or correct spec.queue.deadLetterUrl. The run said: {}",
+                "Job {} could not send to the dead-letter queue, so messages with rejected events stay in the queue, as with spec.drain.rejected: Leave. Grant sqs:SendMessage on the DLQ to the run's role, or correct spec.queue.deadLetterUrl. Run message: {}",
                 run.job_name,
-                run.message.as_deref().unwrap_or("nothing more")
+                run.message.as_deref().unwrap_or("none")
             ),
         )
     })

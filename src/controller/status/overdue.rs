@@ -24,7 +24,7 @@ pub fn overdue(
     };
     if let Some(due) = missed_start(forwarder, observation).filter(given_up) {
         return Some(format!(
-            "the run that was due at {due} has not started. Look at the events of CronJob {cronjob} and at the cluster's kube-controller-manager"
+            "The run scheduled for {due} has not started. Check the events of CronJob {cronjob} and kube-controller-manager"
         ));
     }
     let status = forwarder.status.as_ref()?;

@@ -177,7 +177,7 @@ fn mark_lost(status: &mut RunStatus, run: &Run, who: &str, why: &str) {
     let failure = run.end.as_ref().and_then(|end| end.failure.as_deref());
     let failure = failure.map(|failure| format!("; the Job failed with {failure}"));
     status.message = Some(format!(
-        "{who} left no report: {why}{}. What it had not deleted comes back to the queue",
+        "{who} ended without a report: {why}{}. Messages that it did not delete become visible again",
         failure.unwrap_or_default()
     ));
 }

@@ -85,7 +85,7 @@ impl World {
             .chain(vanished)
             .map(|run| {
                 let gone = || Report::Missing {
-                    why: "its pod is gone".to_owned(),
+                    why: "its pod no longer exists".to_owned(),
                 };
                 (run, self.report.clone().unwrap_or_else(gone))
             })
@@ -165,7 +165,7 @@ fn report(outcome: Outcome) -> Report {
         reasons: Vec::new(),
         bytes_sent: 4096,
         oldest_message_age_seconds: Some(60),
-        message: (outcome != Outcome::Drained).then(|| "Iterable refused the key".to_owned()),
+        message: (outcome != Outcome::Drained).then(|| "Iterable rejected the key".to_owned()),
     }))
 }
 
@@ -583,7 +583,7 @@ fn a_run_that_may_not_send_dead_letters_says_so_until_one_may() {
         let Report::Read(mut report) = report(Outcome::Drained) else {
             unreachable!("it was read")
         };
-        report.message = Some("sqs:SendMessage was refused".to_owned());
+        report.message = Some("sqs:SendMessage was denied".to_owned());
         report.reasons = reasons
             .iter()
             .map(|reason| ReasonCount {
@@ -659,10 +659,10 @@ fn a_schedule_that_can_not_be_read_leaves_the_one_before_and_says_so() {
     world.applied = None;
     let told =
         |world: &World| assert_condition(&world.status(), "Scheduled", "False", "InvalidSchedule");
-    assert!(!told(&world).contains("until then"), "{}", told(&world));
+    assert!(!told(&world).contains("Until then"), "{}", told(&world));
     world.cronjob_stands = true;
     assert!(
-        told(&world).contains("until then runs start"),
+        told(&world).contains("Until then, the CronJob keeps"),
         "{}",
         told(&world)
     );

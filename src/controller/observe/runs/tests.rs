@@ -57,7 +57,7 @@ fn a_missing_report_says_what_became_of_the_pod() {
     assert!(why(&[killed]).contains("exit code 137 (OOMKilled)"));
     let evicted = pod(json!({"reason": "Evicted", "message": "The node was low on memory."}));
     assert!(why(&[evicted]).contains("Evicted: The node was low on memory."));
-    assert_eq!(why(&[]), "its pod is gone");
+    assert_eq!(why(&[]), "its pod no longer exists");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn of_several_pods_each_must_have_left_a_report() {
     assert_eq!(forwarded, 3);
     assert!(why.contains("OOMKilled"), "{why}");
     let (_, why) = partial(&run(3, Some("FailedIndexes")), &[drained()]);
-    assert_eq!(why, "2 of its 3 pods are gone");
+    assert_eq!(why, "2 of its 3 pods no longer exist");
     // What a complete Job's pods left may have been cleared away since.
     let complete = report_in(&run(3, None), &[drained()]);
     assert!(matches!(complete, Report::Read(_)), "{complete:?}");
@@ -187,7 +187,7 @@ fn what_a_run_waits_for_before_its_container_starts_is_told() {
     }]}));
     assert_eq!(
         unplaced.as_deref(),
-        Some("pod p can't be placed on a node: 0/1 nodes are available")
+        Some("pod p can't be scheduled: 0/1 nodes are available")
     );
     assert_eq!(told(json!({"phase": "Running"})), None);
 }
