@@ -1,4 +1,4 @@
-//! The verdicts on a forwarder: what is so, and where it is not good, what mends it.
+//! The conditions of a forwarder: the state of each part, and how to fix what is wrong.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -26,7 +26,7 @@ pub const DEAD_LETTERS_EMPTY: &str = "DeadLettersEmpty";
 const STALLED: &str = "Stalled";
 pub const RUN_OVERDUE: &str = "RunOverdue";
 
-/// The reasons that nothing but a change of the spec can mend.
+/// Reasons that only a change of the spec can fix.
 const STALLED_REASONS: [&str; 8] = [
     "InvalidSchedule",
     "InvalidTimeZone",
@@ -38,9 +38,10 @@ const STALLED_REASONS: [&str; 8] = [
     "BadQueueUrl",
 ];
 
-/// A message longer than this is cut: conditions are read in terminals.
+/// Longer messages are truncated, because conditions are read in terminals.
 const MAX_MESSAGE_CHARS: usize = 1024;
-/// A condition before it has its times.
+
+/// A condition without transition time and generation.
 pub struct ConditionDraft {
     type_: &'static str,
     status: &'static str,
@@ -49,7 +50,7 @@ pub struct ConditionDraft {
 }
 
 impl ConditionDraft {
-    /// A verdict on one type.
+    /// Creates a draft of one condition type.
     pub fn new(
         type_: &'static str,
         status: &'static str,
@@ -64,13 +65,13 @@ impl ConditionDraft {
         }
     }
 
-    /// Whether this is its reason.
+    /// Returns whether the draft has this reason.
     pub fn has_reason(&self, reason: &str) -> bool {
         self.reason == reason
     }
 }
 
-/// All conditions of `status`, whose other fields are those to be written.
+/// Returns all conditions for `status`, whose other fields are complete.
 pub fn build_conditions(
     forwarder: &EventForwarder,
     previous: &EventForwarderStatus,
@@ -96,8 +97,8 @@ pub fn build_conditions(
         .collect()
 }
 
-/// The conditions of a forwarder that this version of the controller can't read; what else was
-/// found before stays as it was.
+/// Returns the conditions of a forwarder that this controller version can't parse. Keeps all
+/// conditions except the summary.
 pub fn unreadable(
     error: &str,
     previous: &[Condition],
@@ -112,8 +113,8 @@ pub fn unreadable(
     replace_summary(ready, Some(stalled), previous, generation, now)
 }
 
-/// The conditions of a forwarder whose reconciliations go on failing; what else was found before
-/// stays as it was.
+/// Returns the conditions of a forwarder whose reconciliations fail repeatedly. Keeps all
+/// conditions except the summary.
 pub fn failing(
     error: &Error,
     previous: &[Condition],
@@ -124,7 +125,7 @@ pub fn failing(
     replace_summary(ready, None, previous, generation, now)
 }
 
-/// The conditions with other verdicts of the summing types.
+/// Replaces the summary conditions, Ready and Stalled.
 fn replace_summary(
     ready: ConditionDraft,
     stalled: Option<ConditionDraft>,
@@ -132,23 +133,23 @@ fn replace_summary(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let date = |draft| with_transition_time(draft, previous, generation, now);
+    let condition = |draft| with_transition_time(draft, previous, generation, now);
     let others = previous
         .iter()
-        .filter(|known| ![READY, STALLED].contains(&known.type_.as_str()));
-    std::iter::once(date(ready))
+        .filter(|before| ![READY, STALLED].contains(&before.type_.as_str()));
+    std::iter::once(condition(ready))
         .chain(others.cloned())
-        .chain(stalled.map(date))
+        .chain(stalled.map(condition))
         .collect()
 }
 
-/// The condition by which tools that wait for a forwarder know that they wait in vain: only a
-/// change of the spec helps. Absent otherwise, as the convention has it.
+/// Returns the condition that makes waiting tools stop, because only a change of the spec helps.
+/// By convention, it is absent otherwise.
 fn stalled(drafts: &[ConditionDraft]) -> Option<ConditionDraft> {
-    let in_vain = |draft: &&ConditionDraft| {
+    let is_stalled = |draft: &&ConditionDraft| {
         draft.status == "False" && STALLED_REASONS.contains(&draft.reason.as_str())
     };
-    let found = drafts.iter().find(in_vain)?;
+    let found = drafts.iter().find(is_stalled)?;
     Some(ConditionDraft::new(
         STALLED,
         "True",
@@ -198,7 +199,7 @@ fn queue_reachable(
     match depth {
         Some(Ok(_)) => draft("True", "Reachable", "Queue is reachable".to_owned()),
         Some(Err(DepthError { reason, message })) => draft("False", reason, message.clone()),
-        // A controller that has just started knows nothing against what was found before.
+        // After a controller start, the previous result still applies.
         None => (previous.observed_generation == generation)
             .then(|| previous_condition(previous, QUEUE_REACHABLE))
             .flatten()
@@ -212,7 +213,7 @@ fn queue_reachable(
     }
 }
 
-/// The verdict of a type that status holds, if it is one.
+/// Returns the condition of a type from the previous status, if it is True or False.
 pub fn previous_condition(
     previous: &EventForwarderStatus,
     type_: &'static str,
@@ -239,21 +240,21 @@ fn scheduled(
 ) -> ConditionDraft {
     let draft =
         |status, reason, message: String| ConditionDraft::new(SCHEDULED, status, reason, message);
-    let plan = match observation.spec {
-        Ok(plan) => plan,
+    let spec = match observation.spec {
+        Ok(spec) => spec,
         Err(error) => {
             let reason = match error {
                 SpecError::Schedule { .. } => "InvalidSchedule",
                 SpecError::TimeZone(_) => "InvalidTimeZone",
             };
-            let meanwhile = match observation.cronjob_exists {
+            let suffix = match observation.cronjob_exists {
                 true => ". Until then, the CronJob keeps its previous schedule",
                 false => "",
             };
-            return draft("False", reason, format!("{error}{meanwhile}"));
+            return draft("False", reason, format!("{error}{suffix}"));
         }
     };
-    let name = &plan.cronjob_name;
+    let name = &spec.cronjob_name;
     match observation.cronjob_result {
         None | Some(CronJobResult::UpToDate) => {}
         Some(CronJobResult::NameConflict { name }) => {
@@ -310,7 +311,7 @@ fn scheduled(
             "Runs are paused until the referenced Secrets exist".to_owned(),
         );
     }
-    if plan.schedule.next_after(Timestamp::UNIX_EPOCH).is_none() {
+    if spec.schedule.next_after(Timestamp::UNIX_EPOCH).is_none() {
         return draft(
             "False",
             "NeverFires",
@@ -336,8 +337,8 @@ fn last_run_succeeded(
     status: &EventForwarderStatus,
     observation: &Observation<'_>,
 ) -> ConditionDraft {
-    let draft = |verdict, reason: &str, message: String| {
-        ConditionDraft::new(LAST_RUN_SUCCEEDED, verdict, reason, message)
+    let draft = |status, reason: &str, message: String| {
+        ConditionDraft::new(LAST_RUN_SUCCEEDED, status, reason, message)
     };
     let Some(run) = &status.last_run else {
         return draft("Unknown", "NoRunYet", "No run has finished yet".to_owned());
@@ -361,7 +362,7 @@ fn last_run_succeeded(
             ),
         };
     }
-    // A run that is under way says nothing yet: the verdict on the one before it stays.
+    // The condition describes the previous run until this one finishes.
     if run.finished_at.is_none() {
         return previous_condition(previous, LAST_RUN_SUCCEEDED)
             .filter(|before| !before.has_reason("RunPending") && !before.has_reason("RunStuck"))
@@ -402,14 +403,14 @@ const fn mapping_reason(error: &MapperError) -> &'static str {
     }
 }
 
-/// Sums up: what is wrong first, then what is not known yet.
+/// Returns the summary: the first False condition, else the first Unknown one.
 fn ready(forwarder: &EventForwarder, drafts: &[ConditionDraft]) -> ConditionDraft {
-    let counts = |draft: &&ConditionDraft| {
+    let is_relevant = |draft: &&ConditionDraft| {
         draft.type_ != DEAD_LETTERS_EMPTY
             && !["Suspended", "NoRunYet"].contains(&draft.reason.as_str())
     };
     for status in ["False", "Unknown"] {
-        let mut found = drafts.iter().filter(counts);
+        let mut found = drafts.iter().filter(is_relevant);
         if let Some(found) = found.find(|draft| draft.status == status) {
             return ConditionDraft::new(READY, status, found.reason.clone(), found.message.clone());
         }

@@ -1,4 +1,4 @@
-//! The verdict on dead letters: whether there are any, and whether rejected events can become some.
+//! The condition on the dead-letter queue: its messages, and whether runs can send to it.
 
 use super::conditions::{ConditionDraft, DEAD_LETTERS_EMPTY, previous_condition};
 use crate::{
@@ -6,10 +6,10 @@ use crate::{
     drain::report::DEAD_LETTER_QUEUE_DENIED,
 };
 
-/// The condition's reason when a run could not send to the dead-letter queue.
+/// The reason if a run could not send to the dead-letter queue.
 const DENIED: &str = "DeadLetterQueueDenied";
 
-/// The condition DeadLettersEmpty of `status`.
+/// Returns the condition DeadLettersEmpty for `status`.
 pub fn dead_letters_empty(
     forwarder: &EventForwarder,
     previous: &EventForwarderStatus,
@@ -18,8 +18,8 @@ pub fn dead_letters_empty(
     let draft = |status, reason, message: String| {
         ConditionDraft::new(DEAD_LETTERS_EMPTY, status, reason, message)
     };
-    let wanted = forwarder.spec.drain.rejected == RejectedEventPolicy::DeadLetter;
-    if wanted && let Some(denied) = denied(previous, status) {
+    let uses_dlq = forwarder.spec.drain.rejected == RejectedEventPolicy::DeadLetter;
+    if uses_dlq && let Some(denied) = denied(previous, status) {
         return denied;
     }
     match status.queue.as_ref().map(|queue| queue.dead_letters) {
@@ -29,7 +29,7 @@ pub fn dead_letters_empty(
             "Queue depth has not been polled yet".to_owned(),
         ),
         Some(None) => {
-            let so = match wanted {
+            let effect = match uses_dlq {
                 true => {
                     "messages with rejected events stay in the queue, as with spec.drain.rejected: Leave, and are retried until they expire"
                 }
@@ -39,7 +39,7 @@ pub fn dead_letters_empty(
                 "Unknown",
                 "NoDeadLetterQueue",
                 format!(
-                    "No dead-letter queue found, so {so}. Add a redrive policy to the queue, set spec.queue.deadLetterUrl, or grant sqs:GetQueueAttributes on the dead-letter queue"
+                    "No dead-letter queue found, so {effect}. Add a redrive policy to the queue, set spec.queue.deadLetterUrl, or grant sqs:GetQueueAttributes on the dead-letter queue"
                 ),
             )
         }
@@ -66,8 +66,8 @@ pub fn dead_letters_empty(
     }
 }
 
-/// What the last run found when it sent to the dead-letter queue, if it was refused. A run that is
-/// under way has no word on it yet.
+/// Returns the condition if the last run was denied access to the dead-letter queue. Keeps the
+/// previous one while a run is in progress.
 fn denied(
     previous: &EventForwarderStatus,
     status: &EventForwarderStatus,
@@ -77,11 +77,11 @@ fn denied(
         return previous_condition(previous, DEAD_LETTERS_EMPTY)
             .filter(|before| before.has_reason(DENIED));
     }
-    let refused = run
+    let denied = run
         .reasons
         .iter()
-        .any(|counted| counted.reason == DEAD_LETTER_QUEUE_DENIED);
-    refused.then(|| {
+        .any(|count| count.reason == DEAD_LETTER_QUEUE_DENIED);
+    denied.then(|| {
         ConditionDraft::new(
             DEAD_LETTERS_EMPTY,
             "False",
