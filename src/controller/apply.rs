@@ -1,4 +1,4 @@
-//! Makes the cluster's CronJob the one that should be, and writes nothing when it is already.
+//! Creation and update of CronJobs and Jobs. A CronJob is written only if it differs.
 
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::{
@@ -12,44 +12,44 @@ use super::{
     error::{Call, Error},
 };
 
-/// What became of the CronJob.
+/// The result of applying a CronJob.
 #[derive(Debug)]
 pub enum CronJobResult {
-    /// It is as it should be, changed just now or not.
+    /// It matches the desired CronJob, with or without a write.
     UpToDate,
-    /// An object of that name stands there that this forwarder does not own.
+    /// A CronJob of that name exists that this forwarder does not own.
     NameConflict {
         /// The CronJob's name.
         name: String,
     },
-    /// The API server refused it as invalid.
+    /// The API server rejected it as invalid.
     Rejected {
-        /// The API server's words.
+        /// The API server's message.
         message: String,
     },
-    /// A quota, a policy or a missing right stands in its way.
+    /// A quota, a policy or a missing permission denied it.
     Forbidden {
-        /// The API server's words.
+        /// The API server's message.
         message: String,
     },
 }
 
-/// What became of a request to run now.
+/// The result of starting a requested run.
 #[derive(Debug)]
 pub enum RunStart {
-    /// Its Job is there.
+    /// Its Job exists.
     Created,
-    /// The API server refused the Job.
+    /// The API server rejected the Job.
     Rejected {
-        /// The API server's words.
+        /// The API server's message.
         message: String,
     },
 }
 
-/// Applies `desired`, given what the cluster was last seen to hold.
+/// Applies `desired` if it differs from `seen`, the CronJob in the watch cache.
 ///
 /// # Errors
-/// When the API server fails or does not answer; a refusal of the object itself is
+/// If the API server fails or does not respond. A rejected object is
 /// [`CronJobResult::Rejected`] or [`CronJobResult::Forbidden`].
 pub async fn apply(
     api: &Api<CronJob>,
@@ -62,7 +62,7 @@ pub async fn apply(
     let unwatched;
     let live = match seen {
         Some(seen) => Some(seen),
-        // Watched CronJobs carry our label; one that a user made of the same name does not.
+        // The cache has only labeled CronJobs. A user's CronJob of the same name has no label.
         None => {
             unwatched = Call::new("get", &object).run(api.get_opt(&name)).await?;
             unwatched.as_ref()
@@ -104,10 +104,10 @@ pub async fn apply(
     }
 }
 
-/// Starts a run at a user's request, unless the same request has started it before.
+/// Starts a requested run, unless its Job exists already.
 ///
 /// # Errors
-/// When the API server fails or does not answer.
+/// If the API server fails or does not respond.
 pub async fn create_run_job(api: &Api<Job>, job: &Job) -> Result<RunStart, Error> {
     let name = job.name_any();
     let object = format!("Job {}/{name}", job.namespace().unwrap_or_default());
@@ -116,7 +116,7 @@ pub async fn create_run_job(api: &Api<Job>, job: &Job) -> Result<RunStart, Error
         .await
     {
         Ok(_) => {
-            tracing::info!(job = name, "started a run that was asked for");
+            tracing::info!(job = name, "started a requested run");
             Ok(RunStart::Created)
         }
         Err(error) => match error.response() {
@@ -135,9 +135,8 @@ fn owned_by(live: &CronJob, owner_uid: Option<&str>) -> bool {
         .any(|owner| owner.controller == Some(true) && Some(owner.uid.as_str()) == owner_uid)
 }
 
-/// Whether `live` holds all that `desired` asks for. The API server adds defaults and other
-/// managers add fields of their own: both are left alone. What was asked for once and is no more
-/// can't be told from those; the hash in the annotation tells.
+/// Returns whether `live` contains every field of `desired`. Ignores other fields, which the API
+/// server or another manager added. The hash annotation detects fields that are no longer desired.
 fn satisfies(live: &CronJob, desired: &CronJob) -> bool {
     match (serde_json::to_value(live), serde_json::to_value(desired)) {
         (Ok(live), Ok(desired)) => is_superset(&live, &desired),
@@ -148,14 +147,14 @@ fn satisfies(live: &CronJob, desired: &CronJob) -> bool {
 fn is_superset(live: &Value, desired: &Value) -> bool {
     match (live, desired) {
         (Value::Object(live), Value::Object(desired)) => {
-            desired.iter().all(|(key, wanted)| match live.get(key) {
-                Some(live) => is_superset(live, wanted),
-                None => is_omitted_by_api_server(key, wanted),
+            desired.iter().all(|(key, desired)| match live.get(key) {
+                Some(live) => is_superset(live, desired),
+                None => is_omitted_by_api_server(key, desired),
             })
         }
         (Value::Array(live), Value::Array(desired)) => desired
             .iter()
-            .all(|wanted| live.iter().any(|live| is_superset(live, wanted))),
+            .all(|desired| live.iter().any(|live| is_superset(live, desired))),
         (Value::String(live), Value::String(desired)) => {
             live == desired || same_quantity(live, desired)
         }
@@ -163,8 +162,8 @@ fn is_superset(live: &Value, desired: &Value) -> bool {
     }
 }
 
-/// Whether the API server leaves this out where it has it: it stores no `readOnly: false` and
-/// no empty text or list.
+/// Returns whether the API server omits this field: it does not store `readOnly: false`, empty
+/// strings or empty arrays.
 fn is_omitted_by_api_server(key: &str, value: &Value) -> bool {
     match value {
         Value::Bool(value) => key == "readOnly" && !value,
@@ -174,12 +173,13 @@ fn is_omitted_by_api_server(key: &str, value: &Value) -> bool {
     }
 }
 
-/// The API server rewrites quantities: "0.5" comes back as "500m".
+/// Compares quantities by value, because the API server rewrites "0.5" to "500m".
 fn same_quantity(a: &str, b: &str) -> bool {
     matches!((parse_quantity(a), parse_quantity(b)), (Some(a), Some(b)) if a == b)
 }
 
-/// A quantity in billionths, the finest that Kubernetes keeps, if it is one.
+/// Parses a quantity in billionths, the finest unit of Kubernetes. Returns `None` if it is
+/// invalid or finer.
 fn parse_quantity(text: &str) -> Option<i128> {
     const BILLION: i128 = 1_000_000_000;
     const SUFFIXES: [(&str, i128); 15] = [
@@ -210,12 +210,12 @@ fn parse_quantity(text: &str) -> Option<i128> {
         }
         (None, None) => (text, BILLION),
     };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let (integer, fraction) = number.split_once('.').unwrap_or((number, ""));
     if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let divisor = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
+    let digits: i128 = format!("{integer}{fraction}").parse().ok()?;
     let exact = digits.checked_mul(unit)?;
     (exact % divisor == 0).then_some(exact / divisor)
 }
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_that_the_server_added_are_no_difference() {
+    fn server_defaults_are_ignored() {
         let live = json!({"spec": {"suspend": false, "jobTemplate": {"spec": {"completions": 1, "backoffLimit": 0}}}});
         assert!(is_superset(
             &live,
@@ -238,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn values_that_the_server_leaves_out_are_no_difference() {
+    fn values_omitted_by_server_are_ignored() {
         let live = json!({"name": "data"});
-        for left_out in [
+        for omitted in [
             json!({"readOnly": false}),
             json!({"value": ""}),
             json!({"items": []}),
         ] {
-            assert!(is_superset(&live, &left_out), "{left_out}");
+            assert!(is_superset(&live, &omitted), "{omitted}");
         }
         assert!(!is_superset(&live, &json!({"readOnly": true})));
         assert!(!is_superset(
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quantity_is_the_same_however_it_is_written() {
+    fn equal_quantities_match_in_any_notation() {
         for (a, b) in [
             ("0.5", "500m"),
             ("1", "1000m"),
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_holds_what_others_added_to_it() {
+    fn array_elements_of_other_managers_are_ignored() {
         let live = json!([{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]);
         assert!(is_superset(&live, &json!([{"name": "B", "value": "2"}])));
         assert!(!is_superset(&live, &json!([{"name": "B", "value": "3"}])));

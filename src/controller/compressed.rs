@@ -1,5 +1,5 @@
-//! Objects of a watch, kept as compressed text: a CronJob's many empty fields would take more than
-//! ten times as much.
+//! Watched objects as compressed JSON. The empty fields of a CronJob in memory need more than ten
+//! times as much.
 
 use std::{borrow::Cow, marker::PhantomData, sync::Arc};
 
@@ -8,8 +8,7 @@ use kube::{Resource, ResourceExt, runtime::watcher::Event};
 use lz4_flex::block::{compress_prepend_size, decompress_size_prepended};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// An object of which only the name, the namespace and the owners are at hand; the rest is
-/// unpacked when it is read.
+/// A compressed object with its name, namespace and owners. [`Self::decompress`] returns the rest.
 #[derive(Debug)]
 pub struct Compressed<K> {
     metadata: ObjectMeta,
@@ -28,7 +27,7 @@ impl<K> Clone for Compressed<K> {
 }
 
 impl<K: Resource + Serialize + DeserializeOwned> Compressed<K> {
-    /// Packs an object.
+    /// Compresses an object.
     pub fn new(object: &K) -> Self {
         Self {
             metadata: ObjectMeta {
@@ -37,13 +36,13 @@ impl<K: Resource + Serialize + DeserializeOwned> Compressed<K> {
                 owner_references: object.meta().owner_references.clone(),
                 ..ObjectMeta::default()
             },
-            // What the API server sent as JSON is JSON again.
+            // Serialization can't fail, because the object was parsed from JSON.
             text: compress_prepend_size(&serde_json::to_vec(object).unwrap_or_default()).into(),
             kind: PhantomData,
         }
     }
 
-    /// Packs the object of a watch's event.
+    /// Compresses the object of a watch event.
     pub fn event(event: Event<K>) -> Event<Self> {
         match event {
             Event::Apply(object) => Event::Apply(Self::new(&object)),
@@ -54,7 +53,7 @@ impl<K: Resource + Serialize + DeserializeOwned> Compressed<K> {
         }
     }
 
-    /// The whole object.
+    /// Returns the complete object.
     pub fn decompress(&self) -> Option<K> {
         serde_json::from_slice(&decompress_size_prepended(&self.text).ok()?).ok()
     }
@@ -97,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_by_packing() {
+    fn decompress_returns_complete_object() {
         let cronjob: CronJob = serde_json::from_value(json!({
             "metadata": {
                 "name": "mparticle", "namespace": "marketing", "uid": "u",
@@ -108,10 +107,10 @@ mod tests {
             "status": {"lastScheduleTime": "2026-01-01T00:00:00Z"},
         }))
         .expect("a CronJob");
-        let packed = Compressed::new(&cronjob);
-        assert_eq!(packed.name_any(), "mparticle");
-        assert_eq!(packed.namespace().as_deref(), Some("marketing"));
-        assert_eq!(packed.owner_references(), cronjob.owner_references());
-        assert_eq!(packed.decompress(), Some(cronjob));
+        let compressed = Compressed::new(&cronjob);
+        assert_eq!(compressed.name_any(), "mparticle");
+        assert_eq!(compressed.namespace().as_deref(), Some("marketing"));
+        assert_eq!(compressed.owner_references(), cronjob.owner_references());
+        assert_eq!(compressed.decompress(), Some(cronjob));
     }
 }

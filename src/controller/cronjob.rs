@@ -1,4 +1,4 @@
-//! The CronJob that a forwarder should have. Pure.
+//! The desired CronJob of a forwarder. Pure.
 
 use std::collections::BTreeMap;
 
@@ -23,23 +23,23 @@ use serde_json::json;
 use super::validate::{ValidatedSpec, short_hash};
 use crate::api::{ConfigMapKeyRef, EventForwarder};
 
-/// The label that marks what this controller made.
+/// The label of all objects that this controller creates.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the field manager of every apply.
 pub const FIELD_MANAGER: &str = "event-forwarder";
-/// The label that holds the CronJob's name, on all that stems from it.
+/// The label with the CronJob's name, on the CronJob, its Jobs and their pods.
 pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
-/// The annotation that holds the forwarder's full name, on CronJobs and Jobs.
+/// The annotation with the forwarder's full name, on CronJobs, Jobs and pods.
 pub const FORWARDER_ANNOTATION: &str = "eventforwarder.io/forwarder";
-/// The CronJob's annotation that tells what was applied: a hash over all that was asked for, so that
-/// what is asked for no more is seen to be gone.
+/// The annotation with a hash of the desired CronJob. It reveals when a field is no longer
+/// requested.
 pub const SPEC_HASH_ANNOTATION: &str = "eventforwarder.io/applied";
-/// The annotation by which a user asks for a run now; any new value asks again.
+/// The annotation that requests a run. Every new value requests another run.
 pub const RUN_NOW_ANNOTATION: &str = "eventforwarder.io/run-now";
-/// The pod annotation that holds the forwarder as the run reads it.
+/// The pod annotation with the EventForwarder that the run reads.
 const RESOURCE_ANNOTATION: &str = "eventforwarder.io/resource";
 
-/// The name of the container that drains.
+/// The name of the drain container.
 pub const CONTAINER: &str = "drain";
 const CONFIG_DIR: &str = "/etc/event-forwarder";
 const CONFIG_FILE: &str = "forwarder.json";
@@ -49,29 +49,28 @@ const AWS_DIR: &str = "/var/run/secrets/eventforwarder.io/aws";
 const MAPPING_DIR: &str = "/etc/event-forwarder-mapping";
 const TRANSFORM_FILE: &str = "transform.jq";
 const REPORT_FILE: &str = "/dev/termination-log";
-/// The user and group "nonroot" that the image is built with.
+/// The user and group `nonroot` of the image.
 const NON_ROOT: i64 = 65_532;
-/// How long a pod may take to be placed and started, in seconds: it counts into the Job's own
-/// deadline.
+/// How long scheduling and starting a pod can take, in seconds. Part of the Job's deadline.
 const START_ALLOWANCE_SECONDS: i64 = 300;
 
-/// Things outside the resource that the CronJob depends on.
+/// The inputs of the CronJob besides the EventForwarder.
 #[derive(Debug, Clone, Copy)]
 pub struct CronJobOptions<'a> {
-    /// The controller's own image.
+    /// The default image of runs.
     pub image: &'a str,
-    /// Holds runs back although the forwarder is not suspended, since they could not start.
+    /// Suspends the CronJob because its runs would fail.
     pub paused: bool,
 }
 
-/// The CronJob as it should be. Every field is set that the API server would default to
-/// something else, and nothing else, so that a second apply changes nothing.
+/// Returns the desired CronJob. Sets every field whose API server default differs, so that a
+/// repeated apply changes nothing.
 pub fn build(
     forwarder: &EventForwarder,
-    plan: &ValidatedSpec,
+    validated: &ValidatedSpec,
     options: CronJobOptions<'_>,
 ) -> CronJob {
-    let mut cronjob = build_without_hash(forwarder, plan, options);
+    let mut cronjob = build_without_hash(forwarder, validated, options);
     let hash = short_hash(&json!(cronjob).to_string());
     let annotations = cronjob.metadata.annotations.get_or_insert_default();
     annotations.insert(SPEC_HASH_ANNOTATION.to_owned(), hash);
@@ -80,24 +79,24 @@ pub fn build(
 
 fn build_without_hash(
     forwarder: &EventForwarder,
-    plan: &ValidatedSpec,
+    validated: &ValidatedSpec,
     options: CronJobOptions<'_>,
 ) -> CronJob {
     let spec = &forwarder.spec;
-    let labels = labels(&plan.cronjob_name);
+    let labels = labels(&validated.cronjob_name);
     let annotations = BTreeMap::from([(
         FORWARDER_ANNOTATION.to_owned(),
         forwarder.metadata.name.clone().unwrap_or_default(),
     )]);
     CronJob {
         metadata: ObjectMeta {
-            name: Some(plan.cronjob_name.clone()),
+            name: Some(validated.cronjob_name.clone()),
             namespace: forwarder.metadata.namespace.clone(),
             labels: Some(labels.clone()),
             annotations: Some(annotations.clone()),
             owner_references: forwarder.controller_owner_ref(&()).map(|owner| {
-                // To block the owner's deletion takes a right over its finalizers on some
-                // clusters, and here there is nothing to wait for.
+                // Blocking the owner's deletion requires permission on its finalizers in some
+                // clusters, and is not needed here.
                 vec![OwnerReference {
                     block_owner_deletion: None,
                     ..owner
@@ -107,7 +106,7 @@ fn build_without_hash(
         },
         spec: Some(CronJobSpec {
             schedule: spec.schedule.clone(),
-            // Without one, the zone of kube-controller-manager would count.
+            // If unset, the time zone of kube-controller-manager applies.
             time_zone: Some(spec.time_zone.as_deref().unwrap_or("Etc/UTC").to_owned()),
             concurrency_policy: Some("Forbid".to_owned()),
             suspend: Some(spec.suspend || options.paused),
@@ -116,7 +115,7 @@ fn build_without_hash(
             failed_jobs_history_limit: Some(spec.job.history_limits.failed),
             job_template: JobTemplateSpec {
                 metadata: Some(ObjectMeta {
-                    labels: Some(with(&spec.job.pod_labels, labels.clone())),
+                    labels: Some(merge(&spec.job.pod_labels, labels.clone())),
                     annotations: Some(annotations.clone()),
                     ..ObjectMeta::default()
                 }),
@@ -127,8 +126,8 @@ fn build_without_hash(
     }
 }
 
-/// The Job that a request to run now asks for, by the CronJob that stands. The same request
-/// gives the same name, so that it is met once.
+/// Returns the Job of a requested run, from the current CronJob. The same request always has the
+/// same Job name, so it starts one run.
 pub fn run_now_job(cronjob: &CronJob, request: &str) -> Option<Job> {
     let name = cronjob.metadata.name.as_ref()?;
     let template = &cronjob.spec.as_ref()?.job_template;
@@ -139,7 +138,7 @@ pub fn run_now_job(cronjob: &CronJob, request: &str) -> Option<Job> {
         "manual".to_owned(),
     );
     let owner = OwnerReference {
-        // Not as its controller, or the CronJob would take the Job for one that it has forgotten.
+        // With `true`, the CronJob controller would treat the Job as one that it lost track of.
         controller: Some(false),
         block_owner_deletion: None,
         ..cronjob.controller_owner_ref(&())?
@@ -158,7 +157,7 @@ pub fn run_now_job(cronjob: &CronJob, request: &str) -> Option<Job> {
     })
 }
 
-/// The name of the Job that a request to run now becomes.
+/// Returns the Job name of a requested run.
 pub fn run_now_name(cronjob_name: &str, request: &str) -> String {
     format!("{cronjob_name}-{}", short_hash(request))
 }
@@ -175,13 +174,13 @@ fn labels(cronjob_name: &str) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// The user's entries, then ours over them.
-fn with(
+/// Adds `required` entries to the user's entries. Required entries win.
+fn merge(
     users: &BTreeMap<String, String>,
-    ours: BTreeMap<String, String>,
+    required: BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let mut all = users.clone();
-    all.extend(ours);
+    all.extend(required);
     all
 }
 
@@ -203,8 +202,7 @@ fn job(
         completions: Some(pods),
         parallelism: Some(pods),
         completion_mode: Some(if several { "Indexed" } else { "NonIndexed" }.to_owned()),
-        // The next scheduled run is the retry: it finds whatever this one left in the queue. Of
-        // several pods, the others go on when one fails.
+        // The next scheduled run is the retry. If one of several pods fails, the others continue.
         backoff_limit: (!several).then_some(0),
         backoff_limit_per_index: several.then_some(0),
         active_deadline_seconds: Some(spec.job.active_deadline_seconds.unwrap_or_else(|| {
@@ -215,8 +213,8 @@ fn job(
         ttl_seconds_after_finished: Some(spec.job.ttl_seconds_after_finished),
         template: PodTemplateSpec {
             metadata: Some(ObjectMeta {
-                labels: Some(with(&spec.job.pod_labels, labels)),
-                annotations: Some(with(&spec.job.pod_annotations, annotations)),
+                labels: Some(merge(&spec.job.pod_labels, labels)),
+                annotations: Some(merge(&spec.job.pod_annotations, annotations)),
                 ..ObjectMeta::default()
             }),
             spec: Some(pod(forwarder, image)),
@@ -225,7 +223,7 @@ fn job(
     }
 }
 
-/// The forwarder as the run reads it: of the job, only the grace period that it must keep to.
+/// Returns the EventForwarder for the run. Of `spec.job`, it has only the grace period.
 fn resource_for_the_run(forwarder: &EventForwarder) -> String {
     let mut spec = json!(forwarder.spec);
     if let Some(fields) = spec.as_object_mut() {
@@ -307,7 +305,7 @@ fn pod(forwarder: &EventForwarder, image: &str) -> PodSpec {
     }
 }
 
-/// The pod's part of the restricted Pod Security level.
+/// Returns the pod settings of the restricted Pod Security Standard.
 fn restricted_pod() -> PodSecurityContext {
     PodSecurityContext {
         run_as_non_root: Some(true),
@@ -322,7 +320,7 @@ fn restricted_pod() -> PodSecurityContext {
     }
 }
 
-/// The container's part of it, and a root that can't be written to.
+/// Returns the container settings of that standard, with a read-only root file system.
 fn restricted_container() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
@@ -351,7 +349,7 @@ fn arguments(forwarder: &EventForwarder) -> Vec<String> {
     arguments
 }
 
-/// The ConfigMap that holds the user's rules, if the spec does not hold them itself.
+/// Returns the reference to the ConfigMap with the jq program, if there is one.
 fn transform_ref(forwarder: &EventForwarder) -> Option<&ConfigMapKeyRef> {
     forwarder
         .spec
@@ -383,20 +381,20 @@ fn mounts(forwarder: &EventForwarder) -> Vec<(Volume, &'static str)> {
     if let Some(credentials) = &spec.queue.credentials_secret_ref {
         mounts.push((secret_volume("aws", &credentials.name, None), AWS_DIR));
     }
-    if let Some(rules) = transform_ref(forwarder) {
-        mounts.push((rules_volume(rules), MAPPING_DIR));
+    if let Some(program) = transform_ref(forwarder) {
+        mounts.push((transform_volume(program), MAPPING_DIR));
     }
     mounts
 }
 
-fn rules_volume(rules: &ConfigMapKeyRef) -> Volume {
+fn transform_volume(program: &ConfigMapKeyRef) -> Volume {
     Volume {
         name: "mapping".to_owned(),
         config_map: Some(ConfigMapVolumeSource {
-            name: rules.name.clone(),
+            name: program.name.clone(),
             default_mode: Some(0o644),
             items: Some(vec![KeyToPath {
-                key: rules.key.clone(),
+                key: program.key.clone(),
                 path: TRANSFORM_FILE.to_owned(),
                 mode: None,
             }]),
@@ -451,7 +449,7 @@ fn default_resources() -> ResourceRequirements {
     }
 }
 
-/// Server-side apply takes an empty list for a wish to own it: leave it out instead.
+/// Returns `None` for an empty collection, because server-side apply would own the empty field.
 fn non_empty<C: Clone + IntoIterator>(collection: &C) -> Option<C>
 where
     for<'a> &'a C: IntoIterator,

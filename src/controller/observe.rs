@@ -1,4 +1,4 @@
-//! What the cluster holds of a forwarder's world: its Secrets, its runs and their reports.
+//! The cluster state that a forwarder depends on: its Secrets, runs and reports.
 
 mod runs;
 
@@ -13,22 +13,22 @@ use crate::{
     sqs::Credentials,
 };
 
-/// The keys of a Secret with AWS credentials.
+// The keys of a Secret with AWS credentials.
 const ACCESS_KEY_ID: &str = "accessKeyId";
 const SECRET_ACCESS_KEY: &str = "secretAccessKey";
 const SESSION_TOKEN: &str = "sessionToken";
 
-/// A Secret that the forwarder refers to and that is not as it should be.
+/// Why a referenced Secret can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretError {
-    /// There is no such Secret.
+    /// The Secret does not exist.
     Missing {
         /// Its name.
         name: String,
-        /// A command that makes it.
+        /// A command that creates it.
         create_command: String,
     },
-    /// The Secret lacks a key, or holds nothing under it.
+    /// The Secret has no key of that name, or its value is empty or not UTF-8.
     KeyMissing {
         /// The Secret's name.
         name: String,
@@ -37,31 +37,31 @@ pub enum SecretError {
     },
 }
 
-/// The Secrets that a forwarder refers to, each as far as it is usable: a queue is looked at also
-/// while Iterable's key is missing.
+/// The Secrets that a forwarder references, checked separately: the queue is polled even if
+/// Iterable's key is missing.
 #[derive(Debug)]
 pub struct Secrets {
-    /// Whether Iterable's key is there.
+    /// Whether Iterable's API key exists.
     pub iterable: Result<(), SecretError>,
-    /// The identity that the queue is read with.
+    /// The AWS credentials for the queue.
     pub queue: Result<Credentials, SecretError>,
 }
 
 impl Secrets {
-    /// The first problem that keeps runs from their work.
+    /// Checks that runs can use all Secrets.
     ///
     /// # Errors
-    /// That problem.
+    /// The first Secret that can't be used.
     pub fn check(&self) -> Result<(), &SecretError> {
         self.iterable.as_ref()?;
         self.queue.as_ref().map(|_| ())
     }
 }
 
-/// Reads the Secrets that a forwarder refers to, by name alone.
+/// Reads the referenced Secrets by name, so that the controller needs no permission to list them.
 ///
 /// # Errors
-/// When the API server fails or does not answer.
+/// If the API server fails or does not respond.
 pub async fn secrets(
     api: &Api<Secret>,
     namespace: &str,
@@ -90,11 +90,11 @@ fn credentials(secret: &Secret, name: &str) -> Result<Credentials, SecretError> 
     })
 }
 
-/// Reads the user's rules, where the forwarder refers to a ConfigMap for them; none if there is
-/// no such ConfigMap or key.
+/// Reads the jq program from the referenced ConfigMap. Returns `None` without a reference, or if
+/// the ConfigMap or its key does not exist.
 ///
 /// # Errors
-/// When the API server fails or does not answer.
+/// If the API server fails or does not respond.
 pub async fn transform(
     api: &Api<ConfigMap>,
     namespace: &str,
@@ -112,7 +112,7 @@ pub async fn transform(
     Ok(config_map.and_then(|config_map| config_map.data?.remove(&reference.key)))
 }
 
-/// Reads a Secret; `keys` are those that it is made with if it is missing.
+/// Reads a Secret. `keys` are the keys in the command that creates it.
 async fn get_secret(
     api: &Api<Secret>,
     namespace: &str,
@@ -143,7 +143,7 @@ fn required_value(secret: &Secret, name: &str, key: &str) -> Result<String, Secr
     })
 }
 
-/// A key's value as text, without white space around it; none if absent or blank.
+/// Returns a key's trimmed value. Returns `None` if it is absent, empty or not UTF-8.
 fn value(secret: &Secret, key: &str) -> Option<String> {
     let bytes = &secret.data.as_ref()?.get(key)?.0;
     let text = std::str::from_utf8(bytes).ok()?.trim();

@@ -1,4 +1,4 @@
-//! What a reconciliation tells the world: the status, and an event for each condition that is news.
+//! The output of a reconciliation: the status, and an event for each changed condition.
 
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ use super::{
 };
 use crate::api::{EventForwarder, EventForwarderStatus, GuardedForwarder};
 
-/// How long the publication of one event may take.
+/// How long publishing one event can take.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Writes the status, if it differs from the one that stands.
+/// Writes the status if it differs from the current one.
 pub async fn write_status(
     forwarder: &EventForwarder,
     status: &EventForwarderStatus,
@@ -40,8 +40,8 @@ pub async fn write_status(
     patch_status(context, forwarder.meta(), &json!(status)).await
 }
 
-/// Publishes an event for each condition that is news. Status holds the same, so an event that
-/// can't be published costs no more than a line in the log.
+/// Publishes an event for each changed condition. A failure is only logged, because the status has
+/// the same information.
 pub async fn emit_events(
     forwarder: &EventForwarder,
     status: &EventForwarderStatus,
@@ -88,7 +88,7 @@ pub async fn emit_events(
     }
 }
 
-/// Says that reconciliations go on failing, and leaves the rest of the status as it is.
+/// Reports repeated failures in the status. Keeps all other fields.
 pub async fn report_failure(
     forwarder: &EventForwarder,
     error: &Error,
@@ -101,7 +101,7 @@ pub async fn report_failure(
     write_status(forwarder, &status, context).await
 }
 
-/// Says that a forwarder can't be read, and leaves the rest of its status as it is.
+/// Reports in the status that the forwarder can't be parsed. Keeps all other fields.
 pub async fn report_unreadable(
     guarded: &GuardedForwarder,
     error: &str,
@@ -119,12 +119,12 @@ pub async fn report_unreadable(
     };
     let before = object.data.get("status").and_then(Value::as_object);
     let mut status = before.cloned().unwrap_or_default();
-    let known: Vec<Condition> = status
+    let conditions: Vec<Condition> = status
         .get("conditions")
         .and_then(|conditions| serde_json::from_value(conditions.clone()).ok())
         .unwrap_or_default();
     let generation = guarded.meta().generation;
-    let conditions = status::unreadable(error, &known, generation, Timestamp::now());
+    let conditions = status::unreadable(error, &conditions, generation, Timestamp::now());
     status.insert("observedGeneration".to_owned(), json!(generation));
     status.insert("conditions".to_owned(), json!(conditions));
     if before != Some(&status) {
@@ -133,7 +133,7 @@ pub async fn report_unreadable(
     Ok(Action::await_change())
 }
 
-/// Writes the status of the very object that was looked at, and of none that has its name by now.
+/// Writes the status of the object with this UID, not of a new object with the same name.
 async fn patch_status(context: &Context, object: &ObjectMeta, status: &Value) -> Result<(), Error> {
     let namespace = object.namespace.as_deref().unwrap_or_default();
     let name = object.name.as_deref().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! One reconciliation, in five steps.
+//! One reconciliation of one forwarder.
 
 use std::{
     collections::HashMap,
@@ -41,31 +41,32 @@ use super::{
 };
 use crate::api::{EventForwarder, GuardedForwarder};
 
-/// From how many failures in a row on the status tells of them.
+/// Consecutive failures after which the status reports them.
 const REPORTED_FAILURES: u32 = 3;
-/// What reconciliations of one scope share.
+
+/// The shared state of the reconciliations of one scope.
 pub struct Context {
-    /// The API server.
+    /// The client of the API server.
     pub client: Client,
-    /// The image for runs that name none.
+    /// The default image of runs.
     pub image: String,
-    /// The CronJobs with our label.
+    /// The CronJobs with this controller's label.
     pub cronjobs: Store<Compressed<CronJob>>,
-    /// The runs, by the Jobs with our label.
+    /// The runs, from the Jobs with this controller's label.
     pub runs: Arc<RunIndex>,
-    /// Pods that ended while they were being deleted.
+    /// Pods that ended while being deleted.
     pub terminated_pods: Arc<TerminatedPods>,
-    /// The statuses written last.
+    /// Detects watch data that is older than the last written status.
     pub stale_reads: StaleReadGuard,
-    /// The queues' depths.
+    /// Polls the queue depths.
     pub depths: Arc<DepthPoller>,
-    /// Publishes events.
+    /// Publishes Kubernetes events.
     pub recorder: Recorder,
-    /// Counts and durations.
+    /// The Prometheus metrics.
     pub metrics: Metrics,
-    /// Which reconciliations are at work; each has a number, its id in the log.
+    /// Tracks the running reconciliations and assigns each the id in its log lines.
     pub health: Health,
-    /// How often in a row each forwarder has failed.
+    /// Consecutive failures of each forwarder.
     pub failures: Mutex<HashMap<ObjectRef<GuardedForwarder>, u32>>,
 }
 
@@ -74,7 +75,7 @@ impl Context {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a failure; yields how many there were in a row.
+    /// Counts a failure. Returns the number of consecutive failures.
     fn count_failure(&self, forwarder: ObjectRef<GuardedForwarder>) -> u32 {
         let mut failures = self.failures();
         let failed = failures.entry(forwarder).or_default();
@@ -82,7 +83,7 @@ impl Context {
         *failed
     }
 
-    /// Forgets a forwarder that is no more.
+    /// Forgets a deleted forwarder.
     pub fn forget(&self, forwarder: &ObjectRef<GuardedForwarder>) {
         let namespace = forwarder.namespace.as_deref().unwrap_or_default();
         self.depths
@@ -91,7 +92,7 @@ impl Context {
             tracing::info!(
                 namespace,
                 forwarder = forwarder.name,
-                "the forwarder is gone; Kubernetes deletes its CronJob and runs"
+                "EventForwarder was deleted; Kubernetes deletes its CronJob and Jobs"
             );
         }
         self.terminated_pods.forget(forwarder);
@@ -100,16 +101,17 @@ impl Context {
     }
 }
 
-/// Brings the cluster to what one forwarder declares, and its status to what was seen.
+/// Reconciles the CronJob and the status of one forwarder.
 ///
 /// # Errors
-/// When the API server fails; what the user can mend is a condition instead.
+/// If the API server fails or does not respond in time. Problems that the user can fix are
+/// conditions instead.
 pub async fn reconcile(
     guarded: Arc<GuardedForwarder>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
-    if let Some(pause) = context.stale_reads.delay(&guarded) {
-        return Ok(Action::requeue(pause));
+    if let Some(delay) = context.stale_reads.delay(&guarded) {
+        return Ok(Action::requeue(delay));
     }
     let started = Instant::now();
     let reference = ObjectRef::from_obj(guarded.as_ref());
@@ -149,7 +151,7 @@ pub async fn reconcile(
         Err(error) => {
             let failed = context.count_failure(reference);
             span.in_scope(|| {
-                tracing::warn!(pause_seconds = error_backoff(failed).as_secs(), "{error}");
+                tracing::warn!(delay_seconds = error_backoff(failed).as_secs(), "{error}");
             });
             span.record("otel.status_code", "ERROR");
             if failed >= REPORTED_FAILURES
@@ -164,7 +166,7 @@ pub async fn reconcile(
     result
 }
 
-/// Waits longer the more often in a row the same forwarder has failed.
+/// Requeues a failed forwarder with exponential backoff.
 pub fn on_error(guarded: Arc<GuardedForwarder>, _: &Error, context: Arc<Context>) -> Action {
     let reference = ObjectRef::from_obj(guarded.as_ref());
     let failed = context.failures().get(&reference).copied();
@@ -180,12 +182,12 @@ async fn reconcile_forwarder(
     let namespace = forwarder.namespace().unwrap_or_default();
     let client = &context.client;
 
-    let plan = ValidatedSpec::new(&name, &forwarder.spec);
+    let spec = ValidatedSpec::new(&name, &forwarder.spec);
     let cronjob_name = validate::cronjob_name(&name);
     let cronjob = context
         .cronjobs
         .get(&ObjectRef::new(&cronjob_name).within(&namespace))
-        .and_then(|packed| packed.decompress());
+        .and_then(|compressed| compressed.decompress());
     let secrets = observe::secrets(
         &Api::<Secret>::namespaced(client.clone(), &namespace),
         &namespace,
@@ -199,7 +201,7 @@ async fn reconcile_forwarder(
     )
     .await?;
     let mapping = validate::check_mapping(&forwarder.spec, transform.as_deref());
-    let seen = observe_runs(forwarder, &cronjob_name, context, &namespace, now).await?;
+    let observed = observe_runs(forwarder, &cronjob_name, context, &namespace, now).await?;
     let this = ObjectRef::from_obj(forwarder);
     let depth = match &secrets.queue {
         Ok(credentials) => {
@@ -210,29 +212,29 @@ async fn reconcile_forwarder(
             context.depths.ensure_polled(&this, target)
         }
         Err(_) => {
-            // Credentials that were taken away must not be used on.
+            // Credentials from a deleted Secret must not be used any longer.
             context.depths.forget(&this);
             None
         }
     };
 
-    let applied = match &plan {
+    let applied = match &spec {
         Err(_) => None,
-        Ok(plan) => {
+        Ok(spec) => {
             let options = CronJobOptions {
                 image: &context.image,
                 paused: secrets.check().is_err() || mapping.is_err(),
             };
-            let desired = cronjob::build(forwarder, plan, options);
+            let desired = cronjob::build(forwarder, spec, options);
             let api = Api::<CronJob>::namespaced(client.clone(), &namespace);
             let owner = forwarder.metadata.uid.as_deref();
             Some(apply(&api, owner, &desired, cronjob.as_ref()).await?)
         }
     };
 
-    let in_place = matches!(applied, Some(CronJobResult::UpToDate));
+    let up_to_date = matches!(applied, Some(CronJobResult::UpToDate));
     let request =
-        run_request(forwarder).filter(|_| in_place && secrets.check().is_ok() && mapping.is_ok());
+        run_request(forwarder).filter(|_| up_to_date && secrets.check().is_ok() && mapping.is_ok());
     let job = request
         .zip(cronjob.as_ref())
         .and_then(|(request, cronjob)| cronjob::run_now_job(cronjob, request));
@@ -247,43 +249,43 @@ async fn reconcile_forwarder(
         run_request: request.filter(|_| matches!(started, Some(RunStart::Created))),
         run_start: started.as_ref(),
         cronjob_exists: cronjob.is_some(),
-        spec: plan.as_ref(),
+        spec: spec.as_ref(),
         secrets: secrets.check(),
         mapping: mapping.as_ref().copied(),
         cronjob_result: applied.as_ref(),
         last_scheduled: cronjob.as_ref().and_then(last_scheduled),
-        runs: &seen.runs,
-        reports: &seen.reports,
-        run_wait: seen.pending.as_ref(),
+        runs: &observed.runs,
+        reports: &observed.reports,
+        run_wait: observed.pending.as_ref(),
         depth: depth.as_ref(),
     };
     let status = status::build_status(forwarder, &observation, now);
     write_status(forwarder, &status, context).await?;
-    for run in status.recent_runs.iter().take(seen.reports.len()) {
+    for run in status.recent_runs.iter().take(observed.reports.len()) {
         tracing::info!(
             job = run.job_name,
             outcome = run.outcome,
             forwarded = run.forwarded,
             rejected = run.rejected,
-            "a run has ended"
+            "run finished"
         );
     }
-    let under_way = |job: &str| {
-        !seen.all_reported
-            || seen
+    let is_needed = |job: &str| {
+        !observed.all_reported
+            || observed
                 .runs
                 .iter()
                 .any(|run| run.job_name == job && run.end.is_none())
     };
     context
         .terminated_pods
-        .keep(&reference(&namespace, &name), under_way);
+        .keep(&reference(&namespace, &name), is_needed);
     context.metrics.show(&namespace, &name, &status);
     emit_events(forwarder, &status, &context.recorder).await;
     Ok(Action::requeue(requeue_delay(
         &status,
         &observation,
-        seen.all_reported,
+        observed.all_reported,
         now,
     )))
 }
@@ -292,21 +294,21 @@ fn reference(namespace: &str, name: &str) -> ObjectRef<GuardedForwarder> {
     ObjectRef::new(name).within(namespace)
 }
 
-/// The request for a run now that has not been met yet.
+/// Returns the requested run that has not been started yet.
 fn run_request(forwarder: &EventForwarder) -> Option<&str> {
     let request = forwarder.annotations().get(RUN_NOW_ANNOTATION)?;
-    let met = forwarder
+    let handled = forwarder
         .status
         .as_ref()
         .and_then(|status| status.last_run_request.as_ref());
-    (met != Some(request)).then_some(request)
+    (handled != Some(request)).then_some(request)
 }
 
-/// What the Jobs and pods tell of a forwarder's runs.
+/// A forwarder's runs, as observed from its Jobs and pods.
 struct ObservedRuns {
     runs: Vec<Run>,
     reports: Vec<(Run, Report)>,
-    /// Whether each run that is over has left its report, or never will.
+    /// Whether every finished run has a report, or is known to have none.
     all_reported: bool,
     pending: Option<RunWait>,
 }
@@ -321,19 +323,19 @@ async fn observe_runs(
     let runs = context.runs.runs_of(namespace, cronjob_name);
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
     let reference = reference(namespace, &forwarder.name_any());
-    let (mut reports, mut is_whole) = (Vec::new(), true);
+    let (mut reports, mut all_reported) = (Vec::new(), true);
     let ended = status::unrecorded(forwarder.status.as_ref(), &runs);
-    let vanished = status::run_without_job(forwarder.status.as_ref(), &runs, now);
+    let without_job = status::run_without_job(forwarder.status.as_ref(), &runs, now);
     let with_job = ended.into_iter().map(|run| (run, false));
-    for (run, job_is_gone) in with_job.chain(vanished.map(|run| (run, true))) {
+    for (run, job_deleted) in with_job.chain(without_job.map(|run| (run, true))) {
         let job_name = &run.job_name;
-        let departed = context.terminated_pods.pods_of(&reference, job_name);
-        match observe::report(&pods, namespace, &run, departed, job_is_gone).await? {
+        let deleted = context.terminated_pods.pods_of(&reference, job_name);
+        match observe::report(&pods, namespace, &run, deleted, job_deleted).await? {
             Ok(report) => reports.push((run, report)),
             Err(NoReport::NoPod) if context.terminated_pods.waited(&reference, job_name) => {
-                let why = match job_is_gone {
-                    true => "its Job was deleted, and its pod is gone",
-                    false => "its pod is gone",
+                let why = match job_deleted {
+                    true => "its Job was deleted and its pod no longer exists",
+                    false => "its pod no longer exists",
                 };
                 reports.push((
                     run,
@@ -342,7 +344,7 @@ async fn observe_runs(
                     },
                 ));
             }
-            Err(NoReport::NoPod | NoReport::PodRunning) => is_whole = false,
+            Err(NoReport::NoPod | NoReport::PodRunning) => all_reported = false,
         }
     }
     let grace = SignedDuration::from_secs(forwarder.spec.job.termination_grace_period_seconds);
@@ -354,7 +356,7 @@ async fn observe_runs(
     Ok(ObservedRuns {
         runs,
         reports,
-        all_reported: is_whole,
+        all_reported,
         pending,
     })
 }

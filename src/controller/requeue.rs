@@ -1,4 +1,4 @@
-//! How long a forwarder is left alone when nothing happens to it. Pure, but for the dice.
+//! How soon a forwarder is reconciled again without a watch event. Pure, except for jitter.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -7,63 +7,61 @@ use jiff::Timestamp;
 use super::status::Observation;
 use crate::api::EventForwarderStatus;
 
-/// How soon a missing Secret or ConfigMap is looked for again. They are not watched: that would
-/// take the right to list them.
+/// How soon the controller checks again for a missing Secret or ConfigMap. It does not watch
+/// them, because that requires the permission to list them.
 const SECRET_MISSING_DELAY: Duration = Duration::from_secs(15);
-/// How soon a run whose container has not started, and what the API server forbids, is looked at
-/// again.
+/// How soon a pending run, or an object that the API server denied, is checked again.
 const RUN_PENDING_DELAY: Duration = Duration::from_secs(30);
-/// How soon a run is looked at again that is over and whose last word is waited for.
+/// How soon the controller checks again for the report of a finished run.
 const POD_ENDING_DELAY: Duration = Duration::from_secs(6);
-/// How soon a forwarder whose run is due is looked at again.
+/// How soon a forwarder with a due run is reconciled again.
 const RUN_DUE_DELAY: Duration = Duration::from_secs(30);
-/// How many seconds after a run is due the one after it is announced, if the run itself was not
-/// heard of before.
+/// Seconds after a scheduled start at which the status is updated, if no watch event came before.
 const ANNOUNCE_AFTER: RangeInclusive<u64> = 5..=30;
-/// How soon a forwarder is looked at again when nothing happens, on average.
+/// The average interval between reconciliations without events.
 const RESYNC: Duration = Duration::from_secs(600);
-/// The longest pause after reconciliations that failed.
+/// The maximum delay after failed reconciliations.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
-/// How long to wait after so many failures of one forwarder in a row.
+/// Returns the delay after this many consecutive failures of one forwarder.
 pub fn error_backoff(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.min(9)).min(MAX_BACKOFF)
 }
 
-/// When to look again although nothing was heard of. Spread, since thousands of forwarders start
-/// together with the controller, and may share a schedule.
+/// Returns the delay until the next reconciliation without events. It has jitter, because thousands
+/// of forwarders start with the controller and can share a schedule.
 ///
-/// `is_whole` is whether each run that is over has left its last word.
+/// `all_reported` is whether every finished run has a report, or is known to have none.
 pub fn requeue_delay(
     status: &EventForwarderStatus,
     observation: &Observation<'_>,
-    is_whole: bool,
+    all_reported: bool,
     now: Timestamp,
 ) -> Duration {
-    let mut pause = RESYNC.mul_f64(0.5 + fastrand::f64());
+    let mut delay = RESYNC.mul_f64(0.5 + fastrand::f64());
     if observation.is_paused() {
-        pause = pause.min(SECRET_MISSING_DELAY);
+        delay = delay.min(SECRET_MISSING_DELAY);
     }
-    if !is_whole {
-        pause = pause.min(POD_ENDING_DELAY);
+    if !all_reported {
+        delay = delay.min(POD_ENDING_DELAY);
     }
     if observation
         .run_wait
         .is_some_and(|pending| !pending.too_long)
         || observation.is_denied()
     {
-        pause = pause.min(RUN_PENDING_DELAY);
+        delay = delay.min(RUN_PENDING_DELAY);
     }
-    // A little after the next run is due, to announce the one after it.
+    // Shortly after the next start, to write the start after it to the status.
     let until_due = status
         .next_run_time
         .as_ref()
         .map(|due| due.0.duration_since(now));
     match until_due.map(Duration::try_from) {
-        Some(Ok(until)) => pause.min(until + Duration::from_secs(fastrand::u64(ANNOUNCE_AFTER))),
-        // It is due and has not been seen to start.
-        Some(Err(_)) => pause.min(RUN_DUE_DELAY),
-        None => pause,
+        Some(Ok(until)) => delay.min(until + Duration::from_secs(fastrand::u64(ANNOUNCE_AFTER))),
+        // No run was observed since this start.
+        Some(Err(_)) => delay.min(RUN_DUE_DELAY),
+        None => delay,
     }
 }
 
@@ -91,19 +89,19 @@ mod tests {
         }
     }
 
-    /// The pauses of many looks, in seconds: the shortest and the longest.
-    fn pauses(
+    /// Returns the shortest and the longest of 500 delays, in seconds.
+    fn delays(
         status: &EventForwarderStatus,
         observation: &Observation<'_>,
-        is_whole: bool,
+        all_reported: bool,
     ) -> [u64; 2] {
-        let looks =
-            (0..500).map(|_| requeue_delay(status, observation, is_whole, at(NOW)).as_secs());
-        [looks.clone().min(), looks.max()].map(Option::unwrap_or_default)
+        let delays =
+            (0..500).map(|_| requeue_delay(status, observation, all_reported, at(NOW)).as_secs());
+        [delays.clone().min(), delays.max()].map(Option::unwrap_or_default)
     }
 
     #[test]
-    fn a_forwarder_is_looked_at_as_soon_as_something_may_have_come() {
+    fn delay_depends_on_awaited_change() {
         let zone = SpecError::TimeZone(String::new());
         let quiet = Observation {
             spec: Err(&zone),
@@ -119,38 +117,38 @@ mod tests {
             run_wait: None,
             depth: None,
         };
-        let [shortest, longest] = pauses(&due(None), &quiet, true);
+        let [shortest, longest] = delays(&due(None), &quiet, true);
         assert!(
             (300..400).contains(&shortest) && (800..900).contains(&longest),
-            "thousands that start together are spread: {shortest} to {longest}"
+            "the delay has jitter: {shortest} to {longest}"
         );
-        assert_eq!(pauses(&due(None), &quiet, false), [6, 6]);
+        assert_eq!(delays(&due(None), &quiet, false), [6, 6]);
 
         let missing = SecretError::KeyMissing {
             name: String::new(),
             key: String::new(),
         };
-        let held_back = Observation {
+        let paused = Observation {
             secrets: Err(&missing),
             ..quiet
         };
-        assert_eq!(pauses(&due(None), &held_back, true), [15, 15]);
+        assert_eq!(delays(&due(None), &paused, true), [15, 15]);
 
-        let refused = RunStart::Rejected {
+        let rejected = RunStart::Rejected {
             message: String::new(),
         };
         let forbidden = CronJobResult::Forbidden {
             message: String::new(),
         };
-        let waits = |too_long| RunWait {
+        let wait = |too_long| RunWait {
             until: AwaitedStep::ContainerStart,
             why: String::new(),
             too_long,
         };
-        let (soon, late) = (waits(false), waits(true));
+        let (soon, late) = (wait(false), wait(true));
         for observation in [
             Observation {
-                run_start: Some(&refused),
+                run_start: Some(&rejected),
                 ..quiet
             },
             Observation {
@@ -162,27 +160,27 @@ mod tests {
                 ..quiet
             },
         ] {
-            assert_eq!(pauses(&due(None), &observation, true), [30, 30]);
+            assert_eq!(delays(&due(None), &observation, true), [30, 30]);
         }
-        let told = Observation {
+        let reported = Observation {
             run_wait: Some(&late),
             ..quiet
         };
         assert!(
-            pauses(&due(None), &told, true)[0] >= 300,
-            "it is told already"
+            delays(&due(None), &reported, true)[0] >= 300,
+            "it is already reported"
         );
 
-        // A little after the run, and again and again while it does not come.
-        let in_a_minute = pauses(&due(Some("2026-03-01T12:31:00Z")), &quiet, true);
+        // Shortly after the scheduled start, then repeatedly until the run starts.
+        let in_a_minute = delays(&due(Some("2026-03-01T12:31:00Z")), &quiet, true);
         assert_eq!(in_a_minute, [65, 90]);
-        let past = pauses(&due(Some("2026-03-01T12:29:00Z")), &quiet, true);
+        let past = delays(&due(Some("2026-03-01T12:29:00Z")), &quiet, true);
         assert_eq!(past, [30, 30]);
     }
 
     #[test]
-    fn pauses_grow_with_the_failures_in_a_row_up_to_five_minutes() {
-        let pauses = [0, 1, 2, 3, 8, 9, 1000].map(|failures| error_backoff(failures).as_secs());
-        assert_eq!(pauses, [1, 2, 4, 8, 256, 300, 300]);
+    fn backoff_doubles_up_to_five_minutes() {
+        let delays = [0, 1, 2, 3, 8, 9, 1000].map(|failures| error_backoff(failures).as_secs());
+        assert_eq!(delays, [1, 2, 4, 8, 256, 300, 300]);
     }
 }

@@ -1,5 +1,5 @@
-//! Which status was written last, so that no forwarder is looked at by an older one: what that
-//! one leaves out would be counted, and published, a second time.
+//! Detection of watch data older than the last written status. With an older status, a run would
+//! be counted and published twice.
 
 use std::{
     collections::HashMap,
@@ -11,28 +11,28 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use crate::api::GuardedForwarder;
 
-/// How soon the watch is asked again whether it shows the status that was written.
+/// How soon the watch is checked again for the written status.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
-/// How long the watch is waited for: should versions ever start anew, as after the restore of a
-/// backup, none would seem new enough.
+/// How long to wait for the watch. If versions restart at a lower number, for example after a
+/// restored backup, no version is new enough.
 const MAX_AGE: Duration = Duration::from_secs(10);
 
-/// The versions in which statuses were written.
+/// The resource versions of the last written statuses.
 #[derive(Default)]
 pub struct StaleReadGuard {
     versions: Mutex<HashMap<ObjectRef<GuardedForwarder>, (u64, Instant)>>,
 }
 
 impl StaleReadGuard {
-    /// Remembers the version that a write made.
+    /// Stores the resource version that a status write returned.
     pub fn record(&self, forwarder: ObjectRef<GuardedForwarder>, version: Option<String>) {
         if let Some(version) = version.and_then(|version| version.parse().ok()) {
             self.lock().insert(forwarder, (version, Instant::now()));
         }
     }
 
-    /// How long to wait before this sight of a forwarder is looked at again; none if it is no
-    /// older than what was written.
+    /// Returns how long to wait before reading this forwarder again. Returns `None` if it is not
+    /// older than the last written status.
     pub fn delay(&self, seen: &GuardedForwarder) -> Option<Duration> {
         let reference = ObjectRef::from_obj(seen);
         let mut versions = self.lock();
@@ -71,12 +71,12 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarder_is_looked_at_when_the_watch_shows_what_was_written() {
-        let written = StaleReadGuard::default();
-        assert_eq!(written.delay(&seen("99")), None);
-        written.record(ObjectRef::from_obj(&seen("99")), Some("100".to_owned()));
-        assert_eq!(written.delay(&seen("99")), Some(RETRY_DELAY));
-        assert_eq!(written.delay(&seen("100")), None);
-        assert_eq!(written.delay(&seen("99")), None, "and is forgotten then");
+    fn stale_forwarder_is_delayed_until_watch_catches_up() {
+        let guard = StaleReadGuard::default();
+        assert_eq!(guard.delay(&seen("99")), None);
+        guard.record(ObjectRef::from_obj(&seen("99")), Some("100".to_owned()));
+        assert_eq!(guard.delay(&seen("99")), Some(RETRY_DELAY));
+        assert_eq!(guard.delay(&seen("100")), None);
+        assert_eq!(guard.delay(&seen("99")), None, "it is forgotten then");
     }
 }

@@ -1,7 +1,7 @@
-//! The last words of pods that are deleted before their Job is over.
+//! Final reports of pods that are deleted before their Job finishes.
 //!
-//! An evicted pod is gone by the time that its Job counts as failed, and so is a pod whose Job was
-//! deleted. Its report stands in the last that the API server tells of it.
+//! An evicted pod no longer exists when its Job fails, and neither does a pod whose Job was
+//! deleted. The last watch event of such a pod contains its report.
 
 use std::{
     collections::HashMap,
@@ -15,13 +15,13 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use super::{cronjob::FORWARDER_ANNOTATION, observe::terminated};
 use crate::api::GuardedForwarder;
 
-/// The label that holds a pod's Job.
+/// The pod label with the name of its Job.
 const JOB: &str = "batch.kubernetes.io/job-name";
 
-/// How long the watch of pods may be behind that of Jobs, and behind a list.
+/// How long the pod watch can lag behind the Job watch, and behind a list.
 const WATCH_DELAY: Duration = Duration::from_secs(5);
 
-/// Pods that have ended while they were being deleted, by their forwarder.
+/// Pods that ended while being deleted, by forwarder.
 #[derive(Default)]
 pub struct TerminatedPods {
     pods: Mutex<HashMap<ObjectRef<GuardedForwarder>, Vec<Pod>>>,
@@ -29,30 +29,31 @@ pub struct TerminatedPods {
 }
 
 impl TerminatedPods {
-    /// Remembers a pod if it has ended and is being deleted; yields the forwarder to look at then.
+    /// Stores a pod that has ended and is being deleted. Returns the forwarder to reconcile then.
     pub fn record(&self, pod: &Pod) -> Option<ObjectRef<GuardedForwarder>> {
         pod.metadata.deletion_timestamp.as_ref()?;
         terminated(pod)?;
         let forwarder =
             ObjectRef::new(pod.annotations().get(FORWARDER_ANNOTATION)?).within(&pod.namespace()?);
         let mut pods = self.lock();
-        let known = pods.entry(forwarder.clone()).or_default();
-        known.retain(|other| other.metadata.uid != pod.metadata.uid);
-        known.push(trimmed(pod));
+        let stored = pods.entry(forwarder.clone()).or_default();
+        stored.retain(|other| other.metadata.uid != pod.metadata.uid);
+        stored.push(without_unused_fields(pod));
         Some(forwarder)
     }
 
-    /// The pods of one run.
+    /// Returns the stored pods of one run.
     pub fn pods_of(&self, forwarder: &ObjectRef<GuardedForwarder>, job_name: &str) -> Vec<Pod> {
         let pods = self.lock();
-        let known = pods.get(forwarder).into_iter().flatten();
-        known
+        let stored = pods.get(forwarder).into_iter().flatten();
+        stored
             .filter(|pod| pod.labels().get(JOB).is_some_and(|job| job == job_name))
             .cloned()
             .collect()
     }
 
-    /// Whether the last words of a run of which no pod is left have been waited for long enough.
+    /// Returns whether the watch had enough time to report a run without pods. The first call
+    /// starts the wait.
     pub fn waited(&self, forwarder: &ObjectRef<GuardedForwarder>, job_name: &str) -> bool {
         let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         missed.retain(|_, since| since.elapsed() < WATCH_DELAY * 10);
@@ -62,16 +63,12 @@ impl TerminatedPods {
         since.elapsed() >= WATCH_DELAY
     }
 
-    /// Forgets all pods but those of runs that are not over.
-    pub fn keep(
-        &self,
-        forwarder: &ObjectRef<GuardedForwarder>,
-        is_under_way: impl Fn(&str) -> bool,
-    ) {
+    /// Forgets all pods except those whose Job name matches `is_needed`.
+    pub fn keep(&self, forwarder: &ObjectRef<GuardedForwarder>, is_needed: impl Fn(&str) -> bool) {
         let mut pods = self.lock();
-        if let Some(known) = pods.get_mut(forwarder) {
-            known.retain(|pod| pod.labels().get(JOB).is_some_and(|job| is_under_way(job)));
-            if known.is_empty() {
+        if let Some(stored) = pods.get_mut(forwarder) {
+            stored.retain(|pod| pod.labels().get(JOB).is_some_and(|job| is_needed(job)));
+            if stored.is_empty() {
                 pods.remove(forwarder);
             }
         }
@@ -87,8 +84,8 @@ impl TerminatedPods {
     }
 }
 
-/// What is read of a pod later.
-fn trimmed(pod: &Pod) -> Pod {
+/// Keeps only the fields that are read later, to save memory.
+fn without_unused_fields(pod: &Pod) -> Pod {
     let mut kept = Pod {
         status: pod.status.clone(),
         ..Pod::default()
@@ -126,26 +123,32 @@ mod tests {
     }
 
     #[test]
-    fn only_a_pod_that_ended_while_it_was_deleted_is_remembered_and_once() {
-        let departed = TerminatedPods::default();
+    fn only_terminated_and_deleted_pods_are_stored_once() {
+        let terminated_pods = TerminatedPods::default();
         let forwarder = ObjectRef::new("mparticle").within("marketing");
-        assert_eq!(departed.record(&pod("a", "run-1", false, true)), None);
-        assert_eq!(departed.record(&pod("a", "run-1", true, false)), None);
+        assert_eq!(
+            terminated_pods.record(&pod("a", "run-1", false, true)),
+            None
+        );
+        assert_eq!(
+            terminated_pods.record(&pod("a", "run-1", true, false)),
+            None
+        );
         let ended = pod("a", "run-1", true, true);
-        assert_eq!(departed.record(&ended), Some(forwarder.clone()));
-        departed.record(&ended);
-        departed.record(&pod("b", "run-2", true, true));
+        assert_eq!(terminated_pods.record(&ended), Some(forwarder.clone()));
+        terminated_pods.record(&ended);
+        terminated_pods.record(&pod("b", "run-2", true, true));
         let names = |job| -> Vec<_> {
-            let pods = departed.pods_of(&forwarder, job);
+            let pods = terminated_pods.pods_of(&forwarder, job);
             pods.iter().map(ResourceExt::name_any).collect()
         };
         assert_eq!(
             (names("run-1"), names("run-2")),
             (vec!["a".to_owned()], vec!["b".to_owned()])
         );
-        departed.keep(&forwarder, |job| job == "run-2");
+        terminated_pods.keep(&forwarder, |job| job == "run-2");
         assert_eq!((names("run-1"), names("run-2").len()), (Vec::new(), 1));
-        departed.forget(&forwarder);
-        assert!(departed.lock().is_empty());
+        terminated_pods.forget(&forwarder);
+        assert!(terminated_pods.lock().is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! What was declared, parsed into what the controller works with. Pure.
+//! Validation of the parts of a spec that the CRD schema can't check. Pure.
 
 use croner::errors::CronError;
 use jiff::tz::TimeZone;
@@ -10,11 +10,11 @@ use crate::{
     mapping::{Mapper, MapperError},
 };
 
-/// Kubernetes takes no CronJob with a longer name: each Job's name adds 11 characters, and
-/// a Job's name must fit a label.
+/// The limit of Kubernetes for names of CronJobs: a Job name has 11 more characters, and must fit
+/// into a label.
 const MAX_CRONJOB_NAME: usize = 52;
 
-/// A spec that can be acted on.
+/// A valid spec.
 #[derive(Debug)]
 pub struct ValidatedSpec {
     /// The CronJob's name.
@@ -23,12 +23,12 @@ pub struct ValidatedSpec {
     pub schedule: Schedule,
 }
 
-/// Why a spec can't be acted on, although the API server took it.
+/// Why a spec that the API server accepted is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
-    /// The schedule can't be read.
+    /// The schedule is not a valid cron expression.
     #[error(
-        "spec.schedule \"{schedule}\" is no cron expression: {reason}. Write five fields, for example \"0 * * * *\""
+        "spec.schedule \"{schedule}\" is not a valid cron expression: {reason}. Write five fields, for example \"0 * * * *\""
     )]
     Schedule {
         /// As written.
@@ -38,16 +38,16 @@ pub enum SpecError {
     },
     /// The time zone is not in the IANA database.
     #[error(
-        "spec.timeZone \"{0}\" is no IANA time zone. Write one such as \"Europe/Berlin\" or \"UTC\""
+        "spec.timeZone \"{0}\" is not an IANA time zone. Use a name such as \"Europe/Berlin\" or \"UTC\""
     )]
     TimeZone(String),
 }
 
 impl ValidatedSpec {
-    /// Parses a spec.
+    /// Validates a spec.
     ///
     /// # Errors
-    /// What admission can't know: see [`SpecError`].
+    /// Errors that the CRD schema can't detect: see [`SpecError`].
     pub fn new(name: &str, spec: &EventForwarderSpec) -> Result<Self, SpecError> {
         Ok(Self {
             cronjob_name: cronjob_name(name),
@@ -56,11 +56,11 @@ impl ValidatedSpec {
     }
 }
 
-/// Whether runs could use the mapping. `transform` is the text of the user's rules, where the
-/// spec refers to a ConfigMap for them.
+/// Checks that runs can use the mapping. `transform` is the jq program from the ConfigMap, if the
+/// spec references one.
 ///
 /// # Errors
-/// What a run would end with, before it touches the queue.
+/// The error that would end a run before it reads the queue.
 pub fn check_mapping(
     spec: &EventForwarderSpec,
     transform: Option<&str>,
@@ -68,8 +68,8 @@ pub fn check_mapping(
     Mapper::new(&spec.mapping, spec.iterable.project_type, transform).map(|_| ())
 }
 
-/// The name of a forwarder's CronJob: the forwarder's own if it fits, else its beginning and
-/// a hash of all of it. A pure function of the name, so that it never changes.
+/// Returns the name of a forwarder's CronJob: the forwarder's name, or its beginning with a hash
+/// if it is too long. Depends only on that name, so it never changes.
 pub fn cronjob_name(forwarder: &str) -> String {
     if forwarder.len() <= MAX_CRONJOB_NAME {
         return forwarder.to_owned();
@@ -82,7 +82,7 @@ pub fn cronjob_name(forwarder: &str) -> String {
     format!("{}-{hash}", kept.trim_end_matches(['-', '.']))
 }
 
-/// Eight hexadecimal digits that stand for a text in a name.
+/// Returns the first eight hexadecimal digits of the SHA-256 hash, for use in names.
 pub fn short_hash(text: &str) -> String {
     Sha256::digest(text)
         .iter()
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_name_stays_and_a_long_one_is_cut_with_a_hash() {
+    fn long_cronjob_name_is_cut_with_hash() {
         assert_eq!(cronjob_name("mparticle"), "mparticle");
         let exactly = "a".repeat(52);
         assert_eq!(cronjob_name(&exactly), exactly);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_admission_lets_through_is_refused_with_a_sentence() {
+    fn spec_error_names_invalid_value() {
         let backwards = schedule("5-3 * * * *", None).expect_err("a backwards range");
         assert!(backwards.to_string().contains("5-3 * * * *"), "{backwards}");
         let zone = schedule("0 * * * *", Some("Mars/Base")).expect_err("no such zone");

@@ -227,8 +227,8 @@ pub async fn pending_run_reports_reason(shared: &Shared) {
     full.apply("no-quota", json!({})).await;
     let pending = [
         (&world, "no-image", "no-such-image"),
-        (&world, "no-node", "can't be placed on a node"),
-        (&full, "no-quota", "it has no pod; a quota"),
+        (&world, "no-node", "can't be scheduled"),
+        (&full, "no-quota", "no pod was created; a quota"),
     ];
     for (world, name, expected) in pending {
         start(world, name, &format!("{name}-now")).await;

@@ -21,12 +21,12 @@ fn forwarder(spec: Value) -> EventForwarder {
 
 fn built(spec: Value) -> Value {
     let forwarder = forwarder(spec);
-    let plan = ValidatedSpec::new("mparticle", &forwarder.spec).expect("a plan");
+    let validated = ValidatedSpec::new("mparticle", &forwarder.spec).expect("a valid spec");
     let options = CronJobOptions {
         image: "event-forwarder:1",
         paused: false,
     };
-    serde_json::to_value(build(&forwarder, &plan, options)).expect("json")
+    serde_json::to_value(build(&forwarder, &validated, options)).expect("json")
 }
 
 fn pod(cronjob: &Value) -> &Value {
@@ -34,7 +34,7 @@ fn pod(cronjob: &Value) -> &Value {
 }
 
 #[test]
-fn runs_do_not_overlap_are_not_retried_and_are_owned_by_the_forwarder() {
+fn runs_neither_overlap_nor_retry() {
     let cronjob = built(json!({}));
     assert_eq!(cronjob["spec"]["concurrencyPolicy"], "Forbid");
     assert_eq!(cronjob["spec"]["startingDeadlineSeconds"], 300);
@@ -48,7 +48,7 @@ fn runs_do_not_overlap_are_not_retried_and_are_owned_by_the_forwarder() {
 }
 
 #[test]
-fn the_key_is_mounted_as_a_file_and_stands_nowhere_else() {
+fn api_key_is_only_in_a_mounted_file() {
     let cronjob = built(json!({}));
     let container = &pod(&cronjob)["containers"][0];
     assert_eq!(container["env"], Value::Null);
@@ -56,7 +56,7 @@ fn the_key_is_mounted_as_a_file_and_stands_nowhere_else() {
     let secret = volumes
         .iter()
         .find(|volume| volume["name"] == "iterable")
-        .expect("the key's volume");
+        .expect("the volume of the API key");
     assert_eq!(secret["secret"]["secretName"], "iterable");
     assert_eq!(
         secret["secret"]["items"],
@@ -65,7 +65,7 @@ fn the_key_is_mounted_as_a_file_and_stands_nowhere_else() {
 }
 
 #[test]
-fn a_run_has_no_token_and_meets_the_restricted_pod_security_level() {
+fn pod_is_restricted_and_has_no_token() {
     let cronjob = built(json!({}));
     let pod = pod(&cronjob);
     assert_eq!(pod["automountServiceAccountToken"], false);
@@ -81,7 +81,7 @@ fn a_run_has_no_token_and_meets_the_restricted_pod_security_level() {
 }
 
 #[test]
-fn the_run_reads_the_forwarder_that_was_declared() {
+fn run_reads_declared_forwarder() {
     let cronjob = built(
         json!({"drain": {"maxDuration": "20m"}, "job": {"priorityClassName": "low", "terminationGracePeriodSeconds": 90}}),
     );
@@ -98,12 +98,12 @@ fn the_run_reads_the_forwarder_that_was_declared() {
     );
     assert_eq!(
         read.spec.job.priority_class_name, None,
-        "only the controller reads the job"
+        "only the controller reads spec.job"
     );
 }
 
 #[test]
-fn the_job_may_last_as_long_as_the_run_its_grace_and_its_start_together() {
+fn job_deadline_includes_grace_and_start() {
     let cronjob = built(
         json!({"drain": {"maxDuration": "20m"}, "job": {"terminationGracePeriodSeconds": 90}}),
     );
@@ -114,15 +114,15 @@ fn the_job_may_last_as_long_as_the_run_its_grace_and_its_start_together() {
 }
 
 #[test]
-fn a_forwarder_that_can_not_run_is_held_back_like_a_suspended_one() {
+fn paused_forwarder_suspends_cronjob() {
     let forwarder = forwarder(json!({}));
-    let plan = ValidatedSpec::new("mparticle", &forwarder.spec).expect("a plan");
+    let validated = ValidatedSpec::new("mparticle", &forwarder.spec).expect("a valid spec");
     let paused = CronJobOptions {
         image: "i",
         paused: true,
     };
     assert_eq!(
-        build(&forwarder, &plan, paused)
+        build(&forwarder, &validated, paused)
             .spec
             .and_then(|spec| spec.suspend),
         Some(true)
@@ -132,7 +132,7 @@ fn a_forwarder_that_can_not_run_is_held_back_like_a_suspended_one() {
 }
 
 #[test]
-fn the_users_labels_never_replace_the_ones_that_runs_are_found_by() {
+fn user_labels_never_replace_instance_label() {
     let cronjob =
         built(json!({"job": {"podLabels": {INSTANCE_LABEL: "mine", "team": "marketing"}}}));
     let labels = &cronjob["spec"]["jobTemplate"]["metadata"]["labels"];
@@ -143,7 +143,7 @@ fn the_users_labels_never_replace_the_ones_that_runs_are_found_by() {
 }
 
 #[test]
-fn aws_credentials_are_mounted_only_when_the_forwarder_brings_its_own() {
+fn aws_credentials_are_mounted_only_if_referenced() {
     let with = built(json!({"queue": {
         "url": "https://sqs.us-east-1.amazonaws.com/123456789012/q",
         "credentialsSecretRef": {"name": "aws"},
@@ -158,7 +158,7 @@ fn aws_credentials_are_mounted_only_when_the_forwarder_brings_its_own() {
 }
 
 #[test]
-fn rules_in_a_config_map_are_mounted_where_the_run_looks_for_them() {
+fn config_map_program_is_mounted_for_run() {
     let cronjob = built(json!({"mapping": {"transform": {"configMapKeyRef": {"name": "rules"}}}}));
     let pod = pod(&cronjob);
     let args = pod["containers"][0]["args"].to_string();
@@ -167,15 +167,15 @@ fn rules_in_a_config_map_are_mounted_where_the_run_looks_for_them() {
         "{args}"
     );
     let volumes = pod["volumes"].as_array().expect("volumes");
-    let rules = volumes
+    let program = volumes
         .iter()
         .find(|volume| volume["name"] == "mapping")
-        .expect("the rules' volume");
-    assert_eq!(rules["configMap"]["name"], "rules");
+        .expect("the volume of the program");
+    assert_eq!(program["configMap"]["name"], "rules");
 }
 
 #[test]
-fn several_pods_are_one_indexed_job_in_which_one_failure_stops_no_other() {
+fn several_pods_are_independent_in_one_indexed_job() {
     let job = |spec: Value| built(spec)["spec"]["jobTemplate"]["spec"].clone();
     let several = job(json!({"drain": {"parallelism": 3}}));
     assert_eq!(
@@ -191,7 +191,7 @@ fn several_pods_are_one_indexed_job_in_which_one_failure_stops_no_other() {
 }
 
 #[test]
-fn the_annotation_changes_with_what_is_asked_for() {
+fn hash_annotation_changes_with_desired_spec() {
     let applied =
         |spec: Value| built(spec)["metadata"]["annotations"][SPEC_HASH_ANNOTATION].clone();
     let with = |job: Value| applied(json!({"job": job}));
@@ -199,9 +199,9 @@ fn the_annotation_changes_with_what_is_asked_for() {
     assert_eq!(applied(json!({})), applied(json!({})));
     let two = json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]});
     let one = json!({"env": [{"name": "A", "value": "1"}]});
-    let turned = json!({"env": [{"name": "B", "value": "2"}, {"name": "A", "value": "1"}]});
-    let all = [with(two), with(one), with(turned), applied(json!({}))];
-    for (index, known) in all.iter().enumerate() {
-        assert!(!all[index + 1..].contains(known), "{all:?}");
+    let reordered = json!({"env": [{"name": "B", "value": "2"}, {"name": "A", "value": "1"}]});
+    let all = [with(two), with(one), with(reordered), applied(json!({}))];
+    for (index, hash) in all.iter().enumerate() {
+        assert!(!all[index + 1..].contains(hash), "{all:?}");
     }
 }

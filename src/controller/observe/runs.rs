@@ -1,4 +1,4 @@
-//! A forwarder's runs: their Jobs, what they wait for, and the reports of their pods.
+//! A forwarder's runs: their Jobs, why they wait, and the reports of their pods.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
@@ -15,36 +15,36 @@ use crate::{
     drain::report::RunReport,
 };
 
-/// One run, as its Job tells.
+/// One run, as described by its Job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     /// The Job's name.
     pub job_name: String,
-    /// When the Job was made.
+    /// When the Job was created.
     pub created_at: Timestamp,
     /// When the Job started.
     pub started_at: Option<Timestamp>,
-    /// Whether its container is known to run.
+    /// Whether its container is running.
     pub container_started: bool,
-    /// Since when it is known to fail, while its pods have not ended.
+    /// When the Job began to fail. `None` if it does not fail, or has ended.
     pub failing_since: Option<Timestamp>,
-    /// How many pods are to end well for it to be complete.
+    /// How many pods must succeed to complete the Job.
     pub pods: usize,
-    /// When and how it ended; none while it is under way.
+    /// When and how it ended. `None` while it is in progress.
     pub end: Option<JobEnd>,
 }
 
 /// How a Job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobEnd {
-    /// When.
+    /// When it ended.
     pub at: Timestamp,
-    /// The Job's own reason for its failure, if it failed.
+    /// The Job's failure reason, if it failed.
     pub failure: Option<String>,
 }
 
 impl Run {
-    /// Reads a Job.
+    /// Parses a Job.
     pub fn from_job(job: &Job) -> Self {
         let status = job.status.as_ref();
         let conditions = status
@@ -97,33 +97,33 @@ impl Run {
     }
 }
 
-/// What a run waits for.
+/// Why a run waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunWait {
-    /// What does not come.
+    /// The step that it waits for.
     pub until: AwaitedStep,
-    /// What the pod, or the Job without a pod, waits for.
+    /// The reason, from the pod or from a Job without a pod.
     pub why: String,
-    /// Whether it has waited long enough for someone to be told.
+    /// Whether it has waited long enough to be reported.
     pub too_long: bool,
 }
 
-/// Something that a run is waited for to do.
+/// A step that a run waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AwaitedStep {
-    /// Its container starts.
+    /// The container starts.
     ContainerStart,
-    /// Its pods end.
+    /// The pods end.
     PodEnd,
 }
 
-/// How long a pod may take to be placed and started before someone is told.
+/// How long scheduling and starting a pod can take before it is reported.
 pub const PENDING_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
 
-/// Reads why a run that is under way has not started its container; none if it has.
+/// Returns why a run has not started its container. Returns `None` if it has.
 ///
 /// # Errors
-/// When the API server fails or does not answer.
+/// If the API server fails or does not respond.
 pub async fn pending(
     api: &Api<Pod>,
     namespace: &str,
@@ -141,24 +141,24 @@ pub async fn pending(
     )
 }
 
-/// Why a run that has failed is not over: a pod whose node does not answer stays for as long as
-/// nobody takes the node away. `grace` is how long a pod that is told to end may take.
+/// Returns why a failed run has not finished: a pod on an unreachable node exists until the node is
+/// deleted. `grace` is the pod's termination grace period.
 pub fn stuck(run: &Run, namespace: &str, grace: SignedDuration, now: Timestamp) -> Option<RunWait> {
-    let waits = now.duration_since(run.failing_since?);
+    let waiting = now.duration_since(run.failing_since?);
     Some(RunWait {
         until: AwaitedStep::PodEnd,
         why: format!(
-            "it has failed and its pod is still there, so no further run starts; if the pod's node is dead, delete the node, or the pod by force: see `kubectl get pods -n {namespace} --output wide --selector batch.kubernetes.io/job-name={}`",
+            "it failed but its pod still exists, which blocks the next run. If the node is down, delete the node or force-delete the pod. Find it with `kubectl get pods -n {namespace} --output wide --selector batch.kubernetes.io/job-name={}`",
             run.job_name
         ),
-        too_long: waits > grace.saturating_add(PENDING_TIMEOUT),
+        too_long: waiting > grace.saturating_add(PENDING_TIMEOUT),
     })
 }
 
 fn wait_reason(namespace: &str, job: &str, pods: &[Pod]) -> Option<String> {
     let Some(pod) = pods.last() else {
         return Some(format!(
-            "it has no pod; a quota, a limit or a policy may forbid it: see `kubectl describe job {job} -n {namespace}`"
+            "no pod was created; a quota, limit, or policy may forbid it. Run `kubectl describe job {job} -n {namespace}`"
         ));
     };
     let status = pod.status.as_ref()?;
@@ -174,67 +174,67 @@ fn wait_reason(namespace: &str, job: &str, pods: &[Pod]) -> Option<String> {
         .find(|waiting| waiting.reason.as_deref() != Some("ContainerCreating"));
     if let Some(waiting) = waiting {
         let reason = waiting.reason.as_deref().unwrap_or("waiting");
-        let message = waiting.message.as_deref().unwrap_or("no further word");
+        let message = waiting.message.as_deref().unwrap_or("no message");
         return Some(format!("pod {name}: {reason}: {message}"));
     }
-    let unplaced = status
+    let unscheduled = status
         .conditions
         .iter()
         .flatten()
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
-    Some(match unplaced {
+    Some(match unscheduled {
         Some(condition) => format!(
-            "pod {name} can't be placed on a node: {}",
-            condition.message.as_deref().unwrap_or("no further word")
+            "pod {name} can't be scheduled: {}",
+            condition.message.as_deref().unwrap_or("no message")
         ),
         None => format!(
-            "pod {name} is being created; if it stays so, a volume or Secret is missing: see `kubectl describe pod {name} -n {namespace}`"
+            "pod {name} is being created. If it does not start, a volume or Secret is missing. Run `kubectl describe pod {name} -n {namespace}`"
         ),
     })
 }
 
-/// What a run left behind.
+/// The report of a finished run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
-    /// Its own report.
+    /// All pods left a report.
     Read(Box<RunReport>),
-    /// The reports of some of its pods, and what is known of why another left none.
+    /// Some pods left a report, but another did not.
     Partial {
-        /// What the others report.
+        /// The merged reports.
         report: Box<RunReport>,
-        /// A sentence on what became of the pod without a report.
+        /// Why the other pod left no report.
         why: String,
     },
-    /// No report, and what is known of why.
+    /// No pod left a report.
     Missing {
-        /// A sentence on what became of the pod.
+        /// The reason.
         why: String,
     },
 }
 
-/// Why there is no word yet on what a run left.
+/// Why a run has no report yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoReport {
-    /// Its Job is gone, and a pod of it still works.
+    /// Its Job is deleted, and one of its pods is still running.
     PodRunning,
-    /// No pod of it is left, nor the last word of one.
+    /// No pod exists, and no terminated pod was recorded.
     NoPod,
 }
 
-/// Reads the report that a run's pods left in their termination messages. `departed` are those of
-/// its pods that were seen to end and are deleted.
+/// Reads the report of a run from the termination messages of its pods. `deleted` are its pods
+/// that ended while being deleted.
 ///
 /// # Errors
-/// When the API server fails or does not answer.
+/// If the API server fails or does not respond.
 pub async fn report(
     api: &Api<Pod>,
     namespace: &str,
     run: &Run,
-    departed: Vec<Pod>,
+    deleted: Vec<Pod>,
     job_deleted: bool,
 ) -> Result<Result<Report, NoReport>, Error> {
-    let pods = with_terminated(pods_of(api, namespace, &run.job_name).await?, departed);
-    let works = |pod: &Pod| {
+    let pods = with_terminated(pods_of(api, namespace, &run.job_name).await?, deleted);
+    let is_running = |pod: &Pod| {
         let phase = pod
             .status
             .as_ref()
@@ -244,17 +244,17 @@ pub async fn report(
     if pods.is_empty() {
         return Ok(Err(NoReport::NoPod));
     }
-    if job_deleted && pods.iter().any(works) {
+    if job_deleted && pods.iter().any(is_running) {
         return Ok(Err(NoReport::PodRunning));
     }
     Ok(Ok(report_in(run, &pods)))
 }
 
-fn with_terminated(mut pods: Vec<Pod>, departed: Vec<Pod>) -> Vec<Pod> {
-    for pod in departed {
+fn with_terminated(mut pods: Vec<Pod>, deleted: Vec<Pod>) -> Vec<Pod> {
+    for pod in deleted {
         if pods
             .iter()
-            .all(|known| known.metadata.uid != pod.metadata.uid)
+            .all(|listed| listed.metadata.uid != pod.metadata.uid)
         {
             pods.push(pod);
         }
@@ -263,27 +263,29 @@ fn with_terminated(mut pods: Vec<Pod>, departed: Vec<Pod>) -> Vec<Pod> {
 }
 
 async fn pods_of(api: &Api<Pod>, namespace: &str, job_name: &str) -> Result<Vec<Pod>, Error> {
-    let of_the_job =
-        ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job_name}"));
+    let params = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job_name}"));
     let pods = Call::new("list", format!("pods of Job {namespace}/{job_name}"))
-        .run(api.list(&of_the_job))
+        .run(api.list(&params))
         .await?;
     Ok(pods.items)
 }
 
 fn report_in(run: &Run, pods: &[Pod]) -> Report {
-    let (mut reports, mut silent) = (Vec::new(), None);
+    let (mut reports, mut missing) = (Vec::new(), None);
     for pod in pods {
         match report_of(pod) {
             Some(report) => reports.push(report),
-            None => silent = Some(termination_reason(pod)),
+            None => missing = Some(termination_reason(pod)),
         }
     }
     let failed = run.end.as_ref().is_some_and(|end| end.failure.is_some());
-    let why = silent.or_else(|| {
+    let why = missing.or_else(|| {
         (pods.is_empty() || failed && pods.len() < run.pods).then(|| match run.pods {
-            1 => "its pod is gone".to_owned(),
-            all => format!("{} of its {all} pods are gone", all - pods.len().min(all)),
+            1 => "its pod no longer exists".to_owned(),
+            all => format!(
+                "{} of its {all} pods no longer exist",
+                all - pods.len().min(all)
+            ),
         })
     });
     match (reports.into_iter().reduce(RunReport::and), why) {
@@ -302,17 +304,17 @@ fn report_of(pod: &Pod) -> Option<RunReport> {
     serde_json::from_str(terminated(pod)?.message.as_deref()?).ok()
 }
 
-/// How a pod's container ended, if it has. Others may have put containers of theirs beside it.
+/// Returns how a pod's drain container ended. Admission webhooks can inject other containers.
 pub fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
     let statuses = pod.status.as_ref()?.container_statuses.as_deref()?;
-    let ours = statuses.iter().find(|status| status.name == CONTAINER)?;
-    ours.state.as_ref()?.terminated.as_ref()
+    let drain = statuses.iter().find(|status| status.name == CONTAINER)?;
+    drain.state.as_ref()?.terminated.as_ref()
 }
 
 fn termination_reason(pod: &Pod) -> String {
     let name = pod.name_any();
     if let Some(terminated) = terminated(pod) {
-        let reason = terminated.reason.as_deref().unwrap_or("no reason given");
+        let reason = terminated.reason.as_deref().unwrap_or("no reason reported");
         return format!(
             "the container of pod {name} ended with exit code {} ({reason})",
             terminated.exit_code

@@ -1,4 +1,4 @@
-//! The verdicts on a forwarder: what is so, and where it is not good, what mends it.
+//! The conditions of a forwarder: the state of each part, and how to fix what is wrong.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -26,7 +26,7 @@ pub const DEAD_LETTERS_EMPTY: &str = "DeadLettersEmpty";
 const STALLED: &str = "Stalled";
 pub const RUN_OVERDUE: &str = "RunOverdue";
 
-/// The reasons that nothing but a change of the spec can mend.
+/// Reasons that only a change of the spec can fix.
 const STALLED_REASONS: [&str; 8] = [
     "InvalidSchedule",
     "InvalidTimeZone",
@@ -38,9 +38,10 @@ const STALLED_REASONS: [&str; 8] = [
     "BadQueueUrl",
 ];
 
-/// A message longer than this is cut: conditions are read in terminals.
+/// Longer messages are truncated, because conditions are read in terminals.
 const MAX_MESSAGE_CHARS: usize = 1024;
-/// A condition before it has its times.
+
+/// A condition without transition time and generation.
 pub struct ConditionDraft {
     type_: &'static str,
     status: &'static str,
@@ -49,7 +50,7 @@ pub struct ConditionDraft {
 }
 
 impl ConditionDraft {
-    /// A verdict on one type.
+    /// Creates a draft of one condition type.
     pub fn new(
         type_: &'static str,
         status: &'static str,
@@ -64,13 +65,13 @@ impl ConditionDraft {
         }
     }
 
-    /// Whether this is its reason.
+    /// Returns whether the draft has this reason.
     pub fn has_reason(&self, reason: &str) -> bool {
         self.reason == reason
     }
 }
 
-/// All conditions of `status`, whose other fields are those to be written.
+/// Returns all conditions for `status`, whose other fields are complete.
 pub fn build_conditions(
     forwarder: &EventForwarder,
     previous: &EventForwarderStatus,
@@ -96,8 +97,8 @@ pub fn build_conditions(
         .collect()
 }
 
-/// The conditions of a forwarder that this version of the controller can't read; what else was
-/// found before stays as it was.
+/// Returns the conditions of a forwarder that this controller version can't parse. Keeps all
+/// conditions except the summary.
 pub fn unreadable(
     error: &str,
     previous: &[Condition],
@@ -105,15 +106,15 @@ pub fn unreadable(
     now: Timestamp,
 ) -> Vec<Condition> {
     let message = format!(
-        "this version of the controller can't read the object: {error}. Correct the field, or bring controller and definition to the same version"
+        "This controller version can't parse the object: {error}. Correct the field, or install the same version of the controller and the CRD"
     );
     let ready = ConditionDraft::new(READY, "False", "Unreadable", message.clone());
     let stalled = ConditionDraft::new(STALLED, "True", "Unreadable", message);
     replace_summary(ready, Some(stalled), previous, generation, now)
 }
 
-/// The conditions of a forwarder whose reconciliations go on failing; what else was found before
-/// stays as it was.
+/// Returns the conditions of a forwarder whose reconciliations fail repeatedly. Keeps all
+/// conditions except the summary.
 pub fn failing(
     error: &Error,
     previous: &[Condition],
@@ -124,7 +125,7 @@ pub fn failing(
     replace_summary(ready, None, previous, generation, now)
 }
 
-/// The conditions with other verdicts of the summing types.
+/// Replaces the summary conditions, Ready and Stalled.
 fn replace_summary(
     ready: ConditionDraft,
     stalled: Option<ConditionDraft>,
@@ -132,23 +133,23 @@ fn replace_summary(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let date = |draft| with_transition_time(draft, previous, generation, now);
+    let condition = |draft| with_transition_time(draft, previous, generation, now);
     let others = previous
         .iter()
-        .filter(|known| ![READY, STALLED].contains(&known.type_.as_str()));
-    std::iter::once(date(ready))
+        .filter(|before| ![READY, STALLED].contains(&before.type_.as_str()));
+    std::iter::once(condition(ready))
         .chain(others.cloned())
-        .chain(stalled.map(date))
+        .chain(stalled.map(condition))
         .collect()
 }
 
-/// The condition by which tools that wait for a forwarder know that they wait in vain: only a
-/// change of the spec helps. Absent otherwise, as the convention has it.
+/// Returns the condition that makes waiting tools stop, because only a change of the spec helps.
+/// By convention, it is absent otherwise.
 fn stalled(drafts: &[ConditionDraft]) -> Option<ConditionDraft> {
-    let in_vain = |draft: &&ConditionDraft| {
+    let is_stalled = |draft: &&ConditionDraft| {
         draft.status == "False" && STALLED_REASONS.contains(&draft.reason.as_str())
     };
-    let found = drafts.iter().find(in_vain)?;
+    let found = drafts.iter().find(is_stalled)?;
     Some(ConditionDraft::new(
         STALLED,
         "True",
@@ -165,23 +166,23 @@ fn secrets_available(secrets: Result<(), &SecretError>) -> ConditionDraft {
         Ok(()) => draft(
             "True",
             "SecretsFound",
-            "every Secret and key that the spec names is there".to_owned(),
+            "All referenced Secrets and keys exist".to_owned(),
         ),
         Err(SecretError::Missing {
             name,
-            create_command: mend,
+            create_command,
         }) => draft(
             "False",
             "SecretMissing",
             format!(
-                "Secret {name} does not exist; runs are held back until it does. Create it with `{mend}`"
+                "Secret {name} not found. Runs are paused until it exists. Create it with `{create_command}`"
             ),
         ),
         Err(SecretError::KeyMissing { name, key }) => draft(
             "False",
             "SecretKeyMissing",
             format!(
-                "Secret {name} has no value under the key {key}; runs are held back until it has. Add the key, or name another one in the spec"
+                "Secret {name} has no value for key {key}. Runs are paused until it has one. Add the key, or reference another key in the spec"
             ),
         ),
     }
@@ -196,9 +197,9 @@ fn queue_reachable(
         ConditionDraft::new(QUEUE_REACHABLE, status, reason, message)
     };
     match depth {
-        Some(Ok(_)) => draft("True", "Reachable", "the queue answers".to_owned()),
+        Some(Ok(_)) => draft("True", "Reachable", "Queue is reachable".to_owned()),
         Some(Err(DepthError { reason, message })) => draft("False", reason, message.clone()),
-        // A controller that has just started knows nothing against what was found before.
+        // After a controller start, the previous result still applies.
         None => (previous.observed_generation == generation)
             .then(|| previous_condition(previous, QUEUE_REACHABLE))
             .flatten()
@@ -206,13 +207,13 @@ fn queue_reachable(
                 draft(
                     "Unknown",
                     "DepthUnknown",
-                    "the queue's depth has not been read yet".to_owned(),
+                    "Queue depth has not been polled yet".to_owned(),
                 )
             }),
     }
 }
 
-/// The verdict of a type that status holds, if it is one.
+/// Returns the condition of a type from the previous status, if it is True or False.
 pub fn previous_condition(
     previous: &EventForwarderStatus,
     type_: &'static str,
@@ -239,21 +240,21 @@ fn scheduled(
 ) -> ConditionDraft {
     let draft =
         |status, reason, message: String| ConditionDraft::new(SCHEDULED, status, reason, message);
-    let plan = match observation.spec {
-        Ok(plan) => plan,
+    let spec = match observation.spec {
+        Ok(spec) => spec,
         Err(error) => {
             let reason = match error {
                 SpecError::Schedule { .. } => "InvalidSchedule",
                 SpecError::TimeZone(_) => "InvalidTimeZone",
             };
-            let meanwhile = match observation.cronjob_exists {
-                true => "; until then runs start by the schedule that CronJob has",
+            let suffix = match observation.cronjob_exists {
+                true => ". Until then, the CronJob keeps its previous schedule",
                 false => "",
             };
-            return draft("False", reason, format!("{error}{meanwhile}"));
+            return draft("False", reason, format!("{error}{suffix}"));
         }
     };
-    let name = &plan.cronjob_name;
+    let name = &spec.cronjob_name;
     match observation.cronjob_result {
         None | Some(CronJobResult::UpToDate) => {}
         Some(CronJobResult::NameConflict { name }) => {
@@ -261,7 +262,7 @@ fn scheduled(
                 "False",
                 "CronJobNameConflict",
                 format!(
-                    "a CronJob {name} stands in this namespace that this forwarder does not own; it is left alone. Rename the forwarder, or delete that CronJob"
+                    "CronJob {name} exists but is not owned by this EventForwarder, so the controller does not change it. Rename the EventForwarder, or delete the CronJob"
                 ),
             );
         }
@@ -270,7 +271,7 @@ fn scheduled(
                 "False",
                 "CronJobRejected",
                 format!(
-                    "the API server refused CronJob {name}: {message}. Correct the field of the spec that it stems from"
+                    "The API server rejected CronJob {name}: {message}. Correct the corresponding field of the spec"
                 ),
             );
         }
@@ -279,7 +280,7 @@ fn scheduled(
                 "False",
                 "CronJobForbidden",
                 format!(
-                    "the API server forbids CronJob {name}: {message}. Mend the quota, policy or right that it names; the controller goes on by itself then"
+                    "The API server denied CronJob {name}: {message}. Fix the quota, policy, or permission. The controller retries automatically"
                 ),
             );
         }
@@ -289,33 +290,33 @@ fn scheduled(
             "False",
             "RunRejected",
             format!(
-                "the API server refused the Job of the run that the annotation {RUN_NOW_ANNOTATION} asks for: {message}. Mend that, and the run starts by itself; or remove the annotation"
+                "The API server rejected the Job requested by annotation {RUN_NOW_ANNOTATION}: {message}. Fix the cause and the run starts automatically, or remove the annotation"
             ),
         );
     }
     if forwarder.spec.suspend {
-        return draft("False", "Suspended", "no runs start while spec.suspend is true; messages wait in the queue, no longer than its retention time".to_owned());
+        return draft("False", "Suspended", "Scheduled runs are suspended (spec.suspend is true). Messages stay in the queue until its retention period ends".to_owned());
     }
     if let Err(error) = observation.mapping {
         return draft(
             "False",
             mapping_reason(error),
-            format!("runs are held back, since they could not map any event: {error}"),
+            format!("Runs are paused because the mapping can't be used: {error}"),
         );
     }
     if observation.secrets.is_err() {
         return draft(
             "False",
             "WaitingForSecrets",
-            "runs are held back until the Secrets are there".to_owned(),
+            "Runs are paused until the referenced Secrets exist".to_owned(),
         );
     }
-    if plan.schedule.next_after(Timestamp::UNIX_EPOCH).is_none() {
+    if spec.schedule.next_after(Timestamp::UNIX_EPOCH).is_none() {
         return draft(
             "False",
             "NeverFires",
             format!(
-                "no date ever matches spec.schedule \"{}\". Correct its day and month",
+                "No date matches spec.schedule \"{}\". Correct its day and month",
                 forwarder.spec.schedule
             ),
         );
@@ -336,11 +337,11 @@ fn last_run_succeeded(
     status: &EventForwarderStatus,
     observation: &Observation<'_>,
 ) -> ConditionDraft {
-    let draft = |verdict, reason: &str, message: String| {
-        ConditionDraft::new(LAST_RUN_SUCCEEDED, verdict, reason, message)
+    let draft = |status, reason: &str, message: String| {
+        ConditionDraft::new(LAST_RUN_SUCCEEDED, status, reason, message)
     };
     let Some(run) = &status.last_run else {
-        return draft("Unknown", "NoRunYet", "no run has ended yet".to_owned());
+        return draft("Unknown", "NoRunYet", "No run has finished yet".to_owned());
     };
     if let Some(pending) = observation.run_wait.filter(|pending| pending.too_long) {
         let job = &run.job_name;
@@ -350,18 +351,18 @@ fn last_run_succeeded(
                 "False",
                 "RunPending",
                 format!(
-                    "Job {job} has not started its container: {why}. Mend that; if it takes a change of spec.job, delete the Job then, which keeps its old settings: `kubectl delete job {job} -n {}`",
+                    "Job {job} has not started its container: {why}. Fix the cause. If you change spec.job, also delete this Job, because it keeps the old settings: `kubectl delete job {job} -n {}`",
                     forwarder.metadata.namespace.as_deref().unwrap_or_default()
                 ),
             ),
             AwaitedStep::PodEnd => draft(
                 "False",
                 "RunStuck",
-                format!("Job {job} does not end: {why}"),
+                format!("Job {job} does not finish: {why}"),
             ),
         };
     }
-    // A run that is under way says nothing yet: the verdict on the one before it stays.
+    // The condition describes the previous run until this one finishes.
     if run.finished_at.is_none() {
         return previous_condition(previous, LAST_RUN_SUCCEEDED)
             .filter(|before| !before.has_reason("RunPending") && !before.has_reason("RunStuck"))
@@ -369,7 +370,7 @@ fn last_run_succeeded(
                 draft(
                     "Unknown",
                     "NoRunYet",
-                    "the first run is under way".to_owned(),
+                    "The first run is in progress".to_owned(),
                 )
             });
     }
@@ -384,7 +385,7 @@ fn last_run_succeeded(
     let why = run
         .message
         .as_deref()
-        .unwrap_or("the run gave no reason; see its pod's log");
+        .unwrap_or("no reason reported; check the pod log");
     draft(
         "False",
         &run.outcome,
@@ -402,14 +403,14 @@ const fn mapping_reason(error: &MapperError) -> &'static str {
     }
 }
 
-/// Sums up: what is wrong first, then what is not known yet.
+/// Returns the summary: the first False condition, else the first Unknown one.
 fn ready(forwarder: &EventForwarder, drafts: &[ConditionDraft]) -> ConditionDraft {
-    let counts = |draft: &&ConditionDraft| {
+    let is_relevant = |draft: &&ConditionDraft| {
         draft.type_ != DEAD_LETTERS_EMPTY
             && !["Suspended", "NoRunYet"].contains(&draft.reason.as_str())
     };
     for status in ["False", "Unknown"] {
-        let mut found = drafts.iter().filter(counts);
+        let mut found = drafts.iter().filter(is_relevant);
         if let Some(found) = found.find(|draft| draft.status == status) {
             return ConditionDraft::new(READY, status, found.reason.clone(), found.message.clone());
         }
@@ -419,13 +420,13 @@ fn ready(forwarder: &EventForwarder, drafts: &[ConditionDraft]) -> ConditionDraf
             READY,
             "True",
             "Suspended",
-            "all is in place; no runs start while spec.suspend is true",
+            "EventForwarder is ready. Scheduled runs are suspended (spec.suspend is true)",
         );
     }
-    ConditionDraft::new(READY, "True", "Ready", "all is in place")
+    ConditionDraft::new(READY, "True", "Ready", "EventForwarder is ready")
 }
 
-/// Gives a finding its times: `lastTransitionTime` moves only when the status does.
+/// Creates the condition of a draft: `lastTransitionTime` changes only with the status.
 fn with_transition_time(
     draft: ConditionDraft,
     previous: &[Condition],
@@ -440,8 +441,52 @@ fn with_transition_time(
         type_: draft.type_.to_owned(),
         status: draft.status.to_owned(),
         reason: draft.reason,
-        message: draft.message.chars().take(MAX_MESSAGE_CHARS).collect(),
+        message: capitalize(&draft.message)
+            .chars()
+            .take(MAX_MESSAGE_CHARS)
+            .collect(),
         observed_generation: generation,
         last_transition_time: since,
+    }
+}
+
+/// Returns `message` with a capital first letter if its first word consists of lowercase ASCII
+/// letters. Keeps identifiers, such as `spec.schedule`, `my-job` or `kubectl`.
+fn capitalize(message: &str) -> String {
+    let word = message.split(' ').next().unwrap_or_default();
+    let letters = word.trim_end_matches([',', ':', ';']);
+    let is_word = !letters.is_empty()
+        && letters != "kubectl"
+        && letters.bytes().all(|byte| byte.is_ascii_lowercase());
+    let mut message = message.to_owned();
+    if is_word {
+        message[..1].make_ascii_uppercase();
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::capitalize;
+
+    #[test]
+    fn messages_start_with_a_capital_except_identifiers() {
+        for (message, expected) in [
+            ("queue https://q denied", "Queue https://q denied"),
+            ("timeout: no response", "Timeout: no response"),
+            ("failed; retrying", "Failed; retrying"),
+            ("Job my-job failed", "Job my-job failed"),
+            ("SQS failed", "SQS failed"),
+            ("spec.schedule is empty", "spec.schedule is empty"),
+            ("my-job failed", "my-job failed"),
+            ("sqs:SendMessage was denied", "sqs:SendMessage was denied"),
+            ("kubectl get pods", "kubectl get pods"),
+            ("`kubectl get pods` failed", "`kubectl get pods` failed"),
+            ("über", "über"),
+            (": x", ": x"),
+            ("", ""),
+        ] {
+            assert_eq!(capitalize(message), expected);
+        }
     }
 }

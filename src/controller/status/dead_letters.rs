@@ -1,4 +1,4 @@
-//! The verdict on dead letters: whether there are any, and whether rejected events can become some.
+//! The condition on the dead-letter queue: its messages, and whether runs can send to it.
 
 use super::conditions::{ConditionDraft, DEAD_LETTERS_EMPTY, previous_condition};
 use crate::{
@@ -6,10 +6,10 @@ use crate::{
     drain::report::DEAD_LETTER_QUEUE_DENIED,
 };
 
-/// The condition's reason when a run could not send to the dead-letter queue.
+/// The reason if a run could not send to the dead-letter queue.
 const DENIED: &str = "DeadLetterQueueDenied";
 
-/// The condition DeadLettersEmpty of `status`.
+/// Returns the condition DeadLettersEmpty for `status`.
 pub fn dead_letters_empty(
     forwarder: &EventForwarder,
     previous: &EventForwarderStatus,
@@ -18,32 +18,32 @@ pub fn dead_letters_empty(
     let draft = |status, reason, message: String| {
         ConditionDraft::new(DEAD_LETTERS_EMPTY, status, reason, message)
     };
-    let wanted = forwarder.spec.drain.rejected == RejectedEventPolicy::DeadLetter;
-    if wanted && let Some(denied) = denied(previous, status) {
+    let uses_dlq = forwarder.spec.drain.rejected == RejectedEventPolicy::DeadLetter;
+    if uses_dlq && let Some(denied) = denied(previous, status) {
         return denied;
     }
     match status.queue.as_ref().map(|queue| queue.dead_letters) {
         None => draft(
             "Unknown",
             "DepthUnknown",
-            "the queue's depth has not been read yet".to_owned(),
+            "Queue depth has not been polled yet".to_owned(),
         ),
         Some(None) => {
-            let so = match wanted {
+            let effect = match uses_dlq {
                 true => {
-                    "messages with rejected events stay in the queue, as with spec.drain.rejected: Leave, and are tried until they expire"
+                    "messages with rejected events stay in the queue, as with spec.drain.rejected: Leave, and are retried until they expire"
                 }
-                false => "a message that can never be forwarded is tried until it expires",
+                false => "a message that can never be forwarded is retried until it expires",
             };
             draft(
                 "Unknown",
                 "NoDeadLetterQueue",
                 format!(
-                    "no dead-letter queue is seen, so {so}. Give the queue a redrive policy, set spec.queue.deadLetterUrl, or grant sqs:GetQueueAttributes on the dead-letter queue"
+                    "No dead-letter queue found, so {effect}. Add a redrive policy to the queue, set spec.queue.deadLetterUrl, or grant sqs:GetQueueAttributes on the dead-letter queue"
                 ),
             )
         }
-        Some(Some(0)) => draft("True", "Empty", "the dead-letter queue is empty".to_owned()),
+        Some(Some(0)) => draft("True", "Empty", "Dead-letter queue is empty".to_owned()),
         Some(Some(count)) => {
             let metadata = &forwarder.metadata;
             let command = |action: &str| {
@@ -57,7 +57,7 @@ pub fn dead_letters_empty(
                 "False",
                 "DeadLettersPresent",
                 format!(
-                    "about {count} messages are in the dead-letter queue. See why with `{}`, fix the cause, and redrive them with `{}` before their retention period ends",
+                    "About {count} messages are in the dead-letter queue. List the reasons with `{}`, fix the cause, and redrive with `{}` before the retention period ends",
                     command("list"),
                     command("redrive"),
                 ),
@@ -66,8 +66,8 @@ pub fn dead_letters_empty(
     }
 }
 
-/// What the last run found when it sent to the dead-letter queue, if it was refused. A run that is
-/// under way has no word on it yet.
+/// Returns the condition if the last run was denied access to the dead-letter queue. Keeps the
+/// previous one while a run is in progress.
 fn denied(
     previous: &EventForwarderStatus,
     status: &EventForwarderStatus,
@@ -77,19 +77,19 @@ fn denied(
         return previous_condition(previous, DEAD_LETTERS_EMPTY)
             .filter(|before| before.has_reason(DENIED));
     }
-    let refused = run
+    let denied = run
         .reasons
         .iter()
-        .any(|counted| counted.reason == DEAD_LETTER_QUEUE_DENIED);
-    refused.then(|| {
+        .any(|count| count.reason == DEAD_LETTER_QUEUE_DENIED);
+    denied.then(|| {
         ConditionDraft::new(
             DEAD_LETTERS_EMPTY,
             "False",
             DENIED,
             format!(
-                "Job {} could not send to the dead-letter queue, so messages with rejected events stay in the queue, as with spec.drain.rejected: Leave. Grant sqs:SendMessage on it to the run's role, or correct spec.queue.deadLetterUrl. The run said: {}",
+                "Job {} could not send to the dead-letter queue, so messages with rejected events stay in the queue, as with spec.drain.rejected: Leave. Grant sqs:SendMessage on the DLQ to the run's role, or correct spec.queue.deadLetterUrl. Run message: {}",
                 run.job_name,
-                run.message.as_deref().unwrap_or("nothing more")
+                run.message.as_deref().unwrap_or("none")
             ),
         )
     })

@@ -1,4 +1,4 @@
-//! What was seen and done, as the resource's status. Pure: the clock is an argument.
+//! The status of a forwarder, computed from one observation. Pure: the time is an argument.
 
 mod conditions;
 mod dead_letters;
@@ -22,48 +22,49 @@ use crate::{
     mapping::MapperError,
 };
 
-/// All that one reconciliation learned.
+/// The input of the status: everything that one reconciliation observed.
 pub struct Observation<'a> {
-    /// The spec, parsed.
+    /// The parsed spec.
     pub spec: Result<&'a ValidatedSpec, &'a SpecError>,
-    /// The Secrets.
+    /// Whether the referenced Secrets and keys exist.
     pub secrets: Result<(), &'a SecretError>,
-    /// The mapping, tried.
+    /// Whether the mapping can be used.
     pub mapping: Result<(), &'a MapperError>,
-    /// What became of the CronJob; none if the plan did not allow one.
+    /// The result of applying the CronJob. `None` if the spec is invalid.
     pub cronjob_result: Option<&'a CronJobResult>,
-    /// Whether the CronJob was there before.
+    /// Whether the CronJob existed before.
     pub cronjob_exists: bool,
-    /// What became of a request for a run now, if there was one to be met.
+    /// The result of starting a requested run. `None` if there was none to start.
     pub run_start: Option<&'a RunStart>,
-    /// The request for a run now that was met just now.
+    /// The request whose run was just started.
     pub run_request: Option<&'a str>,
-    /// When the CronJob last started a run by its schedule, or else was made.
+    /// When the CronJob last started a scheduled run.
     pub last_scheduled: Option<Timestamp>,
-    /// The forwarder's runs, the newest first.
+    /// The forwarder's runs, newest first.
     pub runs: &'a [Run],
-    /// The reports of the runs that are [`unrecorded`] or have [`run_without_job`], the oldest first.
+    /// The reports of the [`unrecorded`] runs and of a [`run_without_job`], oldest first.
     pub reports: &'a [(Run, Report)],
-    /// What the newest run waits for, if it waits.
+    /// Why the newest run waits, if it waits.
     pub run_wait: Option<&'a RunWait>,
-    /// The queue's depth; none before the first poll.
+    /// The queue depth. `None` before the first poll.
     pub depth: Option<&'a DepthResult>,
 }
 
 impl Observation<'_> {
-    /// Whether runs are held back since they could not do their work.
+    /// Returns whether runs are paused because they would fail.
     pub const fn is_paused(&self) -> bool {
         self.secrets.is_err() || self.mapping.is_err()
     }
 
-    /// Whether the API server forbids what others may come to allow.
+    /// Returns whether the API server denied an object that it can accept later without a change of
+    /// the spec.
     pub const fn is_denied(&self) -> bool {
         matches!(self.cronjob_result, Some(CronJobResult::Forbidden { .. }))
             || matches!(self.run_start, Some(RunStart::Rejected { .. }))
     }
 }
 
-/// The status that `forwarder` should have.
+/// Returns the status to write to `forwarder`.
 pub fn build_status(
     forwarder: &EventForwarder,
     observation: &Observation<'_>,
@@ -90,21 +91,21 @@ pub fn build_status(
     status
 }
 
-/// When the next run is due: the time announced before, until it is kept or given up.
+/// Returns the next scheduled start. Keeps the previous value until a run starts or is overdue.
 fn next_run_time(
     forwarder: &EventForwarder,
     observation: &Observation<'_>,
     now: Timestamp,
 ) -> Option<Time> {
-    let in_place = matches!(observation.cronjob_result, Some(CronJobResult::UpToDate));
-    if forwarder.spec.suspend || observation.is_paused() || !in_place {
+    let up_to_date = matches!(observation.cronjob_result, Some(CronJobResult::UpToDate));
+    if forwarder.spec.suspend || observation.is_paused() || !up_to_date {
         return None;
     }
-    let announced = overdue::missed_start(forwarder, observation).filter(|due| {
+    let missed = overdue::missed_start(forwarder, observation).filter(|due| {
         due.checked_add(overdue::start_deadline(forwarder))
             .is_ok_and(|end| now <= end)
     });
-    announced
+    missed
         .or_else(|| observation.spec.ok()?.schedule.next_after(now))
         .map(Time)
 }
@@ -141,16 +142,16 @@ fn queue(
     }))
 }
 
-/// The conditions that are worth an event: those whose verdict or reason is not what it was, and
-/// of what was not known before those that are not good.
+/// Returns the conditions to emit events for: those whose status or reason changed. A condition
+/// that was Unknown or absent counts only if it is now False.
 pub fn changed_conditions<'a>(
     before: &'a [Condition],
     after: &'a [Condition],
 ) -> impl Iterator<Item = &'a Condition> {
     after.iter().filter(move |condition| {
-        match before.iter().find(|known| known.type_ == condition.type_) {
-            Some(known) if known.status != "Unknown" => {
-                (&known.status, &known.reason) != (&condition.status, &condition.reason)
+        match before.iter().find(|old| old.type_ == condition.type_) {
+            Some(old) if old.status != "Unknown" => {
+                (&old.status, &old.reason) != (&condition.status, &condition.reason)
             }
             _ => condition.status == "False",
         }

@@ -1,4 +1,4 @@
-//! The forwarder's runs, from their start to what they left.
+//! The runs in the status, from their start to their report.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -10,60 +10,59 @@ use crate::{
     drain::report::{Outcome, RunReport},
 };
 
-/// The outcome shown while a run's container has not started.
+/// The outcome before a run's container starts.
 pub const PENDING: &str = "Pending";
-/// The outcome shown while a run is under way.
+/// The outcome of a run in progress.
 pub const RUNNING: &str = "Running";
-/// The outcome of a run that ended and left no report.
+/// The outcome of a run that ended without a report.
 pub const LOST: &str = "Lost";
-/// How many runs status remembers.
+/// How many finished runs the status keeps.
 const MAX_RECENT: usize = 10;
 
-/// A run that met its time limit did its work; the next one goes on.
+/// Returns whether a run succeeded. After a limit is reached, the next run continues.
 pub fn succeeded(outcome: &str) -> bool {
     [Outcome::Drained, Outcome::LimitReached]
         .iter()
         .any(|good| good.to_string() == outcome)
 }
 
-/// The runs that have ended and that status does not hold yet, the oldest first: several, if the
-/// controller was away meanwhile.
+/// Returns the finished runs that the status lacks, oldest first. There can be several after
+/// controller downtime.
 pub fn unrecorded(status: Option<&EventForwarderStatus>, runs: &[Run]) -> Vec<Run> {
     let recent = status.map_or(&[][..], |status| &status.recent_runs);
-    // A full list has forgotten what ended before its oldest entry.
-    let forgotten = (recent.len() >= MAX_RECENT)
+    // A full list no longer contains runs that ended before its oldest entry.
+    let oldest_kept = (recent.len() >= MAX_RECENT)
         .then(|| recent.iter().map(|run| run.finished_at.0).min())
         .flatten();
-    let mut new: Vec<_> =
-        runs.iter()
-            .filter(|run| {
-                let Some(end) = &run.end else { return false };
-                recent.iter().all(|known| {
-                    known.job_name != run.job_name || known.started_at.0 != started(run)
-                }) && forgotten.is_none_or(|oldest| end.at > oldest)
-            })
-            .cloned()
-            .collect();
+    let mut new: Vec<_> = runs
+        .iter()
+        .filter(|run| {
+            let Some(end) = &run.end else { return false };
+            recent.iter().all(|recorded| {
+                recorded.job_name != run.job_name || recorded.started_at.0 != started(run)
+            }) && oldest_kept.is_none_or(|oldest| end.at > oldest)
+        })
+        .cloned()
+        .collect();
     new.sort_by_key(|run| run.end.as_ref().map(|end| end.at));
     new
 }
 
-/// When a run started, at the precision that status keeps: a second.
+/// Returns when a run started, in whole seconds as in the status.
 fn started(run: &Run) -> Timestamp {
     let exact = run.started_at.unwrap_or(run.created_at);
     Timestamp::from_second(exact.as_second()).unwrap_or(exact)
 }
 
-/// The run that status holds as under way and whose Job is gone, as far as it is known, to have
-/// ended `now`.
+/// Returns the unfinished run in the status if its Job no longer exists, with `now` as its end.
 pub fn run_without_job(
     status: Option<&EventForwarderStatus>,
     runs: &[Run],
     now: Timestamp,
 ) -> Option<Run> {
     let last = status?.last_run.as_ref()?;
-    let gone = runs.iter().all(|run| run.job_name != last.job_name);
-    (last.finished_at.is_none() && gone).then(|| {
+    let job_deleted = runs.iter().all(|run| run.job_name != last.job_name);
+    (last.finished_at.is_none() && job_deleted).then(|| {
         let started_at = last.started_at.as_ref().map(|time| time.0);
         Run {
             job_name: last.job_name.clone(),
@@ -80,31 +79,31 @@ pub fn run_without_job(
     })
 }
 
-/// How many runs are under way, one whose Job is gone and whose pod still ends among them.
+/// Returns how many runs are in progress. Includes a run whose Job is deleted until its pod ends.
 pub fn active(previous: &EventForwarderStatus, observation: &Observation<'_>) -> i32 {
-    let under_way = observation
+    let with_job = observation
         .runs
         .iter()
         .filter(|run| run.end.is_none())
         .count();
-    let ending = terminating_run(previous, observation).is_some();
-    i32::try_from(under_way + usize::from(ending)).unwrap_or(i32::MAX)
+    let without_job = terminating_run(previous, observation).is_some();
+    i32::try_from(with_job + usize::from(without_job)).unwrap_or(i32::MAX)
 }
 
-/// The run that is under way, or else the one that ended last.
+/// Returns the run in progress, or else the last finished run.
 pub fn last_run(
     previous: &EventForwarderStatus,
     observation: &Observation<'_>,
 ) -> Option<RunStatus> {
     let newest = observation.runs.first();
-    if let Some(under_way) = newest.filter(|run| run.end.is_none()) {
-        let mut run = from_job(under_way);
+    if let Some(current) = newest.filter(|run| run.end.is_none()) {
+        let mut run = from_job(current);
         if let Some(pending) = observation.run_wait {
-            let waits = pending.until == AwaitedStep::ContainerStart;
-            if waits {
+            let is_pending = pending.until == AwaitedStep::ContainerStart;
+            if is_pending {
                 run.outcome = PENDING.to_owned();
             }
-            run.message = (waits || pending.too_long).then(|| pending.why.clone());
+            run.message = (is_pending || pending.too_long).then(|| pending.why.clone());
         }
         return Some(run);
     }
@@ -117,7 +116,7 @@ pub fn last_run(
     }
 }
 
-/// The run that status holds as under way, whose Job is gone, and that is not over yet.
+/// Returns the unfinished run in the status if its Job is deleted and its pod has not ended.
 fn terminating_run<'a>(
     previous: &'a EventForwarderStatus,
     observation: &Observation<'_>,
@@ -177,12 +176,12 @@ fn mark_lost(status: &mut RunStatus, run: &Run, who: &str, why: &str) {
     let failure = run.end.as_ref().and_then(|end| end.failure.as_deref());
     let failure = failure.map(|failure| format!("; the Job failed with {failure}"));
     status.message = Some(format!(
-        "{who} left no report: {why}{}. What it had not deleted comes back to the queue",
+        "{who} ended without a report: {why}{}. Messages that it did not delete become visible again",
         failure.unwrap_or_default()
     ));
 }
 
-/// The latest runs that have ended, the newest first.
+/// Returns the latest finished runs, newest first.
 pub fn recent_runs(
     previous: &EventForwarderStatus,
     observation: &Observation<'_>,
@@ -203,7 +202,7 @@ pub fn recent_runs(
         .collect()
 }
 
-/// The sums over all runs since the forwarder was made.
+/// Returns the sums over all runs since the forwarder was created.
 pub fn totals(previous: &EventForwarderStatus, observation: &Observation<'_>) -> RunTotals {
     observation
         .reports
@@ -220,7 +219,7 @@ pub fn totals(previous: &EventForwarderStatus, observation: &Observation<'_>) ->
         })
 }
 
-/// When the last run that succeeded ended.
+/// Returns when the last successful run ended.
 pub fn last_success_time(
     previous: &EventForwarderStatus,
     observation: &Observation<'_>,

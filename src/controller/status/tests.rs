@@ -39,35 +39,35 @@ fn forwarder(spec: serde_json::Value, status: Option<EventForwarderStatus>) -> E
     forwarder
 }
 
-/// The world when all is well and nothing has run; tests change what they are about.
+/// The state of a healthy forwarder before its first run. Tests change what they need.
 struct World {
     forwarder: EventForwarder,
     secrets: Result<(), SecretError>,
     applied: Option<CronJobResult>,
-    cronjob_stands: bool,
+    cronjob_exists: bool,
     started: Option<RunStart>,
     runs: Vec<Run>,
     report: Option<Report>,
     pending: Option<RunWait>,
-    /// Whether a pod still works of a run whose Job is gone.
-    pod_works: bool,
+    /// Whether a pod of a deleted Job is still running.
+    pod_running: bool,
     last_scheduled: Option<&'static str>,
     depth: Option<DepthResult>,
     now: &'static str,
 }
 
 impl World {
-    fn well() -> Self {
+    fn healthy() -> Self {
         Self {
             forwarder: forwarder(json!({}), None),
             secrets: Ok(()),
             applied: Some(CronJobResult::UpToDate),
-            cronjob_stands: false,
+            cronjob_exists: false,
             started: None,
             runs: Vec::new(),
             report: None,
             pending: None,
-            pod_works: false,
+            pod_running: false,
             last_scheduled: None,
             depth: Some(Ok(depth(5, Some(0)))),
             now: NOW,
@@ -75,27 +75,27 @@ impl World {
     }
 
     fn status(&self) -> EventForwarderStatus {
-        let plan = ValidatedSpec::new("mparticle", &self.forwarder.spec);
+        let spec = ValidatedSpec::new("mparticle", &self.forwarder.spec);
         let mapping = check_mapping(&self.forwarder.spec, None);
         let before = self.forwarder.status.as_ref();
-        let vanished =
-            run_without_job(before, &self.runs, at(self.now)).filter(|_| !self.pod_works);
+        let without_job =
+            run_without_job(before, &self.runs, at(self.now)).filter(|_| !self.pod_running);
         let reports: Vec<_> = unrecorded(before, &self.runs)
             .into_iter()
-            .chain(vanished)
+            .chain(without_job)
             .map(|run| {
-                let gone = || Report::Missing {
-                    why: "its pod is gone".to_owned(),
+                let missing = || Report::Missing {
+                    why: "its pod no longer exists".to_owned(),
                 };
-                (run, self.report.clone().unwrap_or_else(gone))
+                (run, self.report.clone().unwrap_or_else(missing))
             })
             .collect();
         let observation = Observation {
-            spec: plan.as_ref(),
+            spec: spec.as_ref(),
             secrets: self.secrets.as_ref().copied(),
             mapping: mapping.as_ref().copied(),
             cronjob_result: self.applied.as_ref(),
-            cronjob_exists: self.cronjob_stands,
+            cronjob_exists: self.cronjob_exists,
             run_start: self.started.as_ref(),
             runs: &self.runs,
             reports: &reports,
@@ -107,7 +107,7 @@ impl World {
         build_status(&self.forwarder, &observation, at(self.now))
     }
 
-    /// The same world, the status so far being part of it, at another time.
+    /// Returns the same world with its status written, at another time.
     fn then(mut self, now: &'static str) -> Self {
         self.forwarder.status = Some(self.status());
         self.now = now;
@@ -165,7 +165,7 @@ fn report(outcome: Outcome) -> Report {
         reasons: Vec::new(),
         bytes_sent: 4096,
         oldest_message_age_seconds: Some(60),
-        message: (outcome != Outcome::Drained).then(|| "Iterable refused the key".to_owned()),
+        message: (outcome != Outcome::Drained).then(|| "Iterable rejected the key".to_owned()),
     }))
 }
 
@@ -173,7 +173,7 @@ fn report(outcome: Outcome) -> Report {
 fn assert_condition(
     status: &EventForwarderStatus,
     type_: &str,
-    verdict: &str,
+    expected: &str,
     reason: &str,
 ) -> String {
     let condition = status
@@ -183,7 +183,7 @@ fn assert_condition(
         .unwrap_or_else(|| panic!("no condition {type_}"));
     assert_eq!(
         (condition.status.as_str(), condition.reason.as_str()),
-        (verdict, reason),
+        (expected, reason),
         "{}",
         condition.message
     );
@@ -192,8 +192,8 @@ fn assert_condition(
 }
 
 #[test]
-fn a_forwarder_in_good_order_is_ready_before_its_first_run() {
-    let status = World::well().status();
+fn new_forwarder_is_ready_before_first_run() {
+    let status = World::healthy().status();
     assert_condition(&status, "Ready", "True", "Ready");
     assert_condition(&status, "SecretsAvailable", "True", "SecretsFound");
     assert_condition(&status, "QueueReachable", "True", "Reachable");
@@ -205,8 +205,8 @@ fn a_forwarder_in_good_order_is_ready_before_its_first_run() {
 }
 
 #[test]
-fn a_missing_secret_is_named_with_its_mend_and_pauses_runs() {
-    let mut world = World::well();
+fn missing_secret_pauses_runs_and_names_fix() {
+    let mut world = World::healthy();
     world.secrets = Err(SecretError::Missing {
         name: "iterable".into(),
         create_command: "kubectl create secret …".into(),
@@ -222,8 +222,8 @@ fn a_missing_secret_is_named_with_its_mend_and_pauses_runs() {
 }
 
 #[test]
-fn a_suspended_forwarder_is_ready_says_so_and_has_no_next_run() {
-    let mut world = World::well();
+fn suspended_forwarder_is_ready_without_next_run() {
+    let mut world = World::healthy();
     world.forwarder = forwarder(json!({"suspend": true}), None);
     let status = world.status();
     assert_condition(&status, "Ready", "True", "Suspended");
@@ -232,7 +232,7 @@ fn a_suspended_forwarder_is_ready_says_so_and_has_no_next_run() {
 }
 
 #[test]
-fn what_stands_in_the_way_of_the_cronjob_is_a_condition() {
+fn scheduling_problems_set_scheduled_to_false() {
     let cases: [(serde_json::Value, Option<CronJobResult>, &str); 9] = [
         (
             json!({"mapping": {"transform": {"jq": "del(.dataFields"}}}),
@@ -279,7 +279,7 @@ fn what_stands_in_the_way_of_the_cronjob_is_a_condition() {
         ),
     ];
     for (spec, applied, reason) in cases {
-        let mut world = World::well();
+        let mut world = World::healthy();
         world.forwarder = forwarder(spec, None);
         world.applied = applied;
         let status = world.status();
@@ -290,8 +290,8 @@ fn what_stands_in_the_way_of_the_cronjob_is_a_condition() {
 }
 
 #[test]
-fn a_queue_that_can_not_be_read_keeps_its_last_depth_and_says_why() {
-    let mut world = World::well().then("2026-03-01T12:31:00Z");
+fn unreachable_queue_keeps_last_depth() {
+    let mut world = World::healthy().then("2026-03-01T12:31:00Z");
     world.depth = Some(Err(DepthError {
         reason: "AccessDenied",
         message: "grant sqs:GetQueueAttributes".into(),
@@ -303,8 +303,8 @@ fn a_queue_that_can_not_be_read_keeps_its_last_depth_and_says_why() {
 }
 
 #[test]
-fn the_depth_is_dated_by_its_last_change() {
-    let mut world = World::well().then("2026-03-01T12:31:00Z");
+fn depth_keeps_time_of_last_change() {
+    let mut world = World::healthy().then("2026-03-01T12:31:00Z");
     let observed = |status: EventForwarderStatus| status.queue.map(|queue| queue.observed_at);
     assert_eq!(observed(world.status()), Some(Time(at(NOW))));
     world.depth = Some(Ok(depth(6, Some(0))));
@@ -315,17 +315,17 @@ fn the_depth_is_dated_by_its_last_change() {
 }
 
 #[test]
-fn a_run_is_followed_from_its_start_to_its_report() {
-    let mut world = World::well();
+fn run_is_tracked_until_its_report() {
+    let mut world = World::healthy();
     world.runs = vec![run("mparticle-1", None)];
-    let under_way = world.status();
-    let last = under_way.last_run.as_ref().expect("a run");
+    let running = world.status();
+    let last = running.last_run.as_ref().expect("a run");
     assert_eq!(
         (last.outcome.as_str(), last.finished_at.clone()),
         ("Running", None)
     );
-    assert_eq!(under_way.active, 1);
-    assert_condition(&under_way, "LastRunSucceeded", "Unknown", "NoRunYet");
+    assert_eq!(running.active, 1);
+    assert_condition(&running, "LastRunSucceeded", "Unknown", "NoRunYet");
 
     let mut world = world.then("2026-03-01T12:31:00Z");
     world.runs = vec![run("mparticle-1", ended(None))];
@@ -351,8 +351,8 @@ fn a_run_is_followed_from_its_start_to_its_report() {
 }
 
 #[test]
-fn the_verdict_on_the_last_run_stands_while_the_next_is_under_way() {
-    let mut world = World::well();
+fn last_run_condition_is_kept_during_next_run() {
+    let mut world = World::healthy();
     world.runs = vec![run("mparticle-1", ended(Some("BackoffLimitExceeded")))];
     world.report = Some(report(Outcome::ApiKeyRejected));
     let failed = world.status();
@@ -371,8 +371,8 @@ fn the_verdict_on_the_last_run_stands_while_the_next_is_under_way() {
 }
 
 #[test]
-fn a_run_without_a_report_is_lost_with_what_became_of_its_pod() {
-    let mut world = World::well();
+fn run_without_report_is_lost_with_reason() {
+    let mut world = World::healthy();
     world.runs = vec![run(
         "mparticle-1",
         ended(Some(
@@ -392,8 +392,8 @@ fn a_run_without_a_report_is_lost_with_what_became_of_its_pod() {
 }
 
 #[test]
-fn a_run_of_which_one_pod_left_no_report_is_lost_with_what_the_others_did() {
-    let mut world = World::well();
+fn partial_report_is_lost_but_counted() {
+    let mut world = World::healthy();
     world.runs = vec![run("mparticle-1", ended(Some("FailedIndexes")))];
     let Report::Read(report) = report(Outcome::Drained) else {
         panic!("no report")
@@ -412,12 +412,12 @@ fn a_run_of_which_one_pod_left_no_report_is_lost_with_what_the_others_did() {
 }
 
 #[test]
-fn a_run_whose_job_was_deleted_by_hand_is_followed_to_the_end_of_its_pod_and_counted() {
-    let mut world = World::well();
+fn deleted_job_is_counted_when_its_pod_ends() {
+    let mut world = World::healthy();
     world.runs = vec![run("mparticle-1", None)];
     let mut world = world.then("2026-03-01T12:31:00Z");
     world.runs.clear();
-    world.pod_works = true;
+    world.pod_running = true;
     let status = world.status();
     assert_eq!(
         status.last_run.as_ref().map(|run| run.outcome.as_str()),
@@ -425,7 +425,7 @@ fn a_run_whose_job_was_deleted_by_hand_is_followed_to_the_end_of_its_pod_and_cou
     );
     assert_eq!((status.active, status.totals.runs), (1, 0));
 
-    world.pod_works = false;
+    world.pod_running = false;
     let lost = world.status();
     assert_condition(&lost, "LastRunSucceeded", "False", "Lost");
     assert_eq!((lost.active, lost.totals.failed_runs), (0, 1));
@@ -442,13 +442,13 @@ fn a_run_whose_job_was_deleted_by_hand_is_followed_to_the_end_of_its_pod_and_cou
             status.recent_runs.len()
         ),
         (1, 11, 1),
-        "it is counted once"
+        "the run is counted once"
     );
 }
 
 #[test]
-fn a_run_whose_job_was_deleted_is_counted_also_when_the_next_one_is_under_way() {
-    let mut world = World::well();
+fn deleted_job_is_counted_during_next_run() {
+    let mut world = World::healthy();
     world.runs = vec![run("mparticle-1", None)];
     let mut world = world.then("2026-03-01T12:31:00Z");
     world.runs = vec![run("mparticle-2", None)];
@@ -462,8 +462,8 @@ fn a_run_whose_job_was_deleted_is_counted_also_when_the_next_one_is_under_way() 
 }
 
 #[test]
-fn runs_that_ended_while_the_controller_was_away_are_all_counted_once() {
-    let mut world = World::well();
+fn runs_during_controller_downtime_are_counted_once() {
+    let mut world = World::healthy();
     let ends = [
         "2026-03-01T10:00:09Z",
         "2026-03-01T11:00:09Z",
@@ -512,8 +512,8 @@ fn runs_that_ended_while_the_controller_was_away_are_all_counted_once() {
 }
 
 #[test]
-fn more_jobs_than_status_remembers_are_not_counted_again() {
-    let mut world = World::well();
+fn jobs_beyond_recent_runs_are_counted_once() {
+    let mut world = World::healthy();
     for n in 0..25 {
         let created = at("2026-03-01T00:00:00Z")
             .checked_add(SignedDuration::from_mins(n))
@@ -544,10 +544,10 @@ fn more_jobs_than_status_remembers_are_not_counted_again() {
 }
 
 #[test]
-fn a_run_that_waits_too_long_for_its_container_is_told() {
-    let mut world = World::well();
+fn long_pending_run_is_reported() {
+    let mut world = World::healthy();
     world.runs = vec![run("mparticle-1", None)];
-    let waits = |until, too_long| {
+    let wait = |until, too_long| {
         Some(RunWait {
             until,
             why: "pod p: ErrImagePull: not found".to_owned(),
@@ -558,16 +558,16 @@ fn a_run_that_waits_too_long_for_its_container_is_told() {
         let run = status.last_run.clone().expect("a run");
         (run.outcome, run.message.is_some())
     };
-    world.pending = waits(AwaitedStep::ContainerStart, false);
+    world.pending = wait(AwaitedStep::ContainerStart, false);
     let status = world.status();
     assert_condition(&status, "Ready", "True", "Ready");
     assert_eq!(last(&status), ("Pending".to_owned(), true));
-    world.pending = waits(AwaitedStep::ContainerStart, true);
+    world.pending = wait(AwaitedStep::ContainerStart, true);
     let status = world.status();
     let message = assert_condition(&status, "LastRunSucceeded", "False", "RunPending");
     assert!(message.contains("ErrImagePull"), "{message}");
     assert_condition(&status, "Ready", "False", "RunPending");
-    world.pending = waits(AwaitedStep::PodEnd, true);
+    world.pending = wait(AwaitedStep::PodEnd, true);
     let status = world.status();
     assert_condition(&status, "LastRunSucceeded", "False", "RunStuck");
     assert_eq!(last(&status), ("Running".to_owned(), true));
@@ -578,12 +578,12 @@ fn a_run_that_waits_too_long_for_its_container_is_told() {
 }
 
 #[test]
-fn a_run_that_may_not_send_dead_letters_says_so_until_one_may() {
+fn denied_dlq_is_reported_until_run_succeeds() {
     let denied = |reasons: &[&str]| {
         let Report::Read(mut report) = report(Outcome::Drained) else {
-            unreachable!("it was read")
+            unreachable!("a complete report")
         };
-        report.message = Some("sqs:SendMessage was refused".to_owned());
+        report.message = Some("sqs:SendMessage was denied".to_owned());
         report.reasons = reasons
             .iter()
             .map(|reason| ReasonCount {
@@ -593,7 +593,7 @@ fn a_run_that_may_not_send_dead_letters_says_so_until_one_may() {
             .collect();
         Some(Report::Read(report))
     };
-    let mut world = World::well();
+    let mut world = World::healthy();
     world.runs = vec![run("mparticle-1", ended(None))];
     world.report = denied(&["NoUser", "DeadLetterQueueDenied"]);
     let status = world.status();
@@ -632,13 +632,13 @@ fn a_run_that_may_not_send_dead_letters_says_so_until_one_may() {
 }
 
 #[test]
-fn a_queue_without_dead_letters_tells_what_becomes_of_rejected_events() {
-    for (rejected, told) in [
+fn missing_dlq_message_describes_effect_on_rejected_events() {
+    for (rejected, expected) in [
         ("DeadLetter", "as with spec.drain.rejected: Leave"),
-        ("Leave", "tried until it expires"),
-        ("Drop", "tried until it expires"),
+        ("Leave", "retried until it expires"),
+        ("Drop", "retried until it expires"),
     ] {
-        let mut world = World::well();
+        let mut world = World::healthy();
         world.forwarder = forwarder(json!({"drain": {"rejected": rejected}}), None);
         world.depth = Some(Ok(depth(5, None)));
         let message = assert_condition(
@@ -647,32 +647,36 @@ fn a_queue_without_dead_letters_tells_what_becomes_of_rejected_events() {
             "Unknown",
             "NoDeadLetterQueue",
         );
-        assert!(message.contains(told), "{rejected}: {message}");
+        assert!(message.contains(expected), "{rejected}: {message}");
         assert_condition(&world.status(), "Ready", "True", "Ready");
     }
 }
 
 #[test]
-fn a_schedule_that_can_not_be_read_leaves_the_one_before_and_says_so() {
-    let mut world = World::well();
+fn invalid_schedule_keeps_previous_cronjob() {
+    let mut world = World::healthy();
     world.forwarder = forwarder(json!({"schedule": "5-3 * * * *"}), None);
     world.applied = None;
-    let told =
+    let message =
         |world: &World| assert_condition(&world.status(), "Scheduled", "False", "InvalidSchedule");
-    assert!(!told(&world).contains("until then"), "{}", told(&world));
-    world.cronjob_stands = true;
     assert!(
-        told(&world).contains("until then runs start"),
+        !message(&world).contains("Until then"),
         "{}",
-        told(&world)
+        message(&world)
+    );
+    world.cronjob_exists = true;
+    assert!(
+        message(&world).contains("Until then, the CronJob keeps"),
+        "{}",
+        message(&world)
     );
     world.runs = vec![run("mparticle-1", None)];
     assert_eq!(world.status().active, 1);
 }
 
 #[test]
-fn a_run_now_that_is_refused_is_a_condition_and_not_met() {
-    let mut world = World::well();
+fn rejected_run_request_is_reported_and_stays_unhandled() {
+    let mut world = World::healthy();
     world.started = Some(RunStart::Rejected {
         message: "exceeded quota: few".into(),
     });
@@ -685,8 +689,8 @@ fn a_run_now_that_is_refused_is_a_condition_and_not_met() {
 }
 
 #[test]
-fn failures_that_last_are_told_beside_what_was_known() {
-    let before = World::well().status();
+fn repeated_failures_are_reported_beside_other_conditions() {
+    let before = World::healthy().status();
     let failed = |now| {
         let error = Error::ReconcileTimeout;
         failing(&error, &before.conditions, Some(3), at(now))
@@ -704,26 +708,30 @@ fn failures_that_last_are_told_beside_what_was_known() {
         Some(3),
         at("2026-03-01T12:32:00Z"),
     );
-    assert_eq!(after, again, "no write while nothing changes");
+    assert_eq!(after, again, "an unchanged failure causes no write");
 }
 
 #[test]
-fn what_only_the_spec_can_mend_is_stalled_and_nothing_else() {
+fn stalled_is_set_only_for_spec_errors() {
     let stalled = |status: &EventForwarderStatus| {
-        let found = status
+        let stalled = status
             .conditions
             .iter()
             .find(|condition| condition.type_ == "Stalled");
-        found.map(|condition| (condition.status.clone(), condition.reason.clone()))
+        stalled.map(|condition| (condition.status.clone(), condition.reason.clone()))
     };
-    assert_eq!(stalled(&World::well().status()), None);
-    let mut world = World::well();
+    assert_eq!(stalled(&World::healthy().status()), None);
+    let mut world = World::healthy();
     world.secrets = Err(SecretError::KeyMissing {
         name: "iterable".into(),
         key: "api-key".into(),
     });
-    assert_eq!(stalled(&world.status()), None, "the Secret may still come");
-    let mut world = World::well();
+    assert_eq!(
+        stalled(&world.status()),
+        None,
+        "the Secret can still be created"
+    );
+    let mut world = World::healthy();
     world.forwarder = forwarder(json!({"timeZone": "Mars/Base"}), None);
     world.applied = None;
     assert_eq!(
@@ -733,8 +741,8 @@ fn what_only_the_spec_can_mend_is_stalled_and_nothing_else() {
 }
 
 #[test]
-fn a_forwarder_that_can_not_be_read_keeps_its_other_conditions_and_their_times() {
-    let before = World::well().status().conditions;
+fn unreadable_forwarder_keeps_other_conditions() {
+    let before = World::healthy().status().conditions;
     let first = unreadable("spec.x", &before, Some(4), at("2026-03-01T12:31:00Z"));
     let types: Vec<_> = first
         .iter()
@@ -762,16 +770,16 @@ fn a_forwarder_that_can_not_be_read_keeps_its_other_conditions_and_their_times()
 }
 
 #[test]
-fn a_run_that_does_not_start_when_announced_is_overdue_until_one_does() {
-    let mut world = World::well();
+fn missed_run_is_overdue_until_next_start() {
+    let mut world = World::healthy();
     world.last_scheduled = Some("2026-03-01T12:00:00Z");
     let mut world = world.then("2026-03-01T13:00:30Z");
-    let waits = world.status();
-    assert_condition(&waits, "Scheduled", "True", "CronJobUpToDate");
+    let due = world.status();
+    assert_condition(&due, "Scheduled", "True", "CronJobUpToDate");
     assert_eq!(
-        waits.next_run_time,
+        due.next_run_time,
         Some(Time(at("2026-03-01T13:00:00Z"))),
-        "it is still the next"
+        "it is still the next start"
     );
 
     world.now = "2026-03-01T13:06:01Z";
@@ -788,8 +796,8 @@ fn a_run_that_does_not_start_when_announced_is_overdue_until_one_does() {
 }
 
 #[test]
-fn a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue() {
-    let mut world = World::well();
+fn long_run_makes_no_other_run_overdue() {
+    let mut world = World::healthy();
     world.last_scheduled = Some("2026-03-01T12:00:00Z");
     world.runs = vec![run("mparticle-1", None)];
     let mut world = world.then("2026-03-01T13:31:00Z");
@@ -797,32 +805,32 @@ fn a_run_that_takes_longer_than_to_the_next_start_makes_none_overdue() {
     assert_condition(&busy, "Scheduled", "True", "CronJobUpToDate");
     assert_eq!(busy.next_run_time, Some(Time(at("2026-03-01T14:00:00Z"))));
 
-    let ends = |end| {
+    let ended_at = |end| {
         let end = JobEnd {
             at: at(end),
             failure: None,
         };
         vec![run("mparticle-1", Some(end))]
     };
-    world.runs = ends("2026-03-01T13:20:00Z");
+    world.runs = ended_at("2026-03-01T13:20:00Z");
     assert_condition(&world.status(), "Scheduled", "True", "CronJobUpToDate");
-    world.runs = ends("2026-03-01T12:59:00Z");
+    world.runs = ended_at("2026-03-01T12:59:00Z");
     assert_condition(&world.status(), "Scheduled", "False", "RunOverdue");
 }
 
 #[test]
-fn a_changed_schedule_or_a_resumed_one_is_not_overdue_for_what_it_did_not_announce() {
-    let mut world = World::well();
+fn changed_or_resumed_schedule_is_not_overdue() {
+    let mut world = World::healthy();
     world.last_scheduled = Some("2026-02-01T00:00:00Z");
     world.forwarder = forwarder(json!({"suspend": true}), None);
     let status = world.then("2026-03-01T13:31:00Z").status();
-    let mut resumed = World::well();
+    let mut resumed = World::healthy();
     resumed.last_scheduled = Some("2026-02-01T00:00:00Z");
     resumed.forwarder = forwarder(json!({}), Some(status));
     resumed.now = "2026-03-01T13:31:00Z";
     assert_condition(&resumed.status(), "Scheduled", "True", "CronJobUpToDate");
 
-    let mut changed = World::well().then("2026-03-01T13:31:00Z");
+    let mut changed = World::healthy().then("2026-03-01T13:31:00Z");
     changed.last_scheduled = Some("2026-02-01T00:00:00Z");
     let status = changed.forwarder.status.as_mut().expect("a status");
     status.observed_generation = Some(2);
@@ -830,8 +838,8 @@ fn a_changed_schedule_or_a_resumed_one_is_not_overdue_for_what_it_did_not_announ
 }
 
 #[test]
-fn dead_letters_are_told_and_leave_the_forwarder_ready() {
-    let mut world = World::well();
+fn dead_letters_are_reported_while_forwarder_is_ready() {
+    let mut world = World::healthy();
     assert_condition(&world.status(), "DeadLettersEmpty", "True", "Empty");
     world.depth = Some(Ok(depth(5, Some(12))));
     let status = world.status();
@@ -848,13 +856,13 @@ fn dead_letters_are_told_and_leave_the_forwarder_ready() {
 }
 
 #[test]
-fn events_are_for_news_only() {
-    let mut world = World::well().then("2026-03-01T12:31:00Z");
+fn only_changed_conditions_emit_events() {
+    let mut world = World::healthy().then("2026-03-01T12:31:00Z");
     let first = world.status().conditions;
     assert_eq!(
         changed_conditions(&[], &first).count(),
         0,
-        "a new forwarder in good order is no news"
+        "a new healthy forwarder emits no event"
     );
     assert_eq!(changed_conditions(&first, &first).count(), 0);
     let (depth, status) = (world.depth.take(), world.forwarder.status.take());
@@ -863,7 +871,7 @@ fn events_are_for_news_only() {
     assert_eq!(
         changed_conditions(&unread, &first).count(),
         0,
-        "nor is a queue that was not read before and is well"
+        "a queue that becomes reachable emits no event"
     );
     world.depth = Some(Err(DepthError {
         reason: "QueueMissing",
@@ -877,9 +885,9 @@ fn events_are_for_news_only() {
 }
 
 #[test]
-fn times_of_transition_move_only_when_the_verdict_does() {
+fn transition_time_changes_only_with_status() {
     let since = |status: &EventForwarderStatus| status.conditions[0].last_transition_time.clone();
-    let world = World::well().then("2026-03-01T12:31:00Z");
+    let world = World::healthy().then("2026-03-01T12:31:00Z");
     assert_eq!(since(&world.status()), Time(at(NOW)));
     let mut world = world;
     world.secrets = Err(SecretError::KeyMissing {
@@ -890,14 +898,14 @@ fn times_of_transition_move_only_when_the_verdict_does() {
 }
 
 #[test]
-fn nothing_new_gives_the_same_status() {
-    let world = World::well();
+fn unchanged_observation_returns_same_status() {
+    let world = World::healthy();
     let first = world.status();
     let second = world.then("2026-03-01T12:45:00Z").status();
     assert_eq!(first, second);
 }
 
-/// The document is the closed list: a reason that it does not hold must not reach a user.
+/// The document lists all reasons: an undocumented reason must not reach a user.
 #[test]
 fn every_reason_is_documented() {
     let document = include_str!("../../../docs/conditions.md");
@@ -906,31 +914,31 @@ fn every_reason_is_documented() {
         include_str!("dead_letters.rs"),
     ]
     .concat();
-    let reasons_of_sqs = include_str!("../../sqs/error.rs")
+    let sqs_reasons = include_str!("../../sqs/error.rs")
         .lines()
         .filter(|line| line.trim_start().starts_with("Self::"))
         .filter_map(|line| line.split_once("=> \"")?.1.split('"').next());
-    let words = source.split('"').skip(1).step_by(2).chain(reasons_of_sqs);
+    let words = source.split('"').skip(1).step_by(2).chain(sqs_reasons);
     let reasons = words.filter(|word| {
         word.len() > 4
             && word.starts_with(|first: char| first.is_ascii_uppercase())
-            && word.chars().all(|letter| letter.is_ascii_alphabetic())
+            && word.chars().all(|char| char.is_ascii_alphabetic())
             && *word != "False"
             && *word != "Unknown"
     });
-    let mut seen = 0;
+    let mut count = 0;
     for reason in reasons {
-        seen += 1;
+        count += 1;
         assert!(
             document.contains(&format!("| {reason} |")),
             "{reason} is not documented"
         );
     }
-    assert!(seen > 30, "only {seen} reasons were found in the source");
+    assert!(count > 30, "only {count} reasons found in the source");
 }
 
 #[test]
-fn every_outcome_is_documented_with_its_exit_code() {
+fn every_outcome_is_documented_with_exit_code() {
     let document = include_str!("../../../docs/conditions.md");
     let all = [
         Outcome::Drained,
@@ -944,19 +952,19 @@ fn every_outcome_is_documented_with_its_exit_code() {
         Outcome::Panicked,
     ];
     for outcome in all {
-        let verdict = if runs::succeeded(&outcome.to_string()) {
+        let status = if runs::succeeded(&outcome.to_string()) {
             "True"
         } else {
             "False"
         };
-        let row = format!("| {outcome} | {} | {verdict} |", outcome.exit_code());
+        let row = format!("| {outcome} | {} | {status} |", outcome.exit_code());
         assert!(document.contains(&row), "no row {row}");
     }
 }
 
 #[test]
-fn a_controller_that_has_just_started_keeps_what_was_found_of_the_queue() {
-    let mut world = World::well().then("2026-03-01T12:31:00Z");
+fn queue_condition_survives_controller_restart() {
+    let mut world = World::healthy().then("2026-03-01T12:31:00Z");
     world.depth = None;
     assert_condition(&world.status(), "QueueReachable", "True", "Reachable");
     world.forwarder.metadata.generation = Some(3);

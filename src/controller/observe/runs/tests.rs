@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-/// A run of so many pods that has ended.
+/// Returns a finished run of this many pods.
 fn run(pods: usize, failure: Option<&str>) -> Run {
     Run {
         job_name: "run-1".to_owned(),
@@ -23,7 +23,7 @@ fn pod(status: serde_json::Value) -> Pod {
 }
 
 #[test]
-fn a_report_is_read_from_the_termination_message() {
+fn report_is_read_from_termination_message() {
     let message = json!({
         "outcome": "Drained",
         "startedAt": "2026-01-01T00:00:00Z",
@@ -45,7 +45,7 @@ fn a_report_is_read_from_the_termination_message() {
 }
 
 #[test]
-fn a_missing_report_says_what_became_of_the_pod() {
+fn missing_report_has_pod_termination_reason() {
     let why = |pods: &[Pod]| match report_in(&run(1, None), pods) {
         Report::Missing { why } => why,
         other => panic!("{other:?}"),
@@ -57,11 +57,11 @@ fn a_missing_report_says_what_became_of_the_pod() {
     assert!(why(&[killed]).contains("exit code 137 (OOMKilled)"));
     let evicted = pod(json!({"reason": "Evicted", "message": "The node was low on memory."}));
     assert!(why(&[evicted]).contains("Evicted: The node was low on memory."));
-    assert_eq!(why(&[]), "its pod is gone");
+    assert_eq!(why(&[]), "its pod no longer exists");
 }
 
 #[test]
-fn the_report_of_a_pod_that_is_gone_counts_and_none_counts_twice() {
+fn deleted_pod_report_is_counted_once() {
     let ended = |uid: &str| {
         let message = json!({
             "outcome": "Interrupted",
@@ -77,18 +77,18 @@ fn the_report_of_a_pod_that_is_gone_counts_and_none_counts_twice() {
         pod.metadata.uid = Some(uid.to_owned());
         pod
     };
-    let forwarded =
-        |pods, departed| match report_in(&run(2, None), &with_terminated(pods, departed)) {
-            Report::Read(report) => report.events.forwarded,
-            other => panic!("{other:?}"),
-        };
+    let forwarded = |pods, deleted| match report_in(&run(2, None), &with_terminated(pods, deleted))
+    {
+        Report::Read(report) => report.events.forwarded,
+        other => panic!("{other:?}"),
+    };
     assert_eq!(forwarded(vec![], vec![ended("a")]), 3);
     assert_eq!(forwarded(vec![ended("a")], vec![ended("a")]), 3);
     assert_eq!(forwarded(vec![ended("b")], vec![ended("a")]), 6);
 }
 
 #[test]
-fn of_several_pods_each_must_have_left_a_report() {
+fn every_pod_of_failed_job_needs_a_report() {
     let drained = || {
         let message = json!({
             "outcome": "Drained",
@@ -97,7 +97,7 @@ fn of_several_pods_each_must_have_left_a_report() {
             "messages": {}, "events": {"forwarded": 3}, "requests": {},
             "reasons": [], "bytesSent": 0,
         });
-        // A container of somebody else stands before ours.
+        // An injected container is listed before the drain container.
         pod(json!({"containerStatuses": [
             {
                 "name": "aaa", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
@@ -121,14 +121,14 @@ fn of_several_pods_each_must_have_left_a_report() {
     assert_eq!(forwarded, 3);
     assert!(why.contains("OOMKilled"), "{why}");
     let (_, why) = partial(&run(3, Some("FailedIndexes")), &[drained()]);
-    assert_eq!(why, "2 of its 3 pods are gone");
-    // What a complete Job's pods left may have been cleared away since.
+    assert_eq!(why, "2 of its 3 pods no longer exist");
+    // The pods of a complete Job can be deleted already.
     let complete = report_in(&run(3, None), &[drained()]);
     assert!(matches!(complete, Report::Read(_)), "{complete:?}");
 }
 
 #[test]
-fn a_failed_run_whose_pod_does_not_end_is_stuck_after_its_grace() {
+fn failed_run_is_stuck_after_grace_period() {
     let job = |more: serde_json::Value| -> Job {
         let mut conditions = vec![json!({
             "type": "FailureTarget", "status": "True",
@@ -149,9 +149,9 @@ fn a_failed_run_whose_pod_does_not_end_is_stuck_after_its_grace() {
             now.parse().expect("a time"),
         )
     };
-    let soon = stuck_at(&job(json!([])), "2026-01-01T00:02:59Z").expect("it waits");
+    let soon = stuck_at(&job(json!([])), "2026-01-01T00:02:59Z").expect("a wait");
     assert!(!soon.too_long);
-    let late = stuck_at(&job(json!([])), "2026-01-01T00:03:01Z").expect("it waits");
+    let late = stuck_at(&job(json!([])), "2026-01-01T00:03:01Z").expect("a wait");
     assert!(
         late.too_long && late.why.contains("job-name=run-1"),
         "{}",
@@ -162,8 +162,8 @@ fn a_failed_run_whose_pod_does_not_end_is_stuck_after_its_grace() {
 }
 
 #[test]
-fn what_a_run_waits_for_before_its_container_starts_is_told() {
-    let told = |status: serde_json::Value| wait_reason("marketing", "run-1", &[pod(status)]);
+fn wait_reason_names_cause_of_pending_container() {
+    let reason = |status: serde_json::Value| wait_reason("marketing", "run-1", &[pod(status)]);
     let waiting = |reason: &str, message: &str| {
         json!({"phase": "Pending", "containerStatuses": [{
             "name": "drain", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
@@ -175,19 +175,19 @@ fn what_a_run_waits_for_before_its_container_starts_is_told() {
         none.contains("quota") && none.contains("`kubectl describe job run-1 -n marketing`"),
         "{none}"
     );
-    let image = told(waiting("ErrImagePull", "not found")).expect("no image");
+    let image = reason(waiting("ErrImagePull", "not found")).expect("no image");
     assert_eq!(image, "pod p: ErrImagePull: not found");
-    let creating = told(waiting("ContainerCreating", "")).expect("no volume");
+    let creating = reason(waiting("ContainerCreating", "")).expect("no volume");
     assert!(
         creating.contains("`kubectl describe pod p -n marketing`"),
         "{creating}"
     );
-    let unplaced = told(json!({"phase": "Pending", "conditions": [{
+    let unscheduled = reason(json!({"phase": "Pending", "conditions": [{
         "type": "PodScheduled", "status": "False", "message": "0/1 nodes are available",
     }]}));
     assert_eq!(
-        unplaced.as_deref(),
-        Some("pod p can't be placed on a node: 0/1 nodes are available")
+        unscheduled.as_deref(),
+        Some("pod p can't be scheduled: 0/1 nodes are available")
     );
-    assert_eq!(told(json!({"phase": "Running"})), None);
+    assert_eq!(reason(json!({"phase": "Running"})), None);
 }
