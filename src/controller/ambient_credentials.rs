@@ -40,7 +40,7 @@ impl AmbientCredentialsPolicy {
             return Err(DepthError {
                 reason: "HostNotAllowed",
                 message: format!(
-                    "the controller does not show its own AWS identity to {}: set spec.queue.credentialsSecretRef, or have who installed the controller add this address to ambientCredentials.hosts",
+                    "the controller's ambient AWS credentials are not allowed for {}: set spec.queue.credentialsSecretRef, or ask the administrator to add this address to ambientCredentials.hosts",
                     endpoint.origin().ascii_serialization()
                 ),
             });
@@ -49,7 +49,7 @@ impl AmbientCredentialsPolicy {
             Some(role) if !self.roles.allows(&role.arn, namespace) => Err(DepthError {
                 reason: "RoleNotAllowed",
                 message: format!(
-                    "the controller does not assume {} with its own AWS identity for namespace {namespace}: set spec.queue.credentialsSecretRef, or have who installed the controller add the role to ambientCredentials.roles",
+                    "the controller is not allowed to assume {} for namespace {namespace}: set spec.queue.credentialsSecretRef, or ask the administrator to add the role to ambientCredentials.roles",
                     role.arn
                 ),
             }),

@@ -30,7 +30,7 @@ pub struct ClientHooks {
 
 /// A write that was not sent: this replica does not lead, or does no longer.
 #[derive(Debug, thiserror::Error)]
-#[error("this replica does not hold the lease, so it writes nothing")]
+#[error("write not sent: this replica does not hold the leader-election lease")]
 struct NotLeading;
 
 /// A client whose every call `overseer` sees.
@@ -91,8 +91,8 @@ where
             if let Some(what) = asked.watched_resource().filter(|_| leadership.is_leader()) {
                 let problem = match &status {
                     Ok(status) if status.is_success() => None,
-                    Ok(status) => Some(format!("the API server answered {status}")),
-                    Err(error) => Some(format!("no answer: {error}")),
+                    Ok(status) => Some(format!("the API server returned {status}")),
+                    Err(error) => Some(format!("no response: {error}")),
                 };
                 health.record_watch(&what, problem);
             }

@@ -34,7 +34,7 @@ pub async fn wait_until_current(client: Client, metrics: Metrics) {
                 if missing != told {
                     tracing::warn!(
                         missing = missing.join(" "),
-                        "the installed CRD of EventForwarder is older than this controller, so the API server drops these fields. {}",
+                        "the installed EventForwarder CRD is older than this controller, so the API server drops these fields. {}",
                         installation(&client).await.how_to_update()
                     );
                     told = missing;
@@ -50,7 +50,7 @@ pub async fn wait_until_current(client: Client, metrics: Metrics) {
 /// only.
 async fn installation(client: &Client) -> Installation {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let read = Call::new("get", "the CRD of EventForwarder").run(definitions.get_metadata(CRD));
+    let read = Call::new("get", "the EventForwarder CRD").run(definitions.get_metadata(CRD));
     match read.await {
         Ok(definition) => Installation::from_metadata(&definition.metadata),
         Err(_) => Installation::Unknown,
@@ -64,7 +64,7 @@ async fn missing_fields(client: &Client) -> Result<Vec<String>, Error> {
             .map_err(kube::Error::HttpError)?;
         client.request::<Value>(request).await
     };
-    let published = Call::new("get", "the definition of EventForwarder")
+    let published = Call::new("get", "the schema of the EventForwarder CRD")
         .run(ask)
         .await?;
     Ok(missing_from(&known(), published_schema(&published)))

@@ -13,7 +13,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused or failed.
-    #[error("could not {call}: {source}; it is tried again with growing pauses")]
+    #[error("failed to {call}: {source}; retrying with exponential backoff")]
     Api {
         /// What was asked.
         call: Call,
@@ -23,7 +23,7 @@ pub enum Error {
     },
 
     /// The API server did not answer in time.
-    #[error("could not {call}: no answer within {} s; it is tried again with growing pauses", limit.as_secs())]
+    #[error("failed to {call}: no response within {} s; retrying with exponential backoff", limit.as_secs())]
     Timeout {
         /// What was asked.
         call: Call,
@@ -33,26 +33,26 @@ pub enum Error {
 
     /// All calls of a reconciliation together took too long.
     #[error(
-        "the reconciliation did not end within {} s; it is tried again with growing pauses", RECONCILE_TIMEOUT.as_secs()
+        "reconciliation did not finish within {} s; retrying with exponential backoff", RECONCILE_TIMEOUT.as_secs()
     )]
     ReconcileTimeout,
 
     /// The cluster lacks the resource's definition.
     #[error(
-        "the cluster has no CRD of EventForwarder. Install it as you installed the controller: `helm upgrade RELEASE charts/event-forwarder --namespace RELEASE-NAMESPACE --reset-then-reuse-values --set crds.install=true`, or without Helm `{}`. The controller then continues by itself",
+        "EventForwarder CRD not found. Install it as you installed the controller: `helm upgrade RELEASE charts/event-forwarder --namespace RELEASE-NAMESPACE --reset-then-reuse-values --set crds.install=true`, or without Helm `{}`. The controller then continues automatically",
         APPLY
     )]
     CrdMissing,
 
     /// The client's configuration can't be used.
     #[error(
-        "no way to the API server: {0}. Run inside a pod with a service account, or set KUBECONFIG"
+        "can't configure the API server client: {0}. Run inside a pod with a service account, or set KUBECONFIG"
     )]
     NoCluster(String),
 
     /// This replica may not be at work any more.
     #[error(
-        "this replica has lost its lease: another holds it, or it could not be renewed in time. It ends so that no two are at work, and starts again as standby"
+        "lost the leader-election lease: another replica holds it, or it was not renewed in time. This replica exits so that only one is active, and restarts on standby"
     )]
     LeaseLost,
 
@@ -61,7 +61,7 @@ pub enum Error {
     Trust(#[from] CaBundleError),
 
     /// The port for metrics and health is taken.
-    #[error("could not listen on {address}: {source}. Choose another address with --listen")]
+    #[error("failed to listen on {address}: {source}. Choose another address with --listen")]
     Listen {
         /// The address.
         address: std::net::SocketAddr,

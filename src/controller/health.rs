@@ -66,7 +66,7 @@ impl Health {
     /// That of a controller that has only started.
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(HealthState {
-            not_ready: Some("waits for the API server".to_owned()),
+            not_ready: Some("waiting for the API server".to_owned()),
             reconciles: BTreeMap::new(),
             begun: 0,
             watches: BTreeMap::new(),
@@ -146,7 +146,7 @@ fn alive(state: &HealthState, now: Instant) -> Result<(), String> {
     if still >= HEARTBEAT_TIMEOUT {
         let object = oldest.map_or("none", |(object, _)| object);
         return Err(format!(
-            "no task has run for {} s; the oldest reconciliation at work is that of {object}",
+            "no task has run for {} s; oldest reconciliation in progress: {object}",
             still.as_secs()
         ));
     }
@@ -154,7 +154,7 @@ fn alive(state: &HealthState, now: Instant) -> Result<(), String> {
         let took = now.saturating_duration_since(*begun);
         if took >= STUCK_TIMEOUT {
             return Err(format!(
-                "the reconciliation of {object} is stuck: it is at work for {} s, and may take {} s",
+                "the reconciliation of {object} is stuck: it has run for {} s, and its limit is {} s",
                 took.as_secs(),
                 RECONCILE_TIMEOUT.as_secs()
             ));
@@ -164,7 +164,7 @@ fn alive(state: &HealthState, now: Instant) -> Result<(), String> {
         let lasted = now.saturating_duration_since(watch.begun);
         if lasted >= WATCH_TIMEOUT {
             return Err(format!(
-                "the watch of {what} is dead: it was last begun {} s ago, and ends after 290 s",
+                "the watch of {what} is dead: it last started {} s ago, and should end after 290 s",
                 lasted.as_secs()
             ));
         }
@@ -273,7 +273,7 @@ mod tests {
         let health = Health::new();
         health.set_not_ready(None);
         let problem = |health: &Health| health.lock().watches["jobs"].problem.clone();
-        health.record_watch("jobs", Some("no answer".to_owned()));
+        health.record_watch("jobs", Some("no response".to_owned()));
         let (_, first) = problem(&health).expect("a problem");
         health.record_watch("jobs", Some("403 Forbidden".to_owned()));
         assert_eq!(problem(&health), Some(("403 Forbidden".to_owned(), first)));
@@ -285,8 +285,8 @@ mod tests {
     fn what_is_waited_for_is_said_until_it_is_there() {
         let health = Health::new();
         assert!(health.ready().is_err());
-        health.set_not_ready(Some("waits for the definition".to_owned()));
-        assert_eq!(health.ready(), Err("waits for the definition".to_owned()));
+        health.set_not_ready(Some("waiting for the CRD".to_owned()));
+        assert_eq!(health.ready(), Err("waiting for the CRD".to_owned()));
         health.set_not_ready(None);
         assert_eq!(health.ready(), Ok(()));
     }

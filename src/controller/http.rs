@@ -45,7 +45,7 @@ pub fn serve(address: SocketAddr, metrics: Metrics, health: Health) -> Result<()
             axum::serve(listener, routes(served)).await
         });
         if let Err(error) = served {
-            tracing::error!(%error, "metrics and health are served no more");
+            tracing::error!(%error, "stopped serving metrics and health");
         }
     };
     thread::Builder::new()
@@ -144,7 +144,10 @@ mod tests {
             health: Health::new(),
         };
         let (status, _, text) = get(&served, "/readyz", "*/*").await;
-        assert_eq!((status, text.as_str()), (503, "waits for the API server\n"));
+        assert_eq!(
+            (status, text.as_str()),
+            (503, "waiting for the API server\n")
+        );
         let (status, _, text) = get(&served, "/healthz", "*/*").await;
         assert_eq!((status, text.as_str()), (200, "ok\n"));
         served.health.set_not_ready(None);

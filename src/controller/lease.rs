@@ -132,7 +132,10 @@ impl Candidate {
                 Ok(false) => {
                     let holder = self.holder().unwrap_or_default().to_owned();
                     if known != holder {
-                        tracing::info!(holder, "another replica leads; this one stands by");
+                        tracing::info!(
+                            holder,
+                            "another replica is the leader; this one is on standby"
+                        );
                         known = holder;
                     }
                 }

@@ -118,7 +118,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
         () = candidate.acquire() => true,
     };
     if elected {
-        tracing::info!(identity = args.identity, "this replica leads");
+        tracing::info!(identity = args.identity, "this replica is the leader");
         overseer.metrics.set_leader(true);
         tokio::select! {
             () = work => {}
@@ -142,7 +142,7 @@ async fn with_shutdown_timeout(
     tokio::select! {
         () = work => {}
         () = too_late => {
-            tracing::warn!("stopped with work under way; the next leader takes it up");
+            tracing::warn!("shut down with work in progress; the next leader finishes it");
         }
     }
 }
@@ -214,7 +214,7 @@ async fn watch(
             let forwarder = match pod {
                 Ok(pod) => ended.record(&pod),
                 Err(error) => {
-                    tracing::warn!(%error, "the watch of pods failed; it is started again");
+                    tracing::warn!(%error, "the watch of pods failed; restarting it");
                     None
                 }
             };
@@ -288,7 +288,7 @@ async fn watch(
                     let namespace = reference.namespace.as_deref().unwrap_or_default();
                     context.forget(&ObjectRef::new(&reference.name).within(namespace));
                 }
-                Err(error) => tracing::warn!(%error, "a watch failed; it is started again"),
+                Err(error) => tracing::warn!(%error, "a watch failed; restarting it"),
             }
             std::future::ready(())
         })
@@ -354,9 +354,9 @@ mod tests {
         let (stop, soon) = (CancellationToken::new(), Duration::from_millis(1));
         let mut work = Box::pin(with_shutdown_timeout(soon, &stop, pending()));
         let goes_on = timeout(Duration::from_millis(50), &mut work).await;
-        assert!(goes_on.is_err(), "nobody told it to stop");
+        assert!(goes_on.is_err(), "no stop was requested");
         stop.cancel();
         let ended = timeout(Duration::from_secs(60), work).await;
-        assert!(ended.is_ok(), "it would hold the lease");
+        assert!(ended.is_ok(), "the lease would not be released");
     }
 }

@@ -122,38 +122,38 @@ impl Metrics {
         let leader = Gauge::default();
         registry.register(
             "leader",
-            "1 in the replica that is at work, 0 in those that stand by",
+            "1 in the leader, 0 in a replica on standby",
             leader.clone(),
         );
         let missing_fields = Gauge::default();
         registry.register(
             "crd_missing_fields",
-            "Fields that the installed definition of EventForwarder lacks, so that the API server drops them",
+            "Fields missing from the installed EventForwarder CRD; the API server drops them",
             missing_fields.clone(),
         );
         let reconciles = Family::default();
         registry.register(
             "reconciles",
-            "Reconciliations that have ended, by result",
+            "Finished reconciliations, by result",
             reconciles.clone(),
         );
         let errors = Family::default();
         registry.register(
             "reconcile_errors",
-            "Reconciliations that failed, by reason",
+            "Failed reconciliations, by reason",
             errors.clone(),
         );
         let duration = Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0]);
         registry.register_with_unit(
             "reconcile_duration",
-            "How long reconciliations took",
+            "Duration of reconciliations",
             Unit::Seconds,
             duration.clone(),
         );
         let in_flight = Gauge::default();
         registry.register(
             "reconciles_in_flight",
-            "Reconciliations under way",
+            "Reconciliations in progress",
             in_flight.clone(),
         );
         let waiting = Arc::new(Waiting::default());
@@ -161,26 +161,26 @@ impl Metrics {
         let polls = Family::default();
         registry.register(
             "queue_polls",
-            "Readings of a queue's depth, by result",
+            "Polls of a queue's depth, by result",
             polls.clone(),
         );
         let poll_errors = Family::default();
         registry.register(
             "queue_poll_errors",
-            "Readings of a queue's depth that failed, by reason",
+            "Failed polls of a queue's depth, by reason",
             poll_errors.clone(),
         );
         let requests = Family::default();
         registry.register(
             "kubernetes_requests",
-            "Requests to the API server, by the HTTP status of the answer; 0 if there was none",
+            "Requests to the API server, by HTTP status; 0 if there was no response",
             requests.clone(),
         );
         let request_duration: Family<VerbLabel, Histogram> =
             Family::new_with_constructor(|| Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0]));
         registry.register_with_unit(
             "kubernetes_request_duration",
-            "How long the API server took until its answer began",
+            "Time until the API server started its response",
             Unit::Seconds,
             request_duration.clone(),
         );
@@ -310,7 +310,7 @@ impl Collector for Waiting {
         let waiting = ConstGauge::new(i64::try_from(self.lock().len()).unwrap_or(i64::MAX));
         waiting.encode(encoder.encode_descriptor(
             "reconciles_waiting",
-            "Forwarders of which something has changed and whose reconciliation has not begun",
+            "Changed forwarders whose reconciliation has not started",
             None,
             waiting.metric_type(),
         )?)

@@ -68,7 +68,7 @@ pub async fn met(client: &Client, scopes: &[Scope], health: &Health) {
             Err(error) => error.to_string(),
         };
         if told.as_ref() != Some(&missing) {
-            tracing::warn!("waits: {missing}");
+            tracing::warn!("not ready: {missing}");
             health.set_not_ready(Some(missing.clone()));
             told = Some(missing);
         }
@@ -96,8 +96,8 @@ async fn missing(client: &Client, scopes: &[Scope]) -> Result<Option<String>, Er
     }
     if !rights.is_empty() {
         return Ok(Some(format!(
-            "the controller's service account may not {}; grant it, as the chart's Role does",
-            rights.join(", nor ")
+            "the controller's service account is not allowed to {}; grant it, as the chart's Role does",
+            rights.join(", or to ")
         )));
     }
     for scope in scopes {
@@ -146,7 +146,7 @@ async fn allowed(
         },
         ..SelfSubjectAccessReview::default()
     };
-    let answer = Call::new("ask for the right to", format!("{verb} {plural}"))
+    let answer = Call::new("check the permission to", format!("{verb} {plural}"))
         .run(Api::all(client.clone()).create(&PostParams::default(), &question))
         .await?;
     Ok(answer.status.is_some_and(|status| status.allowed))

@@ -58,22 +58,24 @@ type MetricSource<N> = (
 
 /// What goes up and down.
 const GAUGES: [MetricSource<i64>; 13] = [
-    ("ready", "1 if the forwarder is ready", |status| {
-        holds(status, "Ready")
-    }),
+    (
+        "ready",
+        "1 if the condition Ready is True, 0 if it is False",
+        |status| holds(status, "Ready"),
+    ),
     (
         "last_run_succeeded",
-        "1 if the last run that ended succeeded",
+        "1 if the last finished run succeeded, 0 if it did not",
         |status| holds(status, "LastRunSucceeded"),
     ),
     (
         "last_run_finished_timestamp_seconds",
-        "When the last run that has ended did so, in seconds since 1970",
+        "Unix time when the last finished run ended",
         |status| Some(status.recent_runs.first()?.finished_at.0.as_second()),
     ),
     (
         "last_run_duration_seconds",
-        "How long the last run that has ended took",
+        "Duration of the last finished run",
         |status| {
             let run = status.recent_runs.first()?;
             Some(run.finished_at.0.as_second() - run.started_at.0.as_second())
@@ -81,12 +83,12 @@ const GAUGES: [MetricSource<i64>; 13] = [
     ),
     (
         "last_success_timestamp_seconds",
-        "When the last run that succeeded ended, in seconds since 1970",
+        "Unix time when the last successful run ended",
         |status| Some(status.last_success_time.as_ref()?.0.as_second()),
     ),
     (
         "failing_since_timestamp_seconds",
-        "Since when no run has succeeded, in seconds since 1970; absent while the last one did",
+        "Unix time when the condition LastRunSucceeded became False; absent unless it is False",
         |status| {
             let last_run = condition(status, "LastRunSucceeded")?;
             (last_run.status == "False").then(|| last_run.last_transition_time.0.as_second())
@@ -94,23 +96,23 @@ const GAUGES: [MetricSource<i64>; 13] = [
     ),
     (
         "next_run_timestamp_seconds",
-        "When the next run is due, in seconds since 1970",
+        "Unix time of the next scheduled run",
         |status| Some(status.next_run_time.as_ref()?.0.as_second()),
     ),
     (
         "run_overdue",
-        "1 if a run that was due has not started, and none has since",
+        "1 if a scheduled run has not started and none has started since, else 0",
         |status| {
             let scheduled = condition(status, "Scheduled")?;
             Some((scheduled.reason == "RunOverdue").into())
         },
     ),
-    ("runs_active", "Runs under way", |status| {
+    ("runs_active", "Active runs", |status| {
         Some(status.active.into())
     }),
     (
         "queue_visible_messages",
-        "Messages that wait in the queue, from 100 on to two digits",
+        "Visible messages in the queue; from 100 on rounded to two significant digits",
         |status| Some(status.queue.as_ref()?.visible),
     ),
     (
@@ -120,7 +122,7 @@ const GAUGES: [MetricSource<i64>; 13] = [
     ),
     (
         "queue_delayed_messages",
-        "Messages whose delay has not passed",
+        "Messages whose delivery delay has not ended",
         |status| Some(status.queue.as_ref()?.delayed),
     ),
     (
@@ -132,15 +134,15 @@ const GAUGES: [MetricSource<i64>; 13] = [
 
 /// What only goes up: sums over all runs since the forwarder was made.
 const COUNTERS: [MetricSource<u64>; 6] = [
-    ("runs", "Runs that have ended", |status| {
-        Some(status.totals.runs)
-    }),
-    ("runs_failed", "Runs that ended without success", |status| {
-        Some(status.totals.failed_runs)
-    }),
+    ("runs", "Finished runs", |status| Some(status.totals.runs)),
+    (
+        "runs_failed",
+        "Finished runs that did not succeed",
+        |status| Some(status.totals.failed_runs),
+    ),
     (
         "messages_deleted",
-        "Messages deleted, all their events settled",
+        "Messages deleted after all their events were settled",
         |status| Some(status.totals.messages_deleted),
     ),
     (
@@ -150,12 +152,12 @@ const COUNTERS: [MetricSource<u64>; 6] = [
     ),
     (
         "events_skipped",
-        "Events left out by the mapping",
+        "Events skipped by the mapping",
         |status| Some(status.totals.skipped),
     ),
     (
         "events_rejected",
-        "Events refused by the mapping or by Iterable",
+        "Events rejected by the mapping or by Iterable",
         |status| Some(status.totals.rejected),
     ),
 ];
@@ -201,7 +203,7 @@ impl Collector for Forwarders {
         encode_family(
             &mut encoder,
             "last_run_outcome",
-            "1, with the outcome of the last run as a label",
+            "Always 1; the label is the outcome of the last run",
             outcomes,
         )?;
         for (index, (name, help, _)) in COUNTERS.iter().enumerate() {

@@ -58,7 +58,7 @@ impl Collector for Process {
         )?;
         gauge(
             "process_start_time_seconds",
-            "When the process started, in seconds since 1970",
+            "Unix time when the process started",
             self.started
                 .duration_since(UNIX_EPOCH)
                 .ok()
