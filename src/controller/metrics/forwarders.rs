@@ -1,4 +1,4 @@
-//! What is known of each forwarder, written out at each scrape.
+//! Metrics of each forwarder, encoded at each scrape.
 
 use std::{
     collections::BTreeMap,
@@ -16,11 +16,11 @@ use prometheus_client::{
 use super::ForwarderKey;
 use crate::api::EventForwarderStatus;
 
-/// The numbers of all forwarders.
+/// The metrics of all forwarders.
 #[derive(Debug, Default)]
 pub struct Forwarders(Mutex<BTreeMap<ForwarderKey, ForwarderMetrics>>);
 
-/// What is shown of one forwarder; what is not known is not shown.
+/// The metrics of one forwarder. Unknown values are omitted.
 #[derive(Debug)]
 struct ForwarderMetrics {
     gauges: [Option<i64>; GAUGES.len()],
@@ -29,17 +29,17 @@ struct ForwarderMetrics {
 }
 
 impl Forwarders {
-    /// Shows a forwarder's status from now on.
+    /// Sets the metrics of a forwarder from its status.
     pub fn show(&self, key: ForwarderKey, status: &EventForwarderStatus) {
-        let numbers = ForwarderMetrics {
+        let metrics = ForwarderMetrics {
             gauges: GAUGES.map(|(_, _, read)| read(status)),
             counters: COUNTERS.map(|(_, _, read)| read(status)),
             outcome: status.last_run.as_ref().map(|run| run.outcome.clone()),
         };
-        self.lock().insert(key, numbers);
+        self.lock().insert(key, metrics);
     }
 
-    /// Shows it no longer; yields whether it was shown.
+    /// Removes the metrics of a forwarder. Returns whether it had any.
     pub fn forget(&self, key: &ForwarderKey) -> bool {
         self.lock().remove(key).is_some()
     }
@@ -49,24 +49,23 @@ impl Forwarders {
     }
 }
 
-/// A name, what it means, and where it stands in the status.
+/// A name, the help text, and a function that reads the value from the status.
 type MetricSource<N> = (
     &'static str,
     &'static str,
     fn(&EventForwarderStatus) -> Option<N>,
 );
 
-/// What goes up and down.
 const GAUGES: [MetricSource<i64>; 13] = [
     (
         "ready",
         "1 if the condition Ready is True, 0 if it is False",
-        |status| holds(status, "Ready"),
+        |status| condition_value(status, "Ready"),
     ),
     (
         "last_run_succeeded",
         "1 if the last finished run succeeded, 0 if it did not",
-        |status| holds(status, "LastRunSucceeded"),
+        |status| condition_value(status, "LastRunSucceeded"),
     ),
     (
         "last_run_finished_timestamp_seconds",
@@ -132,7 +131,7 @@ const GAUGES: [MetricSource<i64>; 13] = [
     ),
 ];
 
-/// What only goes up: sums over all runs since the forwarder was made.
+/// Sums over all runs since the forwarder was created.
 const COUNTERS: [MetricSource<u64>; 6] = [
     ("runs", "Finished runs", |status| Some(status.totals.runs)),
     (
@@ -162,8 +161,8 @@ const COUNTERS: [MetricSource<u64>; 6] = [
     ),
 ];
 
-/// Whether a condition is True; none while it is Unknown.
-fn holds(status: &EventForwarderStatus, type_: &str) -> Option<i64> {
+/// Returns 1 if a condition is True, 0 if it is False, and `None` otherwise.
+fn condition_value(status: &EventForwarderStatus, type_: &str) -> Option<i64> {
     match condition(status, type_)?.status.as_str() {
         "True" => Some(1),
         "False" => Some(0),
@@ -182,11 +181,11 @@ impl Collector for Forwarders {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let forwarders = self.lock();
         for (index, (name, help, _)) in GAUGES.iter().enumerate() {
-            let values = forwarders.iter().map(|(key, numbers)| {
+            let values = forwarders.iter().map(|(key, metrics)| {
                 (
                     key,
                     None,
-                    numbers
+                    metrics
                         .gauges
                         .get(index)
                         .copied()
@@ -196,8 +195,8 @@ impl Collector for Forwarders {
             });
             encode_family(&mut encoder, name, help, values)?;
         }
-        let outcomes = forwarders.iter().map(|(key, numbers)| {
-            let outcome = numbers.outcome.as_deref();
+        let outcomes = forwarders.iter().map(|(key, metrics)| {
+            let outcome = metrics.outcome.as_deref();
             (key, outcome, outcome.map(|_| ConstGauge::new(1)))
         });
         encode_family(
@@ -207,11 +206,11 @@ impl Collector for Forwarders {
             outcomes,
         )?;
         for (index, (name, help, _)) in COUNTERS.iter().enumerate() {
-            let values = forwarders.iter().map(|(key, numbers)| {
+            let values = forwarders.iter().map(|(key, metrics)| {
                 (
                     key,
                     None,
-                    numbers
+                    metrics
                         .counters
                         .get(index)
                         .copied()
@@ -225,7 +224,7 @@ impl Collector for Forwarders {
     }
 }
 
-/// Writes one metric of all forwarders that have a value for it, some with an outcome as well.
+/// Encodes one metric of every forwarder that has a value, with an outcome label if there is one.
 fn encode_family<'a, M: EncodeMetric>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
