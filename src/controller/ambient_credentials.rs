@@ -1,6 +1,6 @@
-//! Where the controller's own AWS identity may be used. Whoever may create a forwarder chooses
-//! the host that its queue is read from and the role that is assumed for it, so the installer
-//! says which of them the controller lends its identity to. Pure.
+//! Policy for the controller's ambient AWS credentials. Anyone who can create an EventForwarder
+//! chooses the queue host and the role to assume. The administrator therefore lists the hosts and
+//! roles that are allowed. Pure.
 
 use std::str::FromStr;
 
@@ -9,28 +9,28 @@ use url::Url;
 use super::depth::{DepthError, DepthTarget};
 use crate::sqs::{Credentials, endpoint, region_of};
 
-/// The word for AWS's own SQS hosts in a list of hosts.
+/// Entry in a list of hosts for all SQS hosts of AWS.
 const AWS: &str = "aws";
-/// The word for every role in a list of roles.
+/// Entry in a list of roles for every role.
 const ANY: &str = "any";
-/// What stands for the forwarder's namespace in the pattern of a role.
+/// Placeholder for the forwarder's namespace in a role pattern.
 const NAMESPACE: &str = "{namespace}";
 
-/// What the controller's own AWS identity may be used for. A forwarder that brings credentials
-/// of its own is free to use them anywhere.
+/// Hosts and roles that the ambient credentials can be used for. Credentials from a forwarder's
+/// Secret are not restricted.
 #[derive(Debug, Clone)]
 pub struct AmbientCredentialsPolicy {
-    /// The hosts that requests signed with it may go to.
+    /// Hosts that the controller can send signed requests to.
     pub hosts: AllowedHosts,
-    /// The roles that it may assume.
+    /// Roles that the controller can assume.
     pub roles: AllowedRoles,
 }
 
 impl AmbientCredentialsPolicy {
-    /// Whether a queue may be read for a forwarder of `namespace`.
+    /// Checks that a queue can be read for a forwarder in `namespace`.
     ///
     /// # Errors
-    /// The condition that says why not.
+    /// Returns the reason and message of the condition if it is not allowed.
     pub fn check(&self, namespace: &str, target: &DepthTarget) -> Result<(), DepthError> {
         if target.credentials != Credentials::Ambient {
             return Ok(());
@@ -40,7 +40,7 @@ impl AmbientCredentialsPolicy {
             return Err(DepthError {
                 reason: "HostNotAllowed",
                 message: format!(
-                    "the controller does not show its own AWS identity to {}: set spec.queue.credentialsSecretRef, or have who installed the controller add this address to ambientCredentials.hosts",
+                    "the controller's ambient AWS credentials are not allowed for {}: set spec.queue.credentialsSecretRef, or ask the administrator to add this address to ambientCredentials.hosts",
                     endpoint.origin().ascii_serialization()
                 ),
             });
@@ -49,7 +49,7 @@ impl AmbientCredentialsPolicy {
             Some(role) if !self.roles.allows(&role.arn, namespace) => Err(DepthError {
                 reason: "RoleNotAllowed",
                 message: format!(
-                    "the controller does not assume {} with its own AWS identity for namespace {namespace}: set spec.queue.credentialsSecretRef, or have who installed the controller add the role to ambientCredentials.roles",
+                    "the controller is not allowed to assume {} for namespace {namespace}: set spec.queue.credentialsSecretRef, or ask the administrator to add the role to ambientCredentials.roles",
                     role.arn
                 ),
             }),
@@ -58,10 +58,10 @@ impl AmbientCredentialsPolicy {
     }
 }
 
-/// Hosts as the installer lists them, separated by commas: the word "aws" for AWS's own SQS hosts
-/// by HTTPS, or addresses as a whole, such as `https://sqs.example.com` or
-/// `http://localstack.dev.svc:4566`. `https://*.example.com` stands for every name below
-/// example.com. Nothing: no host at all.
+/// Allowed hosts, from a comma-separated list. An entry is "aws", for the SQS hosts of AWS by
+/// HTTPS, or an address such as `https://sqs.example.com` or `http://localstack.dev.svc:4566`.
+/// Scheme, host and port of an address must match. `https://*.example.com` matches every name
+/// below example.com. If the list is empty, no host is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedHosts(Vec<AllowedHost>);
 
@@ -69,9 +69,9 @@ pub struct AllowedHosts(Vec<AllowedHost>);
 enum AllowedHost {
     Aws,
     Address {
-        /// With the part after the `*.` as its host, if it is a pattern.
+        /// If `is_wildcard`, its host is the part after `*.`.
         address: Url,
-        names_below: bool,
+        is_wildcard: bool,
     },
 }
 
@@ -85,17 +85,17 @@ impl AllowedHosts {
             }
             AllowedHost::Address {
                 address,
-                names_below,
+                is_wildcard,
             } => {
                 let host = endpoint.host_str().unwrap_or_default();
-                let known = address.host_str().unwrap_or_default();
-                let same_host = match names_below {
-                    false => host == known,
+                let allowed = address.host_str().unwrap_or_default();
+                let is_same_host = match is_wildcard {
+                    false => host == allowed,
                     true => host
-                        .strip_suffix(known)
-                        .is_some_and(|below| below.len() > 1 && below.ends_with('.')),
+                        .strip_suffix(allowed)
+                        .is_some_and(|prefix| prefix.len() > 1 && prefix.ends_with('.')),
                 };
-                same_host
+                is_same_host
                     && endpoint.scheme() == address.scheme()
                     && endpoint.port_or_known_default() == address.port_or_known_default()
             }
@@ -118,27 +118,28 @@ fn allowed_host(entry: &str) -> Result<AllowedHost, String> {
     if entry == AWS {
         return Ok(AllowedHost::Aws);
     }
-    let wrong = || {
+    let invalid = || {
         format!(
             "\"{entry}\" is neither \"{AWS}\" nor an address such as https://sqs.example.com or https://*.example.com"
         )
     };
-    let plain = entry.replacen("://*.", "://", 1);
-    let address = Url::parse(&plain).map_err(|_| wrong())?;
-    let nothing_else = Url::parse(&address.origin().ascii_serialization()) == Ok(address.clone());
-    let is_web = matches!(address.scheme(), "http" | "https");
-    if !is_web || !nothing_else || plain.contains('*') {
-        return Err(wrong());
+    let without_wildcard = entry.replacen("://*.", "://", 1);
+    let address = Url::parse(&without_wildcard).map_err(|_| invalid())?;
+    let is_origin = Url::parse(&address.origin().ascii_serialization()) == Ok(address.clone());
+    let is_http = matches!(address.scheme(), "http" | "https");
+    if !is_http || !is_origin || without_wildcard.contains('*') {
+        return Err(invalid());
     }
     Ok(AllowedHost::Address {
         address,
-        names_below: plain != entry,
+        is_wildcard: without_wildcard != entry,
     })
 }
 
-/// Roles as the installer lists them, separated by commas: the word "any", or ARNs, in which `*`
-/// stands for any text without `:` and `/`, and `{namespace}` for the forwarder's namespace, such as
-/// `arn:aws:iam::*:role/event-forwarder-{namespace}`. Nothing: no role at all.
+/// Allowed roles, from a comma-separated list. An entry is "any", or an ARN such as
+/// `arn:aws:iam::*:role/event-forwarder-{namespace}`. `*` matches any characters except `:` and
+/// `/`, and `{namespace}` matches the forwarder's namespace. If the list is empty, no role is
+/// allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedRoles(Vec<String>);
 
@@ -172,7 +173,8 @@ fn entries(list: &str) -> impl Iterator<Item = &str> {
         .filter(|entry| !entry.is_empty())
 }
 
-/// Whether `text` is what `pattern` describes, where `*` stands for any text without `:` and `/`.
+/// Returns whether `text` matches `pattern`, in which `*` matches any characters except `:` and
+/// `/`.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else {
         return pattern == text;
@@ -180,11 +182,11 @@ fn matches(pattern: &str, text: &str) -> bool {
     let Some(text) = text.strip_prefix(start) else {
         return false;
     };
-    let reach = text.find([':', '/']).unwrap_or(text.len());
+    let end = text.find([':', '/']).unwrap_or(text.len());
     text.char_indices()
         .map(|(at, _)| at)
         .chain([text.len()])
-        .take_while(|at| *at <= reach)
+        .take_while(|at| *at <= end)
         .any(|at| matches(rest, &text[at..]))
 }
 
@@ -199,8 +201,8 @@ mod tests {
         list.parse().expect(list)
     }
 
-    fn verdict(list: &str, roles: &str, queue: serde_json::Value) -> Result<(), &'static str> {
-        let ambient = AmbientCredentialsPolicy {
+    fn check(list: &str, roles: &str, queue: serde_json::Value) -> Result<(), &'static str> {
+        let policy = AmbientCredentialsPolicy {
             hosts: hosts(list),
             roles: roles.parse().expect(roles),
         };
@@ -208,7 +210,7 @@ mod tests {
             queue: serde_json::from_value::<QueueSpec>(queue).expect("a queue"),
             credentials: Credentials::Ambient,
         };
-        ambient
+        policy
             .check("marketing", &target)
             .map_err(|problem| problem.reason)
     }
@@ -216,7 +218,7 @@ mod tests {
     const AWS_QUEUE: &str = "https://sqs.us-east-1.amazonaws.com/123456789012/q";
 
     #[test]
-    fn by_default_the_identity_is_shown_to_sqs_of_aws_alone() {
+    fn default_allows_only_sqs_hosts_of_aws() {
         for (url, allowed) in [
             (AWS_QUEUE, true),
             ("https://SQS.US-EAST-1.amazonaws.com/1/q", true),
@@ -254,18 +256,14 @@ mod tests {
             ("http://localhost:4566/1/q", false),
         ] {
             let expected = allowed.then_some(()).ok_or("HostNotAllowed");
+            assert_eq!(check("aws", "any", json!({"url": url})), expected, "{url}");
             assert_eq!(
-                verdict("aws", "any", json!({"url": url})),
-                expected,
-                "{url}"
-            );
-            assert_eq!(
-                verdict("aws", "any", json!({"url": AWS_QUEUE, "endpoint": url})),
+                check("aws", "any", json!({"url": AWS_QUEUE, "endpoint": url})),
                 expected,
                 "endpoint {url}"
             );
             assert_eq!(
-                verdict("", "any", json!({"url": url})),
+                check("", "any", json!({"url": url})),
                 Err("HostNotAllowed"),
                 "an empty list allows {url}"
             );
@@ -273,13 +271,13 @@ mod tests {
     }
 
     #[test]
-    fn the_host_that_is_asked_counts_and_not_the_queues_name() {
+    fn endpoint_is_checked_instead_of_queue_url() {
         let queue = json!({"url": "https://evil.example/1/q", "endpoint": "https://sqs.us-east-1.amazonaws.com"});
-        assert_eq!(verdict("aws", "any", queue), Ok(()));
+        assert_eq!(check("aws", "any", queue), Ok(()));
     }
 
     #[test]
-    fn an_address_of_the_installers_counts_as_a_whole() {
+    fn address_matches_by_scheme_host_and_port() {
         for (list, url, allowed) in [
             (
                 "https://sqs.example.com",
@@ -322,7 +320,7 @@ mod tests {
         ] {
             let expected = allowed.then_some(()).ok_or("HostNotAllowed");
             assert_eq!(
-                verdict(list, "any", json!({"url": url})),
+                check(list, "any", json!({"url": url})),
                 expected,
                 "{list} {url}"
             );
@@ -330,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_can_not_be_meant_is_refused() {
+    fn invalid_list_is_rejected() {
         for list in [
             "amazonaws.com",
             "*",
@@ -346,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_can_be_bound_to_a_namespace() {
+    fn role_can_be_limited_to_a_namespace() {
         let arn = "arn:aws:iam::123456789012:role/ef-marketing";
         for (roles, allowed) in [
             ("any", true),
@@ -365,13 +363,13 @@ mod tests {
         ] {
             let queue = json!({"url": AWS_QUEUE, "assumeRole": {"arn": arn}});
             let expected = allowed.then_some(()).ok_or("RoleNotAllowed");
-            assert_eq!(verdict("aws", roles, queue), expected, "{roles}");
+            assert_eq!(check("aws", roles, queue), expected, "{roles}");
         }
-        assert_eq!(verdict("aws", "", json!({"url": AWS_QUEUE})), Ok(()));
+        assert_eq!(check("aws", "", json!({"url": AWS_QUEUE})), Ok(()));
     }
 
     #[test]
-    fn both_refusals_are_documented() {
+    fn both_reasons_are_documented() {
         let document = include_str!("../../docs/conditions.md");
         for reason in ["HostNotAllowed", "RoleNotAllowed"] {
             assert!(document.contains(&format!("| {reason} |")), "{reason}");
@@ -379,8 +377,8 @@ mod tests {
     }
 
     #[test]
-    fn credentials_of_the_forwarders_own_go_anywhere() {
-        let ambient = AmbientCredentialsPolicy {
+    fn credentials_from_secret_are_not_restricted() {
+        let policy = AmbientCredentialsPolicy {
             hosts: hosts(""),
             roles: "".parse().expect("roles"),
         };
@@ -396,6 +394,6 @@ mod tests {
                 session_token: None,
             },
         };
-        assert_eq!(ambient.check("marketing", &target), Ok(()));
+        assert_eq!(policy.check("marketing", &target), Ok(()));
     }
 }

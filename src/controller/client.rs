@@ -1,5 +1,5 @@
-//! The client for the API server: each call is counted, a watch that fails is noted, and a
-//! replica that does not lead can't write.
+//! The client for the API server. It counts each call, records failed watches, and sends writes
+//! only while this replica is the leader.
 
 use std::{
     future::Future,
@@ -17,26 +17,26 @@ use tower::{BoxError, Service, layer::layer_fn};
 
 use super::{error::Error, health::Health, lease::Leadership, metrics::Metrics};
 
-/// What calls are reported to, and who allows those that write.
+/// Receivers of each call's metrics and health, and the leadership that allows writes.
 #[derive(Clone)]
 pub struct ClientHooks {
-    /// Counts and durations.
+    /// Counts and durations of calls.
     pub metrics: Metrics,
-    /// Which watches fail.
+    /// State of the watches.
     pub health: Health,
-    /// Whether this replica may write.
+    /// Whether this replica is allowed to write.
     pub leadership: Leadership,
 }
 
-/// A write that was not sent: this replica does not lead, or does no longer.
+/// The error of a write that was not sent, because this replica is not the leader.
 #[derive(Debug, thiserror::Error)]
-#[error("this replica does not hold the lease, so it writes nothing")]
+#[error("write not sent: this replica does not hold the leader-election lease")]
 struct NotLeading;
 
-/// A client whose every call `overseer` sees.
+/// Creates a client that reports each call to `hooks`.
 ///
 /// # Errors
-/// When the configuration can't be used.
+/// Returns [`Error::NoCluster`] if the configuration can't be used.
 pub fn connect(config: Config, hooks: ClientHooks) -> Result<Client, Error> {
     let builder =
         ClientBuilder::try_from(config).map_err(|error| Error::NoCluster(error.to_string()))?;
@@ -68,44 +68,52 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let uri = request.uri();
-        let asked = ApiRequest::new(
+        let api_request = ApiRequest::new(
             request.method(),
             uri.path(),
             uri.query().unwrap_or_default(),
         );
-        if asked.is_write() && !self.hooks.leadership.is_leader() {
+        if api_request.is_write() && !self.hooks.leadership.is_leader() {
             return Box::pin(async { Err(NotLeading.into()) });
         }
-        let begun = Instant::now();
-        let answer = self.inner.call(request);
+        let started = Instant::now();
+        let response = self.inner.call(request);
         let ClientHooks {
             metrics,
             health,
             leadership,
         } = self.hooks.clone();
         Box::pin(async move {
-            let answer = answer.await.map_err(Into::into);
-            let status = answer.as_ref().map(|answer| answer.status());
+            let response = response.await.map_err(Into::into);
+            let status = response.as_ref().map(|response| response.status());
             let code = status.as_ref().map_or(0, |status| status.as_u16());
-            metrics.record_request(asked.verb, &asked.resource, code, begun.elapsed());
-            if let Some(what) = asked.watched_resource().filter(|_| leadership.is_leader()) {
+            metrics.record_request(
+                api_request.verb,
+                &api_request.resource,
+                code,
+                started.elapsed(),
+            );
+            if let Some(resource) = api_request
+                .watched_resource()
+                .filter(|_| leadership.is_leader())
+            {
                 let problem = match &status {
                     Ok(status) if status.is_success() => None,
-                    Ok(status) => Some(format!("the API server answered {status}")),
-                    Err(error) => Some(format!("no answer: {error}")),
+                    Ok(status) => Some(format!("the API server returned {status}")),
+                    Err(error) => Some(format!("no response: {error}")),
                 };
-                health.record_watch(&what, problem);
+                health.record_watch(&resource, problem);
             }
-            answer
+            response
         })
     }
 }
 
-/// A call, in the words of RBAC.
+/// A request, in RBAC terms.
 #[derive(Debug, PartialEq, Eq)]
 struct ApiRequest {
     verb: &'static str,
-    /// The plural, with the subresource if there is one.
+    /// The plural resource name, with the subresource if there is one.
     resource: String,
     namespace: Option<String>,
 }
@@ -150,12 +158,12 @@ impl ApiRequest {
         }
     }
 
-    /// Whether the call changes what the cluster holds.
+    /// Returns whether the request changes the cluster.
     fn is_write(&self) -> bool {
         !matches!(self.verb, "get" | "list" | "watch") && self.resource != ACCESS_REVIEWS
     }
 
-    /// What the call watches, or lists before it watches.
+    /// Returns the resource and namespace of a watch, or of the list before it.
     fn watched_resource(&self) -> Option<String> {
         let watches = self.verb == "watch"
             || self.verb == "list"
@@ -167,7 +175,7 @@ impl ApiRequest {
     }
 }
 
-/// A question in the form of a create.
+/// Created only to check permissions; the API server stores nothing.
 const ACCESS_REVIEWS: &str = "selfsubjectaccessreviews";
 
 #[cfg(test)]
@@ -175,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_is_told_by_its_method_and_path() {
+    fn request_is_parsed_from_method_and_path() {
         let batch = "/apis/batch/v1";
         for (method, path, query, verb, resource, namespace, writes) in [
             (
@@ -287,19 +295,19 @@ mod tests {
                 false,
             ),
         ] {
-            let asked = ApiRequest::new(&method, &path, query);
+            let request = ApiRequest::new(&method, &path, query);
             let expected = ApiRequest {
                 verb,
                 resource: resource.to_owned(),
                 namespace: namespace.map(str::to_owned),
             };
-            assert_eq!(asked, expected, "{method} {path}?{query}");
-            assert_eq!(asked.is_write(), writes, "{method} {path}?{query}");
+            assert_eq!(request, expected, "{method} {path}?{query}");
+            assert_eq!(request.is_write(), writes, "{method} {path}?{query}");
         }
     }
 
     #[test]
-    fn only_what_the_controller_watches_counts_as_watched() {
+    fn list_counts_as_watch_for_watched_resources() {
         for (path, watched) in [
             ("/apis/batch/v1/jobs", Some("jobs in all namespaces")),
             (
@@ -309,22 +317,22 @@ mod tests {
             ("/api/v1/namespaces/a/pods", None),
             ("/apis/batch/v1/namespaces/a/jobs/b", None),
         ] {
-            let asked = ApiRequest::new(&Method::GET, path, "");
-            assert_eq!(asked.watched_resource().as_deref(), watched, "{path}");
+            let request = ApiRequest::new(&Method::GET, path, "");
+            assert_eq!(request.watched_resource().as_deref(), watched, "{path}");
         }
     }
 
     #[tokio::test]
-    async fn without_the_lease_a_write_is_not_sent_and_a_read_is() {
-        let answer =
+    async fn only_reads_are_sent_without_the_lease() {
+        let inner =
             tower::service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(())));
         for (method, leadership, sent) in [
             (Method::GET, Leadership::default(), true),
             (Method::PATCH, Leadership::default(), false),
             (Method::PATCH, Leadership::sole_replica(), true),
         ] {
-            let mut overseen = HookedService {
-                inner: answer,
+            let mut service = HookedService {
+                inner,
                 hooks: ClientHooks {
                     metrics: Metrics::new(),
                     health: Health::new(),
@@ -336,7 +344,7 @@ mod tests {
                 .uri("/apis/batch/v1/namespaces/a/cronjobs/b")
                 .body(Body::empty())
                 .expect("a request");
-            assert_eq!(overseen.call(request).await.is_ok(), sent, "{method}");
+            assert_eq!(service.call(request).await.is_ok(), sent, "{method}");
         }
     }
 }

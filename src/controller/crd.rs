@@ -1,5 +1,5 @@
-//! Whether the installed definition of EventForwarder is as new as this program. Of a field that
-//! an older one lacks, the API server drops the value without a word, in status too.
+//! Checks whether the installed EventForwarder CRD is as new as this program. The API server
+//! silently drops fields that an older CRD lacks, including status fields.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use super::{
 };
 use crate::api::EventForwarder;
 
-/// What every user of a cluster may read.
-const PUBLISHED: &str = "/openapi/v3/apis/eventforwarder.io/v1alpha1";
-/// How soon a definition that is too old, or could not be read, is looked at again.
+/// The schema that the API server publishes. Every user of a cluster is allowed to read it.
+const OPENAPI_PATH: &str = "/openapi/v3/apis/eventforwarder.io/v1alpha1";
+/// Delay before an outdated or unreadable CRD is checked again.
 const CHECK_INTERVAL: Duration = Duration::from_secs(300);
 
-/// Returns once the definition has every field that this program knows; says meanwhile what it
-/// lacks.
+/// Waits until the CRD has every field that this program knows. Until then, logs the missing
+/// fields.
 pub async fn wait_until_current(client: Client, metrics: Metrics) {
-    let mut told = Vec::new();
+    let mut last_logged = Vec::new();
     loop {
         match missing_fields(&client).await {
             Ok(missing) => {
@@ -31,13 +31,13 @@ pub async fn wait_until_current(client: Client, metrics: Metrics) {
                 if missing.is_empty() {
                     return;
                 }
-                if missing != told {
+                if missing != last_logged {
                     tracing::warn!(
                         missing = missing.join(" "),
-                        "the installed CRD of EventForwarder is older than this controller, so the API server drops these fields. {}",
+                        "the installed EventForwarder CRD is older than this controller, so the API server drops these fields. {}",
                         installation(&client).await.how_to_update()
                     );
-                    told = missing;
+                    last_logged = missing;
                 }
             }
             Err(error) => tracing::warn!("{error}"),
@@ -46,43 +46,43 @@ pub async fn wait_until_current(client: Client, metrics: Metrics) {
     }
 }
 
-/// Reads how the CRD was installed. The controller has no permission for it if it runs with Roles
-/// only.
+/// Reads how the CRD was installed. Returns `Unknown` if the controller runs with Roles only,
+/// because it then has no permission to read the CRD.
 async fn installation(client: &Client) -> Installation {
-    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let read = Call::new("get", "the CRD of EventForwarder").run(definitions.get_metadata(CRD));
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let read = Call::new("get", "the EventForwarder CRD").run(crds.get_metadata(CRD));
     match read.await {
-        Ok(definition) => Installation::from_metadata(&definition.metadata),
+        Ok(crd) => Installation::from_metadata(&crd.metadata),
         Err(_) => Installation::Unknown,
     }
 }
 
 async fn missing_fields(client: &Client) -> Result<Vec<String>, Error> {
-    let ask = async {
-        let request = Request::get(PUBLISHED)
+    let get = async {
+        let request = Request::get(OPENAPI_PATH)
             .body(Vec::new())
             .map_err(kube::Error::HttpError)?;
         client.request::<Value>(request).await
     };
-    let published = Call::new("get", "the definition of EventForwarder")
-        .run(ask)
+    let openapi = Call::new("get", "the schema of the EventForwarder CRD")
+        .run(get)
         .await?;
-    Ok(missing_from(&known(), published_schema(&published)))
+    Ok(missing_from(&current_schema(), published_schema(&openapi)))
 }
 
-/// The schema that this program would install.
-fn known() -> Value {
-    let definition = EventForwarder::crd();
-    let version = definition.spec.versions.into_iter().next();
+/// Returns the schema in this program's version of the CRD.
+fn current_schema() -> Value {
+    let crd = EventForwarder::crd();
+    let version = crd.spec.versions.into_iter().next();
     version
         .and_then(|version| version.schema?.open_api_v3_schema)
         .and_then(|schema| serde_json::to_value(schema).ok())
         .unwrap_or_default()
 }
 
-/// The schema in what the API server publishes.
-fn published_schema(published: &Value) -> &Value {
-    published
+/// Returns the schema of EventForwarder in the API server's OpenAPI document.
+fn published_schema(openapi: &Value) -> &Value {
+    openapi
         .pointer("/components/schemas")
         .and_then(Value::as_object)
         .and_then(|schemas| {
@@ -93,13 +93,13 @@ fn published_schema(published: &Value) -> &Value {
         .map_or(&Value::Null, |(_, schema)| schema)
 }
 
-/// The fields of `known` that `installed` has not, as paths; of a field that is missing, not
-/// those below it.
-fn missing_from(known: &Value, installed: &Value) -> Vec<String> {
+/// Returns the paths of the fields in `current` that `installed` lacks, without the fields below
+/// them.
+fn missing_from(current: &Value, installed: &Value) -> Vec<String> {
     let mut missing = Vec::new();
     for part in ["spec", "status"] {
-        let (known, installed) = (property(known, part), property(installed, part));
-        collect(known, installed, part, &mut missing);
+        let (current, installed) = (property(current, part), property(installed, part));
+        collect_missing(current, installed, part, &mut missing);
     }
     missing
 }
@@ -112,20 +112,20 @@ fn property<'s>(schema: &'s Value, name: &str) -> &'s Value {
         .unwrap_or(&Value::Null)
 }
 
-fn collect(known: &Value, installed: &Value, path: &str, missing: &mut Vec<String>) {
+fn collect_missing(current: &Value, installed: &Value, path: &str, missing: &mut Vec<String>) {
     if installed.is_null() {
         missing.push(path.to_owned());
         return;
     }
-    let properties = known["properties"].as_object().into_iter().flatten();
+    let properties = current["properties"].as_object().into_iter().flatten();
     for (name, schema) in properties {
         let installed = property(installed, name);
-        collect(schema, installed, &format!("{path}.{name}"), missing);
+        collect_missing(schema, installed, &format!("{path}.{name}"), missing);
     }
     for inner in ["items", "additionalProperties"] {
-        if known[inner].is_object() {
-            collect(
-                &known[inner],
+        if current[inner].is_object() {
+            collect_missing(
+                &current[inner],
                 &installed[inner],
                 &format!("{path}[]"),
                 missing,
@@ -145,15 +145,15 @@ mod tests {
     }
 
     #[test]
-    fn what_an_older_definition_lacks_is_named_by_its_path() {
+    fn missing_fields_are_reported_by_path() {
         let text = json!({"type": "string"});
         let run = |fields: Value| json!({"type": "array", "items": object(fields)});
-        let known = object(json!({
+        let current = object(json!({
             "spec": object(json!({"schedule": text, "drain": object(json!({"pace": text, "rate": text}))})),
             "status": object(json!({"runs": run(json!({"name": text, "bytes": text}))})),
         }));
         for (older, expected) in [
-            (known.clone(), vec![]),
+            (current.clone(), vec![]),
             (
                 object(json!({
                     "spec": object(json!({"schedule": text})),
@@ -163,19 +163,19 @@ mod tests {
             ),
             (Value::Null, vec!["spec", "status"]),
         ] {
-            assert_eq!(missing_from(&known, &older), expected);
+            assert_eq!(missing_from(&current, &older), expected);
         }
     }
 
     #[test]
-    fn a_field_that_is_removed_from_the_definition_is_missed() {
-        let known = known();
-        assert_eq!(missing_from(&known, &known), Vec::<String>::new());
-        let mut older = known.clone();
+    fn field_removed_from_crd_is_missing() {
+        let current = current_schema();
+        assert_eq!(missing_from(&current, &current), Vec::<String>::new());
+        let mut older = current.clone();
         older["properties"]["status"]["properties"]
             .as_object_mut()
             .expect("the status's fields")
             .remove("totals");
-        assert_eq!(missing_from(&known, &older), ["status.totals"]);
+        assert_eq!(missing_from(&current, &older), ["status.totals"]);
     }
 }

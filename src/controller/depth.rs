@@ -1,5 +1,5 @@
-//! Reads the queues' depths beside reconciliation: one task per forwarder, few at work at a
-//! time. A changed reading triggers a reconciliation; an unchanged one costs no write.
+//! Polling of queue depths outside reconciliation: one task per forwarder, with limited
+//! concurrency. A changed depth triggers a reconciliation; an unchanged one causes no write.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -20,31 +20,31 @@ use crate::{
     sqs::{Connector, Credentials, Depth, Error, QueueAccess},
 };
 
-/// Polls at work at the same time.
+/// Maximum number of concurrent polls.
 const CONCURRENT_POLLS: usize = 32;
-/// How soon a poll that failed is made again, unless polls are closer together anyway.
+/// Delay before the first retry of a failed poll, unless the poll interval is shorter.
 const MAX_FIRST_RETRY_DELAY: Duration = Duration::from_secs(30);
-/// The longest pause after polls that failed.
+/// Maximum delay after failed polls.
 const MAX_POLL_DELAY: Duration = Duration::from_secs(600);
 
-/// What the last poll yielded.
+/// The result of a poll.
 pub type DepthResult = Result<Depth, DepthError>;
 
-/// Why a queue's depth can't be read.
+/// The reason why a queue's depth can't be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DepthError {
     /// The condition's reason.
     pub reason: &'static str,
-    /// What happened, to which queue, and what mends it.
+    /// What happened, to which queue, and how to fix it.
     pub message: String,
 }
 
-/// A queue, and the identity that it is read with.
+/// A queue, and the credentials to read it with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DepthTarget {
     /// The queue.
     pub queue: QueueSpec,
-    /// The identity.
+    /// The credentials.
     pub credentials: Credentials,
 }
 
@@ -57,7 +57,7 @@ impl From<Error> for DepthError {
     }
 }
 
-/// The readings of all forwarders of one scope.
+/// Polls the queues of all forwarders in one scope.
 pub struct DepthPoller {
     ambient: AmbientCredentialsPolicy,
     connector: Connector,
@@ -69,12 +69,12 @@ pub struct DepthPoller {
 
 struct PolledQueue {
     target: Arc<DepthTarget>,
-    reading: Option<DepthResult>,
+    result: Option<DepthResult>,
     task: AbortHandle,
 }
 
 impl DepthPoller {
-    /// No readings yet. Yields the forwarders whose reading has changed.
+    /// Creates a poller without results. The receiver returns each forwarder whose depth changed.
     pub fn new(
         ambient: AmbientCredentialsPolicy,
         connector: Connector,
@@ -84,7 +84,7 @@ impl DepthPoller {
         mpsc::UnboundedReceiver<ObjectRef<EventForwarder>>,
     ) {
         let (changed, changes) = mpsc::unbounded_channel();
-        let depths = Self {
+        let poller = Self {
             ambient,
             connector,
             polled: Mutex::default(),
@@ -92,20 +92,20 @@ impl DepthPoller {
             metrics,
             changed,
         };
-        (Arc::new(depths), changes)
+        (Arc::new(poller), changes)
     }
 
-    /// Sees to it that a forwarder's queue is polled, and yields the last reading. A queue that
-    /// may not be read is not polled.
+    /// Ensures that a forwarder's queue is polled, and returns the last result. A queue that the
+    /// ambient credentials are not allowed for is not polled.
     pub fn ensure_polled(
         self: &Arc<Self>,
         forwarder: &ObjectRef<EventForwarder>,
         target: DepthTarget,
     ) -> Option<DepthResult> {
         let namespace = forwarder.namespace.as_deref().unwrap_or_default();
-        if let Err(problem) = self.ambient.check(namespace, &target) {
+        if let Err(error) = self.ambient.check(namespace, &target) {
             self.forget(forwarder);
-            return Some(Err(problem));
+            return Some(Err(error));
         }
         match self.lock().entry(forwarder.clone()) {
             Entry::Occupied(mut entry) if *entry.get().target != target => {
@@ -113,7 +113,7 @@ impl DepthPoller {
                 entry.insert(self.start(forwarder, target));
                 None
             }
-            Entry::Occupied(entry) => entry.get().reading.clone(),
+            Entry::Occupied(entry) => entry.get().result.clone(),
             Entry::Vacant(entry) => {
                 entry.insert(self.start(forwarder, target));
                 None
@@ -121,10 +121,10 @@ impl DepthPoller {
         }
     }
 
-    /// Ends the polls for one forwarder.
+    /// Stops polling for one forwarder.
     pub fn forget(&self, forwarder: &ObjectRef<EventForwarder>) {
-        if let Some(followed) = self.lock().remove(forwarder) {
-            followed.task.abort();
+        if let Some(polled) = self.lock().remove(forwarder) {
+            polled.task.abort();
         }
     }
 
@@ -137,33 +137,32 @@ impl DepthPoller {
         let polling = poll_repeatedly(Arc::clone(self), forwarder.clone(), Arc::clone(&target));
         PolledQueue {
             target,
-            reading: None,
+            result: None,
             task: tokio::spawn(polling).abort_handle(),
         }
     }
 
-    fn record(&self, forwarder: &ObjectRef<EventForwarder>, reading: DepthResult) {
-        let mut followed = self.lock();
-        let Some(entry) = followed.get_mut(forwarder) else {
+    fn record(&self, forwarder: &ObjectRef<EventForwarder>, result: DepthResult) {
+        let mut polled = self.lock();
+        let Some(entry) = polled.get_mut(forwarder) else {
             return;
         };
-        let rounded = reading.map(rounded);
-        if entry.reading.as_ref() != Some(&rounded) {
-            entry.reading = Some(rounded);
-            // Nobody listens any more only while the controller stops.
+        let result = result.map(rounded);
+        if entry.result.as_ref() != Some(&result) {
+            entry.result = Some(result);
+            // Fails only while the controller stops.
             let _ = self.changed.send(forwarder.clone());
         }
     }
 
-    /// The map is whole after each statement that changes it, so a panic elsewhere in the
-    /// lock's scope leaves nothing half done.
+    /// Ignores poisoning, because every statement leaves the map consistent.
     fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<EventForwarder>, PolledQueue>> {
         self.polled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 async fn poll_repeatedly(
-    depths: Arc<DepthPoller>,
+    poller: Arc<DepthPoller>,
     forwarder: ObjectRef<EventForwarder>,
     target: Arc<DepthTarget>,
 ) {
@@ -171,45 +170,45 @@ async fn poll_repeatedly(
     let mut failures = 0_u32;
     let mut access = None;
     loop {
-        let reading = match depths.permits.acquire().await {
-            // Boxed, so that a task that waits holds nothing of it.
-            Ok(_permit) => Box::pin(poll(&depths.connector, &mut access, &target))
+        let result = match poller.permits.acquire().await {
+            // Boxed, to free the poll's memory while the task sleeps.
+            Ok(_permit) => Box::pin(poll(&poller.connector, &mut access, &target))
                 .await
                 .map_err(DepthError::from),
             Err(_) => return,
         };
-        let failed = reading.as_ref().err().map(|problem| problem.reason);
-        depths.metrics.record_poll(failed);
-        failures = match reading {
+        let reason = result.as_ref().err().map(|error| error.reason);
+        poller.metrics.record_poll(reason);
+        failures = match result {
             Ok(_) => 0,
             Err(_) => failures.saturating_add(1),
         };
-        depths.record(&forwarder, reading);
-        // Only a role's keys are worth keeping: the rest is quickly made again.
+        poller.record(&forwarder, result);
+        // Keep only the keys of an assumed role. The rest is cheap to recreate.
         access = access.filter(|_| target.queue.assume_role.is_some());
         tokio::time::sleep(jittered(poll_delay(failures, interval), &forwarder)).await;
     }
 }
 
-/// The pause after so many failures in a row: ever longer ones, so that a queue that throttles is
-/// left in peace, and none so long that what was mended is not seen for hours.
+/// Returns the delay after `failures` failures in a row. It grows, to reduce requests to a queue
+/// that throttles, and is limited, so that a fix is noticed within minutes.
 fn poll_delay(failures: u32, interval: Duration) -> Duration {
     match failures.checked_sub(1) {
         None => interval,
-        Some(before) => {
-            (interval.min(MAX_FIRST_RETRY_DELAY) * (1 << before.min(9))).min(MAX_POLL_DELAY)
+        Some(retries) => {
+            (interval.min(MAX_FIRST_RETRY_DELAY) * (1 << retries.min(9))).min(MAX_POLL_DELAY)
         }
     }
 }
 
-/// Reads the depth, by the way of the last poll if there was one.
+/// Reads the depth, and reuses the access of the last poll if there is one.
 async fn poll(
     connector: &Connector,
     access: &mut Option<QueueAccess>,
     target: &DepthTarget,
 ) -> Result<Depth, Error> {
     let access = match access {
-        Some(known) => known,
+        Some(access) => access,
         None => {
             let credentials = target.credentials.clone();
             access.insert(QueueAccess::new(connector, &target.queue, credentials).await?)
@@ -218,7 +217,7 @@ async fn poll(
     access.client().depth().await
 }
 
-/// Spreads forwarders of the same interval over a tenth of it, each at its own fixed place.
+/// Adds a jitter of up to a tenth of the interval, fixed for each forwarder.
 fn jittered(interval: Duration, forwarder: &ObjectRef<EventForwarder>) -> Duration {
     let mut hasher = DefaultHasher::new();
     forwarder.hash(&mut hasher);
@@ -227,8 +226,8 @@ fn jittered(interval: Duration, forwarder: &ObjectRef<EventForwarder>) -> Durati
     interval + Duration::from_millis(u64::try_from(extra).unwrap_or(0))
 }
 
-/// Numbers of 100 and more are rounded to two significant digits, so that a busy queue does
-/// not have its status written at every poll.
+/// Rounds numbers of 100 and more to two significant digits, so that a busy queue does not cause a
+/// status write at every poll.
 fn rounded(depth: Depth) -> Depth {
     Depth {
         visible: two_digits(depth.visible),
@@ -264,33 +263,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_queue_that_may_not_be_read_is_polled_no_more() {
+    async fn disallowed_queue_is_no_longer_polled() {
         let ambient = AmbientCredentialsPolicy {
             hosts: "http://127.0.0.1:1".parse().expect("hosts"),
             roles: "any".parse().expect("roles"),
         };
-        let (depths, _changes) = DepthPoller::new(
+        let (poller, _changes) = DepthPoller::new(
             ambient,
             Connector::new().expect("a connector"),
             Metrics::new(),
         );
         let forwarder = ObjectRef::new("mparticle").within("marketing");
         assert_eq!(
-            depths.ensure_polled(&forwarder, target("http://127.0.0.1:1")),
+            poller.ensure_polled(&forwarder, target("http://127.0.0.1:1")),
             None
         );
-        assert_eq!(depths.lock().len(), 1);
-        let reading = depths.ensure_polled(&forwarder, target("http://127.0.0.1:2"));
+        assert_eq!(poller.lock().len(), 1);
+        let result = poller.ensure_polled(&forwarder, target("http://127.0.0.1:2"));
         assert_eq!(
-            reading.map(|reading| reading.map_err(|problem| problem.reason)),
+            result.map(|result| result.map_err(|error| error.reason)),
             Some(Err("HostNotAllowed"))
         );
-        assert!(depths.lock().is_empty());
+        assert!(poller.lock().is_empty());
     }
 
     #[test]
-    fn small_numbers_are_exact_and_large_ones_have_two_digits() {
-        for (exact, shown) in [
+    fn only_numbers_from_100_on_are_rounded() {
+        for (exact, expected) in [
             (0, 0),
             (7, 7),
             (99, 99),
@@ -299,25 +298,25 @@ mod tests {
             (12_345, 12_000),
             (999, 1000),
         ] {
-            assert_eq!(two_digits(exact), shown, "{exact}");
+            assert_eq!(two_digits(exact), expected, "{exact}");
         }
     }
 
     #[test]
-    fn pauses_after_failures_grow_from_the_interval_or_half_a_minute_to_ten_minutes() {
-        let pauses = |interval| {
+    fn poll_delay_grows_with_failures_to_ten_minutes() {
+        let delays = |interval| {
             [0, 1, 2, 3, 8, u32::MAX]
                 .map(|failures| poll_delay(failures, Duration::from_secs(interval)).as_secs())
         };
-        assert_eq!(pauses(2), [2, 2, 4, 8, 256, 600]);
-        assert_eq!(pauses(60), [60, 30, 60, 120, 600, 600]);
-        assert_eq!(pauses(86_400), [86_400, 30, 60, 120, 600, 600]);
+        assert_eq!(delays(2), [2, 2, 4, 8, 256, 600]);
+        assert_eq!(delays(60), [60, 30, 60, 120, 600, 600]);
+        assert_eq!(delays(86_400), [86_400, 30, 60, 120, 600, 600]);
     }
 
     #[test]
-    fn pauses_of_different_forwarders_differ_by_a_tenth_at_most() {
+    fn jitter_differs_by_at_most_a_tenth() {
         let minute = Duration::from_secs(60);
-        let pauses: std::collections::HashSet<_> = (0..50)
+        let delays: std::collections::HashSet<_> = (0..50)
             .map(|n| {
                 jittered(
                     minute,
@@ -325,11 +324,11 @@ mod tests {
                 )
             })
             .collect();
-        assert!(pauses.len() > 40);
+        assert!(delays.len() > 40);
         assert!(
-            pauses
+            delays
                 .iter()
-                .all(|pause| *pause >= minute && *pause < minute * 11 / 10)
+                .all(|delay| *delay >= minute && *delay < minute * 11 / 10)
         );
     }
 }

@@ -6,66 +6,66 @@ use tracing::{Instrument, Span, field::Empty};
 use super::{health::RECONCILE_TIMEOUT, installation::APPLY};
 use crate::ca_bundle::CaBundleError;
 
-/// How long one call to the API server may take. The client retries by itself inside it.
+/// Timeout of one call to the API server, including the client's retries.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Why a reconciliation, or the controller itself, could not go on.
+/// Errors of a reconciliation or of the controller.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The API server refused or failed.
-    #[error("could not {call}: {source}; it is tried again with growing pauses")]
+    /// The API server rejected the call, or it failed.
+    #[error("failed to {call}: {source}; retrying with exponential backoff")]
     Api {
-        /// What was asked.
+        /// The call.
         call: Call,
-        /// What came back.
+        /// The cause.
         #[source]
         source: Box<kube::Error>,
     },
 
-    /// The API server did not answer in time.
-    #[error("could not {call}: no answer within {} s; it is tried again with growing pauses", limit.as_secs())]
+    /// The API server did not respond in time.
+    #[error("failed to {call}: no response within {} s; retrying with exponential backoff", limit.as_secs())]
     Timeout {
-        /// What was asked.
+        /// The call.
         call: Call,
-        /// How long it was waited for.
+        /// The timeout.
         limit: Duration,
     },
 
     /// All calls of a reconciliation together took too long.
     #[error(
-        "the reconciliation did not end within {} s; it is tried again with growing pauses", RECONCILE_TIMEOUT.as_secs()
+        "reconciliation did not finish within {} s; retrying with exponential backoff", RECONCILE_TIMEOUT.as_secs()
     )]
     ReconcileTimeout,
 
-    /// The cluster lacks the resource's definition.
+    /// The EventForwarder CRD is not installed.
     #[error(
-        "the cluster has no CRD of EventForwarder. Install it as you installed the controller: `helm upgrade RELEASE charts/event-forwarder --namespace RELEASE-NAMESPACE --reset-then-reuse-values --set crds.install=true`, or without Helm `{}`. The controller then continues by itself",
+        "EventForwarder CRD not found. Install it as you installed the controller: `helm upgrade RELEASE charts/event-forwarder --namespace RELEASE-NAMESPACE --reset-then-reuse-values --set crds.install=true`, or without Helm `{}`. The controller then continues automatically",
         APPLY
     )]
     CrdMissing,
 
     /// The client's configuration can't be used.
     #[error(
-        "no way to the API server: {0}. Run inside a pod with a service account, or set KUBECONFIG"
+        "can't configure the API server client: {0}. Run inside a pod with a service account, or set KUBECONFIG"
     )]
     NoCluster(String),
 
-    /// This replica may not be at work any more.
+    /// This replica is no longer the leader.
     #[error(
-        "this replica has lost its lease: another holds it, or it could not be renewed in time. It ends so that no two are at work, and starts again as standby"
+        "lost the leader-election lease: another replica holds it, or it was not renewed in time. This replica exits so that only one is active, and restarts on standby"
     )]
     LeaseLost,
 
-    /// Further authorities that connections to AWS should trust can't be used.
+    /// The additional CA certificates for AWS can't be used.
     #[error(transparent)]
     Trust(#[from] CaBundleError),
 
-    /// The port for metrics and health is taken.
-    #[error("could not listen on {address}: {source}. Choose another address with --listen")]
+    /// The address for metrics and health can't be used.
+    #[error("failed to listen on {address}: {source}. Choose another address with --listen")]
     Listen {
         /// The address.
         address: std::net::SocketAddr,
-        /// Why not.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
@@ -79,7 +79,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call, for example `Call::new("apply", "CronJob marketing/mparticle")`.
+    /// Creates a call, for example `Call::new("apply", "CronJob marketing/mparticle")`.
     pub fn new(verb: &'static str, object: impl Into<String>) -> Self {
         Self {
             verb,
@@ -87,24 +87,24 @@ impl Call {
         }
     }
 
-    /// Makes the call, within a time limit.
+    /// Makes the call, with the timeout `CALL_TIMEOUT`.
     ///
     /// # Errors
-    /// [`Error::Api`] or [`Error::Timeout`].
+    /// Returns [`Error::Api`] or [`Error::Timeout`].
     pub async fn run<T>(self, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
         self.with_timeout(CALL_TIMEOUT, call).await
     }
 
-    /// Makes the call, within a time limit of its own.
+    /// Makes the call, with the timeout `limit`.
     ///
     /// # Errors
-    /// [`Error::Api`] or [`Error::Timeout`].
+    /// Returns [`Error::Api`] or [`Error::Timeout`].
     pub async fn with_timeout<T>(
         self,
         limit: Duration,
         call: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Error> {
-        // Part of a reconciliation's trace. Calls outside of any, to renew the lease, make none.
+        // Calls outside a reconciliation, such as lease renewals, are not traced.
         let span = match Span::current().is_none() {
             true => Span::none(),
             false => tracing::debug_span!(
@@ -114,12 +114,12 @@ impl Call {
                 otel.status_code = Empty,
             ),
         };
-        let answer = timeout(limit, call).instrument(span.clone()).await;
-        if !matches!(answer, Ok(Ok(_))) {
+        let result = timeout(limit, call).instrument(span.clone()).await;
+        if !matches!(result, Ok(Ok(_))) {
             span.record("otel.status_code", "ERROR");
         }
-        match answer {
-            Ok(Ok(answer)) => Ok(answer),
+        match result {
+            Ok(Ok(value)) => Ok(value),
             Ok(Err(source)) => Err(Error::Api {
                 call: self,
                 source: Box::new(source),
@@ -136,7 +136,7 @@ impl fmt::Display for Call {
 }
 
 impl Error {
-    /// What the API server answered, if this is an answer of it: HTTP status and words.
+    /// Returns the HTTP status and message of the API server's error response, if there is one.
     pub fn response(&self) -> Option<(u16, &str)> {
         match self {
             Self::Api { source, .. } => match &**source {
@@ -147,7 +147,7 @@ impl Error {
         }
     }
 
-    /// A label for metrics.
+    /// Returns the label for metrics.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Api { .. } => "Api",

@@ -1,5 +1,4 @@
-//! Whether the controller is alive, and whether it is ready. What happens is noted here; pure
-//! functions judge it.
+//! Liveness and readiness of the controller.
 
 use std::{
     collections::BTreeMap,
@@ -8,22 +7,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The longest that one reconciliation may take; then it ends with an error. Longer than all
-/// its calls together take as a rule, each being limited by itself.
+/// Timeout of one reconciliation. Longer than its calls normally take together, because each call
+/// has a timeout.
 pub const RECONCILE_TIMEOUT: Duration = Duration::from_secs(240);
-/// A reconciliation that is at work for longer does not listen to its limit.
+/// Age at which a reconciliation is stuck, because [`RECONCILE_TIMEOUT`] did not end it.
 const STUCK_TIMEOUT: Duration = Duration::from_secs(300);
-/// A watch is begun anew at least so often: kube-runtime ends each after 290 s, and waits a little
-/// longer for the API server to do so.
+/// Maximum time between two starts of a watch. kube-runtime ends a watch after 290 s, and waits a
+/// little longer for the API server to end it.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(900);
-/// The runtime's tasks are at a standstill if none has run for so long.
+/// Time without a heartbeat after which the runtime is stuck.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often the runtime shows that it runs.
+/// Interval between heartbeats of the runtime.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// For how long a watch may fail before the controller counts as not ready.
+/// Time that a watch must fail before the controller is not ready.
 const WATCH_FAILURE_DELAY: Duration = Duration::from_secs(10);
 
-/// What is known of the controller's state, shared by all who add to it.
+/// The controller's state, shared by the tasks that record it.
 #[derive(Debug, Clone)]
 pub struct Health(Arc<Mutex<HealthState>>);
 
@@ -31,18 +30,18 @@ pub struct Health(Arc<Mutex<HealthState>>);
 struct HealthState {
     not_ready: Option<String>,
     reconciles: BTreeMap<u64, (String, Instant)>,
-    begun: u64,
+    started_count: u64,
     watches: BTreeMap<String, Watch>,
     last_heartbeat: Instant,
 }
 
 #[derive(Debug, Clone)]
 struct Watch {
-    begun: Instant,
+    started: Instant,
     problem: Option<(String, Instant)>,
 }
 
-/// A reconciliation at work, until it is dropped.
+/// A reconciliation in progress, until dropped.
 #[must_use]
 pub struct ReconcileGuard {
     health: Health,
@@ -50,7 +49,7 @@ pub struct ReconcileGuard {
 }
 
 impl ReconcileGuard {
-    /// Which one it is of all that this process has begun.
+    /// Returns the number of the reconciliation, counted from the start of the process.
     pub const fn id(&self) -> u64 {
         self.id
     }
@@ -63,18 +62,18 @@ impl Drop for ReconcileGuard {
 }
 
 impl Health {
-    /// That of a controller that has only started.
+    /// Creates the state of a controller that has just started: alive, and not ready.
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(HealthState {
-            not_ready: Some("waits for the API server".to_owned()),
+            not_ready: Some("waiting for the API server".to_owned()),
             reconciles: BTreeMap::new(),
-            begun: 0,
+            started_count: 0,
             watches: BTreeMap::new(),
             last_heartbeat: Instant::now(),
         })))
     }
 
-    /// Shows from now on, until the runtime ends, that its tasks run.
+    /// Records heartbeats until the runtime ends.
     pub async fn run_heartbeat(self) {
         loop {
             self.lock().last_heartbeat = Instant::now();
@@ -82,18 +81,18 @@ impl Health {
         }
     }
 
-    /// The controller can't work before something has happened; `None`: it can.
-    pub fn set_not_ready(&self, what: Option<String>) {
-        self.lock().not_ready = what;
+    /// Sets why the controller is not ready, or `None` if it is ready.
+    pub fn set_not_ready(&self, reason: Option<String>) {
+        self.lock().not_ready = reason;
     }
 
-    /// A reconciliation of `object` begins.
+    /// Records the start of a reconciliation of `object`.
     pub fn start_reconcile(&self, object: impl Display) -> ReconcileGuard {
-        let begun = (object.to_string(), Instant::now());
+        let reconcile = (object.to_string(), Instant::now());
         let mut state = self.lock();
-        state.begun += 1;
-        let id = state.begun;
-        state.reconciles.insert(id, begun);
+        state.started_count += 1;
+        let id = state.started_count;
+        state.reconciles.insert(id, reconcile);
         drop(state);
         ReconcileGuard {
             health: self.clone(),
@@ -101,7 +100,7 @@ impl Health {
         }
     }
 
-    /// A watch, or the list before it, was answered, well or with a problem.
+    /// Records the response to a watch, or to the list before it. `problem` says how it failed.
     pub fn record_watch(&self, what: &str, problem: Option<String>) {
         let now = Instant::now();
         let mut state = self.lock();
@@ -111,61 +110,63 @@ impl Health {
             .and_then(|watch| watch.problem.as_ref())
             .map_or(now, |(_, since)| *since);
         let watch = Watch {
-            begun: now,
+            started: now,
             problem: problem.map(|problem| (problem, since)),
         };
         state.watches.insert(what.to_owned(), watch);
     }
 
-    /// Whether the process does its work.
+    /// Checks whether the process makes progress.
     ///
     /// # Errors
-    /// A sentence on what it is stuck at: only a new process helps.
+    /// Returns a sentence about what is stuck. Only a restart of the process helps.
     pub fn alive(&self) -> Result<(), String> {
         alive(&self.lock(), Instant::now())
     }
 
-    /// Whether the process could do its work.
+    /// Checks whether the process is able to work.
     ///
     /// # Errors
-    /// A sentence on what it waits for, or may not do.
+    /// Returns a sentence about what is missing or not allowed.
     pub fn ready(&self) -> Result<(), String> {
         ready(&self.lock(), Instant::now())
     }
 
-    /// What is noted is whole after each statement, so a panic in the lock's scope leaves nothing
-    /// half done.
+    /// Ignores poisoning, because every statement leaves the state consistent.
     fn lock(&self) -> MutexGuard<'_, HealthState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn alive(state: &HealthState, now: Instant) -> Result<(), String> {
-    let oldest = state.reconciles.values().min_by_key(|(_, begun)| *begun);
-    let still = now.saturating_duration_since(state.last_heartbeat);
-    if still >= HEARTBEAT_TIMEOUT {
+    let oldest = state
+        .reconciles
+        .values()
+        .min_by_key(|(_, started)| *started);
+    let since_heartbeat = now.saturating_duration_since(state.last_heartbeat);
+    if since_heartbeat >= HEARTBEAT_TIMEOUT {
         let object = oldest.map_or("none", |(object, _)| object);
         return Err(format!(
-            "no task has run for {} s; the oldest reconciliation at work is that of {object}",
-            still.as_secs()
+            "no task has run for {} s; oldest reconciliation in progress: {object}",
+            since_heartbeat.as_secs()
         ));
     }
-    if let Some((object, begun)) = oldest {
-        let took = now.saturating_duration_since(*begun);
-        if took >= STUCK_TIMEOUT {
+    if let Some((object, started)) = oldest {
+        let elapsed = now.saturating_duration_since(*started);
+        if elapsed >= STUCK_TIMEOUT {
             return Err(format!(
-                "the reconciliation of {object} is stuck: it is at work for {} s, and may take {} s",
-                took.as_secs(),
+                "the reconciliation of {object} is stuck: it has run for {} s, and its limit is {} s",
+                elapsed.as_secs(),
                 RECONCILE_TIMEOUT.as_secs()
             ));
         }
     }
     for (what, watch) in &state.watches {
-        let lasted = now.saturating_duration_since(watch.begun);
-        if lasted >= WATCH_TIMEOUT {
+        let age = now.saturating_duration_since(watch.started);
+        if age >= WATCH_TIMEOUT {
             return Err(format!(
-                "the watch of {what} is dead: it was last begun {} s ago, and ends after 290 s",
-                lasted.as_secs()
+                "the watch of {what} is dead: it last started {} s ago, and should end after 290 s",
+                age.as_secs()
             ));
         }
     }
@@ -173,8 +174,8 @@ fn alive(state: &HealthState, now: Instant) -> Result<(), String> {
 }
 
 fn ready(state: &HealthState, now: Instant) -> Result<(), String> {
-    if let Some(waiting) = &state.not_ready {
-        return Err(waiting.clone());
+    if let Some(reason) = &state.not_ready {
+        return Err(reason.clone());
     }
     for (what, watch) in &state.watches {
         if let Some((problem, since)) = &watch.problem
@@ -194,13 +195,13 @@ mod tests {
         HealthState {
             not_ready: None,
             reconciles: BTreeMap::new(),
-            begun: 0,
+            started_count: 0,
             watches: BTreeMap::new(),
             last_heartbeat: now,
         }
     }
 
-    /// A point in time from which one can go back.
+    /// Returns a time from which hours can be subtracted.
     fn later() -> Instant {
         Instant::now() + Duration::from_secs(3600)
     }
@@ -210,40 +211,40 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_reconciliation_is_named() {
+    fn stuck_reconciliation_is_named() {
         let now = later();
-        for (seconds, verdict) in [(0, true), (299, true), (300, false), (3000, false)] {
+        for (seconds, is_alive) in [(0, true), (299, true), (300, false), (3000, false)] {
             let mut state = state(now);
             let young = ("marketing/young".to_owned(), now);
             let old = ("marketing/mparticle".to_owned(), ago(now, seconds));
             state.reconciles = [(1, young), (2, old)].into();
-            let judged = alive(&state, now);
-            assert_eq!(judged.is_ok(), verdict, "{seconds} s: {judged:?}");
-            if let Err(why) = judged {
-                assert!(why.contains("marketing/mparticle"), "{why}");
+            let result = alive(&state, now);
+            assert_eq!(result.is_ok(), is_alive, "{seconds} s: {result:?}");
+            if let Err(reason) = result {
+                assert!(reason.contains("marketing/mparticle"), "{reason}");
             }
         }
         assert!(RECONCILE_TIMEOUT < STUCK_TIMEOUT);
     }
 
     #[test]
-    fn a_standstill_is_told_with_the_reconciliation_at_work() {
+    fn stuck_runtime_is_reported_with_oldest_reconciliation() {
         let now = later();
         let mut state = state(ago(now, 59));
         state.reconciles = [(1, ("marketing/mparticle".to_owned(), ago(now, 70)))].into();
         assert_eq!(alive(&state, now), Ok(()));
         state.last_heartbeat = ago(now, 60);
-        let why = alive(&state, now).expect_err("a standstill");
+        let reason = alive(&state, now).expect_err("no heartbeat");
         assert!(
-            why.contains("60 s") && why.contains("marketing/mparticle"),
-            "{why}"
+            reason.contains("60 s") && reason.contains("marketing/mparticle"),
+            "{reason}"
         );
     }
 
     #[test]
-    fn a_watch_that_never_ends_is_dead_and_one_that_fails_is_not_ready() {
+    fn endless_watch_is_dead_failing_watch_is_unready() {
         let now = later();
-        for (begun, problem, lives, works) in [
+        for (started, problem, is_alive, is_ready) in [
             (290, None, true, true),
             (899, None, true, true),
             (900, None, false, true),
@@ -252,28 +253,28 @@ mod tests {
         ] {
             let mut state = state(now);
             let watch = Watch {
-                begun: ago(now, begun),
+                started: ago(now, started),
                 problem: problem.map(|since| ("403 Forbidden".to_owned(), ago(now, since))),
             };
             state.watches = [("cronjobs".to_owned(), watch)].into();
-            let judged = (alive(&state, now), ready(&state, now));
+            let results = (alive(&state, now), ready(&state, now));
             assert_eq!(
-                (judged.0.is_ok(), judged.1.is_ok()),
-                (lives, works),
-                "{begun} {problem:?}: {judged:?}"
+                (results.0.is_ok(), results.1.is_ok()),
+                (is_alive, is_ready),
+                "{started} {problem:?}: {results:?}"
             );
-            for why in [judged.0.err(), judged.1.err()].into_iter().flatten() {
-                assert!(why.contains("cronjobs"), "{why}");
+            for reason in [results.0.err(), results.1.err()].into_iter().flatten() {
+                assert!(reason.contains("cronjobs"), "{reason}");
             }
         }
     }
 
     #[test]
-    fn a_problem_counts_from_its_first_appearance_and_ends_with_a_good_answer() {
+    fn watch_problem_lasts_from_first_failure_to_success() {
         let health = Health::new();
         health.set_not_ready(None);
         let problem = |health: &Health| health.lock().watches["jobs"].problem.clone();
-        health.record_watch("jobs", Some("no answer".to_owned()));
+        health.record_watch("jobs", Some("no response".to_owned()));
         let (_, first) = problem(&health).expect("a problem");
         health.record_watch("jobs", Some("403 Forbidden".to_owned()));
         assert_eq!(problem(&health), Some(("403 Forbidden".to_owned(), first)));
@@ -282,21 +283,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waited_for_is_said_until_it_is_there() {
+    fn readiness_reports_the_reason_until_ready() {
         let health = Health::new();
         assert!(health.ready().is_err());
-        health.set_not_ready(Some("waits for the definition".to_owned()));
-        assert_eq!(health.ready(), Err("waits for the definition".to_owned()));
+        health.set_not_ready(Some("waiting for the CRD".to_owned()));
+        assert_eq!(health.ready(), Err("waiting for the CRD".to_owned()));
         health.set_not_ready(None);
         assert_eq!(health.ready(), Ok(()));
     }
 
     #[test]
-    fn a_reconciliation_that_has_ended_is_not_at_work() {
+    fn finished_reconciliation_is_removed() {
         let health = Health::new();
-        let work = health.start_reconcile("marketing/mparticle");
+        let guard = health.start_reconcile("marketing/mparticle");
         assert_eq!(health.lock().reconciles.len(), 1);
-        drop(work);
+        drop(guard);
         assert!(health.lock().reconciles.is_empty());
     }
 }

@@ -26,11 +26,11 @@ struct ServerState {
     health: Health,
 }
 
-/// Serves until the process ends, on a thread of its own, so that it answers even when all other
-/// work has come to a standstill.
+/// Serves until the process ends, on a separate thread, so it responds even if all other tasks are
+/// stuck.
 ///
 /// # Errors
-/// When the address can't be listened on.
+/// Returns [`Error::Listen`] if it can't listen on the address, or can't start the thread.
 pub fn serve(address: SocketAddr, metrics: Metrics, health: Health) -> Result<(), Error> {
     let failed = |source| Error::Listen { address, source };
     let listener = listen(address).map_err(failed)?;
@@ -38,24 +38,24 @@ pub fn serve(address: SocketAddr, metrics: Metrics, health: Health) -> Result<()
         .enable_all()
         .build()
         .map_err(failed)?;
-    let served = ServerState { metrics, health };
-    let work = move || {
-        let served = runtime.block_on(async {
+    let state = ServerState { metrics, health };
+    let run = move || {
+        let result = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            axum::serve(listener, routes(served)).await
+            axum::serve(listener, routes(state)).await
         });
-        if let Err(error) = served {
-            tracing::error!(%error, "metrics and health are served no more");
+        if let Err(error) = result {
+            tracing::error!(%error, "stopped serving metrics and health");
         }
     };
     thread::Builder::new()
         .name("http".to_owned())
-        .spawn(work)
+        .spawn(run)
         .map_err(failed)?;
     Ok(())
 }
 
-/// Listens; on a machine without IPv6, `[::]` stands for all its IPv4 addresses.
+/// Listens on `address`. On a machine without IPv6, `[::]` means all IPv4 addresses.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).or_else(|error| match fallback(address, &error) {
         Some(address) => TcpListener::bind(address),
@@ -65,43 +65,43 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Where to listen instead, if anywhere.
+/// Returns the address to use after `error`, if there is one.
 fn fallback(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
-    let all_of_ipv6 = address.is_ipv6() && address.ip().is_unspecified();
-    (all_of_ipv6 && error.kind() != io::ErrorKind::AddrInUse)
+    let is_any_ipv6 = address.is_ipv6() && address.ip().is_unspecified();
+    (is_any_ipv6 && error.kind() != io::ErrorKind::AddrInUse)
         .then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
 }
 
-fn routes(served: ServerState) -> Router {
+fn routes(state: ServerState) -> Router {
     Router::new()
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(served)
+        .with_state(state)
 }
 
-async fn alive(State(served): State<ServerState>) -> Response {
-    probe_response(served.health.alive())
+async fn alive(State(state): State<ServerState>) -> Response {
+    probe_response(state.health.alive())
 }
 
-async fn ready(State(served): State<ServerState>) -> Response {
-    probe_response(served.health.ready())
+async fn ready(State(state): State<ServerState>) -> Response {
+    probe_response(state.health.ready())
 }
 
 fn probe_response(health: Result<(), String>) -> Response {
     match health {
         Ok(()) => "ok\n".into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }
 }
 
-async fn metrics(State(served): State<ServerState>, headers: HeaderMap) -> Response {
+async fn metrics(State(state): State<ServerState>, headers: HeaderMap) -> Response {
     let accepted = headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let format = Format::accepted(accepted);
-    match served.metrics.encode(format) {
+    match state.metrics.encode(format) {
         Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
@@ -119,42 +119,45 @@ mod tests {
 
     use super::*;
 
-    /// The status, the media type and the text that a path answers.
-    async fn get(served: &ServerState, path: &str, accept: &str) -> (u16, String, String) {
+    /// Returns the status, media type and body of the response to a GET.
+    async fn get(state: &ServerState, path: &str, accept: &str) -> (u16, String, String) {
         let request = Request::get(path)
             .header(header::ACCEPT, accept)
             .body(Body::empty())
             .expect("a request");
-        let answer = routes(served.clone())
+        let response = routes(state.clone())
             .oneshot(request)
             .await
-            .expect("an answer");
-        let status = answer.status().as_u16();
-        let media_type = answer.headers()[header::CONTENT_TYPE].to_str();
+            .expect("a response");
+        let status = response.status().as_u16();
+        let media_type = response.headers()[header::CONTENT_TYPE].to_str();
         let media_type = media_type.expect("text").to_owned();
-        let body = to_bytes(answer.into_body(), usize::MAX).await;
+        let body = to_bytes(response.into_body(), usize::MAX).await;
         let text = String::from_utf8(body.expect("a body").to_vec());
         (status, media_type, text.expect("text"))
     }
 
     #[tokio::test]
-    async fn a_verdict_is_a_status_and_a_sentence() {
-        let served = ServerState {
+    async fn probes_return_status_and_reason() {
+        let state = ServerState {
             metrics: Metrics::new(),
             health: Health::new(),
         };
-        let (status, _, text) = get(&served, "/readyz", "*/*").await;
-        assert_eq!((status, text.as_str()), (503, "waits for the API server\n"));
-        let (status, _, text) = get(&served, "/healthz", "*/*").await;
+        let (status, _, text) = get(&state, "/readyz", "*/*").await;
+        assert_eq!(
+            (status, text.as_str()),
+            (503, "waiting for the API server\n")
+        );
+        let (status, _, text) = get(&state, "/healthz", "*/*").await;
         assert_eq!((status, text.as_str()), (200, "ok\n"));
-        served.health.set_not_ready(None);
-        let (status, _, text) = get(&served, "/readyz", "*/*").await;
+        state.health.set_not_ready(None);
+        let (status, _, text) = get(&state, "/readyz", "*/*").await;
         assert_eq!((status, text.as_str()), (200, "ok\n"));
     }
 
     #[tokio::test]
-    async fn metrics_come_in_the_format_that_is_asked_for() {
-        let served = ServerState {
+    async fn metrics_use_the_requested_format() {
+        let state = ServerState {
             metrics: Metrics::new(),
             health: Health::new(),
         };
@@ -166,19 +169,19 @@ mod tests {
                 "# EOF\n",
             ),
         ] {
-            let (status, given, text) = get(&served, "/metrics", accept).await;
-            assert_eq!((status, given.as_str()), (200, media_type));
+            let (status, actual, text) = get(&state, "/metrics", accept).await;
+            assert_eq!((status, actual.as_str()), (200, media_type));
             assert!(text.ends_with(end) && text.contains("event_forwarder_leader 0"));
         }
     }
 
     #[test]
-    fn all_of_ipv6_falls_back_to_all_of_ipv4_unless_the_port_is_taken() {
+    fn unspecified_ipv6_address_falls_back_to_ipv4() {
         let unsupported = || io::Error::from(io::ErrorKind::Unsupported);
-        let taken = || io::Error::from(io::ErrorKind::AddrInUse);
+        let in_use = || io::Error::from(io::ErrorKind::AddrInUse);
         for (address, error, expected) in [
             ("[::]:8080", unsupported(), Some("0.0.0.0:8080")),
-            ("[::]:8080", taken(), None),
+            ("[::]:8080", in_use(), None),
             ("[::1]:8080", unsupported(), None),
             ("0.0.0.0:8080", unsupported(), None),
             ("10.0.0.1:8080", unsupported(), None),
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_serves_both_families_where_there_are_both() {
+    fn default_address_serves_ipv4_and_ipv6() {
         let listener = listen((Ipv6Addr::UNSPECIFIED, 0).into()).expect("a listener");
         let port = listener.local_addr().expect("its address").port();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("by IPv4");

@@ -1,4 +1,4 @@
-//! How the CRD was installed, and so which command updates it.
+//! How the CRD was installed, which determines the command that updates it.
 
 use kube::core::ObjectMeta;
 
@@ -11,23 +11,23 @@ pub const APPLY: &str = "kubectl apply --server-side --force-conflicts -f crds/"
 /// How the CRD was installed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Installation {
-    /// By the chart: only an upgrade of this release leaves Helm the owner of the CRD.
+    /// By the chart. Only an upgrade of this release keeps Helm as the owner of the CRD.
     Helm {
         /// The release's name.
         release: String,
         /// The release's namespace.
         namespace: String,
-        /// Something else has written to the CRD since, so Helm meets a conflict.
+        /// Whether another field manager has written to the CRD, which is a conflict for Helm.
         contested: bool,
     },
-    /// By anything else.
+    /// Not by a Helm release.
     Applied,
     /// The controller is not allowed to read the CRD.
     Unknown,
 }
 
 impl Installation {
-    /// Reads it off the CRD's labels, annotations and field managers.
+    /// Determines it from the CRD's labels, annotations and field managers.
     pub fn from_metadata(metadata: &ObjectMeta) -> Self {
         let annotation = |name: &str| metadata.annotations.as_ref()?.get(name).cloned();
         let by_helm = metadata
@@ -48,7 +48,7 @@ impl Installation {
         }
     }
 
-    /// Returns what to do to update the CRD, with the command for how it was installed.
+    /// Returns how to update the CRD, with the command.
     pub fn how_to_update(&self) -> String {
         let version = env!("CARGO_PKG_VERSION");
         let upgrade = |release: &str, namespace: &str, force: &str| {
@@ -80,7 +80,7 @@ impl Installation {
     }
 }
 
-/// Whether something besides Helm owns fields of the CRD, except for its status.
+/// Returns whether a field manager except Helm owns fields of the CRD outside its status.
 fn has_another_writer(metadata: &ObjectMeta) -> bool {
     let writers = metadata.managed_fields.iter().flatten();
     writers
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_that_updates_the_crd_fits_how_it_was_installed() {
+    fn update_command_matches_how_crd_was_installed() {
         let metadata = |labels: Value, annotations: Value, writers: Value| -> ObjectMeta {
             serde_json::from_value(json!({
                 "labels": labels, "annotations": annotations, "managedFields": writers,
@@ -117,9 +117,14 @@ mod tests {
             namespace: "marketing".to_owned(),
             contested,
         };
-        let (alone, two) = (writers(&["helm"]), writers(&["helm", "kubectl-edit"]));
+        let (helm_only, two) = (writers(&["helm"]), writers(&["helm", "kubectl-edit"]));
         for (labels, annotations, writers, expected) in [
-            (by_helm.clone(), release.clone(), alone.clone(), helm(false)),
+            (
+                by_helm.clone(),
+                release.clone(),
+                helm_only.clone(),
+                helm(false),
+            ),
             (by_helm.clone(), release.clone(), two, helm(true)),
             (
                 json!({}),
@@ -127,16 +132,16 @@ mod tests {
                 writers(&["kubectl"]),
                 Installation::Applied,
             ),
-            (json!({}), release, alone.clone(), Installation::Applied),
-            (by_helm, json!({}), alone, Installation::Applied),
+            (json!({}), release, helm_only.clone(), Installation::Applied),
+            (by_helm, json!({}), helm_only, Installation::Applied),
         ] {
-            let found = Installation::from_metadata(&metadata(labels, annotations, writers));
-            assert_eq!(found, expected);
+            let installation = Installation::from_metadata(&metadata(labels, annotations, writers));
+            assert_eq!(installation, expected);
         }
         let upgrade = "`helm upgrade events charts/event-forwarder --namespace marketing --reset-then-reuse-values --set crds.install=true";
         for (contested, end) in [(false, "`"), (true, " --force-conflicts`")] {
-            let told = helm(contested).how_to_update();
-            assert!(told.contains(&format!("{upgrade}{end}")), "{told}");
+            let text = helm(contested).how_to_update();
+            assert!(text.contains(&format!("{upgrade}{end}")), "{text}");
         }
         let applied = Installation::Applied.how_to_update();
         let command = format!("`{APPLY}`");
@@ -145,7 +150,7 @@ mod tests {
             "{applied}"
         );
         let unknown = Installation::Unknown.how_to_update();
-        let either = unknown.contains(&command) && unknown.contains("`helm upgrade RELEASE ");
-        assert!(either, "{unknown}");
+        let has_both = unknown.contains(&command) && unknown.contains("`helm upgrade RELEASE ");
+        assert!(has_both, "{unknown}");
     }
 }

@@ -1,9 +1,9 @@
-//! Which replica is at work: the holder of a Lease.
+//! Leader election with a Lease.
 //!
-//! A replica takes over once it has itself seen the lease unchanged for as long as it holds, so
-//! that the clocks of nodes may differ. Each change names the version that it is based on: of two
-//! who try, one wins. The holder stops acting well before others may take over, by its own clock
-//! and without being told; [`Leadership`] is asked before each write.
+//! A replica takes over after it has observed the lease unchanged for the full lease duration.
+//! Node clocks need not agree. Each write names the resource version that it is based on, so only
+//! one of two concurrent writes succeeds. The leader stops well before another replica can take
+//! over, by its local clock, because every write checks [`Leadership`] first.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -27,18 +27,18 @@ use super::{
     error::{Call, Error},
 };
 
-/// How long a lease holds that is not renewed, in whole seconds.
+/// Lease duration without a renewal, in whole seconds.
 const LEASE_DURATION: Duration = Duration::from_secs(9);
-/// How long after a renewal its holder acts on it. The rest of [`LEASE_DURATION`] is for a write that was
-/// sent at the last moment.
+/// Time after a renewal during which the leader writes. The rest of [`LEASE_DURATION`] covers a
+/// write that was sent at the last moment.
 const RENEW_DEADLINE: Duration = Duration::from_secs(6);
-/// The pause between renewals, and between looks at another's lease.
+/// Interval between renewals, and between reads of another replica's lease.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
-/// How long one call about the lease may take: less than what is left of [`RENEW_DEADLINE`] after a
-/// [`RETRY_PERIOD`], so that one that hangs can be tried again.
+/// Timeout of a call for the lease. Less than [`RENEW_DEADLINE`] minus [`RETRY_PERIOD`], so a call
+/// that hangs can be retried.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Until when this replica may act.
+/// Whether, and until when, this replica is the leader.
 #[derive(Debug, Clone, Default)]
 pub struct Leadership(Arc<Mutex<LeaderState>>);
 
@@ -51,12 +51,12 @@ enum LeaderState {
 }
 
 impl Leadership {
-    /// That of the only replica.
+    /// Creates the leadership of the only replica.
     pub fn sole_replica() -> Self {
         Self(Arc::new(Mutex::new(LeaderState::SoleReplica)))
     }
 
-    /// Whether this replica may act now.
+    /// Returns whether this replica is the leader now.
     pub fn is_leader(&self) -> bool {
         self.state().includes(Instant::now())
     }
@@ -80,7 +80,7 @@ impl LeaderState {
     }
 }
 
-/// This replica's part in the election.
+/// This replica as a candidate in the election.
 pub struct Candidate {
     api: Api<Lease>,
     lease: String,
@@ -90,13 +90,13 @@ pub struct Candidate {
     observed: Option<ObservedLease>,
 }
 
-/// A state of the lease, and when it was first seen.
+/// A state of the lease, and when it was first observed.
 struct ObservedLease {
     spec: LeaseSpec,
     since: Instant,
 }
 
-/// What is to be done about the lease.
+/// The next action for the lease.
 #[derive(Debug, PartialEq, Eq)]
 enum LeaseAction {
     Acquire,
@@ -105,7 +105,8 @@ enum LeaseAction {
 }
 
 impl Candidate {
-    /// Stands for election in the lease `namespace/lease`, under a name that no other replica has.
+    /// Creates a candidate for the lease `namespace/lease`. `identity` must be unique among the
+    /// replicas.
     pub fn new(
         client: Client,
         namespace: &str,
@@ -123,17 +124,20 @@ impl Candidate {
         }
     }
 
-    /// Returns once this replica leads.
+    /// Waits until this replica is the leader.
     pub async fn acquire(&mut self) {
-        let mut known = String::new();
+        let mut last_logged = String::new();
         loop {
             match self.try_once().await {
                 Ok(true) => return,
                 Ok(false) => {
                     let holder = self.holder().unwrap_or_default().to_owned();
-                    if known != holder {
-                        tracing::info!(holder, "another replica leads; this one stands by");
-                        known = holder;
+                    if last_logged != holder {
+                        tracing::info!(
+                            holder,
+                            "another replica is the leader; this one is on standby"
+                        );
+                        last_logged = holder;
                     }
                 }
                 Err(error) => tracing::warn!("{error}"),
@@ -142,7 +146,7 @@ impl Candidate {
         }
     }
 
-    /// Keeps the lease; returns once it is lost.
+    /// Renews the lease until it is lost.
     pub async fn hold_until_lost(&mut self) {
         while let LeaderState::LeaderUntil(end) = self.leadership.state() {
             sleep_until((Instant::now() + RETRY_PERIOD).min(end)).await;
@@ -155,10 +159,11 @@ impl Candidate {
         self.leadership.set(LeaderState::Standby);
     }
 
-    /// Lets another replica take over at once.
+    /// Releases the lease, so another replica can take over immediately.
     ///
     /// # Errors
-    /// When the lease can't be written; then another takes over when it has run out.
+    /// Returns an error if the lease can't be read or written. Another replica then takes over
+    /// when it expires.
     pub async fn release_lease(&mut self) -> Result<(), Error> {
         self.leadership.set(LeaderState::Standby);
         let Some(lease) = self.read().await? else {
@@ -182,7 +187,8 @@ impl Candidate {
         self.observed.as_ref()?.spec.holder_identity.as_deref()
     }
 
-    /// Looks at the lease, and takes or renews it if it may. Yields whether it is ours.
+    /// Reads the lease, and acquires or renews it if possible. Returns whether this replica holds
+    /// it.
     async fn try_once(&mut self) -> Result<bool, Error> {
         let lease = self.read().await?;
         let spec = lease
@@ -191,30 +197,30 @@ impl Candidate {
             .unwrap_or_default();
         let now = Instant::now();
         let since = match &self.observed {
-            Some(seen) if seen.spec == spec => seen.since,
+            Some(observed) if observed.spec == spec => observed.since,
             _ => now,
         };
         self.observed = Some(ObservedLease {
             spec: spec.clone(),
             since,
         });
-        let renewed = MicroTime(Timestamp::now());
-        let ours = match decide(&spec, &self.identity, now - since) {
+        let renew_time = MicroTime(Timestamp::now());
+        let new_spec = match decide(&spec, &self.identity, now - since) {
             LeaseAction::Wait => return Ok(false),
             LeaseAction::Renew => LeaseSpec {
-                renew_time: Some(renewed),
+                renew_time: Some(renew_time),
                 ..spec
             },
             LeaseAction::Acquire => LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
                 lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
-                acquire_time: Some(renewed.clone()),
-                renew_time: Some(renewed),
+                acquire_time: Some(renew_time.clone()),
+                renew_time: Some(renew_time),
                 lease_transitions: Some(spec.lease_transitions.unwrap_or_default() + 1),
                 ..spec
             },
         };
-        self.write(lease.as_ref(), ours).await?;
+        self.write(lease.as_ref(), new_spec).await?;
         self.leadership
             .set(LeaderState::LeaderUntil(now + RENEW_DEADLINE));
         Ok(true)
@@ -226,7 +232,7 @@ impl Candidate {
             .await
     }
 
-    /// Writes the lease, if it still is as it was read.
+    /// Writes the lease, if it has not changed since it was read.
     async fn write(&self, read: Option<&Lease>, spec: LeaseSpec) -> Result<(), Error> {
         match read {
             Some(read) => {
@@ -264,16 +270,16 @@ impl Candidate {
     }
 }
 
-/// What a replica is to do about a lease that it has seen unchanged for so long.
+/// Returns the action for a lease that was observed `unchanged` for that duration.
 fn decide(lease: &LeaseSpec, identity: &str, unchanged: Duration) -> LeaseAction {
-    let holds = lease
+    let duration = lease
         .lease_duration_seconds
         .and_then(|seconds| u64::try_from(seconds).ok())
         .map_or(LEASE_DURATION, Duration::from_secs);
     match lease.holder_identity.as_deref() {
         None | Some("") => LeaseAction::Acquire,
         Some(holder) if holder == identity => LeaseAction::Renew,
-        Some(_) if unchanged >= holds => LeaseAction::Acquire,
+        Some(_) if unchanged >= duration => LeaseAction::Acquire,
         Some(_) => LeaseAction::Wait,
     }
 }
@@ -283,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_is_taken_when_it_is_free_or_was_seen_unchanged_for_as_long_as_it_holds() {
+    fn lease_is_acquired_when_free_or_expired() {
         for (holder, seconds, unchanged, expected) in [
             (None, None, 0, LeaseAction::Acquire),
             (Some(""), Some(9), 0, LeaseAction::Acquire),
@@ -299,7 +305,7 @@ mod tests {
             let lease = LeaseSpec {
                 holder_identity: holder.map(str::to_owned),
                 lease_duration_seconds: seconds,
-                // Long past, and far ahead: the clock of another node says nothing.
+                // Long past, and ignored, because it is from another node's clock.
                 renew_time: Some(MicroTime(Timestamp::UNIX_EPOCH)),
                 ..LeaseSpec::default()
             };
@@ -309,18 +315,18 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_stops_before_another_may_begin_and_a_hand_over_stays_under_15_seconds() {
+    fn leader_stops_before_handover_within_15_seconds() {
         assert!(RENEW_DEADLINE + CALL_TIMEOUT < LEASE_DURATION);
         assert!(
             RETRY_PERIOD + CALL_TIMEOUT < RENEW_DEADLINE,
-            "a call that hangs is tried again"
+            "a call that hangs can be retried"
         );
-        // Seen a pause late, taken a pause late, by two calls at their slowest.
+        // A standby observes the last renewal up to one period late, and its expiry one more.
         assert!(LEASE_DURATION + 2 * RETRY_PERIOD < Duration::from_secs(15));
     }
 
     #[test]
-    fn leadership_runs_out_by_itself() {
+    fn leadership_expires_without_renewal() {
         let now = Instant::now();
         for (until, before, after) in [
             (LeaderState::Standby, false, false),
@@ -332,7 +338,7 @@ mod tests {
         }
         assert!(
             !Leadership::default().is_leader(),
-            "nobody leads before an election"
+            "no replica leads before an election"
         );
     }
 }

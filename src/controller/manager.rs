@@ -1,4 +1,4 @@
-//! Wires reconciliation to the API server: watches, leadership, health, shutdown.
+//! Connection of reconciliation to the API server: watches, leadership, health, shutdown.
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
@@ -45,21 +45,21 @@ use crate::{
     sqs::Connector,
 };
 
-/// Where `kubectl apply` keeps a copy of the object.
+/// Annotation in which `kubectl apply` stores a copy of the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// Objects in one page of a list, all of which are in memory at once.
-const PAGE: u32 = 100;
-/// Reconciliations at work at the same time.
+/// Objects per page of a list. A complete page is in memory at once.
+const PAGE_SIZE: u32 = 100;
+/// Maximum number of concurrent reconciliations per scope.
 const CONCURRENCY: u16 = 16;
 
-/// How long reconciliations under way may go on once this replica is told to stop: a successor
-/// waits for it. One that waits for a list which it may not have would never end.
+/// Time that running reconciliations have to finish after a termination signal. The next leader
+/// waits for them, and one that waits for a list without permission would never finish.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs the controller until SIGTERM or SIGINT.
+/// Runs the controller until `stop` is cancelled.
 ///
 /// # Errors
-/// When it can't start, or has lost its lease to another replica.
+/// Returns an error if the controller can't start, or loses or can't release its lease.
 pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Error> {
     let (metrics, health) = (Metrics::new(), Health::new());
     http::serve(args.listen, metrics.clone(), health.clone())?;
@@ -72,12 +72,12 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
         None => Leadership::sole_replica(),
         Some(_) => Leadership::default(),
     };
-    let overseer = ClientHooks {
+    let hooks = ClientHooks {
         metrics,
         health,
         leadership,
     };
-    let client = client::connect(config.clone(), overseer.clone())?;
+    let client = client::connect(config.clone(), hooks.clone())?;
     let connector = Connector::new()?;
 
     let scopes = match args.watch_namespaces.as_slice() {
@@ -86,40 +86,40 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
     };
     tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        () = prerequisites::met(&client, &scopes, &overseer.health) => {}
+        () = prerequisites::met(&client, &scopes, &hooks.health) => {}
     }
-    // A standby is ready: it could take over at any moment.
-    overseer.health.set_not_ready(None);
+    // A standby is ready too, because it can take over at any time.
+    hooks.health.set_not_ready(None);
     tokio::spawn(crd::wait_until_current(
         client.clone(),
-        overseer.metrics.clone(),
+        hooks.metrics.clone(),
     ));
-    let work = watch_all(&client, &connector, &scopes, &args, &overseer, &stop);
+    let work = watch_all(&client, &connector, &scopes, &args, &hooks, &stop);
     let work = with_shutdown_timeout(SHUTDOWN_TIMEOUT, &stop, work);
     let Some(namespace) = &args.lease_namespace else {
-        overseer.metrics.set_leader(true);
+        hooks.metrics.set_leader(true);
         work.await;
         return Ok(());
     };
-    // The lease is written by a client of its own, which may write without holding it.
-    let elector = ClientHooks {
+    // A separate client, because the lease is written before this replica is the leader.
+    let lease_hooks = ClientHooks {
         leadership: Leadership::sole_replica(),
-        ..overseer.clone()
+        ..hooks.clone()
     };
     let mut candidate = Candidate::new(
-        client::connect(config, elector)?,
+        client::connect(config, lease_hooks)?,
         namespace,
         &args.lease_name,
         &args.identity,
-        overseer.leadership.clone(),
+        hooks.leadership.clone(),
     );
     let elected = tokio::select! {
         () = stop.cancelled() => false,
         () = candidate.acquire() => true,
     };
     if elected {
-        tracing::info!(identity = args.identity, "this replica leads");
-        overseer.metrics.set_leader(true);
+        tracing::info!(identity = args.identity, "this replica is the leader");
+        hooks.metrics.set_leader(true);
         tokio::select! {
             () = work => {}
             () = candidate.hold_until_lost() => return Err(Error::LeaseLost),
@@ -128,21 +128,21 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
     candidate.release_lease().await
 }
 
-/// Does the work, and at most `limit` of it after the stop. What is left undone, the next leader
-/// takes up.
+/// Runs `work`, for at most `limit` after `stop` is cancelled. The next leader finishes any
+/// remaining work.
 async fn with_shutdown_timeout(
     limit: Duration,
     stop: &CancellationToken,
     work: impl Future<Output = ()>,
 ) {
-    let too_late = async {
+    let deadline = async {
         stop.cancelled().await;
         tokio::time::sleep(limit).await;
     };
     tokio::select! {
         () = work => {}
-        () = too_late => {
-            tracing::warn!("stopped with work under way; the next leader takes it up");
+        () = deadline => {
+            tracing::warn!("shut down with work in progress; the next leader finishes it");
         }
     }
 }
@@ -152,31 +152,31 @@ async fn watch_all(
     connector: &Connector,
     scopes: &[Scope],
     args: &ControllerArgs,
-    overseer: &ClientHooks,
+    hooks: &ClientHooks,
     stop: &CancellationToken,
 ) {
     join_all(
         scopes
             .iter()
-            .map(|scope| watch(client, connector, scope, args, overseer, stop)),
+            .map(|scope| watch(client, connector, scope, args, hooks, stop)),
     )
     .await;
 }
 
-/// Watches one scope until told to stop; reconciliations under way are let finish.
+/// Watches one scope until `stop` is cancelled, then lets running reconciliations finish.
 async fn watch(
     client: &Client,
     connector: &Connector,
     scope: &Scope,
     args: &ControllerArgs,
-    overseer: &ClientHooks,
+    hooks: &ClientHooks,
     stop: &CancellationToken,
 ) {
     let ClientHooks {
         metrics, health, ..
-    } = overseer;
-    let all = watcher::Config::default().page_size(PAGE);
-    let ours = all
+    } = hooks;
+    let all = watcher::Config::default().page_size(PAGE_SIZE);
+    let managed = all
         .clone()
         .labels(&format!("{MANAGED_BY_LABEL}={FIELD_MANAGER}"));
     let (forwarders, writer) = reflector::store::<GuardedForwarder>();
@@ -191,30 +191,31 @@ async fn watch(
             },
             Default::default(),
         )
-        .inspect_ok(noted(metrics.clone(), |forwarder: &GuardedForwarder| {
-            Some(ObjectRef::from_obj(forwarder))
-        }));
+        .inspect_ok(record_changes(
+            metrics.clone(),
+            |forwarder: &GuardedForwarder| Some(ObjectRef::from_obj(forwarder)),
+        ));
     let (cronjobs, writer) = reflector::store::<Compressed<CronJob>>();
-    let cronjob_stream = watch_stream(scope.api::<CronJob>(client), ours.clone())
+    let cronjob_stream = watch_stream(scope.api::<CronJob>(client), managed.clone())
         .map_ok(Compressed::event)
         .reflect(writer)
         .touched_objects()
-        .inspect_ok(noted(metrics.clone(), owner_of));
+        .inspect_ok(record_changes(metrics.clone(), owner_of));
     let runs = Arc::new(RunIndex::default());
-    let learning = Arc::clone(&runs);
-    let job_stream = watch_stream(scope.api::<Job>(client), ours.clone())
-        .inspect_ok(move |event| learning.apply_event(event))
+    let index = Arc::clone(&runs);
+    let job_stream = watch_stream(scope.api::<Job>(client), managed.clone())
+        .inspect_ok(move |event| index.apply_event(event))
         .touched_objects()
-        .inspect_ok(noted(metrics.clone(), forwarder_of));
-    let departed = Arc::new(TerminatedPods::default());
-    let ended = Arc::clone(&departed);
-    let departures = watch_stream(scope.api::<Pod>(client), ours)
+        .inspect_ok(record_changes(metrics.clone(), forwarder_of));
+    let terminated_pods = Arc::new(TerminatedPods::default());
+    let pods = Arc::clone(&terminated_pods);
+    let pod_stream = watch_stream(scope.api::<Pod>(client), managed)
         .touched_objects()
         .filter_map(move |pod| {
             let forwarder = match pod {
-                Ok(pod) => ended.record(&pod),
+                Ok(pod) => pods.record(&pod),
                 Err(error) => {
-                    tracing::warn!(%error, "the watch of pods failed; it is started again");
+                    tracing::warn!(%error, "the watch of pods failed; restarting it");
                     None
                 }
             };
@@ -231,7 +232,7 @@ async fn watch(
         image: args.image.clone(),
         cronjobs: cronjobs.clone(),
         runs: Arc::clone(&runs),
-        terminated_pods: departed,
+        terminated_pods,
         stale_reads: StaleReadGuard::default(),
         depths: Arc::clone(&depths),
         recorder: Recorder::new(
@@ -247,17 +248,17 @@ async fn watch(
     });
     let changed_depths = futures::stream::unfold(changed_depths, |mut changes| async move {
         let forwarder = changes.recv().await?;
-        Some((guarded(&forwarder), changes))
+        Some((guarded_ref(&forwarder), changes))
     })
-    .inspect(noted(
+    .inspect(record_changes(
         metrics.clone(),
         |forwarder: &ObjectRef<GuardedForwarder>| Some(forwarder.clone()),
     ));
 
-    // Without them, a forwarder would seem to have no runs. Awaited once for all reconciliations:
-    // of several that wait for a store themselves, kube-runtime wakes only the last. They fail to
-    // become ready only while the controller stops.
-    let stores_known = async move {
+    // Until both are synced, a forwarder would seem to have no runs. All reconciliations share this
+    // future, because kube-runtime wakes only the last of several tasks that wait for a store. The
+    // results are ignored, because a wait fails only while the controller stops.
+    let stores_synced = async move {
         let _ = tokio::join!(cronjobs.wait_until_ready(), runs.wait_until_synced());
     }
     .boxed()
@@ -266,14 +267,14 @@ async fn watch(
         .owns_stream(cronjob_stream)
         .watches_stream(job_stream, |job| forwarder_of(&job))
         .reconcile_on(changed_depths)
-        .reconcile_on(departures)
+        .reconcile_on(pod_stream)
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
             move |forwarder, context: Arc<Context>| {
-                let stores_known = stores_known.clone();
+                let stores_synced = stores_synced.clone();
                 async move {
-                    stores_known.await;
+                    stores_synced.await;
                     reconcile(forwarder, context).await
                 }
             },
@@ -288,14 +289,14 @@ async fn watch(
                     let namespace = reference.namespace.as_deref().unwrap_or_default();
                     context.forget(&ObjectRef::new(&reference.name).within(namespace));
                 }
-                Err(error) => tracing::warn!(%error, "a watch failed; it is started again"),
+                Err(error) => tracing::warn!(%error, "a watch failed; restarting it"),
             }
             std::future::ready(())
         })
         .await;
 }
 
-/// A watch that starts again by itself and leaves out what nobody here reads.
+/// Returns a watch that restarts automatically and omits metadata that the controller never reads.
 fn watch_stream<K>(
     api: Api<K>,
     config: watcher::Config,
@@ -309,8 +310,8 @@ where
     })
 }
 
-/// Notes each forwarder that something in a stream makes due for a reconciliation.
-fn noted<T>(
+/// Returns a callback that records the forwarder to reconcile for each item of a stream.
+fn record_changes<T>(
     metrics: Metrics,
     forwarder_of: impl Fn(&T) -> Option<ObjectRef<GuardedForwarder>>,
 ) -> impl Fn(&T) {
@@ -324,20 +325,20 @@ fn noted<T>(
     }
 }
 
-/// The forwarder that a CronJob was made for.
+/// Returns the forwarder that owns a CronJob.
 fn owner_of(cronjob: &Compressed<CronJob>) -> Option<ObjectRef<GuardedForwarder>> {
     let owner = cronjob.controller_owner_ref(&())?;
     let owner = (owner.kind == EventForwarder::kind(&())).then_some(owner)?;
     Some(ObjectRef::new(&owner.name).within(&cronjob.namespace()?))
 }
 
-/// The forwarder that a Job runs for, by the annotation that its CronJob's template gave it.
+/// Returns the forwarder of a Job, from the annotation in its CronJob's template.
 fn forwarder_of(job: &Job) -> Option<ObjectRef<GuardedForwarder>> {
     let name = job.annotations().get(FORWARDER_ANNOTATION)?;
     Some(ObjectRef::new(name).within(&job.namespace()?))
 }
 
-fn guarded(forwarder: &ObjectRef<EventForwarder>) -> ObjectRef<GuardedForwarder> {
+fn guarded_ref(forwarder: &ObjectRef<EventForwarder>) -> ObjectRef<GuardedForwarder> {
     ObjectRef::new(&forwarder.name).within(forwarder.namespace.as_deref().unwrap_or_default())
 }
 
@@ -350,13 +351,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_that_does_not_end_is_given_up_once_told_to_stop_and_not_before() {
-        let (stop, soon) = (CancellationToken::new(), Duration::from_millis(1));
-        let mut work = Box::pin(with_shutdown_timeout(soon, &stop, pending()));
-        let goes_on = timeout(Duration::from_millis(50), &mut work).await;
-        assert!(goes_on.is_err(), "nobody told it to stop");
+    async fn endless_work_is_aborted_only_after_stop() {
+        let (stop, limit) = (CancellationToken::new(), Duration::from_millis(1));
+        let mut work = Box::pin(with_shutdown_timeout(limit, &stop, pending()));
+        let before_stop = timeout(Duration::from_millis(50), &mut work).await;
+        assert!(before_stop.is_err(), "no stop was requested");
         stop.cancel();
-        let ended = timeout(Duration::from_secs(60), work).await;
-        assert!(ended.is_ok(), "it would hold the lease");
+        let after_stop = timeout(Duration::from_secs(60), work).await;
+        assert!(after_stop.is_ok(), "the lease would not be released");
     }
 }

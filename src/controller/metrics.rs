@@ -1,4 +1,4 @@
-//! What the controller counts and knows, for Prometheus. `docs/metrics.md` lists all of it.
+//! Prometheus metrics of the controller, documented in `docs/metrics.md`.
 
 mod forwarders;
 mod process;
@@ -26,7 +26,7 @@ use prometheus_client::{
 use self::{forwarders::Forwarders, process::Process};
 use crate::api::EventForwarderStatus;
 
-/// The counts, shared by all who add to them.
+/// The metrics. Clones share the values.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
@@ -74,17 +74,17 @@ struct RequestLabels {
     code: u16,
 }
 
-/// How the metrics are written.
+/// The output format of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Prometheus's own text format.
+    /// The Prometheus text format.
     Prometheus,
-    /// OpenMetrics.
+    /// The OpenMetrics text format.
     OpenMetrics,
 }
 
 impl Format {
-    /// The format for a client that sends this Accept header.
+    /// Returns the format for an Accept header.
     pub fn accepted(accept: &str) -> Self {
         match accept.contains("application/openmetrics-text") {
             true => Self::OpenMetrics,
@@ -92,7 +92,7 @@ impl Format {
         }
     }
 
-    /// The media type.
+    /// Returns the media type.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -101,7 +101,7 @@ impl Format {
     }
 }
 
-/// A reconciliation under way, until it is dropped.
+/// A reconciliation in progress, until dropped.
 #[must_use]
 pub struct InProgressGuard(Gauge);
 
@@ -112,7 +112,7 @@ impl Drop for InProgressGuard {
 }
 
 impl Metrics {
-    /// All counts at zero.
+    /// Creates a registry with every metric at zero.
     pub fn new() -> Self {
         let mut root = Registry::default();
         root.register_collector(Box::new(Process::new()));
@@ -122,65 +122,65 @@ impl Metrics {
         let leader = Gauge::default();
         registry.register(
             "leader",
-            "1 in the replica that is at work, 0 in those that stand by",
+            "1 in the leader, 0 in a replica on standby",
             leader.clone(),
         );
         let missing_fields = Gauge::default();
         registry.register(
             "crd_missing_fields",
-            "Fields that the installed definition of EventForwarder lacks, so that the API server drops them",
+            "Fields missing from the installed EventForwarder CRD; the API server drops them",
             missing_fields.clone(),
         );
         let reconciles = Family::default();
         registry.register(
             "reconciles",
-            "Reconciliations that have ended, by result",
+            "Finished reconciliations, by result",
             reconciles.clone(),
         );
         let errors = Family::default();
         registry.register(
             "reconcile_errors",
-            "Reconciliations that failed, by reason",
+            "Failed reconciliations, by reason",
             errors.clone(),
         );
         let duration = Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0]);
         registry.register_with_unit(
             "reconcile_duration",
-            "How long reconciliations took",
+            "Duration of reconciliations",
             Unit::Seconds,
             duration.clone(),
         );
-        let in_flight = Gauge::default();
+        let in_progress = Gauge::default();
         registry.register(
             "reconciles_in_flight",
-            "Reconciliations under way",
-            in_flight.clone(),
+            "Reconciliations in progress",
+            in_progress.clone(),
         );
         let waiting = Arc::new(Waiting::default());
         registry.register_collector(Box::new(Arc::clone(&waiting)));
         let polls = Family::default();
         registry.register(
             "queue_polls",
-            "Readings of a queue's depth, by result",
+            "Polls of a queue's depth, by result",
             polls.clone(),
         );
         let poll_errors = Family::default();
         registry.register(
             "queue_poll_errors",
-            "Readings of a queue's depth that failed, by reason",
+            "Failed polls of a queue's depth, by reason",
             poll_errors.clone(),
         );
         let requests = Family::default();
         registry.register(
             "kubernetes_requests",
-            "Requests to the API server, by the HTTP status of the answer; 0 if there was none",
+            "Requests to the API server, by HTTP status; 0 if there was no response",
             requests.clone(),
         );
         let request_duration: Family<VerbLabel, Histogram> =
             Family::new_with_constructor(|| Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0]));
         registry.register_with_unit(
             "kubernetes_request_duration",
-            "How long the API server took until its answer began",
+            "Time until the API server started its response",
             Unit::Seconds,
             request_duration.clone(),
         );
@@ -191,7 +191,7 @@ impl Metrics {
             reconciles,
             errors,
             duration,
-            in_progress: in_flight,
+            in_progress,
             waiting,
             polls,
             poll_errors,
@@ -203,21 +203,21 @@ impl Metrics {
         }
     }
 
-    /// Notes that a forwarder is to be reconciled, since something has changed.
+    /// Records that a forwarder needs a reconciliation, because of a change.
     pub fn record_change(&self, namespace: &str, name: &str) {
         self.waiting.lock().insert(key(namespace, name));
     }
 
-    /// Counts a forwarder's reconciliation as under way.
+    /// Counts a forwarder's reconciliation as in progress.
     pub fn start_reconcile(&self, namespace: &str, name: &str) -> InProgressGuard {
         self.waiting.lock().remove(&key(namespace, name));
         self.in_progress.inc();
         InProgressGuard(self.in_progress.clone())
     }
 
-    /// Counts one reconciliation that has ended.
-    pub fn record_reconcile(&self, took: Duration, error: Option<&'static str>) {
-        self.duration.observe(took.as_secs_f64());
+    /// Counts one finished reconciliation.
+    pub fn record_reconcile(&self, duration: Duration, error: Option<&'static str>) {
+        self.duration.observe(duration.as_secs_f64());
         self.reconciles
             .get_or_create(&ResultLabel::from_error(error))
             .inc();
@@ -226,7 +226,7 @@ impl Metrics {
         }
     }
 
-    /// Counts one reading of a queue's depth.
+    /// Counts one poll of a queue's depth.
     pub fn record_poll(&self, error: Option<&'static str>) {
         self.polls
             .get_or_create(&ResultLabel::from_error(error))
@@ -238,8 +238,14 @@ impl Metrics {
         }
     }
 
-    /// Counts one request to the API server; `code` is the HTTP status, 0 if there was no answer.
-    pub fn record_request(&self, verb: &'static str, resource: &str, code: u16, took: Duration) {
+    /// Counts one request to the API server. `code` is the HTTP status, 0 if there was no response.
+    pub fn record_request(
+        &self,
+        verb: &'static str,
+        resource: &str,
+        code: u16,
+        duration: Duration,
+    ) {
         let labels = RequestLabels {
             verb,
             resource: resource.to_owned(),
@@ -248,36 +254,36 @@ impl Metrics {
         self.requests.get_or_create(&labels).inc();
         self.request_duration
             .get_or_create(&VerbLabel { verb })
-            .observe(took.as_secs_f64());
+            .observe(duration.as_secs_f64());
     }
 
-    /// Says whether this replica is at work.
-    pub fn set_leader(&self, leads: bool) {
-        self.leader.set(leads.into());
+    /// Sets whether this replica is the leader.
+    pub fn set_leader(&self, is_leader: bool) {
+        self.leader.set(is_leader.into());
     }
 
-    /// Says how many fields the installed definition lacks.
+    /// Sets how many fields the installed CRD lacks.
     pub fn set_missing_fields(&self, fields: usize) {
         self.missing_fields
             .set(i64::try_from(fields).unwrap_or(i64::MAX));
     }
 
-    /// Shows a forwarder's status from now on.
+    /// Sets the metrics of a forwarder from its status.
     pub fn show(&self, namespace: &str, name: &str, status: &EventForwarderStatus) {
         self.forwarders.show(key(namespace, name), status);
     }
 
-    /// Shows a forwarder that is gone no longer; yields whether it was shown.
+    /// Removes the metrics of a deleted forwarder. Returns whether it had any.
     pub fn forget(&self, namespace: &str, name: &str) -> bool {
         let key = key(namespace, name);
         self.waiting.lock().remove(&key);
         self.forwarders.forget(&key)
     }
 
-    /// All counts as text.
+    /// Returns all metrics as text.
     ///
     /// # Errors
-    /// When they can't be written as text, which a `String` never refuses.
+    /// Returns an error if writing the text fails, which never happens with a `String`.
     pub fn encode(&self, format: Format) -> Result<String, fmt::Error> {
         let mut page = String::new();
         match format {
@@ -295,7 +301,7 @@ fn key(namespace: &str, name: &str) -> ForwarderKey {
     (namespace.to_owned(), name.to_owned())
 }
 
-/// The forwarders that are to be reconciled since something has changed.
+/// Changed forwarders whose reconciliation has not started.
 #[derive(Debug, Default)]
 struct Waiting(Mutex<HashSet<ForwarderKey>>);
 
@@ -310,7 +316,7 @@ impl Collector for Waiting {
         let waiting = ConstGauge::new(i64::try_from(self.lock().len()).unwrap_or(i64::MAX));
         waiting.encode(encoder.encode_descriptor(
             "reconciles_waiting",
-            "Forwarders of which something has changed and whose reconciliation has not begun",
+            "Changed forwarders whose reconciliation has not started",
             None,
             waiting.metric_type(),
         )?)

@@ -1,10 +1,9 @@
 //! Turns each EventForwarder into a CronJob and keeps its status.
 //!
-//! [`reconcile`] tells the story in five steps: [`observe`] (what the cluster holds),
-//! [`validate`] (pure: what was declared, parsed), [`cronjob`] (pure: the CronJob that should be),
-//! [`apply`] (makes it so), [`status`] (pure: what was seen and done, as status, which
-//! [`publish`] writes).
-//! [`depth`] reads the queues beside it; [`manager`] wires all of it to the API server.
+//! [`reconcile`] has five steps: [`observe`] (reads the cluster), [`validate`] (pure: parses the
+//! spec), [`cronjob`] (pure: builds the CronJob), [`apply`] (writes it) and [`status`] (pure:
+//! builds the status, which [`publish`] writes).
+//! [`depth`] polls the queues concurrently; [`manager`] connects all of it to the API server.
 
 mod ambient_credentials;
 mod apply;

@@ -1,4 +1,4 @@
-//! What must be there before the controller can work: the definition, and the right to watch.
+//! Prerequisites of the controller: the CRD, and the permissions to list and watch.
 
 use std::{fmt, time::Duration};
 
@@ -23,20 +23,20 @@ use super::{
 };
 use crate::api::{EventForwarder, GuardedForwarder};
 
-/// How often what is missing is looked for.
-const PAUSE: Duration = Duration::from_secs(5);
+/// Interval between checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Where forwarders are looked for.
+/// The namespaces to watch.
 #[derive(Debug, Clone)]
 pub enum Scope {
-    /// Everywhere.
+    /// All namespaces.
     Cluster,
-    /// In one namespace.
+    /// One namespace.
     Namespace(String),
 }
 
 impl Scope {
-    /// The objects of one kind in it.
+    /// Returns the API for the objects of one kind in this scope.
     pub fn api<K>(&self, client: &Client) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope>,
@@ -58,27 +58,28 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Returns once all is there; says meanwhile what is missing, in the log once.
+/// Waits until the prerequisites are met. Until then, sets what is missing as the reason for not
+/// being ready, and logs each change.
 pub async fn met(client: &Client, scopes: &[Scope], health: &Health) {
-    let mut told = None;
+    let mut last_logged = None;
     loop {
         let missing = match missing(client, scopes).await {
             Ok(None) => return,
             Ok(Some(missing)) => missing,
             Err(error) => error.to_string(),
         };
-        if told.as_ref() != Some(&missing) {
-            tracing::warn!("waits: {missing}");
+        if last_logged.as_ref() != Some(&missing) {
+            tracing::warn!("not ready: {missing}");
             health.set_not_ready(Some(missing.clone()));
-            told = Some(missing);
+            last_logged = Some(missing);
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 
-/// What is missing, in a sentence that says what mends it.
+/// Returns what is missing and how to fix it, or `None` if nothing is missing.
 async fn missing(client: &Client, scopes: &[Scope]) -> Result<Option<String>, Error> {
-    let mut rights = Vec::new();
+    let mut denied = Vec::new();
     for scope in scopes {
         for (group, plural) in [
             kind::<EventForwarder>(),
@@ -87,17 +88,17 @@ async fn missing(client: &Client, scopes: &[Scope]) -> Result<Option<String>, Er
             kind::<Pod>(),
         ] {
             for verb in ["list", "watch"] {
-                if !allowed(client, scope, verb, &group, &plural).await? {
+                if !is_allowed(client, scope, verb, &group, &plural).await? {
                     let dot = if group.is_empty() { "" } else { "." };
-                    rights.push(format!("{verb} {plural}{dot}{group} {scope}"));
+                    denied.push(format!("{verb} {plural}{dot}{group} {scope}"));
                 }
             }
         }
     }
-    if !rights.is_empty() {
+    if !denied.is_empty() {
         return Ok(Some(format!(
-            "the controller's service account may not {}; grant it, as the chart's Role does",
-            rights.join(", nor ")
+            "the controller's service account is not allowed to {}; grant it, as the chart's Role does",
+            denied.join(", or to ")
         )));
     }
     for scope in scopes {
@@ -122,7 +123,7 @@ fn kind<K: Resource<DynamicType = ()>>() -> (String, String) {
     (K::group(&()).into_owned(), K::plural(&()).into_owned())
 }
 
-async fn allowed(
+async fn is_allowed(
     client: &Client,
     scope: &Scope,
     verb: &str,
@@ -133,7 +134,7 @@ async fn allowed(
         Scope::Cluster => None,
         Scope::Namespace(namespace) => Some(namespace.clone()),
     };
-    let question = SelfSubjectAccessReview {
+    let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {
                 verb: Some(verb.to_owned()),
@@ -146,8 +147,8 @@ async fn allowed(
         },
         ..SelfSubjectAccessReview::default()
     };
-    let answer = Call::new("ask for the right to", format!("{verb} {plural}"))
-        .run(Api::all(client.clone()).create(&PostParams::default(), &question))
+    let review = Call::new("check the permission to", format!("{verb} {plural}"))
+        .run(Api::all(client.clone()).create(&PostParams::default(), &review))
         .await?;
-    Ok(answer.status.is_some_and(|status| status.allowed))
+    Ok(review.status.is_some_and(|status| status.allowed))
 }

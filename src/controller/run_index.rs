@@ -1,5 +1,5 @@
-//! The runs of all forwarders, as the watch of Jobs tells of them: reduced to what is read, and
-//! filed by CronJob, so that a reconciliation looks at its own forwarder's alone.
+//! Index of the runs of all forwarders, built from the watch of Jobs. It stores only the fields
+//! that are read, by CronJob, so a reconciliation reads only the runs of its forwarder.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,36 +23,36 @@ pub struct RunIndex {
 #[derive(Debug, Default)]
 struct IndexState {
     runs: RunsByCronJob,
-    /// What a list that has not ended yet has told so far.
+    /// Runs received so far from a list that is not complete yet.
     listed: RunsByCronJob,
 }
 
-/// By namespace and CronJob, then by Job.
+/// Runs by namespace and CronJob, then by Job.
 type RunsByCronJob = HashMap<(String, String), BTreeMap<String, Run>>;
 
 impl RunIndex {
-    /// Takes in what the watch tells.
+    /// Applies an event of the watch.
     pub fn apply_event(&self, event: &Event<Job>) {
-        let mut known = self.lock();
+        let mut state = self.lock();
         match event {
-            Event::Apply(job) => insert(&mut known.runs, job),
-            Event::Delete(job) => remove(&mut known.runs, job),
-            Event::Init => known.listed = RunsByCronJob::new(),
-            Event::InitApply(job) => insert(&mut known.listed, job),
+            Event::Apply(job) => insert(&mut state.runs, job),
+            Event::Delete(job) => remove(&mut state.runs, job),
+            Event::Init => state.listed = RunsByCronJob::new(),
+            Event::InitApply(job) => insert(&mut state.listed, job),
             Event::InitDone => {
-                known.runs = mem::take(&mut known.listed);
+                state.runs = mem::take(&mut state.listed);
                 self.synced.send_replace(true);
             }
         }
     }
 
-    /// Returns once all runs of the cluster are known.
+    /// Waits until the first list of Jobs is complete.
     pub async fn wait_until_synced(&self) {
-        // The sender lives as long as this does.
-        let _ = self.synced.subscribe().wait_for(|complete| *complete).await;
+        // Can't fail, because `self` owns the sender.
+        let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
     }
 
-    /// The runs of one CronJob, the newest first.
+    /// Returns the runs of one CronJob, newest first.
     pub fn runs_of(&self, namespace: &str, cronjob: &str) -> Vec<Run> {
         let key = (namespace.to_owned(), cronjob.to_owned());
         let mut runs: Vec<_> = self
@@ -71,7 +71,7 @@ impl RunIndex {
         runs
     }
 
-    /// The map is whole after each statement that changes it.
+    /// Ignores poisoning, because every statement leaves the state consistent.
     fn lock(&self) -> MutexGuard<'_, IndexState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,21 +81,20 @@ fn key(job: &Job) -> Option<(String, String)> {
     Some((job.namespace()?, job.labels().get(INSTANCE_LABEL)?.clone()))
 }
 
-fn insert(filed: &mut RunsByCronJob, job: &Job) {
+fn insert(runs: &mut RunsByCronJob, job: &Job) {
     if let Some(key) = key(job) {
-        filed
-            .entry(key)
+        runs.entry(key)
             .or_default()
             .insert(job.name_any(), Run::from_job(job));
     }
 }
 
-fn remove(filed: &mut RunsByCronJob, job: &Job) {
+fn remove(all_runs: &mut RunsByCronJob, job: &Job) {
     let Some(key) = key(job) else { return };
-    if let Some(runs) = filed.get_mut(&key) {
+    if let Some(runs) = all_runs.get_mut(&key) {
         runs.remove(&job.name_any());
         if runs.is_empty() {
-            filed.remove(&key);
+            all_runs.remove(&key);
         }
     }
 }
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarder_has_its_own_runs_alone_the_newest_first() {
+    fn runs_are_grouped_by_cronjob_newest_first() {
         let index = RunIndex::default();
         for job in [
             job("a", "x", "x-1", "2026-01-01T00:00:00Z"),
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_replaces_what_was_known_once_it_has_ended() {
+    async fn complete_list_replaces_known_runs() {
         let index = RunIndex::default();
         index.apply_event(&Event::Apply(job("a", "x", "old", "2026-01-01T00:00:00Z")));
         index.apply_event(&Event::Init);

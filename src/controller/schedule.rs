@@ -1,4 +1,4 @@
-//! When runs start: a cron schedule, in a time zone whose clock changes. Pure.
+//! Start times of runs: a cron schedule in a time zone with clock changes. Pure.
 
 use croner::{
     Cron,
@@ -15,36 +15,36 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Reads a cron expression of five fields, or a macro. More is taken here than by Kubernetes,
-    /// which refuses the CronJob then.
+    /// Parses a cron expression of five fields, or a macro. Accepts more than Kubernetes, which
+    /// then rejects the CronJob.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Returns an error if the expression is invalid.
     pub fn parse(schedule: &str, time_zone: TimeZone) -> Result<Self, CronError> {
         let cron = CronParser::builder()
             .seconds(Seconds::Disallowed)
             .year(Year::Disallowed)
             .sloppy_ranges(true)
             .build()
-            .parse(&spelled_out(schedule))?;
+            .parse(&for_croner(schedule))?;
         Ok(Self { cron, time_zone })
     }
 
-    /// The first start after `now`; none if there is never another, as on 31 February.
+    /// Returns the first start after `now`, or `None` if there is none, as on 31 February.
     ///
-    /// As with kube-controller-manager, a start in the hour that a clock skips does not take place,
-    /// and one in the hour that it repeats takes place twice. So the clock is read between two
-    /// changes of it as one that never changes.
+    /// As in kube-controller-manager, starts in an hour that a clock change skips do not happen,
+    /// and starts in an hour that it repeats happen twice. Between two clock changes, the
+    /// calculation therefore uses a fixed UTC offset.
     pub fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
         let mut after = now;
         let mut offset = self.time_zone.to_offset(now);
         let mut changes = self.time_zone.following(now);
         loop {
-            let by_the_clock = self
+            let local_start = self
                 .cron
                 .find_next_occurrence(&offset.to_datetime(after), false)
                 .ok()?;
-            let start = offset.to_timestamp(by_the_clock).ok()?;
+            let start = offset.to_timestamp(local_start).ok()?;
             match changes.next() {
                 Some(change) if start >= change.timestamp() => {
                     after = change.timestamp() - SignedDuration::from_secs(1);
@@ -56,11 +56,11 @@ impl Schedule {
     }
 }
 
-/// The schedule in words that mean to croner what they mean to Kubernetes.
-fn spelled_out(schedule: &str) -> String {
+/// Replaces the fields that croner interprets differently than Kubernetes.
+fn for_croner(schedule: &str) -> String {
     let fields = schedule.split_whitespace().map(|field| match field {
         "@midnight" => "@daily",
-        // A step of one says nothing, so the day of the week alone counts beside it.
+        // Kubernetes treats this as `*`, so only the other of the two day fields counts.
         "*/1" => "*",
         field => field,
     });
@@ -85,12 +85,12 @@ mod tests {
         times.join(" ")
     }
 
-    /// The table is what the library says by which kube-controller-manager starts runs. What it
-    /// refuses is left out here, since admission refuses it before. So is what Kubernetes gets wrong:
-    /// where a clock changes by half an hour, as on Lord Howe, it misses or repeats starts of these
-    /// two days, and in Beirut one on the day that has no midnight.
+    /// The table is the output of kube-controller-manager's cron library. Skips the schedules that
+    /// the library rejects, because admission rejects them too. Also skips errors of Kubernetes: it
+    /// misses or repeats starts on the two days when Lord Howe's clock changes by half an hour, and
+    /// one start in Beirut on the day without midnight.
     #[test]
-    fn runs_start_when_kubernetes_starts_them() {
+    fn start_times_match_kubernetes() {
         let table = include_str!("../../tests/cron/table.txt");
         let mut compared = 0;
         let mut wrong = Vec::new();
@@ -99,9 +99,9 @@ mod tests {
             let [name, schedule, after, expected] = fields[..] else {
                 panic!("{line}")
             };
-            let missed =
+            let is_kubernetes_error =
                 name == "Australia/Lord_Howe" || (name, schedule) == ("Asia/Beirut", "30 2 29 3 *");
-            if missed || expected == "rejected" {
+            if is_kubernetes_error || expected == "rejected" {
                 continue;
             }
             let schedule = Schedule::parse(schedule, zone(name)).expect(line);
@@ -117,7 +117,7 @@ mod tests {
 
     /// Samoa had no 30 December 2011; its clock went from UTC-10 to UTC+14.
     #[test]
-    fn a_day_that_a_zone_left_out_is_passed_over() {
+    fn day_missing_in_time_zone_is_skipped() {
         let schedule = Schedule::parse("0 0 1 * *", zone("Pacific/Apia")).expect("a schedule");
         let before = "2011-12-29T20:00:00Z".parse().expect("a time");
         let new_year = "2011-12-31T10:00:00Z".parse().expect("a time");
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn every_has_no_fixed_times_and_is_refused() {
+    fn every_macro_is_rejected() {
         Schedule::parse("@every 1h", TimeZone::UTC).expect_err("@every");
     }
 }

@@ -108,7 +108,7 @@ pub async fn readyz_reports_missing_watch_permission(shared: &Shared) {
     apply_json(&world.client, binding).await;
 
     let controller = Controller::start(namespace).await;
-    let missing = format!("may not watch jobs.batch in namespace {namespace}");
+    let missing = format!("not allowed to watch jobs.batch in namespace {namespace}");
     eventually("/readyz names the permission", async || {
         let (status, text) = controller.ready().await;
         (status == 503 && text.contains(&missing), (status, text))

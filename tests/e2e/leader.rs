@@ -85,7 +85,7 @@ pub async fn paused_leader_exits_when_it_resumes(shared: &Shared) {
     })
     .await;
     let log = kubectl(&["logs", &leader, "--namespace", SYSTEM, "--previous"]).await;
-    assert!(log.contains("has lost its lease"), "{log}");
+    assert!(log.contains("lost the leader-election lease"), "{log}");
     assert_eq!(
         holder(&lease(&shared.client).await),
         Some(handover.successor.as_str()),

@@ -1,4 +1,4 @@
-//! What is known of each forwarder, written out at each scrape.
+//! Metrics of each forwarder, encoded at each scrape.
 
 use std::{
     collections::BTreeMap,
@@ -16,11 +16,11 @@ use prometheus_client::{
 use super::ForwarderKey;
 use crate::api::EventForwarderStatus;
 
-/// The numbers of all forwarders.
+/// The metrics of all forwarders.
 #[derive(Debug, Default)]
 pub struct Forwarders(Mutex<BTreeMap<ForwarderKey, ForwarderMetrics>>);
 
-/// What is shown of one forwarder; what is not known is not shown.
+/// The metrics of one forwarder. Unknown values are omitted.
 #[derive(Debug)]
 struct ForwarderMetrics {
     gauges: [Option<i64>; GAUGES.len()],
@@ -29,17 +29,17 @@ struct ForwarderMetrics {
 }
 
 impl Forwarders {
-    /// Shows a forwarder's status from now on.
+    /// Sets the metrics of a forwarder from its status.
     pub fn show(&self, key: ForwarderKey, status: &EventForwarderStatus) {
-        let numbers = ForwarderMetrics {
+        let metrics = ForwarderMetrics {
             gauges: GAUGES.map(|(_, _, read)| read(status)),
             counters: COUNTERS.map(|(_, _, read)| read(status)),
             outcome: status.last_run.as_ref().map(|run| run.outcome.clone()),
         };
-        self.lock().insert(key, numbers);
+        self.lock().insert(key, metrics);
     }
 
-    /// Shows it no longer; yields whether it was shown.
+    /// Removes the metrics of a forwarder. Returns whether it had any.
     pub fn forget(&self, key: &ForwarderKey) -> bool {
         self.lock().remove(key).is_some()
     }
@@ -49,31 +49,32 @@ impl Forwarders {
     }
 }
 
-/// A name, what it means, and where it stands in the status.
+/// A name, the help text, and a function that reads the value from the status.
 type MetricSource<N> = (
     &'static str,
     &'static str,
     fn(&EventForwarderStatus) -> Option<N>,
 );
 
-/// What goes up and down.
 const GAUGES: [MetricSource<i64>; 13] = [
-    ("ready", "1 if the forwarder is ready", |status| {
-        holds(status, "Ready")
-    }),
+    (
+        "ready",
+        "1 if the condition Ready is True, 0 if it is False",
+        |status| condition_value(status, "Ready"),
+    ),
     (
         "last_run_succeeded",
-        "1 if the last run that ended succeeded",
-        |status| holds(status, "LastRunSucceeded"),
+        "1 if the last finished run succeeded, 0 if it did not",
+        |status| condition_value(status, "LastRunSucceeded"),
     ),
     (
         "last_run_finished_timestamp_seconds",
-        "When the last run that has ended did so, in seconds since 1970",
+        "Unix time when the last finished run ended",
         |status| Some(status.recent_runs.first()?.finished_at.0.as_second()),
     ),
     (
         "last_run_duration_seconds",
-        "How long the last run that has ended took",
+        "Duration of the last finished run",
         |status| {
             let run = status.recent_runs.first()?;
             Some(run.finished_at.0.as_second() - run.started_at.0.as_second())
@@ -81,12 +82,12 @@ const GAUGES: [MetricSource<i64>; 13] = [
     ),
     (
         "last_success_timestamp_seconds",
-        "When the last run that succeeded ended, in seconds since 1970",
+        "Unix time when the last successful run ended",
         |status| Some(status.last_success_time.as_ref()?.0.as_second()),
     ),
     (
         "failing_since_timestamp_seconds",
-        "Since when no run has succeeded, in seconds since 1970; absent while the last one did",
+        "Unix time when the condition LastRunSucceeded became False; absent unless it is False",
         |status| {
             let last_run = condition(status, "LastRunSucceeded")?;
             (last_run.status == "False").then(|| last_run.last_transition_time.0.as_second())
@@ -94,23 +95,23 @@ const GAUGES: [MetricSource<i64>; 13] = [
     ),
     (
         "next_run_timestamp_seconds",
-        "When the next run is due, in seconds since 1970",
+        "Unix time of the next scheduled run",
         |status| Some(status.next_run_time.as_ref()?.0.as_second()),
     ),
     (
         "run_overdue",
-        "1 if a run that was due has not started, and none has since",
+        "1 if a scheduled run has not started and none has started since, else 0",
         |status| {
             let scheduled = condition(status, "Scheduled")?;
             Some((scheduled.reason == "RunOverdue").into())
         },
     ),
-    ("runs_active", "Runs under way", |status| {
+    ("runs_active", "Active runs", |status| {
         Some(status.active.into())
     }),
     (
         "queue_visible_messages",
-        "Messages that wait in the queue, from 100 on to two digits",
+        "Visible messages in the queue; from 100 on rounded to two significant digits",
         |status| Some(status.queue.as_ref()?.visible),
     ),
     (
@@ -120,7 +121,7 @@ const GAUGES: [MetricSource<i64>; 13] = [
     ),
     (
         "queue_delayed_messages",
-        "Messages whose delay has not passed",
+        "Messages whose delivery delay has not ended",
         |status| Some(status.queue.as_ref()?.delayed),
     ),
     (
@@ -130,17 +131,17 @@ const GAUGES: [MetricSource<i64>; 13] = [
     ),
 ];
 
-/// What only goes up: sums over all runs since the forwarder was made.
+/// Sums over all runs since the forwarder was created.
 const COUNTERS: [MetricSource<u64>; 6] = [
-    ("runs", "Runs that have ended", |status| {
-        Some(status.totals.runs)
-    }),
-    ("runs_failed", "Runs that ended without success", |status| {
-        Some(status.totals.failed_runs)
-    }),
+    ("runs", "Finished runs", |status| Some(status.totals.runs)),
+    (
+        "runs_failed",
+        "Finished runs that did not succeed",
+        |status| Some(status.totals.failed_runs),
+    ),
     (
         "messages_deleted",
-        "Messages deleted, all their events settled",
+        "Messages deleted after all their events were settled",
         |status| Some(status.totals.messages_deleted),
     ),
     (
@@ -150,18 +151,18 @@ const COUNTERS: [MetricSource<u64>; 6] = [
     ),
     (
         "events_skipped",
-        "Events left out by the mapping",
+        "Events skipped by the mapping",
         |status| Some(status.totals.skipped),
     ),
     (
         "events_rejected",
-        "Events refused by the mapping or by Iterable",
+        "Events rejected by the mapping or by Iterable",
         |status| Some(status.totals.rejected),
     ),
 ];
 
-/// Whether a condition is True; none while it is Unknown.
-fn holds(status: &EventForwarderStatus, type_: &str) -> Option<i64> {
+/// Returns 1 if a condition is True, 0 if it is False, and `None` otherwise.
+fn condition_value(status: &EventForwarderStatus, type_: &str) -> Option<i64> {
     match condition(status, type_)?.status.as_str() {
         "True" => Some(1),
         "False" => Some(0),
@@ -180,11 +181,11 @@ impl Collector for Forwarders {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let forwarders = self.lock();
         for (index, (name, help, _)) in GAUGES.iter().enumerate() {
-            let values = forwarders.iter().map(|(key, numbers)| {
+            let values = forwarders.iter().map(|(key, metrics)| {
                 (
                     key,
                     None,
-                    numbers
+                    metrics
                         .gauges
                         .get(index)
                         .copied()
@@ -194,22 +195,22 @@ impl Collector for Forwarders {
             });
             encode_family(&mut encoder, name, help, values)?;
         }
-        let outcomes = forwarders.iter().map(|(key, numbers)| {
-            let outcome = numbers.outcome.as_deref();
+        let outcomes = forwarders.iter().map(|(key, metrics)| {
+            let outcome = metrics.outcome.as_deref();
             (key, outcome, outcome.map(|_| ConstGauge::new(1)))
         });
         encode_family(
             &mut encoder,
             "last_run_outcome",
-            "1, with the outcome of the last run as a label",
+            "Always 1; the label is the outcome of the last run",
             outcomes,
         )?;
         for (index, (name, help, _)) in COUNTERS.iter().enumerate() {
-            let values = forwarders.iter().map(|(key, numbers)| {
+            let values = forwarders.iter().map(|(key, metrics)| {
                 (
                     key,
                     None,
-                    numbers
+                    metrics
                         .counters
                         .get(index)
                         .copied()
@@ -223,7 +224,7 @@ impl Collector for Forwarders {
     }
 }
 
-/// Writes one metric of all forwarders that have a value for it, some with an outcome as well.
+/// Encodes one metric of every forwarder that has a value, with an outcome label if there is one.
 fn encode_family<'a, M: EncodeMetric>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,

@@ -1,4 +1,4 @@
-//! What Prometheus's own clients tell of their process, under the same names.
+//! Process metrics with the names that Prometheus's client libraries use.
 
 use std::{
     fmt, fs,
@@ -12,14 +12,14 @@ use prometheus_client::{
 };
 use rustix::time::{ClockId, clock_gettime};
 
-/// Read at each scrape. What a system has no /proc for is not shown.
+/// Process metrics, read at each scrape. Values from `/proc` are omitted on systems without it.
 #[derive(Debug)]
 pub struct Process {
     started: SystemTime,
 }
 
 impl Process {
-    /// A process that has just started.
+    /// Creates the metrics of a process that has just started.
     pub fn new() -> Self {
         Self {
             started: SystemTime::now(),
@@ -58,7 +58,7 @@ impl Collector for Process {
         )?;
         gauge(
             "process_start_time_seconds",
-            "When the process started, in seconds since 1970",
+            "Unix time when the process started",
             self.started
                 .duration_since(UNIX_EPOCH)
                 .ok()

@@ -23,7 +23,7 @@ fn condition(type_: &str, status: &str) -> Condition {
     }
 }
 
-/// The status of a forwarder of which everything is known.
+/// Returns a status with a value for every metric.
 fn status() -> EventForwarderStatus {
     EventForwarderStatus {
         conditions: vec![
@@ -69,7 +69,7 @@ fn status() -> EventForwarderStatus {
     }
 }
 
-/// Metrics in which each that there is has a value.
+/// Returns metrics in which every metric has a value.
 fn filled() -> Metrics {
     let metrics = Metrics::new();
     metrics.record_reconcile(Duration::from_millis(30), None);
@@ -94,10 +94,10 @@ fn assert_line(page: &str, line: &str) {
 }
 
 #[test]
-fn a_forwarder_is_shown_until_it_is_forgotten() {
+fn forwarder_metrics_exist_until_forgotten() {
     let metrics = Metrics::new();
     metrics.show("marketing", "mparticle", &status());
-    let page_of_one = page(&metrics, Format::Prometheus);
+    let page_with_one = page(&metrics, Format::Prometheus);
     let labels = r#"namespace="marketing",name="mparticle""#;
     for line in [
         format!("event_forwarder_queue_visible_messages{{{labels}}} 7"),
@@ -110,7 +110,7 @@ fn a_forwarder_is_shown_until_it_is_forgotten() {
         format!("event_forwarder_next_run_timestamp_seconds{{{labels}}} 3600"),
         format!("event_forwarder_last_run_outcome{{{labels},outcome=\"SinkDown\"}} 1"),
     ] {
-        assert_line(&page_of_one, &line);
+        assert_line(&page_with_one, &line);
     }
     let succeeded = EventForwarderStatus {
         conditions: vec![condition("LastRunSucceeded", "True")],
@@ -134,28 +134,28 @@ fn a_forwarder_is_shown_until_it_is_forgotten() {
     for name in ["dead_letter", "last_run_outcome", "_ready"] {
         assert!(
             !unknown.contains(name),
-            "what is not known is not shown\n{unknown}"
+            "unknown values must be omitted\n{unknown}"
         );
     }
-    assert!(metrics.forget("marketing", "mparticle"), "it was shown");
-    assert!(!metrics.forget("marketing", "mparticle"), "and is no more");
+    assert!(metrics.forget("marketing", "mparticle"));
+    assert!(!metrics.forget("marketing", "mparticle"));
     assert!(!page(&metrics, Format::Prometheus).contains("marketing"));
 }
 
 #[test]
-fn reconciliations_are_counted_from_the_change_to_the_result() {
+fn reconciliations_are_counted_from_change_to_result() {
     let metrics = Metrics::new();
     let shows = |line: &str| assert_line(&page(&metrics, Format::Prometheus), line);
     metrics.record_change("a", "one");
     metrics.record_change("a", "one");
     metrics.record_change("a", "two");
-    metrics.record_change("a", "gone");
-    metrics.forget("a", "gone");
+    metrics.record_change("a", "deleted");
+    metrics.forget("a", "deleted");
     shows("event_forwarder_reconciles_waiting 2");
-    let under_way = metrics.start_reconcile("a", "one");
+    let guard = metrics.start_reconcile("a", "one");
     shows("event_forwarder_reconciles_waiting 1");
     shows("event_forwarder_reconciles_in_flight 1");
-    drop(under_way);
+    drop(guard);
     metrics.record_reconcile(Duration::ZERO, Some("Timeout"));
     metrics.record_reconcile(Duration::ZERO, None);
     shows("event_forwarder_reconciles_in_flight 0");
@@ -165,7 +165,7 @@ fn reconciliations_are_counted_from_the_change_to_the_result() {
     shows("event_forwarder_reconcile_duration_seconds_count 2");
 }
 
-/// The metrics of a page in Prometheus's format: the type of each.
+/// Returns the type of each metric of a page in the Prometheus format.
 fn types(page: &str) -> BTreeMap<&str, &str> {
     page.lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
@@ -173,15 +173,15 @@ fn types(page: &str) -> BTreeMap<&str, &str> {
 }
 
 #[test]
-fn names_follow_the_conventions_and_each_metric_stands_once_with_its_help() {
+fn metric_names_follow_conventions_and_have_help() {
     let metrics = filled();
     let page = page(&metrics, Format::Prometheus);
     let types = types(&page);
-    let heads = page.lines().filter(|line| line.starts_with("# TYPE "));
+    let type_lines = page.lines().filter(|line| line.starts_with("# TYPE "));
     assert_eq!(
-        heads.count(),
+        type_lines.count(),
         types.len(),
-        "each family stands in one piece"
+        "each family must be encoded once"
     );
     for (name, type_) in &types {
         assert!(
@@ -222,13 +222,13 @@ fn names_follow_the_conventions_and_each_metric_stands_once_with_its_help() {
     for line in page.lines().filter(|line| !line.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').expect("a value");
         value.parse::<f64>().expect("a number");
-        assert!(series.insert(name), "{name} stands twice");
+        assert!(series.insert(name), "{name} is duplicated");
         let family = name.split('{').next().expect("a name");
-        let known = ["", "_bucket", "_sum", "_count"]
+        let has_type = ["", "_bucket", "_sum", "_count"]
             .iter()
             .filter_map(|suffix| family.strip_suffix(suffix))
             .any(|family| types.contains_key(family));
-        assert!(known, "{family} has no type");
+        assert!(has_type, "{family} has no type");
     }
     assert!(
         page.contains(r#"namespace="we\"ird\\",name="line\nbreak""#),
@@ -237,7 +237,7 @@ fn names_follow_the_conventions_and_each_metric_stands_once_with_its_help() {
 }
 
 #[test]
-fn both_formats_hold_the_same_series() {
+fn both_formats_contain_the_same_series() {
     let metrics = filled();
     let prometheus = page(&metrics, Format::Prometheus);
     let open_metrics = page(&metrics, Format::OpenMetrics);
@@ -247,7 +247,7 @@ fn both_formats_hold_the_same_series() {
             .filter(|line| !line.starts_with('#'))
             .filter_map(|line| line.rsplit_once(' '))
             .map(|(name, _)| name.to_owned())
-            // Their bounds are written otherwise: 2 and 2.0.
+            // The formats write bounds differently: 2 and 2.0.
             .filter(|name| !name.contains("_bucket{"))
             .collect()
     };
@@ -255,7 +255,7 @@ fn both_formats_hold_the_same_series() {
 }
 
 #[test]
-fn the_format_is_what_the_client_accepts() {
+fn format_follows_accept_header() {
     for (accept, format) in [
         ("", Format::Prometheus),
         ("*/*", Format::Prometheus),
@@ -272,7 +272,7 @@ fn the_format_is_what_the_client_accepts() {
     }
 }
 
-/// The rows of the document's tables, as name, type and labels.
+/// Returns the name, type and labels in each row of the document's tables.
 fn documented() -> BTreeSet<(String, String, String)> {
     DOC.lines()
         .filter_map(|line| line.strip_prefix("| `"))
@@ -289,7 +289,7 @@ fn documented() -> BTreeSet<(String, String, String)> {
 }
 
 #[test]
-fn the_document_lists_each_metric_with_its_type_and_labels() {
+fn document_lists_every_metric_type_and_labels() {
     let metrics = filled();
     let page = page(&metrics, Format::Prometheus);
     let labels_of = |name: &str| {
@@ -309,9 +309,9 @@ fn the_document_lists_each_metric_with_its_type_and_labels() {
             .collect::<Vec<_>>()
             .join(", ")
     };
-    let shown: BTreeSet<_> = types(&page)
+    let encoded: BTreeSet<_> = types(&page)
         .into_iter()
         .map(|(name, type_)| (name.to_owned(), type_.to_owned(), labels_of(name)))
         .collect();
-    assert_eq!(shown, documented());
+    assert_eq!(encoded, documented());
 }
