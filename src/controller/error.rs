@@ -13,7 +13,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server rejected the call, or it failed.
-    #[error("failed to {call}: {source}; retrying with exponential backoff")]
+    #[error("failed to {call}: {source}")]
     Api {
         /// The call.
         call: Call,
@@ -23,7 +23,7 @@ pub enum Error {
     },
 
     /// The API server did not respond in time.
-    #[error("failed to {call}: no response within {} s; retrying with exponential backoff", limit.as_secs())]
+    #[error("failed to {call}: no response within {} s", limit.as_secs())]
     Timeout {
         /// The call.
         call: Call,
@@ -33,7 +33,7 @@ pub enum Error {
 
     /// All calls of a reconciliation together took too long.
     #[error(
-        "reconciliation did not finish within {} s; retrying with exponential backoff", RECONCILE_TIMEOUT.as_secs()
+        "reconciliation did not finish within {} s", RECONCILE_TIMEOUT.as_secs()
     )]
     ReconcileTimeout,
 

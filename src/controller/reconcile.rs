@@ -151,7 +151,10 @@ pub async fn reconcile(
         Err(error) => {
             let failed = context.count_failure(reference);
             span.in_scope(|| {
-                tracing::warn!(delay_seconds = error_backoff(failed).as_secs(), "{error}");
+                tracing::warn!(
+                    delay_seconds = error_backoff(failed).as_secs(),
+                    "{error}; retrying with exponential backoff"
+                );
             });
             span.record("otel.status_code", "ERROR");
             if failed >= REPORTED_FAILURES

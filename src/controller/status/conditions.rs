@@ -121,7 +121,8 @@ pub fn failing(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let ready = ConditionDraft::new(READY, "False", "ReconcileFailed", error.to_string());
+    let message = format!("{error}; retrying with exponential backoff");
+    let ready = ConditionDraft::new(READY, "False", "ReconcileFailed", message);
     replace_summary(ready, None, previous, generation, now)
 }
 
