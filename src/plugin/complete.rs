@@ -128,7 +128,7 @@ mod tests {
     fn commands_and_flags_are_completed_as_kubectl_reads_them() {
         let status = answered("st");
         assert!(
-            status.starts_with("status\tShow how a forwarder fares"),
+            status.starts_with("status\tShow a forwarder's status"),
             "{status}"
         );
         assert!(status.ends_with("\n:4\n"), "{status}");
