@@ -54,8 +54,8 @@ const DATA_KEY_MESSAGE: &str =
 
 /// Adapts a schema to the API server and `kubectl explain`.
 ///
-/// The API server does not support unsigned formats and warns about them at each installation. The
-/// schema also has a minimum of 0. `kubectl explain` wraps descriptions, so the line breaks of the
+/// The API server does not support unsigned formats and warns about them at each installation. Such
+/// fields also have a minimum of 0. `kubectl explain` wraps descriptions, so the line breaks of the
 /// source are removed.
 fn for_kubernetes(schema: &mut Schema) {
     let unsigned = |format: &Value| {
