@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         .is_err()
     {
         eprintln!(
-            "error: another crypto provider is already installed; report this bug of event-forwarder"
+            "error: another crypto provider is already installed; this is a bug in the build"
         );
         return ExitCode::FAILURE;
     }

@@ -57,8 +57,8 @@ pub struct IterableSpec {
 
     /// What happens to an event whose user does not exist in Iterable. Retry: the message stays in
     /// the queue for later runs, because a user created a minute ago may not be visible yet.
-    /// Create: creates the user with users/bulkUpdate; the message stays in the queue for the
-    /// minute until Iterable finds the user. Reject: rejects the event, see `drain.rejected`.
+    /// Create: creates the user with users/bulkUpdate; the message stays in the queue for a
+    /// minute, until Iterable finds the user. Reject: rejects the event, see `drain.rejected`.
     /// Default Retry. Example: Create.
     #[serde(default)]
     pub unknown_users: UnknownUserPolicy,

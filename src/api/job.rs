@@ -123,7 +123,7 @@ pub struct JobSpec {
 
     /// Security context of the pod. If unset, a non-root user and the seccomp profile of the
     /// runtime, as the restricted Pod Security level requires. A value replaces all of these
-    /// settings. It needs an fsGroup, so that the run can read the API key file. Example:
+    /// settings. The value needs an fsGroup, so that the run can read the API key file. Example:
     /// {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, on OpenShift, which assigns
     /// the user and group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,8 +152,8 @@ pub struct JobSpec {
     #[serde(default)]
     pub history_limits: HistoryLimits,
 
-    /// Time in seconds after which a finished Job is deleted, including a Job created with `kubectl
-    /// create job --from`. Default 86400, one day. Example: 3600.
+    /// Time in seconds after which a finished Job is deleted. Also applies to a Job created with
+    /// `kubectl create job --from`. Default 86400, one day. Example: 3600.
     #[serde(default = "default_ttl_seconds_after_finished")]
     #[schemars(range(min = 60, max = 2_592_000))]
     pub ttl_seconds_after_finished: i32,
@@ -235,8 +235,8 @@ impl Default for HistoryLimits {
     }
 }
 
-/// Returns the schema of a list of objects that the API server validates only in the pod. The full
-/// schema of a volume would be as large as the rest of the CRD.
+/// Returns the schema of a list of volumes, which the API server validates only when it creates the
+/// pod. The full schema of a volume would be as large as the rest of the CRD.
 fn any_objects(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -264,9 +264,9 @@ fn any_objects(_: &mut SchemaGenerator) -> Schema {
 fn deserialize_volumes_strict<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<Volume>, D::Error> {
-    let given = Value::deserialize(deserializer)?;
-    let volumes = Vec::<Volume>::deserialize(&given).map_err(D::Error::custom)?;
-    match unknown_field(&given, &serde_json::json!(volumes)) {
+    let input = Value::deserialize(deserializer)?;
+    let volumes = Vec::<Volume>::deserialize(&input).map_err(D::Error::custom)?;
+    match unknown_field(&input, &serde_json::json!(volumes)) {
         None => Ok(volumes),
         Some(path) => Err(D::Error::custom(format!(
             "unknown volume field spec.job.volumes{path}"
@@ -274,9 +274,9 @@ fn deserialize_volumes_strict<'de, D: Deserializer<'de>>(
     }
 }
 
-/// Returns the path of a field that is in `given` but not in `kept`.
-fn unknown_field(given: &Value, kept: &Value) -> Option<String> {
-    match given {
+/// Returns the path of a field that is in `input` but not in `kept`.
+fn unknown_field(input: &Value, kept: &Value) -> Option<String> {
+    match input {
         Value::Object(members) => members
             .iter()
             .filter(|(_, value)| !value.is_null())

@@ -181,7 +181,8 @@ pub struct EventNameSpec {
     /// Name of reactions to push messages. Default "Push Reaction". Example: "Push Opened".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub push_reaction: String,
-    /// Name of opt-outs, and of opting in again. Default "Opt Out". Example: "Tracking Choice".
+    /// Name of opt-out events, including opting in again. Default "Opt Out". Example: "Tracking
+    /// Choice".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub opt_out: String,
     /// Name of crash reports. Default "Crash Report". Example: "App Crash".

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most recently observed status of the EventForwarder.
-// The default prevents tools from considering an object ready before its first reconcile, because
-// it has no `observedGeneration` yet.
+// Tools consider an object without `observedGeneration` ready. The default prevents this before
+// the first reconcile.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(
@@ -31,7 +31,7 @@ pub struct EventForwarderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueDepth>,
 
-    /// The running run, or the last one that finished.
+    /// The run that is running, or the last one that finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<RunStatus>,
 
@@ -57,7 +57,7 @@ pub struct EventForwarderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_request: Option<String>,
 
-    /// Number of running runs.
+    /// Number of runs that are running.
     #[serde(default)]
     pub active: i32,
 }

@@ -78,14 +78,14 @@ impl Traces {
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        let own_spans = Targets::new().with_target(env!("CARGO_CRATE_NAME"), Level::DEBUG);
+        let span_filter = Targets::new().with_target(env!("CARGO_CRATE_NAME"), Level::DEBUG);
         let provider = self.0.as_ref()?;
         let layer = tracing_opentelemetry::layer()
             .with_location(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
             .with_tracer(provider.tracer(SERVICE_NAME));
-        Some(layer.with_filter(own_spans))
+        Some(layer.with_filter(span_filter))
     }
 
     /// Sends the last spans. Waits at most three seconds.
