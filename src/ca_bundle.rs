@@ -1,42 +1,45 @@
-//! Whom TLS connections trust besides the system's own certificate authorities.
+//! Additional CA certificates for TLS connections.
 
 use std::{env, fs, io, path::PathBuf};
 
-/// Names a file, in PEM, with the certificates of further authorities, such as that of a proxy
-/// that looks into connections.
+/// Environment variable with the path of a PEM file of additional CA certificates, for example the
+/// CA of a proxy that intercepts TLS connections.
 pub const CA_FILE_VARIABLE: &str = "EVENT_FORWARDER_CA_FILE";
 
-/// Further certificates that can't be used.
+/// Error of loading additional CA certificates.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CaBundleError {
     /// The file can't be read.
-    #[error("{} can't be read: {detail}; check EVENT_FORWARDER_CA_FILE", path.display())]
+    #[error("can't read {}: {detail}; check EVENT_FORWARDER_CA_FILE", path.display())]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         detail: String,
     },
-    /// The file holds no certificate.
-    #[error("{} holds no certificates in PEM: {detail}; check EVENT_FORWARDER_CA_FILE", path.display())]
+    /// The file contains no valid certificate.
+    #[error("no valid PEM certificates in {}: {detail}; check EVENT_FORWARDER_CA_FILE", path.display())]
     NoCertificates {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Error of the parser.
         detail: String,
     },
 }
 
-/// Further authorities, in both forms in which clients take them.
+/// Additional CA certificates, in the two forms that HTTP clients need.
 #[derive(Clone, Debug, Default)]
 pub struct CaBundle {
-    /// As text, in PEM; empty if there are none.
+    /// All certificates in PEM. Empty if there are none.
     pub pem: Vec<u8>,
-    /// Each by itself.
+    /// The parsed certificates.
     pub certificates: Vec<reqwest::Certificate>,
 }
 
-/// Reads the authorities that the environment names.
+/// Loads the file that [`CA_FILE_VARIABLE`] names, or returns an empty bundle if it is unset.
+///
+/// # Errors
+/// If the file can't be read, or contains no valid certificate.
 pub fn load() -> Result<CaBundle, CaBundleError> {
     env::var_os(CA_FILE_VARIABLE).map_or_else(|| Ok(CaBundle::default()), |path| read(path.into()))
 }
@@ -50,7 +53,7 @@ fn read(path: PathBuf) -> Result<CaBundle, CaBundleError> {
         Ok(certificates) if !certificates.is_empty() => Ok(CaBundle { pem, certificates }),
         Ok(_) => Err(CaBundleError::NoCertificates {
             path,
-            detail: "it has no such section".to_owned(),
+            detail: "no CERTIFICATE section".to_owned(),
         }),
         Err(error) => Err(CaBundleError::NoCertificates {
             path,
@@ -64,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_holds_no_certificate_is_named() {
+    fn error_without_certificates_names_the_variable() {
         let path = env::temp_dir().join(format!("event-forwarder-ca-{}", std::process::id()));
         assert!(matches!(
             read(path.clone()),

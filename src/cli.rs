@@ -1,4 +1,4 @@
-//! The command line.
+//! The command-line interface.
 
 use std::path::PathBuf;
 
@@ -13,60 +13,61 @@ use crate::{
 #[derive(Parser, Debug)]
 #[command(name = "event-forwarder", version, about)]
 pub struct Cli {
-    /// What to do.
+    /// The command to execute.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The modes of the binary.
+/// Commands of the binary.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Print the CustomResourceDefinition of EventForwarder as YAML.
+    /// Print the EventForwarder CustomResourceDefinition (CRD) as YAML.
     Crd,
-    /// Reconcile EventForwarders into CronJobs and keep their status.
+    /// Reconcile EventForwarders into CronJobs and update their status.
     Controller(ControllerArgs),
-    /// Empty the queue of one EventForwarder into Iterable, once.
+    /// Drain the queue of one EventForwarder into Iterable, once.
     Drain(DrainArgs),
-    /// Show what mParticle batches become, without network, cluster or key.
+    /// Preview the mapping of mParticle batches, without a network, a cluster, or an API key.
     Map(MapArgs),
-    /// List, show, redrive or purge the dead letters of one EventForwarder.
+    /// List, show, redrive, or purge the dead-lettered messages of one EventForwarder.
     ///
-    /// Where not all of them could be seen, the command does its work on the others, says so, and
-    /// ends with exit code 1.
+    /// If some messages could not be read, the command processes the others, reports it, and exits
+    /// with code 1.
     Dlq(DlqArgs),
-    /// Print a script by which a shell completes this program's commands.
+    /// Print a shell completion script.
     Completion {
-        /// The shell.
+        /// Shell to complete commands in.
         shell: clap_complete::Shell,
     },
 }
 
-/// How the controller runs.
+/// Arguments of the controller.
 #[derive(clap::Args, Debug, Clone)]
 pub struct ControllerArgs {
-    /// The image that runs use, unless a forwarder names its own.
+    /// Image of the runs, unless an EventForwarder sets another one.
     #[arg(long, env = "EVENT_FORWARDER_IMAGE")]
     pub image: String,
-    /// Namespaces to watch, comma-separated. All, if none is given.
+    /// Namespaces to watch, comma-separated. If unset, watches all.
     #[arg(long, env = "EVENT_FORWARDER_WATCH_NAMESPACES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
-    /// The namespace of the lease that keeps replicas apart. Left out: this is the only replica.
+    /// Namespace of the leader-election lease. If unset, the controller runs without leader
+    /// election, as a single replica.
     #[arg(long, env = "EVENT_FORWARDER_LEASE_NAMESPACE")]
     pub lease_namespace: Option<String>,
-    /// The name of that lease: one for all replicas of an installation, and for no other's.
+    /// Name of the leader-election lease, shared by all replicas of one installation only.
     #[arg(
         long,
         env = "EVENT_FORWARDER_LEASE_NAME",
         default_value = "event-forwarder"
     )]
     pub lease_name: String,
-    /// This replica's name in the lease, unlike any other's.
+    /// Unique name of this replica in the lease.
     #[arg(long, env = "POD_NAME", default_value = "event-forwarder")]
     pub identity: String,
-    /// The hosts to which the controller shows its own AWS identity, comma-separated: "aws" for
-    /// SQS of AWS itself by HTTPS, or addresses such as https://sqs.example.com, where
-    /// https://*.example.com stands for every name below example.com. Empty: none. Queues
-    /// elsewhere are read with the credentials that their forwarder brings.
+    /// Hosts that the controller sends its ambient AWS credentials to, comma-separated: "aws" for
+    /// SQS endpoints of AWS over HTTPS, or addresses such as https://sqs.example.com.
+    /// https://*.example.com matches all names below example.com. If empty, none. Queues on other
+    /// hosts need credentials from their EventForwarder.
     #[arg(
         long,
         env = "EVENT_FORWARDER_AMBIENT_CREDENTIALS_HOSTS",
@@ -74,9 +75,9 @@ pub struct ControllerArgs {
         default_value = "aws"
     )]
     pub ambient_credentials_hosts: AllowedHosts,
-    /// The roles that the controller assumes with its own AWS identity for a forwarder that asks
-    /// for it, comma-separated: "any", or ARNs, in which * stands for any text without : and /,
-    /// and {namespace} for the forwarder's namespace. Empty: none.
+    /// Roles that the controller can assume with its ambient AWS credentials for an EventForwarder,
+    /// comma-separated: "any", or ARNs. In an ARN, * matches any characters except : and /, and
+    /// {namespace} matches the namespace of the EventForwarder. If empty, none.
     #[arg(
         long,
         env = "EVENT_FORWARDER_AMBIENT_CREDENTIALS_ROLES",
@@ -84,38 +85,38 @@ pub struct ControllerArgs {
         default_value = "any"
     )]
     pub ambient_credentials_roles: AllowedRoles,
-    /// Where /metrics, /healthz and /readyz are served. The default is every address of the
-    /// machine: by IPv6 and IPv4, or by IPv4 alone where there is no IPv6.
+    /// Address of /metrics, /healthz, and /readyz. The default is all addresses of the machine:
+    /// IPv6 and IPv4, or only IPv4 if the machine has no IPv6.
     #[arg(long, default_value = "[::]:8080")]
     pub listen: std::net::SocketAddr,
 }
 
-/// What a drain needs besides the queue and Iterable.
+/// Arguments of a drain.
 #[derive(clap::Args, Debug, Clone)]
 pub struct DrainArgs {
-    /// The EventForwarder, as a manifest in YAML or JSON.
+    /// Manifest of the EventForwarder, in YAML or JSON.
     #[arg(long)]
     pub forwarder: PathBuf,
-    /// A file that holds Iterable's API key.
+    /// File that contains the Iterable API key.
     #[arg(long)]
     pub api_key_file: PathBuf,
-    /// A folder with the files accessKeyId, secretAccessKey and sessionToken. Left out: the
-    /// ambient AWS identity.
+    /// Directory with the files accessKeyId, secretAccessKey, and, if temporary, sessionToken. If
+    /// unset, uses the default AWS credential chain.
     #[arg(long)]
     pub aws_credentials_dir: Option<PathBuf>,
-    /// The jq program, where the forwarder refers to a ConfigMap for it.
+    /// File with the jq program, if the EventForwarder references a ConfigMap.
     #[arg(long, value_name = "FILE")]
     pub transform: Option<PathBuf>,
-    /// Where the report is written at the end of the run, as JSON of at most 4,096 bytes.
+    /// File to write the report to when the run ends, as JSON of at most 4,096 bytes.
     #[arg(long)]
     pub report_file: Option<PathBuf>,
 }
 
-/// Whose dead letters, and what to do with them.
+/// Arguments of the DLQ commands.
 #[derive(clap::Args, Debug, Clone)]
 pub struct DlqArgs {
-    /// The name of an EventForwarder in the cluster of the current kubeconfig: its queue and
-    /// its credentials Secret are read from there.
+    /// Name of an EventForwarder in the cluster of the current kubeconfig context. Its queue and
+    /// its credentials Secret are read from the cluster.
     #[arg(
         long,
         value_name = "NAME",
@@ -123,114 +124,114 @@ pub struct DlqArgs {
         conflicts_with = "file"
     )]
     pub forwarder: Option<String>,
-    /// The namespace of the forwarder. Left out: that of the current context.
+    /// Namespace of the EventForwarder. If unset, the namespace of the current context.
     #[arg(short, long, requires = "forwarder")]
     pub namespace: Option<String>,
-    /// An EventForwarder as a manifest in YAML or JSON, in place of the cluster.
+    /// Manifest of an EventForwarder, in YAML or JSON, instead of one in a cluster.
     #[arg(short, long)]
     pub file: Option<PathBuf>,
-    /// A folder with the files accessKeyId, secretAccessKey and sessionToken. Left out: the
-    /// forwarder's own Secret, or the AWS identity of the surroundings.
+    /// Directory with the files accessKeyId, secretAccessKey, and, if temporary, sessionToken. If
+    /// unset, uses the forwarder's Secret, or the default AWS credential chain.
     #[arg(long, value_name = "DIR")]
     pub aws_credentials_dir: Option<PathBuf>,
-    /// What to do.
+    /// The command to execute.
     #[command(subcommand)]
     pub action: DlqAction,
 }
 
-/// What to do with dead letters.
+/// Commands for dead-lettered messages.
 #[derive(Subcommand, Debug, Clone)]
 pub enum DlqAction {
-    /// Count the dead letters by reason, with their ages and a sample of each.
+    /// Count the dead-lettered messages by reason, with their ages and a sample for each reason.
     List {
-        /// Which ones.
+        /// Messages to select.
         #[command(flatten)]
         filter: DlqFilter,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Print one dead letter.
+    /// Print one dead-lettered message.
     Show {
-        /// The id that SQS gave it, as `list` shows it.
+        /// Message ID in SQS, as shown by `list`.
         id: String,
     },
-    /// Send dead letters back to the main queue. One that was sent is then deleted here, so a
-    /// command that is interrupted can be given again.
+    /// Send dead-lettered messages back to the main queue. Each message is deleted from the DLQ
+    /// after it was sent, so you can repeat an interrupted command.
     Redrive {
-        /// Which ones.
+        /// Messages to select.
         #[command(flatten)]
         filter: DlqFilter,
-        /// Only say what would be sent.
+        /// Only print what would be sent.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Delete dead letters for good.
+    /// Permanently delete dead-lettered messages.
     Purge {
-        /// Which ones.
+        /// Messages to select.
         #[command(flatten)]
         filter: DlqFilter,
-        /// Don't ask first.
+        /// Skip the confirmation prompt.
         #[arg(long)]
         yes: bool,
     },
 }
 
-/// Which dead letters.
+/// Selection of dead-lettered messages.
 #[derive(clap::Args, Debug, Clone, Default)]
 pub struct DlqFilter {
-    /// Only those with this reason; may be given several times.
+    /// Only messages with this reason. Can be repeated.
     #[arg(long)]
     pub reason: Vec<String>,
-    /// Only those that were put here at least so long ago, for example 90m.
+    /// Only messages dead-lettered at least this long ago, for example 90m.
     #[arg(long, value_name = "AGE")]
     pub older_than: Option<Duration>,
-    /// Only those that were put here at most so long ago, for example 24h.
+    /// Only messages dead-lettered at most this long ago, for example 24h.
     #[arg(long, value_name = "AGE")]
     pub newer_than: Option<Duration>,
 }
 
-/// What to map, and how to show it. The exit code is 0 if nothing was rejected, 3 if something
-/// was, and 2 if the command can't be carried out.
+/// Arguments of the mapping preview. The exit code is 0 if nothing was rejected, 3 if something was
+/// rejected, and 2 if the command failed.
 #[derive(clap::Args, Debug, Clone)]
 pub struct MapArgs {
-    /// The EventForwarder whose mapping is used, as a manifest in YAML or JSON; a field that
-    /// does not exist is refused. Left out: the defaults.
+    /// Manifest of the EventForwarder whose mapping is used, in YAML or JSON. Unknown fields are
+    /// errors. If unset, uses the default mapping.
     #[arg(long, value_name = "FILE")]
     pub forwarder: Option<PathBuf>,
-    /// The jq program, where the forwarder refers to a ConfigMap for it.
+    /// File with the jq program, if the EventForwarder references a ConfigMap.
     #[arg(long, value_name = "FILE")]
     pub transform: Option<PathBuf>,
-    /// The batches.
+    /// Batches to map.
     #[command(flatten)]
     pub batches: BatchArgs,
 }
 
-/// Which batches are mapped, and how the result is shown.
+/// Batches to map, and the output format.
 #[derive(clap::Args, Debug, Clone)]
 pub struct BatchArgs {
-    /// When the queue is taken to have received the batches, by which absurd clocks are told.
-    /// Example: 2025-11-25T08:00:00Z. Left out: each batch's own time.
+    /// The time to assume that the queue received the batches, used to detect implausible event
+    /// times. Example: 2025-11-25T08:00:00Z. If unset, uses each batch's time.
     #[arg(long, value_name = "TIME")]
     pub sent_at: Option<jiff::Timestamp>,
-    /// How the result is shown. Left out: table on a terminal, json elsewhere.
+    /// Output format. If unset, table on a terminal, otherwise json.
     #[arg(short, long, value_enum)]
     pub output: Option<MapOutput>,
-    /// Files with mParticle batches, or directories of them; "-" or nothing for standard input.
-    /// A file holds one message body, which may be several JSON values; in files named .jsonl
-    /// and .ndjson each line is a body, and on standard input too where it holds JSON lines.
+    /// Files or directories with mParticle batches. If unset or "-", reads standard input. A file
+    /// is one message body, which can contain several JSON values. In files named .jsonl or
+    /// .ndjson, and in standard input that contains JSON lines, each line is a message body.
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 }
 
-/// How `map` shows its result.
+/// Output format of the mapping preview.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MapOutput {
-    /// One request body a line, as a drain would post it.
+    /// One request body per line, as a drain would send it.
     Json,
-    /// One JSON object a line for each event of the input: where it stands, its type, its
-    /// outcome, the reason, and the event.
+    /// One JSON object per input event and line: its position, type, outcome, reason, and the
+    /// mapped event.
     Events,
-    /// A readable line for each event of the input.
+    /// One readable line per input event.
     Table,
 }

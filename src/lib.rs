@@ -1,8 +1,7 @@
 //! Ships analytics events from mParticle to Iterable through an SQS queue.
 //!
-//! Rooms, each with one job; arrows run downward only:
-//! [`controller`] turns each [`api::EventForwarder`] into a CronJob; [`drain`] empties one
-//! queue into Iterable, through [`mapping`], [`sqs`] and [`iterable`].
+//! [`controller`] creates a CronJob for each [`api::EventForwarder`]. [`drain`] drains one queue
+//! into Iterable with [`mapping`], [`sqs`], and [`iterable`].
 
 #![cfg_attr(
     not(test),

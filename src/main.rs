@@ -1,4 +1,4 @@
-//! Starts one mode of the binary and turns its error into an exit code.
+//! The entry point: runs a command and converts its error to an exit code.
 
 #![cfg_attr(
     not(test),
@@ -27,14 +27,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    // The one crypto provider of the process, before any client is made: with none, or two, the
-    // first TLS connection would panic.
+    // Without exactly one crypto provider, the first TLS connection panics.
     if rustls::crypto::ring::default_provider()
         .install_default()
         .is_err()
     {
         eprintln!(
-            "error: another crypto provider is installed already; this is a fault of the build"
+            "error: another crypto provider is already installed; this is a bug in the build"
         );
         return ExitCode::FAILURE;
     }
@@ -53,9 +52,9 @@ fn operator(command: Command) -> ExitCode {
         Command::Crd => print_crd(),
         Command::Controller(args) => run(async {
             let traces = telemetry::init();
-            let ended = controller::run(args, stop_on_signal()?).await;
+            let result = controller::run(args, stop_on_signal()?).await;
             traces.shutdown().await;
-            Ok(match ended {
+            Ok(match result {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     tracing::error!("{error}");
@@ -106,21 +105,21 @@ fn failed(error: &AnyError) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// A token that is cancelled by SIGTERM or SIGINT.
+/// Returns a token that SIGTERM or SIGINT cancels.
 fn stop_on_signal() -> std::io::Result<CancellationToken> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
     let stop = CancellationToken::new();
-    let stopped = stop.clone();
+    let cancelled = stop.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("told to stop; ends what is under way");
-        stopped.cancel();
+        tracing::info!("received a termination signal; finishing work in progress");
+        cancelled.cancel();
     });
     Ok(stop)
 }

@@ -1,4 +1,4 @@
-//! Helpers for text that people read.
+//! Text formatting.
 
 /// Returns `text` on one line of at most `max_chars` characters: each run of whitespace becomes
 /// one space, and other control characters are dropped.
@@ -17,7 +17,7 @@ mod tests {
     use super::one_line;
 
     #[test]
-    fn one_line_joins_words_and_cuts() {
+    fn one_line_joins_words_and_truncates() {
         assert_eq!(one_line("  a\n\t b\u{1b}c ", 9), "a bc");
         assert_eq!(one_line("ä b c", 3), "ä b");
         assert_eq!(one_line(" \r\n", 9), "");

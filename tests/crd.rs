@@ -93,11 +93,11 @@ fn each_spec_field(visit: &mut impl FnMut(&str, &Value, &str, bool)) {
 }
 
 #[test]
-fn optional_field_describes_default() {
+fn optional_field_describes_default_or_unset_value() {
     let mut failures = Vec::new();
     each_spec_field(&mut |path, field, description, is_required| {
-        let says = match &field["default"] {
-            Value::Null => description.contains("Default") || description.contains("Left out:"),
+        let is_described = match &field["default"] {
+            Value::Null => description.contains("Default") || description.contains("If unset, "),
             default => {
                 let shown = match default {
                     Value::String(text) => text.clone(),
@@ -111,7 +111,7 @@ fn optional_field_describes_default() {
                     || description.contains(&format!("Default \"{shown}\""))
             }
         };
-        if !says && !is_required && field["type"] != "object" {
+        if !is_described && !is_required && field["type"] != "object" {
             failures.push(path.to_owned());
         }
     });

@@ -3,54 +3,55 @@ use serde::{Deserialize, Serialize};
 
 use super::Duration;
 
-/// How a run empties the queue.
+/// Settings of the drain.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct DrainSpec {
-    /// How long a run may go on, in hours, minutes and seconds, from 1m to 24h. Near its end the
-    /// run stops receiving, settles what it holds and ends; the rest waits for the next run.
+    /// Maximum duration of a run, in hours, minutes, and seconds, from 1m to 24h. Near its end, the
+    /// run stops receiving, finishes its messages in flight, and ends. The next run continues.
     /// Default "50m". Example: "1h30m".
     #[serde(default = "default_max_duration")]
     pub max_duration: Duration,
 
-    /// How many messages a run receives at most; the rest waits for the next run. Of several pods
-    /// each takes an equal share, rounded up. Left out: no such limit. Example: 10000.
+    /// Maximum number of messages that a run receives. The next run continues. With several pods,
+    /// each pod receives an equal share, rounded up. If unset, no limit. Example: 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_messages: Option<u64>,
 
-    /// What happens to rejected events: those that the mapping can't send, or that Iterable will
-    /// never take. A message of which nothing can be read is no matter of this: it stays in the
-    /// queue, whose own redrive policy moves it to the dead-letter queue. DeadLetter: just the
-    /// rejected events go to the dead-letter queue, with the reason, and the message is deleted. Leave: the message stays for the queue's own redrive policy. Drop:
-    /// they are discarded, and counted. Without a dead-letter queue, or without the right to send
-    /// to it, DeadLetter acts as Leave. Default DeadLetter. Example: Leave.
+    /// What happens to rejected events: those that the mapping can't send, or that Iterable
+    /// permanently rejects. Does not apply to a message that can't be parsed: it stays in the queue
+    /// until the redrive policy moves it. DeadLetter: sends only the rejected events to the
+    /// dead-letter queue, with the reason, and deletes the message. Leave: leaves the message to
+    /// the redrive policy. Drop: discards and counts the events. Without a dead-letter queue, or
+    /// without permission to send to it, DeadLetter behaves like Leave. Default DeadLetter.
+    /// Example: Leave.
     #[serde(default)]
     pub rejected: RejectedEventPolicy,
 
-    /// How many bytes of messages and events each pod of a run holds at most, roughly half of the
-    /// memory that it takes. An answer of SQS for which there is no room waits on its connection.
-    /// Default 67108864, 64 MiB. Example: 134217728, with a memory limit of 512Mi in
-    /// `job.resources`.
+    /// Maximum bytes of messages and events that each pod buffers, about half of its memory use. A
+    /// larger SQS response is not read from its connection until memory is free. Default 67108864,
+    /// 64 MiB. Example: 134217728, with a memory limit of 512Mi in `job.resources`.
     #[serde(default = "default_max_bytes_in_flight")]
     #[schemars(range(min = 4_194_304, max = 4_294_967_296u64))]
     pub max_bytes_in_flight: u64,
 
-    /// How many requests to Iterable each pod of a run has under way at once, at most; for a FIFO
-    /// queue it is one. Default 8. Example: 4.
+    /// Maximum number of concurrent requests to Iterable per pod. Always 1 for a FIFO queue.
+    /// Default 8. Example: 4.
     #[serde(default = "default_concurrency")]
     #[schemars(range(min = 1, max = 64))]
     pub concurrency: u32,
 
-    /// How many pods drain the queue at once. They share Iterable's rate, so that more pods are
-    /// faster only where a single one does not reach it: large events, or rules that take time.
-    /// Default 1. Example: 3.
+    /// Number of pods that drain the queue in parallel. They share Iterable's rate limit, so more
+    /// pods are faster only if one pod does not reach it, for example with large events or slow
+    /// rules. Default 1. Example: 3.
     #[serde(default = "default_parallelism")]
     #[schemars(range(min = 1, max = 32))]
     pub parallelism: u32,
 
-    /// How long a received message stays invisible, in hours, minutes and seconds, from 10s to 12h;
-    /// extended while the run holds it. Left out: the queue's own timeout. Example: "2m".
+    /// Visibility timeout of received messages, in hours, minutes, and seconds, from 10s to 12h.
+    /// The run extends it while it processes the message. If unset, the timeout of the queue.
+    /// Example: "2m".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub visibility_timeout: Option<Duration>,
 }
@@ -58,12 +59,12 @@ pub struct DrainSpec {
 /// What happens to rejected events.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RejectedEventPolicy {
-    /// They go to the dead-letter queue.
+    /// Sends the events to the dead-letter queue.
     #[default]
     DeadLetter,
-    /// Their message stays.
+    /// Leaves the message in the queue.
     Leave,
-    /// They are discarded.
+    /// Discards the events.
     Drop,
 }
 

@@ -4,26 +4,26 @@ use jiff::SignedDuration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// A span of time as written in a manifest: hours, minutes and seconds, for example "90s",
-/// "50m" or "1h30m".
+/// A duration as written in a manifest: hours, minutes, and seconds, for example "90s", "50m", or
+/// "1h30m".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Duration(StdDuration);
 
-/// A text that is no [`Duration`].
+/// A string that is not a valid [`Duration`].
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "\"{0}\" is no duration: write hours, minutes and seconds, for example \"50m\" or \"1h30m\""
+    "invalid duration \"{0}\": write hours, minutes, and seconds, for example \"50m\" or \"1h30m\""
 )]
 pub struct DurationError(String);
 
 impl Duration {
-    /// A duration of whole seconds.
+    /// Creates a duration from whole seconds.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(StdDuration::from_secs(seconds))
     }
 
-    /// The same span as the standard library's type.
+    /// Returns the duration as the standard library's type.
     pub const fn get(self) -> StdDuration {
         self.0
     }
@@ -87,7 +87,7 @@ impl JsonSchema for Duration {
             "type": "string",
             "x-kubernetes-validations": super::pattern_rule(
                 "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
-                "this is no duration: write hours, minutes and seconds, for example 90s, 50m or 1h30m",
+                "must be a duration in hours, minutes, and seconds, for example 90s, 50m, or 1h30m",
             ),
             "minLength": 2,
             "maxLength": 16,

@@ -10,88 +10,90 @@ use serde_json::Value;
 
 use super::{OBJECT_NAME, OBJECT_NAME_MESSAGE, pattern_rule};
 
-/// The pod that runs are made of.
-// What is large and seldom set is boxed: thousands of these are in memory.
+/// Settings of the Jobs and pods of runs.
+// Large, rarely set fields are boxed, because thousands of these are in memory.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct JobSpec {
-    /// The ServiceAccount that runs use, such as one bound to an AWS role. No API token is mounted:
-    /// a run needs no rights in Kubernetes. Default "default". Example: "event-forwarder-runs".
+    /// ServiceAccount of the runs, for example one bound to an AWS role. No API token is mounted,
+    /// because a run needs no Kubernetes permissions. Default "default". Example:
+    /// "event-forwarder-runs".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(OBJECT_NAME, OBJECT_NAME_MESSAGE)), length(min = 1, max = 253))]
     pub service_account_name: Option<String>,
 
-    /// The image that runs use. Left out: the controller's own image, so that an upgrade of the
-    /// operator is an upgrade of the runs. Example: "registry.example.com/event-forwarder:0.1.0".
+    /// Image of the runs. If unset, the image of the controller, so that an upgrade of the operator
+    /// also upgrades the runs. Example: "registry.example.com/event-forwarder:0.1.0".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
 
-    /// When the image is pulled: Always, IfNotPresent or Never. Default IfNotPresent. Example:
+    /// When the image is pulled: Always, IfNotPresent, or Never. Default IfNotPresent. Example:
     /// Always.
     #[serde(default)]
     pub image_pull_policy: ImagePullPolicy,
 
-    /// Secrets, in the same namespace, with the registry's credentials. Left out: those of the
-    /// ServiceAccount. Example: [{name: registry}].
+    /// Secrets, in the same namespace, with credentials for the registry. If unset, the pull
+    /// secrets of the ServiceAccount. Example: [{name: registry}].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub image_pull_secrets: Vec<LocalObjectReference>,
 
     /// CPU, in cores (50m is a twentieth), and memory, in bytes (Mi: 1,048,576 of them), of the
-    /// run's container. Default: requests of 50m CPU and 96Mi memory, a limit of 256Mi memory;
-    /// resources of your own take the place of all of it. Example: {requests: {cpu: 100m, memory:
-    /// 128Mi}, limits: {memory: 512Mi}}.
+    /// run's container. Default: requests of 50m CPU and 96Mi memory, and a limit of 256Mi memory.
+    /// A value replaces all of these defaults. Example: {requests: {cpu: 100m, memory: 128Mi},
+    /// limits: {memory: 512Mi}}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
 
-    /// Labels that a node must have. Left out: none. Example: {kubernetes.io/arch: arm64}.
+    /// Labels that a node must have. If unset, none. Example: {kubernetes.io/arch: arm64}.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
 
-    /// Taints that the pod tolerates. Left out: none. Example: [{key: dedicated, operator:
+    /// Taints that the pod tolerates. If unset, none. Example: [{key: dedicated, operator:
     /// Exists}].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
 
-    /// Preferences and demands on where the pod runs. Left out: none. Example: {nodeAffinity:
-    /// {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions:
-    /// [{key: topology.kubernetes.io/zone, operator: In, values: ["us-east-1a"]}]}]}}}.
+    /// Preferences and requirements for the placement of the pod. If unset, none. Example:
+    /// {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms:
+    /// [{matchExpressions: [{key: topology.kubernetes.io/zone, operator: In, values:
+    /// ["us-east-1a"]}]}]}}}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Box<Affinity>>,
 
-    /// How pods are spread over nodes or zones; of use with `drain.parallelism` above 1. Left out:
-    /// by the scheduler's own defaults. Example: [{maxSkew: 1, topologyKey: kubernetes.io/hostname,
-    /// whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app.kubernetes.io/instance:
-    /// mparticle}}}].
+    /// How pods are spread over nodes or zones. Useful if `drain.parallelism` is greater than 1. If
+    /// unset, the defaults of the scheduler. Example: [{maxSkew: 1, topologyKey:
+    /// kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels:
+    /// {app.kubernetes.io/instance: mparticle}}}].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["topologyKey", "whenUnsatisfiable"]))]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
 
-    /// The PriorityClass of the pod. Left out: the cluster's default. Example: "low-priority".
+    /// PriorityClass of the pod. If unset, the default of the cluster. Example: "low-priority".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(OBJECT_NAME, OBJECT_NAME_MESSAGE)), length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
 
-    /// Labels added to the run's Jobs and pods, beside the controller's own, which win. Left out:
+    /// Labels added to the run's Jobs and pods. The controller's labels take precedence. If unset,
     /// none. Example: {team: marketing}.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_labels: BTreeMap<String, String>,
 
-    /// Annotations added to the run's pods, beside the controller's own, which win. Left out: none.
-    /// Example: {sidecar.istio.io/inject: "false"}.
+    /// Annotations added to the run's pods. The controller's annotations take precedence. If unset,
+    /// none. Example: {sidecar.istio.io/inject: "false"}.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_annotations: BTreeMap<String, String>,
 
-    /// Environment variables added to the run's container. Left out: none. Example: [{name:
+    /// Environment variables added to the run's container. If unset, none. Example: [{name:
     /// HTTPS_PROXY, value: "http://proxy.example.com:3128"}].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
 
-    /// Volumes added to the pod, as in a pod's `spec.volumes`, such as a ConfigMap with a private
-    /// CA. Left out: none. Example: [{name: ca, configMap: {name: private-ca}}].
+    /// Volumes added to the pod, as in `spec.volumes` of a pod, for example a ConfigMap with a
+    /// private CA. If unset, none. Example: [{name: ca, configMap: {name: private-ca}}].
     #[serde(
         default,
         skip_serializing_if = "Vec::is_empty",
@@ -100,7 +102,7 @@ pub struct JobSpec {
     #[schemars(schema_with = "any_objects")]
     pub volumes: Vec<Volume>,
 
-    /// Where `volumes` are mounted in the run's container. Left out: nowhere. Example: [{name: ca,
+    /// Where `volumes` are mounted in the run's container. If unset, none. Example: [{name: ca,
     /// mountPath: /etc/private-ca}].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend(
@@ -108,65 +110,65 @@ pub struct JobSpec {
         "x-kubernetes-list-map-keys" = ["mountPath"],
         "x-kubernetes-validations" = [{
             "rule": "self.all(mount, !mount.mountPath.startsWith('/etc/event-forwarder') && !mount.mountPath.startsWith('/var/run/secrets/eventforwarder.io'))",
-            "message": "the run's own files are at /etc/event-forwarder, /etc/event-forwarder-mapping and /var/run/secrets/eventforwarder.io: mount at another path",
+            "message": "the paths /etc/event-forwarder, /etc/event-forwarder-mapping, and /var/run/secrets/eventforwarder.io are reserved for the run: mount at another path",
         }]
     ))]
     pub volume_mounts: Vec<VolumeMount>,
 
-    /// Lines added to the pod's /etc/hosts. Left out: none. Example: [{ip: "10.0.0.5", hostnames:
+    /// Lines added to /etc/hosts of the pod. If unset, none. Example: [{ip: "10.0.0.5", hostnames:
     /// ["sqs.example.com"]}].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["ip"]))]
     pub host_aliases: Vec<HostAlias>,
 
-    /// The pod's security context. Left out: a non-root user and the runtime's seccomp profile, as
-    /// the restricted Pod Security level asks. One of your own takes the place of all of it; it
-    /// needs an fsGroup, by which the key's file can be read. Example: {runAsNonRoot: true,
-    /// seccompProfile: {type: RuntimeDefault}}, on OpenShift, which chooses user and group itself.
+    /// Security context of the pod. If unset, a non-root user and the seccomp profile of the
+    /// runtime, as the restricted Pod Security level requires. A value replaces all of these
+    /// settings. The value needs an fsGroup, so that the run can read the API key file. Example:
+    /// {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, on OpenShift, which assigns
+    /// the user and group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_context: Option<Box<PodSecurityContext>>,
 
-    /// The container's security context. Left out: no capabilities, no privilege escalation, a
-    /// read-only root, as the restricted Pod Security level asks. One of your own takes the place
-    /// of all of it. Example: {allowPrivilegeEscalation: false, capabilities: {drop: ["ALL"]}},
-    /// with a root that can be written to.
+    /// Security context of the container. If unset, no capabilities, no privilege escalation, and a
+    /// read-only root file system, as the restricted Pod Security level requires. A value replaces
+    /// all of these settings. Example: {allowPrivilegeEscalation: false, capabilities: {drop:
+    /// ["ALL"]}}, for a writable root file system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_security_context: Option<Box<SecurityContext>>,
 
-    /// How long a run's Job may last in all, in seconds, its start included. Left out: the sum of
-    /// `drain.maxDuration`, `terminationGracePeriodSeconds` and 300 for the start. Example: 7200.
+    /// Maximum duration of a run's Job, in seconds, including its start. If unset, the sum of
+    /// `drain.maxDuration`, `terminationGracePeriodSeconds`, and 300 for the start. Example: 7200.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 60, max = 172_800))]
     pub active_deadline_seconds: Option<i64>,
 
-    /// How long a run that is told to stop may take to settle what it holds, in seconds.
+    /// Time in seconds that a run has to finish its messages in flight after a termination signal.
     /// Default 60. Example: 120.
     #[serde(default = "default_termination_grace_period_seconds")]
     #[schemars(range(min = 10, max = 3600))]
     pub termination_grace_period_seconds: i64,
 
-    /// How many finished Jobs are kept. Example: {successful: 1, failed: 5}.
+    /// Number of finished Jobs to keep. Example: {successful: 1, failed: 5}.
     #[serde(default)]
     pub history_limits: HistoryLimits,
 
-    /// How long a finished Job is kept, in seconds, also one that was made by
-    /// `kubectl create job --from`. Default 86400, a day. Example: 3600.
+    /// Time in seconds after which a finished Job is deleted. Also applies to a Job created with
+    /// `kubectl create job --from`. Default 86400, one day. Example: 3600.
     #[serde(default = "default_ttl_seconds_after_finished")]
     #[schemars(range(min = 60, max = 2_592_000))]
     pub ttl_seconds_after_finished: i32,
 }
 
-/// How many finished Jobs a CronJob keeps.
+/// Number of finished Jobs that a CronJob keeps.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryLimits {
-    /// How many Jobs that succeeded are kept: those with the outcome Drained. Default 3.
-    /// Example: 1.
+    /// Number of successful Jobs to keep: those with the outcome Drained. Default 3. Example: 1.
     #[serde(default = "default_history_limit")]
     #[schemars(range(min = 1, max = 100))]
     pub successful: i32,
 
-    /// How many Jobs that failed are kept: those with any other outcome. Default 3. Example: 5.
+    /// Number of failed Jobs to keep: those with any other outcome. Default 3. Example: 5.
     #[serde(default = "default_history_limit")]
     #[schemars(range(min = 1, max = 100))]
     pub failed: i32,
@@ -175,17 +177,17 @@ pub struct HistoryLimits {
 /// When an image is pulled.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ImagePullPolicy {
-    /// At each start.
+    /// At every start of a pod.
     Always,
-    /// When the node lacks it.
+    /// If the node does not have it.
     #[default]
     IfNotPresent,
-    /// Never: it must be on the node.
+    /// Never. The node must have it.
     Never,
 }
 
 impl ImagePullPolicy {
-    /// The policy as Kubernetes writes it.
+    /// Returns the name that Kubernetes uses.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Always => "Always",
@@ -233,8 +235,8 @@ impl Default for HistoryLimits {
     }
 }
 
-/// A list of objects that the API server checks when they reach the pod: the whole schema of a
-/// volume would take as much room as all the rest of the definition.
+/// Returns the schema of a list of volumes, which the API server validates only when it creates the
+/// pod. The full schema of a volume would be as large as the rest of the CRD.
 fn any_objects(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -244,7 +246,7 @@ fn any_objects(_: &mut SchemaGenerator) -> Schema {
             "x-kubernetes-preserve-unknown-fields": true,
             "properties": {"name": {
                 "type": "string",
-                "description": "The volume's name. Its other fields are those of a pod's volume.",
+                "description": "Name of the volume. The other fields are those of a pod volume.",
             }},
             "required": ["name"],
         },
@@ -252,29 +254,29 @@ fn any_objects(_: &mut SchemaGenerator) -> Schema {
         "x-kubernetes-list-map-keys": ["name"],
         "x-kubernetes-validations": [{
             "rule": "self.all(volume, !(volume.name in ['forwarder', 'iterable', 'aws', 'mapping']))",
-            "message": "the run's own volumes are called forwarder, iterable, aws and mapping: take another name",
+            "message": "the names forwarder, iterable, aws, and mapping are reserved for the run: use another name",
         }],
     })
 }
 
-/// Reads volumes, and refuses a field that would be lost on the way to the pod: one that is
-/// misspelt, or newer than this version.
+/// Deserializes volumes. Returns an error for a field that would not reach the pod, because it is
+/// misspelled or newer than this version.
 fn deserialize_volumes_strict<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<Volume>, D::Error> {
-    let given = Value::deserialize(deserializer)?;
-    let volumes = Vec::<Volume>::deserialize(&given).map_err(D::Error::custom)?;
-    match unknown_field(&given, &serde_json::json!(volumes)) {
+    let input = Value::deserialize(deserializer)?;
+    let volumes = Vec::<Volume>::deserialize(&input).map_err(D::Error::custom)?;
+    match unknown_field(&input, &serde_json::json!(volumes)) {
         None => Ok(volumes),
         Some(path) => Err(D::Error::custom(format!(
-            "spec.job.volumes{path} is no field of a volume that this version knows"
+            "unknown volume field spec.job.volumes{path}"
         ))),
     }
 }
 
-/// The path of a field that is in `given` and not in `kept`.
-fn unknown_field(given: &Value, kept: &Value) -> Option<String> {
-    match given {
+/// Returns the path of a field that is in `input` but not in `kept`.
+fn unknown_field(input: &Value, kept: &Value) -> Option<String> {
+    match input {
         Value::Object(members) => members
             .iter()
             .filter(|(_, value)| !value.is_null())
@@ -308,16 +310,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_that_a_volume_would_lose_is_refused_by_its_path() {
+    fn unknown_volume_field_is_rejected_with_its_path() {
         let read = |volumes: Value| serde_json::from_value::<JobSpec>(json!({"volumes": volumes}));
-        let whole = json!([
+        let valid = json!([
             {"name": "a", "emptyDir": {}},
             {"name": "b", "secret": {"secretName": "ca", "items": [], "optional": false}},
             {"name": "c", "emptyDir": {"sizeLimit": "1Mi"}, "secret": null},
         ]);
-        assert_eq!(read(whole).expect("volumes").volumes.len(), 3);
-        let lost = json!([{"name": "a"}, {"name": "b", "emptyDir": {"sizelimit": "1Mi"}}]);
-        let error = read(lost).expect_err("a misspelt field").to_string();
+        assert_eq!(read(valid).expect("volumes").volumes.len(), 3);
+        let misspelled = json!([{"name": "a"}, {"name": "b", "emptyDir": {"sizelimit": "1Mi"}}]);
+        let error = read(misspelled)
+            .expect_err("a misspelled field")
+            .to_string();
         assert!(
             error.contains("spec.job.volumes[1].emptyDir.sizelimit"),
             "{error}"

@@ -3,49 +3,48 @@ use serde::{Deserialize, Serialize};
 
 use super::{DATA_KEY, DATA_KEY_MESSAGE, OBJECT_NAME, OBJECT_NAME_MESSAGE, pattern_rule};
 
-/// How mParticle events become Iterable events.
+/// How mParticle events are converted to Iterable events.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MappingSpec {
-    /// The events that are forwarded; all others are skipped and counted as NotSelected. Default
-    /// [SessionStart, SessionEnd, ScreenView, Commerce, ApplicationStateTransition, FirstRun,
-    /// Uninstall], which is what people do that mParticle's own Iterable connection does not take.
-    /// Further values:
-    /// CustomEvent, Media (custom events of the type media), Purchase (Commerce is every commerce
-    /// event but a purchase), PushRegistration, PushMessage, PushReaction, OptOut, CrashReport,
+    /// Events to forward. All others are skipped and counted as NotSelected. Default [SessionStart,
+    /// SessionEnd, ScreenView, Commerce, ApplicationStateTransition, FirstRun, Uninstall], the user
+    /// actions that mParticle's Iterable connection does not forward. Other values: CustomEvent,
+    /// Media (custom events of type media), Purchase (Commerce includes all commerce events except
+    /// purchases), PushRegistration, PushMessage, PushReaction, OptOut, CrashReport,
     /// NetworkPerformance, Breadcrumb, Profile, UserAttributeChange, UserIdentityChange,
-    /// PreAttribution, Unknown (types that this version does not know) and All. Don't add
-    /// CustomEvent, Purchase or the push types while mParticle's own connection is on: Iterable
-    /// would store those events twice. Example: [SessionStart, ScreenView].
+    /// PreAttribution, Unknown (types that this version does not support), and All. Don't add
+    /// CustomEvent, Purchase, or the push types while mParticle's Iterable connection is active:
+    /// Iterable would store those events twice. Example: [SessionStart, ScreenView].
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
     pub events: Vec<EventSelector>,
 
-    /// How events are named in Iterable: a template for each type, in which a field of the event
-    /// may stand in braces. Example: {screenView: "Viewed {screen_name}"}.
+    /// Names of events in Iterable: a template for each type, which can contain a field of the
+    /// event in braces. Example: {screenView: "Viewed {screen_name}"}.
     pub event_name: EventNameSpec,
 
-    /// Whose event it is. Example: {userIdFrom: mpid}.
+    /// How the user of an event is identified. Example: {userIdFrom: mpid}.
     pub identity: IdentitySpec,
 
-    /// What an event carries besides its name, time and user. Example: {context: [Session,
+    /// Data fields of events: everything except name, time, and user. Example: {context: [Session,
     /// Application, Device, Locale]}.
     pub data_fields: DataFieldsSpec,
 
-    /// What happens to events of mParticle's development environment: Skip or Forward. Default
-    /// Skip, so that test data stays out of a live project. Example: Forward, for a project of test
-    /// data.
+    /// What happens to events from mParticle's development environment: Skip or Forward. Default
+    /// Skip, to keep test data out of a production project. Example: Forward, for a project with
+    /// test data.
     pub development: SkipOrForward,
 
-    /// What happens to events that mParticle replays (a replay id, or marked as historical):
-    /// Forward or Skip. Default Forward: a replayed event has the id of its first delivery, so it
-    /// overwrites and does not double. Example: Skip.
+    /// What happens to events that mParticle replays (with a replay ID, or marked as historical):
+    /// Forward or Skip. Default Forward: a replayed event has the event ID of its first delivery,
+    /// so it overwrites that event and creates no duplicate. Example: Skip.
     pub replays: SkipOrForward,
 
-    /// What happens to mParticle's alias requests, which merge two profiles and are no events:
-    /// Skip, or Reject into the dead-letter queue. Default Skip. Example: Reject.
+    /// What happens to mParticle alias requests, which merge two profiles and are not events: Skip,
+    /// or Reject to the dead-letter queue. Default Skip. Example: Reject.
     pub alias_requests: SkipOrReject,
 
-    /// Rules of your own, as a jq program that sees every selected event. Left out: none. Example:
+    /// Custom rules: a jq program that processes every selected event. If unset, none. Example:
     /// {jq: "del(.dataFields.internal_note)"}.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transform: Option<TransformSpec>,
@@ -84,9 +83,9 @@ pub enum EventSelector {
     SessionStart,
     /// `session_end`
     SessionEnd,
-    /// `screen_view`, but for Android's `activity_stopped`
+    /// `screen_view`, except Android's `activity_stopped`
     ScreenView,
-    /// `custom_event` of any type but media
+    /// `custom_event` of any type except media
     CustomEvent,
     /// `custom_event` of the type media
     Media,
@@ -122,96 +121,93 @@ pub enum EventSelector {
     UserIdentityChange,
     /// `pre_attribution`
     PreAttribution,
-    /// A type that this version does not know.
+    /// A type that this version does not support.
     Unknown,
 }
 
-/// Text with placeholders in braces.
+/// Pattern of a string with placeholders in braces.
 const TEMPLATE: &str = r"^[^{}]*(\{[^{}]+\}[^{}]*)*$";
 
 const TEMPLATE_MESSAGE: &str =
-    "braces must come in pairs around the name of a field, for example Viewed {screen_name}";
+    "braces must come in pairs around a field name, for example Viewed {screen_name}";
 
-/// Names of events in Iterable. A name is a template: `{screen_name}` stands for that field of
-/// the event, and any field that the type has may stand in braces (the documentation of the
-/// mapping lists them), as may `{event_type}`. A name longer than 256 characters is cut. Iterable
-/// can't rename an event later, and tells names apart by case.
+/// Names of events in Iterable. A name is a template: `{screen_name}` is replaced by that field of
+/// the event. Every field of the type (see the mapping documentation) and `{event_type}` can be
+/// used. A name longer than 256 characters is truncated. Iterable can't rename an event later, and
+/// event names are case-sensitive.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EventNameSpec {
-    /// The name of session starts. Default "Session Start". Example: "App Opened".
+    /// Name of session starts. Default "Session Start". Example: "App Opened".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub session_start: String,
-    /// The name of session ends. Default "Session End". Example: "App Closed".
+    /// Name of session ends. Default "Session End". Example: "App Closed".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub session_end: String,
-    /// The name of screen views; the screen is the field `screen_name`. Default "Screen View".
-    /// Example: "Viewed {screen_name}", a name per screen.
+    /// Name of screen views. The screen is in the field `screen_name`. Default "Screen View".
+    /// Example: "Viewed {screen_name}", one name per screen.
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub screen_view: String,
-    /// The name of custom events. Default "{event_name}", the name that mParticle's own connection
-    /// gives. Example: "App: {event_name}".
+    /// Name of custom events. Default "{event_name}", the name that mParticle's Iterable connection
+    /// uses. Example: "App: {event_name}".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub custom_event: String,
-    /// The name of custom events of the type media. Default "{event_name}". Example: "Media:
-    /// {event_name}".
+    /// Name of custom events of type media. Default "{event_name}". Example: "Media: {event_name}".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub media: String,
-    /// The name of commerce events but for purchases. Default "eCommerce - {action}", which makes
-    /// "eCommerce - AddToCart", as mParticle names them itself. Example: "Shop {action}".
+    /// Name of commerce events except purchases. Default "eCommerce - {action}", for example
+    /// "eCommerce - AddToCart", the name that mParticle uses. Example: "Shop {action}".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub commerce: String,
-    /// The name of purchases. Default "eCommerce - {action}". Example: "Order Completed".
+    /// Name of purchases. Default "eCommerce - {action}". Example: "Order Completed".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub purchase: String,
-    /// The name of application state transitions. Default "Application {transition}", where the
-    /// transition is Initialized, Foreground, Background or Exit. Example: "App {transition}".
+    /// Name of application state transitions. Default "Application {transition}", where the
+    /// transition is Initialized, Foreground, Background, or Exit. Example: "App {transition}".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub application_state_transition: String,
-    /// The name of an application's first run. Default "First Run". Example: "App Installed".
+    /// Name of the first run of an application. Default "First Run". Example: "App Installed".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub first_run: String,
-    /// The name of uninstalls. Default "Uninstall". Example: "App Removed".
+    /// Name of uninstalls. Default "Uninstall". Example: "App Removed".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub uninstall: String,
-    /// The name of registrations for push messages. Default "Push Registration". Example: "Push
-    /// Token Changed".
+    /// Name of push registrations. Default "Push Registration". Example: "Push Token Changed".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub push_registration: String,
-    /// The name of push messages. Default "Push Message". Example: "Push Received".
+    /// Name of push messages. Default "Push Message". Example: "Push Received".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub push_message: String,
-    /// The name of reactions to push messages. Default "Push Reaction". Example: "Push Opened".
+    /// Name of reactions to push messages. Default "Push Reaction". Example: "Push Opened".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub push_reaction: String,
-    /// The name of opt-outs and of their withdrawal. Default "Opt Out". Example: "Tracking Choice".
+    /// Name of opt-out events, including opting in again. Default "Opt Out". Example: "Tracking
+    /// Choice".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub opt_out: String,
-    /// The name of crash reports. Default "Crash Report". Example: "App Crash".
+    /// Name of crash reports. Default "Crash Report". Example: "App Crash".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub crash_report: String,
-    /// The name of measurements of network requests. Default "Network Performance". Example: "App
-    /// Request".
+    /// Name of network performance events. Default "Network Performance". Example: "App Request".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub network_performance: String,
-    /// The name of breadcrumbs. Default "Breadcrumb". Example: "App Trace".
+    /// Name of breadcrumbs. Default "Breadcrumb". Example: "App Trace".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub breadcrumb: String,
-    /// The name of profile events. Default "Profile". Example: "Profile {profile_event_type}".
+    /// Name of profile events. Default "Profile". Example: "Profile {profile_event_type}".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub profile: String,
-    /// The name of changes of user attributes. Default "User Attribute Change". Example: "Attribute
+    /// Name of user attribute changes. Default "User Attribute Change". Example: "Attribute
     /// Changed".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub user_attribute_change: String,
-    /// The name of changes of user identities. Default "User Identity Change". Example: "Identity
-    /// Changed".
+    /// Name of user identity changes. Default "User Identity Change". Example: "Identity Changed".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub user_identity_change: String,
-    /// The name of pre-attribution events. Default "Pre Attribution". Example: "Attribution".
+    /// Name of pre-attribution events. Default "Pre Attribution". Example: "Attribution".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub pre_attribution: String,
-    /// The name of events whose type this version does not know. Default "{event_type}". Example:
+    /// Name of events whose type this version does not support. Default "{event_type}". Example:
     /// "mParticle {event_type}".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(TEMPLATE, TEMPLATE_MESSAGE)), length(min = 1, max = 256))]
     pub unknown: String,
@@ -246,23 +242,23 @@ impl Default for EventNameSpec {
     }
 }
 
-/// Whose event it is. By `iterable.projectType`: in an Email project the user is named by the
-/// email identity, lowered; in a UserId project by the userId; in a Hybrid project by the email,
-/// or else by the userId. Event attributes never name the user.
+/// How the user of an event is identified. Depends on `iterable.projectType`: in an Email project
+/// by the email identity in lowercase, in a UserId project by the userId, in a Hybrid project by
+/// the email, or by the userId if there is no email. Event attributes never identify the user.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IdentitySpec {
-    /// Where the userId comes from: "customer_id", "mpid" (the mParticle ID), or another identity
-    /// type of mParticle. Take what mParticle's own connection uses, so that both name the same
-    /// person. Default "customer_id". Example: "other_id_2".
-    #[schemars(extend("x-kubernetes-validations" = pattern_rule(r"^[a-z][a-z0-9_]*$", "this is no identity type of mParticle: write customer_id, mpid or another in small letters, for example other_id_2")), length(max = 64))]
+    /// Source of the userId: "customer_id", "mpid" (the mParticle ID), or another mParticle
+    /// identity type. Use the same one as mParticle's Iterable connection, so that both identify
+    /// the same user. Default "customer_id". Example: "other_id_2".
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(r"^[a-z][a-z0-9_]*$", "must be an mParticle identity type in lowercase: customer_id, mpid, or another, for example other_id_2")), length(max = 64))]
     pub user_id_from: String,
 
-    /// What happens to an event without a user: Skip, counted as NoUser; or PlaceholderEmail, in
-    /// Email projects only: the address that mParticle's own connection makes,
-    /// `<x>@placeholder.email`, where x is the first of the device ids in its order (iOS and tvOS:
-    /// IDFV, IDFA; Android: advertising id, Android ID), the customer id and `mp_deviceid`, or the
-    /// mParticle ID if `userIdFrom` is "mpid". Default Skip. Example: PlaceholderEmail.
+    /// What happens to an event without a user: Skip, counted as NoUser; or PlaceholderEmail, only
+    /// in Email projects: the address that mParticle's Iterable connection creates,
+    /// `<x>@placeholder.email`. x is the mParticle ID if `userIdFrom` is "mpid", else the first one
+    /// available of the device IDs (iOS and tvOS: IDFV, IDFA; Android: advertising ID, Android ID),
+    /// the customer ID, and `mp_deviceid`. Default Skip. Example: PlaceholderEmail.
     pub without_user: MissingUserPolicy,
 }
 
@@ -278,50 +274,51 @@ impl Default for IdentitySpec {
 /// What happens to an event without a user.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingUserPolicy {
-    /// It is skipped and counted.
+    /// Skips and counts the event.
     Skip,
-    /// It gets the placeholder address that mParticle's own connection makes.
+    /// Uses the placeholder address that mParticle's Iterable connection creates.
     PlaceholderEmail,
 }
 
-/// What an event carries besides its name, time and user. Iterable fixes a field's type for
-/// ever by its first value, and can't delete fields.
+/// Data fields of events: everything except name, time, and user. The first value of a field
+/// permanently sets its type in Iterable, and Iterable can't delete fields.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DataFieldsSpec {
-    /// What is added to each event besides its own fields and custom attributes: Session
+    /// Groups of fields to add to every event, besides its fields and custom attributes: Session
     /// (session_uuid), Application (application_name, application_version), Device (platform,
-    /// os_version, device_model), Location (latitude, longitude and place names), Locale
+    /// os_version, device_model), Location (latitude, longitude, and place names), Locale
     /// (locale_language, locale_country, timezone_offset), Source (channel, partner, mpid,
     /// environment). Default [Session, Application, Device]. Example: [Session, Application,
     /// Device, Locale].
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
     pub context: Vec<ContextGroup>,
 
-    /// Whether custom attributes that are text become numbers and booleans, as mParticle's own
-    /// connection makes them: Never; or LikeMParticle: "true" and "false" in any case, whole
-    /// numbers of 32 bits ("007" is 7) and fractions. Default Never, since "02139" may be a postal
+    /// Conversion of custom attributes from strings to numbers and booleans: Never; or
+    /// LikeMParticle, as mParticle's Iterable connection does it: "true" and "false" in any case,
+    /// 32-bit integers ("007" is 7), and fractions. Default Never, because "02139" may be a postal
     /// code. Example: LikeMParticle.
     pub coerce: Coerce,
 
-    /// Whether text that is a date and time of ISO 8601 is written as Iterable's date (`yyyy-MM-dd
-    /// HH:mm:ss +00:00`): Keep or Iterable. Days without a time are kept. Default Keep. Example:
+    /// Conversion of ISO 8601 strings with a date and time to Iterable's date format (`yyyy-MM-dd
+    /// HH:mm:ss +00:00`): Keep or Iterable. Dates without a time are kept. Default Keep. Example:
     /// Iterable.
     pub dates: Dates,
 
-    /// What happens to a field whose name Iterable's schema refuses (only digits, a leading `_`, a
-    /// `,` or `#`): Rename (`,` and `#` become `_`, leading `_` go, digits get the prefix `field_`)
-    /// or Drop. Either is counted. Default Rename. Example: Drop.
+    /// What happens to a field whose name Iterable's schema rejects (only digits, a leading `_`, a
+    /// `,` or `#`): Rename (`,` and `#` become `_`, each leading `_` is removed, digits get the
+    /// prefix `field_`) or Drop. Both are counted. Default Rename. Example: Drop.
     pub refused_names: RefusedNames,
 
-    /// What happens to a dot in a field's name, which Iterable reads as a path into an object:
-    /// Replace (by `_`) or Keep. Default Replace. Example: Keep.
+    /// What happens to a dot in a field name, which Iterable interprets as a path into an object:
+    /// Replace (with `_`) or Keep. Default Replace. Example: Keep.
     pub dots: Dots,
 
-    /// A field for the event's time in milliseconds, since Iterable's own `createdAt` holds whole
-    /// seconds; it keeps the order within a second. Left out: none. Example: "event_time_ms".
+    /// Name of a field for the event time in milliseconds. It preserves the order within a second,
+    /// because Iterable's `createdAt` is in whole seconds. If unset, none. Example:
+    /// "event_time_ms".
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-validations" = pattern_rule(r"^[A-Za-z][A-Za-z0-9_ -]*$", "a field's name begins with a letter and holds only letters, digits, blanks, dashes and underscores, for example event_time_ms")), length(max = 64))]
+    #[schemars(extend("x-kubernetes-validations" = pattern_rule(r"^[A-Za-z][A-Za-z0-9_ -]*$", "must be a valid field name: a letter, then letters, digits, spaces, dashes, and underscores, for example event_time_ms")), length(max = 64))]
     pub milliseconds_field: Option<String>,
 }
 
@@ -342,7 +339,7 @@ impl Default for DataFieldsSpec {
     }
 }
 
-/// Fields that come from around the event.
+/// A group of context fields that can be added to every event.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContextGroup {
     /// `session_uuid`
@@ -351,7 +348,7 @@ pub enum ContextGroup {
     Application,
     /// `platform`, `os_version`, `device_model`
     Device,
-    /// `latitude`, `longitude` and place names
+    /// `latitude`, `longitude`, and place names
     Location,
     /// `locale_language`, `locale_country`, `timezone_offset`
     Locale,
@@ -359,92 +356,92 @@ pub enum ContextGroup {
     Source,
 }
 
-/// Whether text becomes numbers and booleans.
+/// Conversion of strings to numbers and booleans.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coerce {
-    /// Text stays text.
+    /// Keeps strings.
     Never,
-    /// As mParticle's own Iterable connection does it.
+    /// Converts them as mParticle's Iterable connection does.
     LikeMParticle,
 }
 
-/// How dates are written.
+/// Conversion of dates.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dates {
-    /// As they came.
+    /// Keeps dates as received.
     Keep,
-    /// As `yyyy-MM-dd HH:mm:ss +00:00`.
+    /// Converts dates to `yyyy-MM-dd HH:mm:ss +00:00`.
     Iterable,
 }
 
-/// What happens to a field with a name that Iterable refuses.
+/// What happens to a field whose name Iterable rejects.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusedNames {
-    /// It gets a name that Iterable takes.
+    /// Renames it to a name that Iterable accepts.
     Rename,
-    /// It is left out.
+    /// Drops it.
     Drop,
 }
 
-/// What happens to a dot in a field's name.
+/// What happens to a dot in a field name.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dots {
-    /// It becomes `_`.
+    /// Replaces it with `_`.
     Replace,
-    /// It stays, and Iterable reads a path.
+    /// Keeps it, so Iterable interprets a path.
     Keep,
 }
 
-/// Skip or forward.
+/// Whether to skip or forward.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipOrForward {
-    /// Skipped and counted.
+    /// Skips and counts.
     Skip,
-    /// Forwarded like any other.
+    /// Forwards like other events.
     Forward,
 }
 
-/// Skip or reject.
+/// Whether to skip or reject.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipOrReject {
-    /// Skipped and counted.
+    /// Skips and counts.
     Skip,
-    /// Put into the dead-letter queue.
+    /// Sends to the dead-letter queue.
     Reject,
 }
 
-/// Rules of your own: one jq program, given here or in a ConfigMap. Its input is the Iterable
-/// event as the rest of the mapping made it, `$event` is the mParticle event and `$batch` the
-/// batch around it, without its events. Its output is the event to send; no output, or null, skips the
-/// event. An error, or a program that needs too much, rejects that one event.
+/// Custom rules: a jq program, either inline or in a ConfigMap. Its input is the Iterable event
+/// after the rest of the mapping. `$event` is the mParticle event, and `$batch` is its batch
+/// without the events. Its output is the event to send. No output, or null, skips the event. An
+/// error, or exceeding the resource limits, rejects only that event.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "has(self.jq) != has(self.configMapKeyRef)",
-    "message": "spec.mapping.transform needs exactly one of jq and configMapKeyRef"
+    "message": "spec.mapping.transform requires exactly one of jq and configMapKeyRef"
 }]))]
 pub struct TransformSpec {
-    /// The program itself, of 16,384 characters at most. Left out: it stands in a ConfigMap.
+    /// The program, at most 16,384 characters. If unset, it is read from `configMapKeyRef`.
     /// Example: "del(.dataFields.internal_note)".
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16_384))]
     pub jq: Option<String>,
 
-    /// The ConfigMap, in the same namespace, and the key in it that hold the program. Left out: it
-    /// stands in `jq`. Example: {name: event-rules, key: transform.jq}.
+    /// Key of a ConfigMap, in the same namespace, that contains the program. If unset, it is in
+    /// `jq`. Example: {name: event-rules, key: transform.jq}.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_map_key_ref: Option<ConfigMapKeyRef>,
 }
 
-/// One key of a ConfigMap in the forwarder's own namespace.
+/// A key of a ConfigMap in the namespace of the EventForwarder.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapKeyRef {
-    /// The ConfigMap's name. Example: "event-rules".
+    /// Name of the ConfigMap. Example: "event-rules".
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(OBJECT_NAME, OBJECT_NAME_MESSAGE)), length(min = 1, max = 253))]
     pub name: String,
 
-    /// The key in the ConfigMap's data. Default "transform.jq". Example: "purchases.jq".
+    /// Key in the data of the ConfigMap. Default "transform.jq". Example: "purchases.jq".
     #[serde(default = "default_transform_key")]
     #[schemars(extend("x-kubernetes-validations" = pattern_rule(DATA_KEY, DATA_KEY_MESSAGE)), length(min = 1, max = 253))]
     pub key: String,

@@ -1,5 +1,5 @@
-//! The `EventForwarder` custom resource, `eventforwarder.io/v1alpha1`: what users declare
-//! (`spec`) and what the controller saw (`status`). Depends on nothing else in this crate.
+//! The `EventForwarder` custom resource, `eventforwarder.io/v1alpha1`: its `spec` and `status`.
+//! Does not depend on other modules of this crate.
 
 use kube::core::DeserializeGuard;
 use schemars::{Schema, transform::transform_subschemas};
@@ -13,7 +13,7 @@ mod mapping;
 mod queue;
 #[expect(
     clippy::duplicated_attributes,
-    reason = "each printcolumn has a name and a type of its own"
+    reason = "each printcolumn has its name and type"
 )]
 mod spec;
 mod status;
@@ -27,36 +27,36 @@ pub use queue::*;
 pub use spec::*;
 pub use status::*;
 
-/// An EventForwarder, or the metadata and the error of one that this version can't parse, so that
-/// one such object does not stop the list or watch of all others.
+/// An EventForwarder, or the metadata and error of one that this version can't parse. One invalid
+/// object must not stop the list or watch of all others.
 pub type GuardedForwarder = DeserializeGuard<EventForwarder>;
 
-/// A rule that a text has this pattern_rule, with the sentence that the API server refuses others with.
-/// A schema's own `pattern` would show the expression in its place.
+/// Returns a CEL rule that a string matches `pattern`, with the error message of the API server.
+/// For a schema's `pattern`, the API server's message would be only the pattern.
 fn pattern_rule(pattern: &str, message: &str) -> Value {
     json!([{"rule": format!("self.matches(r'{pattern}')"), "message": message}])
 }
 
-/// The shape of a queue's URL.
+/// Pattern of a queue URL.
 const QUEUE_URL: &str = r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$";
-/// The shape of a server's base URL.
+/// Pattern of a base URL.
 const BASE_URL: &str = r"^https?://[^/\s]+/?$";
-/// The shape of the name of a Secret, a ConfigMap, a ServiceAccount or a PriorityClass.
+/// Pattern of the name of a Secret, ConfigMap, ServiceAccount, or PriorityClass.
 const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
-/// The shape of a key of a Secret or a ConfigMap.
+/// Pattern of a key of a Secret or ConfigMap.
 const DATA_KEY: &str = r"^[-._a-zA-Z0-9]+$";
 
-const QUEUE_URL_MESSAGE: &str = "this is no queue URL: copy it from the queue's page in the SQS console, for example https://sqs.us-east-1.amazonaws.com/123456789012/mparticle-events";
-const BASE_URL_MESSAGE: &str = "this is no base URL: write scheme and host, with a port where it needs one and without a path, for example https://proxy.example.com:8443";
-const OBJECT_NAME_MESSAGE: &str = "no object has such a name: it is made of lower-case letters, digits, dashes and dots, and begins and ends with a letter or digit, for example iterable-key";
+const QUEUE_URL_MESSAGE: &str = "must be an SQS queue URL, as shown in the SQS console, for example https://sqs.us-east-1.amazonaws.com/123456789012/mparticle-events";
+const BASE_URL_MESSAGE: &str = "must be a base URL: scheme and host, optionally a port, and no path, for example https://proxy.example.com:8443";
+const OBJECT_NAME_MESSAGE: &str = "must be a valid object name: lowercase letters, digits, dashes, and dots, beginning and ending with a letter or digit, for example iterable-key";
 const DATA_KEY_MESSAGE: &str =
-    "a key holds only letters, digits, dots, dashes and underscores, for example api-key";
+    "must be a valid key: letters, digits, dots, dashes, and underscores, for example api-key";
 
-/// Makes a schema what the API server and `kubectl explain` read best.
+/// Adapts a schema to the API server and `kubectl explain`.
 ///
-/// The API server knows no unsigned integers and warns of their formats at each install; the
-/// minimum of 0 that stands beside them says the same. `kubectl explain` wraps descriptions
-/// itself, so the line breaks of the source would only be in its way.
+/// The API server does not support unsigned formats and warns about them at each installation. Such
+/// fields also have a minimum of 0. `kubectl explain` wraps descriptions, so the line breaks of the
+/// source are removed.
 fn for_kubernetes(schema: &mut Schema) {
     let unsigned = |format: &Value| {
         format

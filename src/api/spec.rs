@@ -26,13 +26,13 @@ use super::{DrainSpec, EventForwarderStatus, IterableSpec, JobSpec, MappingSpec,
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
-        description = "Why it is ready or not; `-o wide` has the message"
+        description = "Why it is ready or not; `-o wide` shows the message"
     ),
     printcolumn(
         name = "Depth",
         type_ = "integer",
         json_path = ".status.queue.visible",
-        description = "Messages that wait in the queue"
+        description = "Messages in the queue that can be received now"
     ),
     printcolumn(
         name = "Dead",
@@ -96,77 +96,78 @@ use super::{DrainSpec, EventForwarderStatus, IterableSpec, JobSpec, MappingSpec,
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = super::for_kubernetes)]
 #[x_kube(
-    validation = Rule::new("self.mapping.identity.withoutUser != 'PlaceholderEmail' || self.iterable.projectType == 'Email'").message("mapping.identity.withoutUser: PlaceholderEmail needs iterable.projectType: Email, since other projects know no placeholder addresses; set Skip"),
-    validation = Rule::new("duration(self.drain.maxDuration) >= duration('1m') && duration(self.drain.maxDuration) <= duration('24h')").message("drain.maxDuration must be between 1m and 24h; for a queue that takes longer, the next run goes on"),
+    validation = Rule::new("self.mapping.identity.withoutUser != 'PlaceholderEmail' || self.iterable.projectType == 'Email'").message("mapping.identity.withoutUser: PlaceholderEmail requires iterable.projectType: Email, because other project types do not support placeholder addresses; set Skip"),
+    validation = Rule::new("duration(self.drain.maxDuration) >= duration('1m') && duration(self.drain.maxDuration) <= duration('24h')").message("drain.maxDuration must be between 1m and 24h; if the queue takes longer, the next run continues"),
     validation = Rule::new("duration(self.iterable.requestTimeout) >= duration('1s') && duration(self.iterable.requestTimeout) <= duration('10m')").message("iterable.requestTimeout must be between 1s and 10m"),
-    validation = Rule::new("duration(self.iterable.requestTimeout) <= duration(self.drain.maxDuration)").message("iterable.requestTimeout must not be longer than drain.maxDuration, or a run could end before one request does"),
-    validation = Rule::new("!has(self.drain.visibilityTimeout) || (duration(self.drain.visibilityTimeout) >= duration('10s') && duration(self.drain.visibilityTimeout) <= duration('12h'))").message("drain.visibilityTimeout must be between 10s and 12h, the longest that SQS takes; leave it out for the queue's own"),
-    validation = Rule::new("!has(self.job.activeDeadlineSeconds) || self.job.activeDeadlineSeconds >= duration(self.drain.maxDuration).getSeconds() + self.job.terminationGracePeriodSeconds").message("job.activeDeadlineSeconds must not be shorter than drain.maxDuration and job.terminationGracePeriodSeconds together, or the run is killed before its own end; leave it out for the right sum"),
-    validation = Rule::new("duration(self.queue.pollInterval) >= duration('1s') && duration(self.queue.pollInterval) <= duration('24h')").message("queue.pollInterval must be between 1s and 24h; SQS's own numbers lag by about a minute")
+    validation = Rule::new("duration(self.iterable.requestTimeout) <= duration(self.drain.maxDuration)").message("iterable.requestTimeout must not be longer than drain.maxDuration, because a run could otherwise end before a request does"),
+    validation = Rule::new("!has(self.drain.visibilityTimeout) || (duration(self.drain.visibilityTimeout) >= duration('10s') && duration(self.drain.visibilityTimeout) <= duration('12h'))").message("drain.visibilityTimeout must be between 10s and 12h, the maximum of SQS; omit it to use the timeout of the queue"),
+    validation = Rule::new("!has(self.job.activeDeadlineSeconds) || self.job.activeDeadlineSeconds >= duration(self.drain.maxDuration).getSeconds() + self.job.terminationGracePeriodSeconds").message("job.activeDeadlineSeconds must not be shorter than drain.maxDuration plus job.terminationGracePeriodSeconds, because the run could otherwise be killed before it ends; omit it to use the default"),
+    validation = Rule::new("duration(self.queue.pollInterval) >= duration('1s') && duration(self.queue.pollInterval) <= duration('24h')").message("queue.pollInterval must be between 1s and 24h; the numbers of SQS lag by about a minute")
 )]
 pub struct EventForwarderSpec {
-    /// When runs start, as a cron expression of five fields (minute, hour, day of month,
-    /// month, day of week) or a macro (@hourly, @daily, @weekly, @monthly, @yearly). Read in
-    /// `timeZone`. Example: "0 * * * *", each full hour.
+    /// When runs start, as a cron expression of five fields (minute, hour, day of month, month, day
+    /// of week) or a macro (@hourly, @daily, @weekly, @monthly, @yearly), in `timeZone`. Example:
+    /// "0 * * * *", every full hour.
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(
-        validation = Rule::new("!self.contains('TZ=')").message("schedule must not hold TZ= or CRON_TZ=, which Kubernetes refuses: put the zone into spec.timeZone, for example Europe/Berlin"),
-        validation = Rule::new(cron_rule()).message("schedule is no cron expression: write five fields (minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC, day of week 0-6 or SUN-SAT) or one of @hourly, @daily, @weekly, @monthly, @yearly, for example 0 * * * * for each full hour")
+        validation = Rule::new("!self.contains('TZ=')").message("schedule must not contain TZ= or CRON_TZ=, which Kubernetes rejects: set spec.timeZone instead, for example Europe/Berlin"),
+        validation = Rule::new(cron_rule()).message("schedule must be a cron expression: five fields (minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC, day of week 0-6 or SUN-SAT) or one of @hourly, @daily, @weekly, @monthly, @yearly, for example 0 * * * * for every full hour")
     )]
     pub schedule: String,
 
-    /// The IANA time zone in which `schedule` is read. Default "Etc/UTC". Where clocks go forward, a
-    /// start in the hour that is left out does not take place; where they go back, one in the hour
-    /// that comes twice takes place twice. Example: "Europe/Berlin".
+    /// IANA time zone of `schedule`. Default "Etc/UTC". When clocks move forward, starts in the
+    /// skipped hour do not happen. When clocks move back, starts in the repeated hour happen twice.
+    /// Example: "Europe/Berlin".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 64),
         extend("x-kubernetes-validations" = [{
             "rule": r"self.matches(r'^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$') && self.lowerAscii() != 'local'",
-            "message": "this is no time zone of the IANA database: write one such as Europe/Berlin or UTC, not Local and not an offset",
+            "message": "must be an IANA time zone, for example Europe/Berlin or UTC; Local and offsets are not supported",
         }])
     )]
     pub time_zone: Option<String>,
 
-    /// Stops runs from starting by the schedule while true; one that is asked for by hand starts
-    /// all the same, and one that is under way goes on to its end. Messages wait in the queue, no
-    /// longer than its retention time. Default false. Example: true, to hold events back during
-    /// work on the Iterable project.
+    /// Suspends scheduled runs. Manually requested runs still start, and a running one continues.
+    /// Messages stay in the queue until its retention period ends. Default false. Example: true, to
+    /// pause delivery during work on the Iterable project.
     #[serde(default)]
     pub suspend: bool,
 
-    /// How late a run may still start after its scheduled time, in seconds. Past it that start is
-    /// skipped; messages wait in the queue for the next one. At least 60. Default 300.
-    /// Example: 1800.
+    /// Deadline in seconds for starting a run after its scheduled time. A run that misses it is
+    /// skipped, and messages stay in the queue for the next run. At least 60. Default 300. Example:
+    /// 1800.
     #[serde(default = "default_starting_deadline_seconds")]
     #[schemars(range(min = 60, max = 86_400))]
     pub starting_deadline_seconds: i64,
 
-    /// The SQS queue that mParticle's batches are read from. Example: {url:
+    /// SQS queue that mParticle batches are read from. Example: {url:
     /// "https://sqs.us-east-1.amazonaws.com/123456789012/mparticle-events"}.
     pub queue: QueueSpec,
 
-    /// The Iterable project that events are sent to. Example: {apiKeySecretRef: {name: iterable},
+    /// Iterable project that events are sent to. Example: {apiKeySecretRef: {name: iterable},
     /// dataCenter: EU}.
     pub iterable: IterableSpec,
 
-    /// How mParticle events become Iterable events. Example: {events: [SessionStart, ScreenView]}.
+    /// How mParticle events are converted to Iterable events. Example: {events: [SessionStart,
+    /// ScreenView]}.
     #[serde(default)]
     pub mapping: MappingSpec,
 
-    /// How a run empties the queue: limits, pace, and what happens to refused events. Example:
+    /// Settings of the drain: limits, concurrency, and what happens to rejected events. Example:
     /// {maxDuration: "20m"}.
     #[serde(default)]
     pub drain: DrainSpec,
 
-    /// The pod that runs are made of: image, resources, placement, history. Example:
+    /// Settings of the Jobs and pods of runs: image, resources, placement, history. Example:
     /// {serviceAccountName: event-forwarder-runs}.
     #[serde(default)]
     pub job: JobSpec,
 }
 
-/// What Kubernetes' own cron parser takes, less `@every`, which has no fixed times. Ranges that
-/// run backwards (5-3) pass here and are refused by Kubernetes when the CronJob is applied.
+/// Returns a CEL rule for the cron expressions that the Kubernetes cron parser accepts, except
+/// `@every`, which has no fixed times. It accepts reversed ranges (5-3), which Kubernetes rejects
+/// when the CronJob is applied.
 fn cron_rule() -> String {
     let field = |value: &str| {
         let term = format!("([*]|[?]|({value})(-({value}))?)(/[1-9][0-9]*)?");

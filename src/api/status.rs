@@ -5,9 +5,9 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the controller last saw of an EventForwarder's world.
-// Until it has seen anything, the default stands there: tools take an object for ready that has
-// no word on which generation was observed.
+/// Most recently observed status of the EventForwarder.
+// Tools consider an object without `observedGeneration` ready. The default prevents this before
+// the first reconcile.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(
@@ -15,192 +15,195 @@ use serde::{Deserialize, Serialize};
     extend("default" = serde_json::json!({"observedGeneration": -1}))
 )]
 pub struct EventForwarderStatus {
-    /// The `metadata.generation` that this status speaks of; -1 before the controller's first look.
+    /// The `metadata.generation` that this status is based on. It is -1 before the first reconcile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Ready sums up SecretsAvailable, QueueReachable, Scheduled and LastRunSucceeded;
-    /// DeadLettersEmpty stands beside them. True is good for each of these. Stalled is there only
-    /// while nothing but a change of the spec helps, and is True then.
+    /// Ready summarizes SecretsAvailable, QueueReachable, Scheduled, and LastRunSucceeded;
+    /// DeadLettersEmpty is not part of Ready. True is the healthy value. Stalled is present, and
+    /// True, only while a change of the spec is required.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 
-    /// The queue's depth, in messages, as SQS reports it: approximate, and behind by about a
-    /// minute. Numbers from 100 on are rounded to two significant digits.
+    /// Queue depth in messages, as reported by SQS. The numbers are approximate and lag by about a
+    /// minute. Numbers of 100 and more are rounded to two significant digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueDepth>,
 
-    /// The run that is under way, or else the one that ended last.
+    /// The run that is running, or the last one that finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<RunStatus>,
 
-    /// The latest ten runs that have ended, the newest first.
+    /// Last ten finished runs, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub recent_runs: Vec<RecentRun>,
 
-    /// The sums over all runs since the forwarder was made.
+    /// Totals of all runs since the EventForwarder was created.
     #[serde(default)]
     pub totals: RunTotals,
 
-    /// When the last run that succeeded ended: one with the outcome Drained or LimitReached.
+    /// End of the last successful run: one with the outcome Drained or LimitReached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success_time: Option<Time>,
 
-    /// When the next run is due by the schedule, in UTC. Absent while none is: the forwarder is
-    /// suspended, its runs are held back, or its schedule can't be read or matches no date.
+    /// Start of the next scheduled run, in UTC. Unset if the forwarder is suspended, its runs are
+    /// paused, or its schedule is invalid or matches no date.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_run_time: Option<Time>,
 
-    /// The value of the annotation `eventforwarder.io/run-now` that last started a run.
+    /// Value of the annotation `eventforwarder.io/run-now` that last started a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_request: Option<String>,
 
-    /// The number of runs that are under way.
+    /// Number of runs that are running.
     #[serde(default)]
     pub active: i32,
 }
 
-/// The depth of a queue, as SQS reports it: approximate, and behind by about a minute.
+/// Queue depth, as reported by SQS. The numbers are approximate and lag by about a minute.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueDepth {
-    /// Messages that a receive could return now.
+    /// Messages that can be received now.
     pub visible: i64,
-    /// Messages received and neither deleted nor visible again.
+    /// Messages that were received, and are neither deleted nor visible again.
     pub in_flight: i64,
-    /// Messages sent with a delay that has not passed.
+    /// Messages whose delivery delay has not ended.
     pub delayed: i64,
-    /// Messages in the dead-letter queue. Absent when there is none, or it can't be read.
+    /// Messages in the dead-letter queue. Unset if there is none, or it can't be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<i64>,
-    /// When these numbers were last seen to differ.
+    /// Time at which the controller last saw these numbers change.
     pub observed_at: Time,
 }
 
-/// One run: its Job, and its report once it has ended.
+/// A run: its Job, and its report after it finishes.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RunStatus {
-    /// The run's Job.
+    /// Name of the Job.
     pub job_name: String,
-    /// When the Job started.
+    /// Start time of the Job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// When the run ended. Absent while it is under way.
+    /// End time of the run. Unset while it is running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
-    /// Pending before the run's container has started, Running while it is under way, or how the
-    /// run ended: Drained, LimitReached, Interrupted, SinkDown, ApiKeyRejected, QueueDenied, QueueDown,
-    /// BadConfiguration, Panicked, or Lost when it left no report.
+    /// Pending until the container starts, then Running, then how the run ended: Drained,
+    /// LimitReached, Interrupted, SinkDown, ApiKeyRejected, QueueDenied, QueueDown,
+    /// BadConfiguration, Panicked, or Lost if it left no report.
     pub outcome: String,
-    /// What became of the messages.
+    /// Counts of messages.
     #[serde(default)]
     pub messages: MessageCounts,
-    /// What became of the events in them.
+    /// Counts of the events in the messages.
     #[serde(default)]
     pub events: EventCounts,
-    /// Requests made.
+    /// Counts of requests.
     #[serde(default)]
     pub requests: RequestCounts,
-    /// Why events were skipped, changed or rejected and messages left, the most frequent first.
+    /// Why events were skipped, changed, or rejected, and why messages were released, most frequent
+    /// first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub reasons: Vec<ReasonCount>,
-    /// What went wrong, when something did, or what the run waits for.
+    /// Error message of the run, or what the run is waiting for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// A run that has ended, in short.
+/// Summary of a finished run.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RecentRun {
-    /// The run's Job.
+    /// Name of the Job.
     pub job_name: String,
-    /// When the Job started.
+    /// Start time of the Job.
     pub started_at: Time,
-    /// When it ended.
+    /// End time of the run.
     pub finished_at: Time,
     /// How the run ended; see `lastRun.outcome`.
     pub outcome: String,
-    /// Events that Iterable accepted.
+    /// Events accepted by Iterable.
     #[serde(default)]
     pub forwarded: u64,
-    /// Events refused, by the mapping or by Iterable.
+    /// Events rejected by the mapping or by Iterable.
     #[serde(default)]
     pub rejected: u64,
 }
 
-/// Sums over all runs since the forwarder was made.
+/// Totals of all runs since the EventForwarder was created.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RunTotals {
-    /// Runs that have ended.
+    /// Finished runs.
     pub runs: u64,
-    /// Of these, the ones that did not succeed.
+    /// Finished runs that did not succeed.
     pub failed_runs: u64,
-    /// Messages deleted from the queue, all their events settled.
+    /// Messages deleted from the queue, because all their events were settled.
     pub messages_deleted: u64,
-    /// Events that Iterable accepted. A second send counts again.
+    /// Events accepted by Iterable. Duplicate deliveries are included.
     pub forwarded: u64,
-    /// Events left out by a rule of the mapping.
+    /// Events excluded by a mapping rule.
     pub skipped: u64,
-    /// Events refused, by the mapping or by Iterable.
+    /// Events rejected by the mapping or by Iterable.
     pub rejected: u64,
 }
 
-/// What became of a run's SQS messages. Each receive of a message counts once: `received` is the
-/// sum of `deleted`, `released` and `duplicate`.
+/// Counts of the SQS messages of a run. Every receive of a message counts once: `received` is the
+/// sum of `deleted`, `released`, and `duplicate`.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MessageCounts {
-    /// Received from the queue.
+    /// Messages received from the queue.
     pub received: u64,
-    /// Deleted from the queue, all their events settled.
+    /// Messages deleted from the queue, because all their events were settled.
     pub deleted: u64,
-    /// Given back to the queue, or left to come back by themselves.
+    /// Messages released to the queue. They become visible at once, or when their visibility
+    /// timeout ends.
     pub released: u64,
-    /// Messages with events that were put into the dead-letter queue; most are among the deleted.
+    /// Messages with events that were sent to the dead-letter queue. Most are also counted as
+    /// deleted.
     pub dead_lettered: u64,
-    /// Received again within the run, and not sent twice.
+    /// Messages received again in the same run. Their events are not sent again.
     pub duplicate: u64,
 }
 
-/// What became of a run's events.
+/// Counts of the events of a run.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EventCounts {
-    /// Accepted by Iterable.
+    /// Events accepted by Iterable.
     pub forwarded: u64,
-    /// Left out by a rule of the mapping.
+    /// Events excluded by a mapping rule.
     pub skipped: u64,
-    /// Refused, by the mapping or by Iterable.
+    /// Events rejected by the mapping or by Iterable.
     pub rejected: u64,
 }
 
-/// Requests that a run made.
+/// Counts of the requests of a run.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RequestCounts {
-    /// To SQS, each of which is billed.
+    /// Requests to SQS. AWS bills each of them.
     pub sqs: u64,
-    /// To Iterable.
+    /// Requests to Iterable.
     pub iterable: u64,
 }
 
-/// How often something happened.
+/// A reason and how often it occurred.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ReasonCount {
-    /// A PascalCase word, for example "NoUser".
+    /// Reason in PascalCase, for example "NoUser".
     pub reason: String,
-    /// How many events, or messages.
+    /// Number of events or messages.
     pub count: u64,
 }
 
-/// Reasons with their counts, the most frequent first.
+/// Returns the reasons with their counts, most frequent first.
 pub fn reason_counts(by_reason: &BTreeMap<String, u64>) -> Vec<ReasonCount> {
     let mut counts: Vec<_> = by_reason
         .iter()

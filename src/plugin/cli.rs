@@ -8,95 +8,95 @@ use crate::{
     cli::{BatchArgs, DlqAction},
 };
 
-/// Shows and steers the EventForwarders of a cluster.
+/// Manages the EventForwarders of a cluster.
 #[derive(Parser, Debug)]
 #[command(name = "kubectl-forwarder", bin_name = "kubectl forwarder", version)]
 pub struct PluginCli {
-    /// Where the forwarders are.
+    /// Cluster and namespace of the EventForwarders.
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// What to do.
+    /// The command to execute.
     #[command(subcommand)]
     pub command: PluginCommand,
 }
 
-/// Which cluster, and which of its namespaces.
+/// The cluster and namespace to use.
 #[derive(Args, Debug, Clone, Default)]
 pub struct ClusterArgs {
-    /// The namespace. Left out: that of the context.
+    /// Namespace. If unset, the namespace of the context.
     #[arg(short, long, global = true)]
     pub namespace: Option<String>,
-    /// The context of the kubeconfig. Left out: the current one.
+    /// Context of the kubeconfig. If unset, the current context.
     #[arg(long, global = true)]
     pub context: Option<String>,
 }
 
-/// The commands of the plugin.
+/// Commands of the plugin.
 #[derive(Subcommand, Debug)]
 pub enum PluginCommand {
-    /// Show how a forwarder fares and what mends what is wrong; without a name, a line for each.
+    /// Show a forwarder's status and how to fix problems; without a name, list all.
     Status {
-        /// The forwarder.
+        /// Name of the EventForwarder.
         #[arg(add = forwarders())]
         name: Option<String>,
     },
     /// Start a run now.
     Run(RunArgs),
-    /// Let no more runs start. One that is under way goes on to its end.
+    /// Stop scheduling runs. A running one continues.
     Suspend {
-        /// The forwarder.
+        /// Name of the EventForwarder.
         #[arg(add = forwarders())]
         name: String,
     },
-    /// Let runs start by the schedule again.
+    /// Resume scheduling runs.
     Resume {
-        /// The forwarder.
+        /// Name of the EventForwarder.
         #[arg(add = forwarders())]
         name: String,
     },
-    /// Show what the forwarder's mapping makes of mParticle batches. Nothing is sent.
+    /// Preview the forwarder's mapping of mParticle batches. Sends nothing.
     Map {
-        /// The forwarder.
+        /// Name of the EventForwarder.
         #[arg(add = forwarders())]
         name: String,
-        /// The batches.
+        /// Batches to map.
         #[command(flatten)]
         batches: BatchArgs,
     },
-    /// List, show, redrive or purge the forwarder's dead letters.
+    /// List, show, redrive, or purge the forwarder's dead-lettered messages.
     ///
-    /// Where not all of them could be seen, the command does its work on the others, says so, and
-    /// ends with exit code 1.
+    /// If some messages could not be read, the command processes the others, reports it, and exits
+    /// with code 1.
     Dlq {
-        /// The forwarder.
+        /// Name of the EventForwarder.
         #[arg(add = forwarders())]
         name: String,
-        /// A folder with the files accessKeyId, secretAccessKey and sessionToken. Left out: the
-        /// forwarder's own Secret, or the AWS identity of the surroundings.
+        /// Directory with the files accessKeyId, secretAccessKey, and, if temporary, sessionToken.
+        /// If unset, uses the forwarder's Secret, or the default AWS credential chain.
         #[arg(long, value_name = "DIR")]
         aws_credentials_dir: Option<PathBuf>,
-        /// What to do with them.
+        /// The command to execute.
         #[command(subcommand)]
         action: DlqAction,
     },
-    /// Print a script by which a shell completes `kubectl-forwarder`. For `kubectl forwarder`,
-    /// link this program as kubectl_complete-forwarder beside it instead.
+    /// Print a shell completion script for `kubectl-forwarder`. For `kubectl forwarder`, instead
+    /// create a link to this program named kubectl_complete-forwarder in the same directory.
     Completion {
-        /// The shell.
+        /// Shell to complete commands in.
         shell: clap_complete::Shell,
     },
 }
 
-/// Which run, and how it is followed.
+/// Arguments of `run`.
 #[derive(Args, Debug, Clone)]
 pub struct RunArgs {
-    /// The forwarder.
+    /// Name of the EventForwarder.
     #[arg(add = forwarders())]
     pub name: String,
-    /// Stay until the run has ended and print its report. The exit code is then the run's own.
+    /// Wait until the run ends, print its report, and exit with its exit code.
     #[arg(short, long)]
     pub follow: bool,
-    /// How long to stay at most, for example 90s or 2h. The run goes on all the same.
+    /// Maximum time to wait, for example 90s or 2h. The run continues after it.
     #[arg(long, value_name = "DURATION", default_value = "2h")]
     pub timeout: Duration,
 }

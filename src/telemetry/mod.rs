@@ -1,4 +1,4 @@
-//! Logs: for people on a terminal, as JSON lines elsewhere. Traces, where a collector is named.
+//! Logs, as text on a terminal and as JSON lines elsewhere, and traces, if a collector is set.
 
 mod traces;
 
@@ -8,12 +8,13 @@ use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::Subscribe
 
 pub use traces::Traces;
 
-/// What libraries warn of at length, and this program tells in an error of its own.
+/// Filter directives for verbose library warnings, which this program reports as errors.
 const SILENCED_TARGETS: [&str; 1] = ["aws_config::meta::credentials::chain=error"];
 
-/// Sends logs to standard error, filtered by `RUST_LOG` (default `info`), and spans to the
-/// collector that OpenTelemetry's variables name, if they do. To be called in the runtime that
-/// is to send them.
+/// Initializes logs to standard error, filtered by `RUST_LOG` (default `info`), and traces to the
+/// collector of the `OTEL_EXPORTER_OTLP_…` variables, if set.
+///
+/// Must be called in the Tokio runtime that sends the traces.
 pub fn init() -> Traces {
     let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     filter = SILENCED_TARGETS
@@ -30,10 +31,10 @@ pub fn init() -> Traces {
             .boxed()
     };
     let traces = Traces::start();
-    let exported = traces.as_ref().ok().and_then(Traces::layer);
+    let trace_layer = traces.as_ref().ok().and_then(Traces::layer);
     tracing_subscriber::registry()
         .with(logs.with_filter(filter))
-        .with(exported)
+        .with(trace_layer)
         .init();
     traces.unwrap_or_else(|error| {
         tracing::warn!("{error}");

@@ -1,4 +1,4 @@
-//! Spans, sent to a collector by OTLP over HTTP.
+//! Export of spans to a collector with OTLP over HTTP.
 
 use std::{env, time::Duration};
 
@@ -13,43 +13,44 @@ use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 
 use crate::ca_bundle;
 
-/// Either of these turns traces on.
+/// Environment variables that each enable traces.
 const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 ];
-/// How long one request to the collector may take.
+/// Timeout of a request to the collector.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the end of the process waits for the last spans to be sent.
+/// Timeout of sending the last spans at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
-/// The name of the program, in each span's resource.
-const NAME: &str = env!("CARGO_PKG_NAME");
+/// Service name in the resource of every span.
+const SERVICE_NAME: &str = env!("CARGO_PKG_NAME");
 
-/// The way of spans to the collector, if one is named.
-#[must_use = "the last spans are sent by `end`"]
+/// The exporter of spans, or none if no collector is set.
+#[must_use = "`shutdown` sends the last spans"]
 pub struct Traces(Option<SdkTracerProvider>);
 
-/// Why no spans are sent, although a collector is named.
+/// Error in the configuration of the exporter.
 #[derive(Debug, thiserror::Error)]
-#[error("no traces are sent: {0}; check the variables OTEL_EXPORTER_OTLP_…")]
+#[error("traces are disabled: {0}; check the OTEL_EXPORTER_OTLP_… variables")]
 pub struct TracesError(String);
 
 impl Traces {
-    /// Sends no spans.
+    /// Creates an instance that exports no spans.
     pub const fn disabled() -> Self {
         Self(None)
     }
 
-    /// Sends spans to where OpenTelemetry's variables say.
+    /// Creates an exporter from the OpenTelemetry environment variables. Exports no spans if they
+    /// set no endpoint, or if `OTEL_SDK_DISABLED` is `true`.
     ///
     /// # Errors
-    /// When they can't be used.
+    /// If a variable is invalid, or the HTTP client can't be created.
     pub fn start() -> Result<Self, TracesError> {
-        let off = env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value == "true");
-        let named = ENDPOINTS
+        let is_disabled = env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value == "true");
+        let has_endpoint = ENDPOINTS
             .iter()
             .any(|name| env::var(name).is_ok_and(|value| !value.is_empty()));
-        if off || !named {
+        if is_disabled || !has_endpoint {
             return Ok(Self::disabled());
         }
         let failed = |error: &dyn std::fmt::Display| TracesError(error.to_string());
@@ -62,7 +63,7 @@ impl Traces {
         let mut resource = Resource::builder()
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
         if env::var_os("OTEL_SERVICE_NAME").is_none() {
-            resource = resource.with_service_name(NAME);
+            resource = resource.with_service_name(SERVICE_NAME);
         }
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
@@ -71,34 +72,36 @@ impl Traces {
         Ok(Self(Some(provider)))
     }
 
-    /// What takes up the spans of this program: all of them, whatever `RUST_LOG` says.
+    /// Returns a layer that exports the spans of this program up to level `DEBUG`, regardless of
+    /// `RUST_LOG`. Returns `None` if traces are disabled.
     pub fn layer<S>(&self) -> Option<impl Layer<S> + use<S>>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), Level::DEBUG);
+        let span_filter = Targets::new().with_target(env!("CARGO_CRATE_NAME"), Level::DEBUG);
         let provider = self.0.as_ref()?;
         let layer = tracing_opentelemetry::layer()
             .with_location(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
-            .with_tracer(provider.tracer(NAME));
-        Some(layer.with_filter(ours))
+            .with_tracer(provider.tracer(SERVICE_NAME));
+        Some(layer.with_filter(span_filter))
     }
 
-    /// Sends the last spans.
+    /// Sends the last spans. Waits at most three seconds.
     pub async fn shutdown(self) {
         let Some(provider) = self.0 else { return };
-        let ended =
+        let result =
             tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT))
                 .await;
-        if let Ok(Err(error)) = ended {
-            tracing::warn!(%error, "the last spans may not have been sent");
+        if let Ok(Err(error)) = result {
+            tracing::warn!(%error, "the last spans may not have been exported");
         }
     }
 }
 
-/// Sends on the runtime that it was made in: the exporter has a thread of its own, without one.
+/// An HTTP client that sends requests on the Tokio runtime in which it was created, because the
+/// exporter thread has none.
 #[derive(Debug)]
 struct Sender {
     client: reqwest::Client,
@@ -123,12 +126,12 @@ impl HttpClient for Sender {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
         let send = async move {
-            let answer = client.execute(request.try_into()?).await?;
-            let mut response = Response::builder().status(answer.status());
+            let received = client.execute(request.try_into()?).await?;
+            let mut response = Response::builder().status(received.status());
             if let Some(headers) = response.headers_mut() {
-                headers.extend(answer.headers().clone());
+                headers.extend(received.headers().clone());
             }
-            Ok(response.body(answer.bytes().await?)?)
+            Ok(response.body(received.bytes().await?)?)
         };
         self.runtime.spawn(send).await?
     }

@@ -12,12 +12,12 @@ use crate::{
 
 pub async fn invalid_fields_are_rejected_with_message(shared: &Shared) {
     let world = World::new(shared, "invalid-fields").await;
-    let url = "this is no queue URL";
-    let base = "this is no base URL";
-    let duration = "this is no duration";
-    let zone = "this is no time zone";
-    let name = "no object has such a name";
-    let cron = "schedule is no cron expression";
+    let url = "must be an SQS queue URL";
+    let base = "must be a base URL";
+    let duration = "must be a duration";
+    let zone = "must be an IANA time zone";
+    let name = "must be a valid object name";
+    let cron = "schedule must be a cron expression";
     let cases = [
         (json!({"schedule": "@every 1h"}), cron),
         (json!({"schedule": "@Hourly"}), cron),
@@ -25,7 +25,7 @@ pub async fn invalid_fields_are_rejected_with_message(shared: &Shared) {
         (json!({"schedule": "* * * * * *"}), cron),
         (
             json!({"schedule": "CRON_TZ=UTC 0 * * * *"}),
-            "put the zone into spec.timeZone",
+            "set spec.timeZone instead",
         ),
         (json!({"timeZone": "Local"}), zone),
         (json!({"timeZone": "+02:00"}), zone),
@@ -46,11 +46,11 @@ pub async fn invalid_fields_are_rejected_with_message(shared: &Shared) {
         (json!({"queue": {"endpoint": "sqs.local:9324"}}), base),
         (
             json!({"queue": {"region": "us-east-1a"}}),
-            "this is no AWS region",
+            "must be an AWS region",
         ),
         (
             json!({"queue": {"assumeRole": {"arn": "event-forwarder"}}}),
-            "this is no role's ARN",
+            "must be an IAM role ARN",
         ),
         (json!({"queue": {"pollInterval": "2d"}}), duration),
         (json!({"drain": {"maxDuration": "90"}}), duration),
@@ -72,7 +72,7 @@ pub async fn invalid_fields_are_rejected_with_message(shared: &Shared) {
         ),
         (
             json!({"iterable": {"apiKeySecretRef": {"name": "iterable", "key": "api/key"}}}),
-            "a key holds only letters",
+            "must be a valid key",
         ),
         (
             json!({"job": {"activeDeadlineSeconds": 300}}),
@@ -84,7 +84,7 @@ pub async fn invalid_fields_are_rejected_with_message(shared: &Shared) {
         ),
         (
             json!({"mapping": {"identity": {"userIdFrom": "Customer ID"}}}),
-            "no identity type",
+            "must be an mParticle identity type",
         ),
         (
             json!({"startingDeadlineSeconds": 10}),
@@ -110,7 +110,7 @@ pub async fn invalid_fields_are_rejected_with_message(shared: &Shared) {
         (json!({"job": {"priorityClassName": "-low"}}), name),
         (
             json!({"job": {"volumes": [{"name": "iterable", "emptyDir": {}}]}}),
-            "take another name",
+            "use another name",
         ),
         (
             json!({"job": {"volumeMounts": [{"name": "ca", "mountPath": "/etc/event-forwarder"}]}}),
@@ -155,7 +155,8 @@ pub async fn unknown_volume_field_is_reported(shared: &Shared) {
             ready,
         ])
         .await;
-        let is_reported = ready.contains("spec.job.volumes[0].emptyDir.sizelimit is no field");
+        let is_reported =
+            ready.contains("unknown volume field spec.job.volumes[0].emptyDir.sizelimit");
         (is_reported, ready)
     })
     .await;

@@ -81,7 +81,7 @@ async fn wait_for_sigterm(world: &World, pod: &Pod) {
     let logs = ["logs", &pod.name_any(), "--namespace", &world.namespace];
     eventually("the run has received SIGTERM", async || {
         let log = kubectl(&logs).await;
-        (log.contains("told to stop"), log)
+        (log.contains("received a termination signal"), log)
     })
     .await;
 }
