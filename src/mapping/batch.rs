@@ -95,7 +95,7 @@ impl<'m> BatchMapping<'m> {
         let events = match &batch.events {
             Lenient::Missing => return,
             Lenient::Malformed => {
-                let detail = format!("at {}.events: not a list of events", self.path);
+                let detail = format!("at {}.events: not an array", self.path);
                 return self.reject_batch(RejectReason::EventsNotAList, 1, detail);
             }
             Lenient::Valid(events) => events,
@@ -145,7 +145,7 @@ impl<'m> BatchMapping<'m> {
     ) {
         if count > 1 {
             let more = count - 1;
-            detail.push_str(&format!("; so it is with {more} more after it"));
+            detail.push_str(&format!("; {more} more after it have the same error"));
         }
         self.mapped.rejected.push(Rejected {
             source,
@@ -173,7 +173,7 @@ impl<'m> BatchMapping<'m> {
             }
             SkipOrReject::Reject => {
                 let detail = format!(
-                    "at {}: a request to merge two profiles, which spec.mapping.aliasRequests rejects",
+                    "at {}: a request to merge two profiles, and spec.mapping.aliasRequests is Reject",
                     self.path
                 );
                 self.reject(source, event_type, RejectReason::AliasRequest, 1, detail);
@@ -233,7 +233,7 @@ impl<'m> BatchMapping<'m> {
             return Err(NotForwarded::Skip(SkipReason::ScreenLeft));
         }
         if data.lacks_identity() {
-            let why = "no source_message_id, event_id or timestamp_unixtime_ms, so nothing tells it from another event";
+            let why = "no source_message_id, event_id or timestamp_unixtime_ms, so it can't be distinguished from other events";
             return Err(at.reject(RejectReason::NoIdOrTime, ".data", why));
         }
         if let (Err(error), None) = (&scope.user, &self.mapper.transform) {
@@ -243,7 +243,7 @@ impl<'m> BatchMapping<'m> {
             .template
             .render(event_type, data, &mut self.mapped.warnings);
         let Some(event_name) = name else {
-            let why = "nothing in it gives a name by the template in spec.mapping.eventName";
+            let why = "it has no value for the name template in spec.mapping.eventName";
             return Err(at.reject(RejectReason::NoEventName, "", why));
         };
         let time = scope.clocks.event_time(data.timestamp);
@@ -380,7 +380,7 @@ impl<'m> BatchMapping<'m> {
             .get(draft.source.event as usize)
             .copied();
         let (Some(input), Some(event)) = (RawJson::parse(&input), event) else {
-            let error = EvalError::Failed("the event can't be read again".to_owned());
+            let error = EvalError::Failed("the event can't be parsed again".to_owned());
             return Err(at.eval_error(&error));
         };
         let output = match &program_input.envelope {
@@ -391,7 +391,7 @@ impl<'m> BatchMapping<'m> {
             .map_err(|error| at.eval_error(&error))?
             .ok_or(NotForwarded::Skip(SkipReason::DroppedByTransform))?;
         let Some(output) = RawJson::parse(&output) else {
-            let error = EvalError::Failed("its output can't be read".to_owned());
+            let error = EvalError::Failed("its output can't be parsed".to_owned());
             return Err(at.eval_error(&error));
         };
         let project = self.mapper.user_resolver.project();

@@ -44,8 +44,8 @@ impl Document<'_> {
     pub(super) fn not_a_batch(&self) -> BodyError {
         let shape = match RawJson::parse(&self.text).map(RawJson::json_type) {
             Some(JsonType::Object) => "object",
-            Some(JsonType::Array) => "list",
-            Some(JsonType::String) => "text",
+            Some(JsonType::Array) => "array",
+            Some(JsonType::String) => "string",
             Some(JsonType::Number) => "number",
             Some(JsonType::Boolean) => "boolean",
             Some(JsonType::Null) | None => "null",
@@ -65,7 +65,7 @@ pub enum BodyError {
     Empty,
     /// Neither JSON nor an encoding of it.
     #[error(
-        "at {path}: not JSON, nor form-encoded, percent-encoded or base64 JSON; it starts with {start:?}. Check that the queue receives mParticle's body as it is"
+        "at {path}: neither JSON nor form-encoded, percent-encoded or base64 JSON; it starts with {start:?}. Check that the queue receives mParticle's body unchanged"
     )]
     NotJson {
         /// Where.
@@ -75,7 +75,7 @@ pub enum BodyError {
     },
     /// JSON that breaks off, as when it was cut.
     #[error(
-        "at {path}: the JSON ends too early, after {offset} bytes. It was cut on its way: check the size limit of the queue and the mapping template of the API"
+        "at {path}: truncated JSON, which ends after {offset} bytes. Check the size limit of the queue and the mapping template of the API"
     )]
     Truncated {
         /// Where.
@@ -84,7 +84,7 @@ pub enum BodyError {
         offset: usize,
     },
     /// JSON with a fault.
-    #[error("at {path}: no valid JSON at byte {offset}: {fault}")]
+    #[error("at {path}: invalid JSON at byte {offset}: {fault}")]
     Syntax {
         /// Where.
         path: String,
@@ -95,7 +95,7 @@ pub enum BodyError {
     },
     /// A value that is no batch.
     #[error(
-        "at {path}: a JSON {shape} that is no mParticle batch. A batch is an object with events"
+        "at {path}: a JSON {shape} that is not an mParticle batch. A batch is an object with events"
     )]
     NotABatch {
         /// Where.
@@ -105,14 +105,14 @@ pub enum BodyError {
     },
     /// The pointer of the SQS extended client to a payload in S3, unresolved.
     #[error(
-        "at {path}: a pointer to a payload in S3 that was not followed; list its bucket in the forwarder"
+        "at {path}: an unresolved pointer to a payload in S3; list its bucket in spec.queue.largePayloads.buckets"
     )]
     PayloadPointer {
         /// Where.
         path: String,
     },
     /// More wrappers than anything real has.
-    #[error("at {path}: more than {MAX_WRAPPERS} wrappers one inside the other")]
+    #[error("at {path}: more than {MAX_WRAPPERS} nested wrappers")]
     WrappedTooDeep {
         /// Where.
         path: String,

@@ -263,11 +263,11 @@ pub fn check_user_id(id: &str) -> Result<(), InvalidKey> {
     if id.is_empty() {
         invalid("a userId must not be empty")
     } else if !id.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
-        invalid("a userId must be printable ASCII")
+        invalid("a userId must consist of printable ASCII characters")
     } else if id.len() > 52 {
         invalid("a userId must have at most 52 characters")
     } else if id.ends_with(' ') {
-        invalid("a userId must not end in a blank")
+        invalid("a userId must not end with a space")
     } else {
         Ok(())
     }
@@ -278,7 +278,7 @@ pub fn check_user_id(id: &str) -> Result<(), InvalidKey> {
 /// top-level domains, which grows: an unknown one is left to Iterable.
 pub fn check_email(email: &str) -> Result<(), InvalidKey> {
     let Some((local, domain)) = email.rsplit_once('@') else {
-        return invalid("an email address needs an @");
+        return invalid("an email address must contain an @");
     };
     if local.chars().count() > 64 {
         return invalid(
@@ -287,7 +287,7 @@ pub fn check_email(email: &str) -> Result<(), InvalidKey> {
     }
     if !is_local_part(local) {
         return invalid(
-            "the part of an email address before the @ must be words with single dots between them",
+            "the part of an email address before the @ must be words separated by single dots",
         );
     }
     if !is_domain(domain) {

@@ -90,7 +90,7 @@ pub enum MapperError {
     /// Placeholder addresses exist in email-based projects only (support.iterable.com,
     /// "Project Types and Unique Identifiers").
     #[error(
-        "spec.mapping.identity.withoutUser: PlaceholderEmail needs an Email project; set Skip, or spec.iterable.projectType: Email"
+        "spec.mapping.identity.withoutUser: PlaceholderEmail requires an Email project; set Skip, or set spec.iterable.projectType: Email"
     )]
     PlaceholderNeedsEmailProject,
     /// The user's rules are wrong.
@@ -98,7 +98,7 @@ pub enum MapperError {
     Transform(#[from] TransformError),
     /// The ConfigMap with the user's rules was not given.
     #[error(
-        "spec.mapping.transform.configMapKeyRef: the program of key {key} in ConfigMap {name} is not there; create it, or take the reference out"
+        "spec.mapping.transform.configMapKeyRef: key {key} in ConfigMap {name} not found; create it, or remove the reference"
     )]
     TransformMissing {
         /// The ConfigMap's name.

@@ -44,10 +44,10 @@ pub enum Part {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// A brace that opens and does not close, or the reverse.
-    #[error("a brace has no partner; write a placeholder as {{screen_name}}")]
+    #[error("unmatched brace; write a placeholder as {{screen_name}}")]
     Unbalanced,
     /// A placeholder that the kind does not have.
-    #[error("{{{placeholder}}} is no field of this type; it has {known}")]
+    #[error("{{{placeholder}}} is not a placeholder of this event type; use one of {known}")]
     UnknownPlaceholder {
         /// What stands in the braces.
         placeholder: String,

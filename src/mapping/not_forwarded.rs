@@ -56,7 +56,7 @@ impl EventLocation<'_> {
             EvalError::ManyOutputs => self.reject(
                 RejectReason::TransformOutput,
                 "",
-                "spec.mapping.transform: it has more than one output; one event can become one event only",
+                "spec.mapping.transform: the program has more than one output; return at most one event",
             ),
         }
     }
@@ -79,7 +79,7 @@ impl EventLocation<'_> {
             return Ok(event);
         }
         let why = format!(
-            "{} bytes when encoded; a request holds {MAX_EVENT_BYTES}",
+            "{} bytes when encoded; the maximum is {MAX_EVENT_BYTES}",
             event.json().len()
         );
         Err(self.reject(RejectReason::TooLarge, "", &why))

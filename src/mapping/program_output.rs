@@ -37,10 +37,10 @@ pub struct ProgramOutput<'o> {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutputError {
     /// Not an object.
-    #[error("its output is no object but {0}")]
+    #[error("its output is {0}, not an object")]
     NotAnObject(&'static str),
     /// A member that Iterable does not have.
-    #[error("its output has a member {0:?}, which Iterable does not take; put it into dataFields")]
+    #[error("its output has a member {0:?}, which Iterable does not accept; move it to dataFields")]
     UnknownMember(String),
     /// A member of the wrong type or out of bounds.
     #[error("its output's {member} is not {expected}")]
@@ -51,10 +51,12 @@ pub enum OutputError {
         expected: &'static str,
     },
     /// Both keys.
-    #[error("its output has both email and userId; Iterable takes one of them")]
+    #[error("its output has both email and userId; return only one of them")]
     TwoUsers,
     /// An email where users have none as their key.
-    #[error("its output has an email, by which a UserId project knows nobody; give a userId")]
+    #[error(
+        "its output has an email, but a UserId project identifies users only by userId; return a userId"
+    )]
     EmailInUserIdProject,
     /// An email that Iterable would refuse.
     #[error("its output's email: {0}")]
@@ -73,8 +75,8 @@ impl<'o> ProgramOutput<'o> {
     pub fn read(output: RawJson<'o>, project: ProjectType) -> Result<Self, OutputError> {
         let shape = match output.json_type() {
             JsonType::Object => return Self::read_object(output, project),
-            JsonType::Array => "a list",
-            JsonType::String => "text",
+            JsonType::Array => "an array",
+            JsonType::String => "a string",
             JsonType::Number => "a number",
             JsonType::Boolean => "a boolean",
             JsonType::Null => "null",
@@ -104,8 +106,8 @@ impl<'o> ProgramOutput<'o> {
                 "createNewFields" if value.json_type() == JsonType::Boolean => {
                     more.push_str(&format!(",\"{member}\":{}", value.json()));
                 }
-                "campaignId" => bad_more = Some(("campaignId", "a whole number")),
-                "templateId" => bad_more = Some(("templateId", "a whole number")),
+                "campaignId" => bad_more = Some(("campaignId", "an integer")),
+                "templateId" => bad_more = Some(("templateId", "an integer")),
                 "createNewFields" => bad_more = Some(("createNewFields", "a boolean")),
                 other => unknown = Some(other.to_owned()),
             }
@@ -137,7 +139,7 @@ fn read_name(value: Option<RawJson<'_>>) -> Result<(Arc<str>, bool), OutputError
         .and_then(RawJson::text)
         .filter(|text| !text.trim().is_empty());
     let Some(text) = text else {
-        return wrong("eventName", "a text with something in it");
+        return wrong("eventName", "a string that is not blank");
     };
     Ok(match text.char_indices().nth(name::MAX_NAME_CHARS) {
         Some((end, _)) => (Arc::from(&text[..end]), true),
@@ -155,14 +157,14 @@ fn read_user(
         (Some(_), None) if project == ProjectType::UserId => Err(OutputError::EmailInUserIdProject),
         (Some(email), None) => {
             let Some(email) = email.text() else {
-                return wrong("email", "a text");
+                return wrong("email", "a string");
             };
             check_email(&email).map_err(OutputError::InvalidEmail)?;
             Ok(Some(UserKey::Email(Arc::from(email.to_lowercase()))))
         }
         (None, Some(id)) => {
             let Some(id) = id.text() else {
-                return wrong("userId", "a text");
+                return wrong("userId", "a string");
             };
             check_user_id(&id).map_err(OutputError::InvalidUserId)?;
             Ok(Some(UserKey::UserId(Arc::from(id))))
@@ -191,6 +193,6 @@ fn read_time(value: Option<RawJson<'_>>) -> Result<Option<i64>, OutputError> {
         Some(seconds @ 0..100_000_000_000) if value.json_type() == JsonType::Number => {
             Ok(Some(seconds))
         }
-        _ => wrong("createdAt", "a whole number of seconds since 1970"),
+        _ => wrong("createdAt", "an integer number of seconds since 1970"),
     }
 }

@@ -191,7 +191,7 @@ impl Visitor<'_> for LossyText {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text")
+        f.write_str("a string")
     }
 
     fn visit_bytes<E>(self, text: &[u8]) -> Result<String, E> {
