@@ -1,5 +1,5 @@
-//! What a user's rules made of an event, checked by the rules that hold for every event: so
-//! that nonsense costs that event and no request.
+//! The output of the custom rules, checked like every event, so that invalid output rejects one
+//! event and not a request.
 
 use std::sync::Arc;
 
@@ -11,57 +11,57 @@ use super::{
     raw::{JsonType, RawJson},
 };
 
-/// The longest id that Iterable takes, in bytes.
+/// Maximum length of an ID at Iterable, in bytes.
 const MAX_ID_BYTES: usize = 512;
 
-/// An event that a program gave.
+/// An event returned by the custom rules.
 #[derive(Debug)]
 pub struct ProgramOutput<'o> {
-    /// Its name, within the limit.
+    /// Event name, truncated to the limit.
     pub event_name: Arc<str>,
-    /// Whether the name had to be cut.
+    /// Whether the name was truncated.
     pub is_name_cut: bool,
-    /// Its user, if it has one.
+    /// User key, if any.
     pub user: Option<UserKey>,
-    /// Its id, within Iterable's alphabet and length.
+    /// ID, within Iterable's alphabet and length.
     pub id: String,
-    /// Its time in seconds.
+    /// Time in seconds since 1970.
     pub created_at: Option<i64>,
-    /// Its fields, not checked yet.
+    /// Fields, not checked yet.
     pub data_fields: Option<RawJson<'o>>,
-    /// Further members as JSON, each with a comma before it.
+    /// Further members as JSON, each preceded by a comma.
     pub more: String,
 }
 
-/// What is wrong with a program's output.
+/// An error in the output of the custom rules.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutputError {
     /// Not an object.
     #[error("its output is {0}, not an object")]
     NotAnObject(&'static str),
-    /// A member that Iterable does not have.
+    /// A member that Iterable does not accept.
     #[error("its output has a member {0:?}, which Iterable does not accept; move it to dataFields")]
     UnknownMember(String),
-    /// A member of the wrong type or out of bounds.
+    /// A member of the wrong type or out of range.
     #[error("its output's {member} is not {expected}")]
     WrongMember {
-        /// The member.
+        /// Name of the member.
         member: &'static str,
-        /// What it should be.
+        /// Expected type or range.
         expected: &'static str,
     },
-    /// Both keys.
+    /// Both user keys.
     #[error("its output has both email and userId; return only one of them")]
     TwoUsers,
-    /// An email where users have none as their key.
+    /// An email in a project that identifies users only by userId.
     #[error(
         "its output has an email, but a UserId project identifies users only by userId; return a userId"
     )]
     EmailInUserIdProject,
-    /// An email that Iterable would refuse.
+    /// An email that Iterable would reject.
     #[error("its output's email: {0}")]
     InvalidEmail(InvalidKey),
-    /// A userId that Iterable would refuse.
+    /// A userId that Iterable would reject.
     #[error("its output's userId: {0}")]
     InvalidUserId(InvalidKey),
 }
@@ -71,7 +71,7 @@ const fn wrong<T>(member: &'static str, expected: &'static str) -> Result<T, Out
 }
 
 impl<'o> ProgramOutput<'o> {
-    /// Reads a program's output, for a project of that type.
+    /// Parses the output of the custom rules for a project of that type.
     pub fn read(output: RawJson<'o>, project: ProjectType) -> Result<Self, OutputError> {
         let shape = match output.json_type() {
             JsonType::Object => return Self::read_object(output, project),
@@ -189,7 +189,7 @@ fn read_id(value: Option<RawJson<'_>>) -> Result<String, OutputError> {
 fn read_time(value: Option<RawJson<'_>>) -> Result<Option<i64>, OutputError> {
     let Some(value) = value else { return Ok(None) };
     match value.integer() {
-        // What is larger are milliseconds.
+        // Larger numbers are milliseconds.
         Some(seconds @ 0..100_000_000_000) if value.json_type() == JsonType::Number => {
             Ok(Some(seconds))
         }
