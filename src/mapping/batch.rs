@@ -1,4 +1,4 @@
-//! The mapping of one batch: what its events share, and each event's way to its outcome.
+//! The mapping of one batch: the data that its events share, and the steps for each event.
 
 use std::{borrow::Cow, cell::OnceCell, sync::Arc};
 
@@ -27,7 +27,7 @@ use super::{
     warnings::MappingWarning,
 };
 
-/// The mapping of one batch, under way.
+/// The mapping of one batch, in progress.
 pub struct BatchMapping<'m> {
     mapper: &'m Mapper,
     index: u32,
@@ -37,7 +37,7 @@ pub struct BatchMapping<'m> {
     mapped: &'m mut MappedBody,
 }
 
-/// What the events of a batch share.
+/// The data that the events of a batch share.
 struct BatchScope<'b, 'a> {
     batch: &'b Batch<'a>,
     identities: Identities<'a>,
@@ -45,17 +45,17 @@ struct BatchScope<'b, 'a> {
     clocks: ReferenceTimes,
     context: ContextFields,
     skip: Option<SkipReason>,
-    /// What the user's rules see; made when the first event needs it.
+    /// The input of the custom rules, created when the first event needs it.
     program_input: OnceCell<ProgramInput<'a>>,
 }
 
-/// The batch as the user's rules see it.
+/// The batch as the custom rules receive it.
 struct ProgramInput<'a> {
     events: Vec<RawJson<'a>>,
     envelope: Result<BatchValue, EvalError>,
 }
 
-/// An event with all that the mapping gives it, before it is encoded.
+/// A mapped event that is not encoded yet.
 struct Draft<'d> {
     kind: EventKind,
     data: &'d EventData<'d>,
@@ -68,7 +68,7 @@ struct Draft<'d> {
 }
 
 impl<'m> BatchMapping<'m> {
-    /// Prepares the mapping of the batch with that number and path, and with that text.
+    /// Creates the mapping of batch number `index`, at JSON path `path`, with JSON text `text`.
     pub fn new(
         mapper: &'m Mapper,
         index: u32,
@@ -87,7 +87,7 @@ impl<'m> BatchMapping<'m> {
         }
     }
 
-    /// Maps each event of the batch.
+    /// Maps all events of the batch.
     pub fn run(&mut self, batch: &Batch<'m>) {
         if batch.is_alias_request() {
             return self.alias_request();
@@ -95,7 +95,7 @@ impl<'m> BatchMapping<'m> {
         let events = match &batch.events {
             Lenient::Missing => return,
             Lenient::Malformed => {
-                let detail = format!("at {}.events: not a list of events", self.path);
+                let detail = format!("at {}.events: not an array", self.path);
                 return self.reject_batch(RejectReason::EventsNotAList, 1, detail);
             }
             Lenient::Valid(events) => events,
@@ -126,7 +126,7 @@ impl<'m> BatchMapping<'m> {
         }
     }
 
-    /// Rejects the batch as one. `count`: how many values it stands for.
+    /// Rejects the batch as one entry that represents `count` values.
     pub fn reject_batch(&mut self, reason: RejectReason, count: u32, detail: String) {
         let source = EventPosition {
             batch: self.index,
@@ -145,7 +145,7 @@ impl<'m> BatchMapping<'m> {
     ) {
         if count > 1 {
             let more = count - 1;
-            detail.push_str(&format!("; so it is with {more} more after it"));
+            detail.push_str(&format!("; {more} more after it have the same error"));
         }
         self.mapped.rejected.push(Rejected {
             source,
@@ -173,7 +173,7 @@ impl<'m> BatchMapping<'m> {
             }
             SkipOrReject::Reject => {
                 let detail = format!(
-                    "at {}: a request to merge two profiles, which spec.mapping.aliasRequests rejects",
+                    "at {}: a request to merge two profiles, and spec.mapping.aliasRequests is Reject",
                     self.path
                 );
                 self.reject(source, event_type, RejectReason::AliasRequest, 1, detail);
@@ -221,11 +221,11 @@ impl<'m> BatchMapping<'m> {
             let why = "not an object with event_type and data";
             return Err(at.reject(RejectReason::EventNotAnObject, "", why));
         };
-        let nothing = EventData::default();
+        let empty = EventData::default();
         let data = if let Lenient::Valid(data) = &event.data {
             data
         } else {
-            &nothing
+            &empty
         };
         let kind = EventKind::from_event(event_type, data);
         let rule = self.select(kind, event_type, &event.data, scope, at)?;
@@ -233,7 +233,7 @@ impl<'m> BatchMapping<'m> {
             return Err(NotForwarded::Skip(SkipReason::ScreenLeft));
         }
         if data.lacks_identity() {
-            let why = "no source_message_id, event_id or timestamp_unixtime_ms, so nothing tells it from another event";
+            let why = "no source_message_id, event_id or timestamp_unixtime_ms, so it can't be distinguished from other events";
             return Err(at.reject(RejectReason::NoIdOrTime, ".data", why));
         }
         if let (Err(error), None) = (&scope.user, &self.mapper.transform) {
@@ -243,7 +243,7 @@ impl<'m> BatchMapping<'m> {
             .template
             .render(event_type, data, &mut self.mapped.warnings);
         let Some(event_name) = name else {
-            let why = "nothing in it gives a name by the template in spec.mapping.eventName";
+            let why = "it has no value for the name template in spec.mapping.eventName";
             return Err(at.reject(RejectReason::NoEventName, "", why));
         };
         let time = scope.clocks.event_time(data.timestamp);
@@ -272,7 +272,7 @@ impl<'m> BatchMapping<'m> {
         }
     }
 
-    /// The rule for a kind of event, if the forwarder takes the event at all.
+    /// Returns the rule for a kind of event, or the reason why the event is not forwarded.
     fn select(
         &self,
         kind: EventKind,
@@ -338,8 +338,8 @@ impl<'m> BatchMapping<'m> {
         Encoded::new(head, size_hint, |json| self.data_fields(json, draft, scope))
     }
 
-    /// The sender's attributes come first, and members that are not known last: of two fields with one
-    /// name, the first stays.
+    /// Writes the sender's attributes first and unknown members last, because the first of two
+    /// fields with the same name is kept.
     fn data_fields(&mut self, json: &mut String, draft: &Draft<'_>, scope: &BatchScope<'_, '_>) {
         let data = draft.data;
         let mut writer = FieldWriter::new(json, self.mapper.fields, &mut self.mapped.warnings);
@@ -365,7 +365,7 @@ impl<'m> BatchMapping<'m> {
         writer.end();
     }
 
-    /// Lets the user's rules have the last word, within the rules for every event.
+    /// Applies the custom rules. Their output is subject to the same checks as every event.
     fn transform(
         &mut self,
         transform: &Transform,
@@ -380,7 +380,7 @@ impl<'m> BatchMapping<'m> {
             .get(draft.source.event as usize)
             .copied();
         let (Some(input), Some(event)) = (RawJson::parse(&input), event) else {
-            let error = EvalError::Failed("the event can't be read again".to_owned());
+            let error = EvalError::Failed("the event can't be parsed again".to_owned());
             return Err(at.eval_error(&error));
         };
         let output = match &program_input.envelope {
@@ -391,7 +391,7 @@ impl<'m> BatchMapping<'m> {
             .map_err(|error| at.eval_error(&error))?
             .ok_or(NotForwarded::Skip(SkipReason::DroppedByTransform))?;
         let Some(output) = RawJson::parse(&output) else {
-            let error = EvalError::Failed("its output can't be read".to_owned());
+            let error = EvalError::Failed("its output can't be parsed".to_owned());
             return Err(at.eval_error(&error));
         };
         let project = self.mapper.user_resolver.project();
@@ -445,7 +445,7 @@ impl<'m> BatchMapping<'m> {
     }
 }
 
-/// The type of an event as it is reported: without a copy for those that are known.
+/// Returns the event type for reports, without copying known types.
 fn event_type_of(event: &Lenient<Event<'_>>) -> EventType {
     let Lenient::Valid(Event {
         event_type: Some(raw),
@@ -459,7 +459,7 @@ fn event_type_of(event: &Lenient<Event<'_>>) -> EventType {
         Some(text) => EventKind::ALL
             .into_iter()
             .filter_map(EventKind::event_type)
-            .find(|known| *known == text)
+            .find(|name| *name == text)
             .map_or_else(|| Cow::Owned(text.into_owned()), Cow::Borrowed),
     }
 }

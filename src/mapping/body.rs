@@ -1,8 +1,9 @@
-//! From the text of a message to the batches in it, through whatever was wrapped around them.
+//! Parsing of a message body into batches, after removing wrappers.
 //!
-//! A right set-up of API Gateway puts mParticle's JSON into the queue as it came. A wrong one
-//! leaves it form-encoded, percent-encoded, quoted, in base64, or inside an event of Lambda or
-//! SNS (`docs/mapping.md` shows each). Each of these can be told from a batch, so each is read.
+//! A correct API Gateway setup writes mParticle's JSON to the queue unchanged. An incorrect one
+//! leaves it form-encoded, percent-encoded, quoted, in base64, or inside a Lambda or SNS event
+//! (`docs/mapping.md` lists them). Each of these can be distinguished from a batch, so each is
+//! accepted.
 
 use std::{
     borrow::Cow,
@@ -24,28 +25,28 @@ use super::{
     raw::{JsonType, RawJson, push_text},
 };
 
-/// How many wrappers are taken off, one inside the other.
+/// Maximum number of nested wrappers.
 const MAX_WRAPPERS: u8 = 4;
 
-/// A value that should be a batch.
+/// A value where a batch is expected.
 #[derive(Debug)]
 pub struct Document<'b> {
-    /// Where it stands in the body, as a JSON path.
+    /// JSON path in the body.
     pub path: String,
-    /// Its text, well-formed JSON.
+    /// Well-formed JSON text.
     pub text: Cow<'b, str>,
-    /// Further values that are no batches either and are kept with this one: how many, and
-    /// their texts, each with a comma before it.
+    /// Number and texts of later values that are not batches and are grouped with this one. Each
+    /// text starts with a comma.
     pub more: (u32, String),
 }
 
 impl Document<'_> {
-    /// The error for a document that is no batch.
+    /// Returns the error for a document that is not a batch.
     pub(super) fn not_a_batch(&self) -> BodyError {
         let shape = match RawJson::parse(&self.text).map(RawJson::json_type) {
             Some(JsonType::Object) => "object",
-            Some(JsonType::Array) => "list",
-            Some(JsonType::String) => "text",
+            Some(JsonType::Array) => "array",
+            Some(JsonType::String) => "string",
             Some(JsonType::Number) => "number",
             Some(JsonType::Boolean) => "boolean",
             Some(JsonType::Null) | None => "null",
@@ -57,70 +58,70 @@ impl Document<'_> {
     }
 }
 
-/// A body that can't be read at all.
+/// An error in a body, or in one of its documents.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// Nothing, or blanks.
+    /// Empty, or only whitespace.
     #[error("the body is empty")]
     Empty,
-    /// Neither JSON nor an encoding of it.
+    /// Neither JSON nor a supported encoding of it.
     #[error(
-        "at {path}: not JSON, nor form-encoded, percent-encoded or base64 JSON; it starts with {start:?}. Check that the queue receives mParticle's body as it is"
+        "at {path}: neither JSON nor form-encoded, percent-encoded or base64 JSON; it starts with {start:?}. Check that the queue receives mParticle's body unchanged"
     )]
     NotJson {
-        /// Where.
+        /// JSON path.
         path: String,
-        /// The first characters.
+        /// First characters of the text.
         start: String,
     },
-    /// JSON that breaks off, as when it was cut.
+    /// Truncated JSON.
     #[error(
-        "at {path}: the JSON ends too early, after {offset} bytes. It was cut on its way: check the size limit of the queue and the mapping template of the API"
+        "at {path}: truncated JSON, which ends after {offset} bytes. Check the size limit of the queue and the mapping template of the API"
     )]
     Truncated {
-        /// Where.
+        /// JSON path.
         path: String,
-        /// How many bytes there are.
+        /// Length in bytes.
         offset: usize,
     },
-    /// JSON with a fault.
-    #[error("at {path}: no valid JSON at byte {offset}: {fault}")]
+    /// Invalid JSON.
+    #[error("at {path}: invalid JSON at byte {offset}: {fault}")]
     Syntax {
-        /// Where.
+        /// JSON path.
         path: String,
-        /// The byte at which the fault was seen.
+        /// Byte offset of the error.
         offset: usize,
-        /// What is wrong.
+        /// Message of the JSON parser.
         fault: String,
     },
-    /// A value that is no batch.
+    /// A JSON value that is not a batch.
     #[error(
-        "at {path}: a JSON {shape} that is no mParticle batch. A batch is an object with events"
+        "at {path}: a JSON {shape} that is not an mParticle batch. A batch is an object with events"
     )]
     NotABatch {
-        /// Where.
+        /// JSON path.
         path: String,
-        /// What it is.
+        /// JSON type of the value.
         shape: &'static str,
     },
-    /// The pointer of the SQS extended client to a payload in S3, unresolved.
+    /// An unresolved pointer of the SQS extended client to a payload in S3.
     #[error(
-        "at {path}: a pointer to a payload in S3 that was not followed; list its bucket in the forwarder"
+        "at {path}: an unresolved pointer to a payload in S3; list its bucket in spec.queue.largePayloads.buckets"
     )]
     PayloadPointer {
-        /// Where.
+        /// JSON path.
         path: String,
     },
-    /// More wrappers than anything real has.
-    #[error("at {path}: more than {MAX_WRAPPERS} wrappers one inside the other")]
+    /// More nested wrappers than any known setup produces.
+    #[error("at {path}: more than {MAX_WRAPPERS} nested wrappers")]
     WrappedTooDeep {
-        /// Where.
+        /// JSON path.
         path: String,
     },
 }
 
 impl BodyError {
-    /// The reason as a word.
+    /// Returns the reason identifier.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Empty => "EmptyBody",
@@ -133,7 +134,7 @@ impl BodyError {
         }
     }
 
-    /// A fault that serde_json found in `text`.
+    /// Converts an error of serde_json in `text`.
     pub(super) fn syntax(path: &str, text: &str, error: &serde_json::Error) -> Self {
         let path = path.to_owned();
         if error.classify() == Category::Eof {
@@ -161,8 +162,9 @@ impl BodyError {
     }
 }
 
-/// The values in a body that should be batches, in order. Past the first [`MAX_MALFORMED`], those
-/// that are none are kept with the first of them: a body can hold half a million.
+/// Returns the values of a body where batches are expected, in order. After [`MAX_MALFORMED`]
+/// values, the next one that is not a batch represents all later ones, because a body can contain
+/// half a million.
 pub fn documents(body: &str) -> Result<Vec<Document<'_>>, BodyError> {
     let mut documents = Documents::default();
     unwrap(Cow::Borrowed(body), "$", 0, &mut documents)?;
@@ -172,7 +174,7 @@ pub fn documents(body: &str) -> Result<Vec<Document<'_>>, BodyError> {
 #[derive(Default)]
 struct Documents<'b> {
     list: Vec<Document<'b>>,
-    /// Where the one stands that others are kept with.
+    /// Index of the document that later non-batches are grouped with.
     rest: Option<usize>,
 }
 
@@ -225,7 +227,7 @@ fn unwrap<'b>(
     }
 }
 
-/// Reads one JSON value after the other.
+/// Parses a sequence of JSON values.
 fn values<'t, 'b>(
     text: &'t str,
     path: &str,
@@ -238,10 +240,10 @@ fn values<'t, 'b>(
     for value in stream.by_ref() {
         values.push(value.map_err(|error| BodyError::syntax(path, text, &error))?);
     }
-    let many = values.len() > 1;
+    let is_sequence = values.len() > 1;
     for (index, value) in values.into_iter().enumerate() {
-        // A body of several values, one a line, is as good as a list of them.
-        let path = if many {
+        // Several values, one per line, are handled like an array of them.
+        let path = if is_sequence {
             format!("{path}[{index}]")
         } else {
             path.to_owned()
@@ -292,7 +294,7 @@ fn is_payload_pointer(elements: &[RawJson<'_>]) -> bool {
     }
 }
 
-/// The member with the real body, and that body, of a Lambda proxy event or an SNS envelope.
+/// Returns the member of a Lambda proxy event or SNS envelope that contains the body, and the body.
 fn wrapped(value: RawJson<'_>) -> Option<(&'static str, String)> {
     let (mut body, mut message, mut is_base64, mut is_notification, mut has_events) =
         (None, None, false, false, false);
@@ -313,7 +315,7 @@ fn wrapped(value: RawJson<'_>) -> Option<(&'static str, String)> {
     }
 }
 
-/// Takes off one encoding: a whole form with a `MessageBody`, percent-encoding, or base64.
+/// Removes one encoding: a form with a `MessageBody`, percent-encoding, or base64.
 fn decode(text: &str) -> Option<String> {
     let form = text
         .split('&')
@@ -354,18 +356,18 @@ fn from_base64(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// A part of a body, fit to be mapped by itself.
+/// A body reduced to some of its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Excerpt {
     /// The body.
     pub body: String,
-    /// How many events it holds.
+    /// Number of events.
     pub events: usize,
 }
 
-/// A body that holds only those events of `body`, with their batch's envelope: what goes to the
-/// dead-letter queue. Mapping it gives the same ids. A source that stands for several malformed
-/// entries brings them all.
+/// Returns `body` reduced to the events at `sources`, with the envelopes of their batches, for the
+/// dead-letter queue. Mapping the result gives the same event IDs. A source that represents several
+/// malformed entries includes all of them.
 pub fn excerpt(body: &str, sources: &[EventPosition]) -> Result<Excerpt, BodyError> {
     let mut by_batch = BTreeMap::<usize, BTreeSet<usize>>::new();
     for source in sources {
@@ -374,32 +376,32 @@ pub fn excerpt(body: &str, sources: &[EventPosition]) -> Result<Excerpt, BodyErr
             .or_default()
             .insert(source.event as usize);
     }
-    let (mut kept, mut count, mut is_alone) = (Vec::new(), 0, true);
+    let (mut kept, mut count, mut is_single) = (Vec::new(), 0, true);
     for (index, document) in documents(body)?.iter().enumerate() {
         if let (Some(events), Some(batch)) = (by_batch.get(&index), RawJson::parse(&document.text))
         {
             let (more, texts) = &document.more;
             let (batch, events) = excerpt_of_batch(batch, events);
             kept.push(batch + texts);
-            is_alone &= *more == 0;
+            is_single &= *more == 0;
             count += events + *more as usize;
         }
     }
     let body = match kept.as_slice() {
-        [batch] if batch.starts_with('{') && is_alone => kept.remove(0),
+        [batch] if batch.starts_with('{') && is_single => kept.remove(0),
         _ => format!("[{}]", kept.join(",")),
     };
     let events = count;
     Ok(Excerpt { body, events })
 }
 
-/// A batch with only those of its events, and how many they are.
+/// Returns a batch reduced to the events in `kept`, and the number of these events.
 fn excerpt_of_batch(batch: RawJson<'_>, kept: &BTreeSet<usize>) -> (String, usize) {
     if batch.json_type() != JsonType::Object {
         return (batch.json().to_owned(), 1);
     }
     let mut text = String::from("{");
-    // What is no list of events counts as one, as it does when it is rejected.
+    // An `events` value that is not an array counts as one, as in its rejection.
     let mut count = 1;
     batch.each_member(|name, value| {
         if text.len() > 1 {
@@ -429,12 +431,12 @@ fn excerpt_of_batch(batch: RawJson<'_>, kept: &BTreeSet<usize>) -> (String, usiz
     (text, count)
 }
 
-/// Tells of each entry of `events`, in their order, whether it is kept.
+/// Decides for each entry of `events`, in order, whether it is kept.
 struct KeptEntries<'k> {
     kept: &'k BTreeSet<usize>,
     position: usize,
     counts: MalformedCounts,
-    /// Of each kind of malformed entry, whether the one that stands for the rest is kept.
+    /// Whether the entry that represents later malformed entries is kept, by kind.
     rest: PerKind<bool>,
 }
 

@@ -1,11 +1,12 @@
-//! Text and numbers into the form that a field's type asks for. Digits are kept as they came:
-//! a double is made only to ask about a number, never to write one.
+//! Conversion of strings and numbers to the type of a field. A number is never written from a
+//! double, so that it keeps its digits; doubles are only used for checks.
 
 use std::borrow::Cow;
 
 use jiff::{Timestamp, civil::DateTime, tz::Offset};
 
-/// Whether Iterable can hold a number: a whole one in 64 bits with sign, another as a double.
+/// Returns whether Iterable can store a number: an integer in 64 bits with sign, any other number
+/// as a double.
 pub fn is_sendable(number: &str) -> bool {
     if number.contains(['.', 'e', 'E']) {
         number.parse::<f64>().is_ok_and(f64::is_finite)
@@ -14,7 +15,7 @@ pub fn is_sendable(number: &str) -> bool {
     }
 }
 
-/// A whole number of 64 bits from text, with a fraction of zeros at most.
+/// Parses a 64-bit integer. A fraction of zeros is accepted and dropped.
 pub fn integer(text: &str) -> Option<Cow<'_, str>> {
     let whole = match text.split_once('.') {
         Some((whole, zeros)) if zeros.bytes().all(|byte| byte == b'0') => whole,
@@ -27,8 +28,8 @@ pub fn integer(text: &str) -> Option<Cow<'_, str>> {
         .map(|number| Cow::Owned(number.to_string()))
 }
 
-/// A number from text, always with a fraction or an exponent, so that Iterable takes the
-/// field's type to be double even if the first value is whole.
+/// Parses a number. The result always has a fraction or an exponent, so that Iterable stores the
+/// field as a double even if the first value is whole.
 pub fn decimal(text: &str) -> Option<Cow<'_, str>> {
     if !is_json_number(text) || !text.parse::<f64>().is_ok_and(f64::is_finite) {
         return None;
@@ -40,11 +41,13 @@ pub fn decimal(text: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Text as a boolean or a number, the way mParticle's own Iterable connection makes them
-/// (github.com/Iterable/firehose-iterable, `IterableExtension.attemptScalarConversion`): "true"
-/// and "false" in any case; what parses as a Java double: if whole, by `Integer.parseInt`, so
-/// that "007" is 7, but "1.0", "1e3" and what is beyond 32 bits stay text; if not, the
-/// fraction. Not copied: Java's own "NaN", "1d", "0x1p3" and blanks around numbers.
+/// Converts a string to a boolean or a number as mParticle's Iterable connection does
+/// (github.com/Iterable/firehose-iterable, `IterableExtension.attemptScalarConversion`).
+///
+/// Converts "true" and "false" in any case, and strings that parse as a Java double. Whole numbers
+/// are parsed with `Integer.parseInt`: "007" is 7, but "1.0", "1e3" and numbers beyond 32 bits stay
+/// strings. Other numbers become fractions. Not copied: Java's "NaN", "1d", "0x1p3", and whitespace
+/// around numbers.
 pub fn like_mparticle(text: &str) -> Option<Cow<'static, str>> {
     if text.eq_ignore_ascii_case("true") {
         return Some(Cow::Borrowed("true"));
@@ -52,9 +55,9 @@ pub fn like_mparticle(text: &str) -> Option<Cow<'static, str>> {
     if text.eq_ignore_ascii_case("false") {
         return Some(Cow::Borrowed("false"));
     }
-    let starts_like_a_number =
+    let starts_like_number =
         text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first));
-    if !starts_like_a_number || !text.bytes().all(|byte| b"+-.eE0123456789".contains(&byte)) {
+    if !starts_like_number || !text.bytes().all(|byte| b"+-.eE0123456789".contains(&byte)) {
         return None;
     }
     let double = text
@@ -70,7 +73,7 @@ pub fn like_mparticle(text: &str) -> Option<Cow<'static, str>> {
     Some(Cow::Owned(json_fraction(text)))
 }
 
-/// A fraction in JSON's spelling: no plus sign, no leading zeros, digits around the dot.
+/// Formats a fraction as JSON: no plus sign, no leading zeros, digits on both sides of the dot.
 fn json_fraction(text: &str) -> String {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => ("-", digits),
@@ -91,7 +94,7 @@ fn json_fraction(text: &str) -> String {
     number
 }
 
-/// The number grammar of RFC 8259.
+/// Returns whether a string matches the number grammar of RFC 8259.
 fn is_json_number(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (mantissa, exponent) = match digits.split_once(['e', 'E']) {
@@ -109,15 +112,15 @@ fn is_json_number(text: &str) -> bool {
         && exponent.is_none_or(|text| is_digits(text.strip_prefix(['+', '-']).unwrap_or(text)))
 }
 
-/// A date-time of ISO 8601 as Iterable writes its own, in UTC to the second. Without an offset
-/// it is taken to be UTC. None for days without a time and for other text.
+/// Converts an ISO 8601 date-time to Iterable's format, in UTC and whole seconds. A date-time
+/// without an offset is in UTC. Returns `None` for a date without a time and for other strings.
 pub fn date(text: &str) -> Option<String> {
-    let looks_like_one = (16..=40).contains(&text.len())
+    let looks_like_date_time = (16..=40).contains(&text.len())
         && matches!(
             text.as_bytes(),
             [_, _, _, _, b'-', _, _, _, _, _, b'T' | b't' | b' ', ..]
         );
-    if !looks_like_one {
+    if !looks_like_date_time {
         return None;
     }
     let instant = text.parse::<Timestamp>().ok().or_else(|| {

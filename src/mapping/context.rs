@@ -1,4 +1,4 @@
-//! What stands around an event: fields that a batch's events share, encoded once.
+//! Context fields, which the events of a batch share, encoded once per batch.
 
 use crate::api::ContextGroup;
 
@@ -11,18 +11,18 @@ use super::{
     warnings::MappingWarning,
 };
 
-const fn field(name: &'static str, holds: FieldType) -> Field {
+const fn field(name: &'static str, field_type: FieldType) -> Field {
     Field {
         source: name,
         target: name,
-        field_type: holds,
+        field_type,
     }
 }
 
-/// Fields of the event's own session.
+/// Session fields, which differ per event.
 pub const SESSION: &[Field] = &[field("session_uuid", FieldType::Text)];
 
-/// Fields of the event's own location.
+/// Location fields, which differ per event.
 pub const LOCATION: &[Field] = &[
     field("latitude", FieldType::Decimal),
     field("longitude", FieldType::Decimal),
@@ -37,7 +37,7 @@ const DEVICE: &[&str] = &["platform", "os_version", "device_model"];
 const LOCALE: &[&str] = &["locale_language", "locale_country", "timezone_offset"];
 const SOURCE: &[&str] = &["channel", "partner"];
 
-/// The names of the fields of a group.
+/// Returns the field names of a group.
 pub fn context_fields(group: ContextGroup) -> Vec<&'static str> {
     let names = |fields: &[Field]| fields.iter().map(|field| field.target).collect();
     match group {
@@ -50,7 +50,7 @@ pub fn context_fields(group: ContextGroup) -> Vec<&'static str> {
     }
 }
 
-/// The fields that each event of a batch gets, as members of a JSON object.
+/// The fields that are added to every event of a batch, as members of a JSON object.
 #[derive(Debug, Default)]
 pub struct ContextFields {
     json: String,
@@ -58,7 +58,7 @@ pub struct ContextFields {
     warnings: Vec<MappingWarning>,
 }
 
-/// A field of a [`ContextFields`]: where its name and its value end in the text.
+/// The byte offsets of a field in [`ContextFields`]: its start, the end of its name, and its end.
 #[derive(Clone, Copy, Debug)]
 pub struct ContextField {
     start: usize,
@@ -67,12 +67,12 @@ pub struct ContextField {
 }
 
 impl ContextFields {
-    /// Encodes the groups of a batch that were asked for.
+    /// Encodes the requested groups of a batch.
     pub fn new(batch: &Batch<'_>, groups: &[ContextGroup]) -> Self {
         let mut context = Self::default();
         for group in groups {
             match group {
-                // Each event has its own.
+                // Written per event.
                 ContextGroup::Session | ContextGroup::Location => {}
                 ContextGroup::Application => context.members(batch.application_info, APPLICATION),
                 ContextGroup::Device => context.members(batch.device_info, DEVICE),
@@ -91,12 +91,12 @@ impl ContextFields {
         context
     }
 
-    /// The members, with commas between.
+    /// Returns the members, separated by commas.
     pub fn json(&self) -> &str {
         &self.json
     }
 
-    /// Each member: its name in quotes, and the whole of it.
+    /// Returns each member: its name in quotes, and its complete text.
     pub fn members_json(&self) -> impl Iterator<Item = (&str, &str)> {
         self.fields.iter().map(|field| {
             (
@@ -106,7 +106,7 @@ impl ContextFields {
         })
     }
 
-    /// What was left out of each event for what its value is.
+    /// Returns the warnings about values that were dropped from every event.
     pub fn warnings(&self) -> &[MappingWarning] {
         &self.warnings
     }

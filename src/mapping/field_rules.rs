@@ -1,4 +1,4 @@
-//! How fields may be written and named.
+//! Rules for the values and names of fields.
 
 use std::borrow::Cow;
 
@@ -6,14 +6,14 @@ use crate::api::{Coerce, DataFieldsSpec, Dates, Dots, RefusedNames};
 
 use super::warnings::MappingWarning;
 
-/// The longest name of a field, which is mParticle's own limit, in characters.
+/// Maximum length of a field name, in characters. This is mParticle's limit.
 pub const MAX_NAME_CHARS: usize = 256;
-/// How fields are written.
+/// The rules for the values and names of fields.
 #[derive(Clone, Copy, Debug)]
 pub struct FieldRules {
-    /// Whether text becomes numbers and booleans.
+    /// Whether strings become numbers and booleans.
     pub coerce: Coerce,
-    /// How dates are written.
+    /// Format of dates.
     pub dates: Dates,
     refused_names: RefusedNames,
     dots: Dots,
@@ -31,7 +31,7 @@ impl From<&DataFieldsSpec> for FieldRules {
 }
 
 impl FieldRules {
-    /// These rules, but with values left as they are given.
+    /// Returns these rules with values left unchanged.
     pub const fn as_given(self) -> Self {
         Self {
             coerce: Coerce::Never,
@@ -41,17 +41,17 @@ impl FieldRules {
     }
 }
 
-/// A name that Iterable's schema takes, or why there is none. It refuses names that are only
-/// digits, that start with `_`, or that hold `,` or `#`, and reads a dot as a path
-/// (support.iterable.com, "Best Practices for Field Names and Event Names").
+/// Returns a name that Iterable's schema accepts, or the warning with which the field is dropped.
+/// Iterable rejects names that contain only digits, start with `_`, or contain `,` or `#`, and
+/// reads a dot as a path (support.iterable.com, "Best Practices for Field Names and Event Names").
 pub fn checked_name(name: &str, rules: FieldRules) -> Result<Cow<'_, str>, MappingWarning> {
-    let dots = rules.dots == Dots::Replace && name.contains('.');
-    let refused = name.contains([',', '#'])
+    let has_dots = rules.dots == Dots::Replace && name.contains('.');
+    let is_rejected = name.contains([',', '#'])
         || name.starts_with('_')
         || name.bytes().all(|byte| byte.is_ascii_digit())
         || name.trim().is_empty()
         || name.chars().nth(MAX_NAME_CHARS).is_some();
-    match (refused, dots) {
+    match (is_rejected, has_dots) {
         (false, false) => return Ok(Cow::Borrowed(name)),
         (true, _) if rules.refused_names == RefusedNames::Drop => {
             return Err(MappingWarning::FieldNameRejected);
@@ -63,7 +63,7 @@ pub fn checked_name(name: &str, rules: FieldRules) -> Result<Cow<'_, str>, Mappi
         .chars()
         .map(|char| match char {
             ',' | '#' => '_',
-            '.' if dots => '_',
+            '.' if has_dots => '_',
             other => other,
         })
         .collect();

@@ -1,64 +1,64 @@
-//! Which members of an event become fields, under what name and of which type, and which known ones
-//! do not. Members that are not known are kept as attributes are.
+//! The known members of events: their field names and types, and which of them are ignored. Unknown
+//! members are handled like attributes.
 //!
-//! Members: mParticle's events API schema and JSON reference. The mapping runs on this table,
-//! and `docs/mapping.md` is checked against it.
+//! Source: mParticle's events API schema and JSON reference. The mapping uses this table, and
+//! `docs/mapping.md` is checked against it.
 
 use FieldType::{
     Attributes, Boolean, Decimal, Ignored, Inline, Integer, NameOnly, Objects, Text, TextList,
 };
 
-/// What a member holds, and so how it is written. mParticle sends numbers and booleans as text
-/// now and then; Iterable fixes a field's type by its first value. So each known field has one.
+/// The type of a field. mParticle sometimes sends numbers and booleans as strings, and Iterable
+/// fixes a field's type by its first value. Therefore every known field has one type.
 #[derive(Clone, Copy, Debug)]
 pub enum FieldType {
-    /// Text; numbers and booleans are put in quotes.
+    /// A string. Numbers and booleans are quoted.
     Text,
-    /// A whole number.
+    /// An integer.
     Integer,
     /// A number, written with a fraction even if it is whole, so that its type is double.
     Decimal,
     /// A boolean.
     Boolean,
-    /// A list of text; a single value becomes a list of one.
+    /// An array of strings. A single value becomes an array of one.
     TextList,
-    /// A list of objects with these members.
+    /// An array of objects with these members.
     Objects(&'static [Field]),
-    /// An object whose members stand beside the event's own.
+    /// An object whose members become fields of the event.
     Inline(&'static [Field]),
-    /// An object of the sender's own making.
+    /// An object with members chosen by the sender.
     Attributes,
-    /// Usable in an event's name only.
+    /// Usable only in the event name template.
     NameOnly,
-    /// Known, and of no use to a marketer: the address of a device, a file, what another member
-    /// says as well.
+    /// Known, but of no use to a marketer: a device token, a file, or a duplicate of another
+    /// member.
     Ignored,
 }
 
-/// A known member of mParticle's data.
+/// A known member of mParticle's `data`.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
-    /// Its name at mParticle.
+    /// The member's name at mParticle.
     pub source: &'static str,
-    /// Its name at Iterable.
+    /// The field's name at Iterable.
     pub target: &'static str,
-    /// What it holds.
+    /// The field's type.
     pub field_type: FieldType,
 }
 
-const fn field(name: &'static str, holds: FieldType) -> Field {
+const fn field(name: &'static str, field_type: FieldType) -> Field {
     Field {
         source: name,
         target: name,
-        field_type: holds,
+        field_type,
     }
 }
 
-const fn renamed(from: &'static str, to: &'static str, holds: FieldType) -> Field {
+const fn renamed(source: &'static str, target: &'static str, field_type: FieldType) -> Field {
     Field {
-        source: from,
-        target: to,
-        field_type: holds,
+        source,
+        target,
+        field_type,
     }
 }
 

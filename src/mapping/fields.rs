@@ -1,9 +1,9 @@
-//! What: the `dataFields` of an event.
+//! The `dataFields` of an event.
 //!
-//! Iterable fixes a field's type by its first value and refuses the whole request when a later
-//! one differs, keeps about 32,000 characters of a value, and its schema refuses some names
-//! (support.iterable.com, "Field Data Types" and "Best Practices for Field Names and Event
-//! Names"). So a field that it would refuse is dropped or renamed here, and noted.
+//! Iterable fixes a field's type by its first value and rejects the complete request if a later
+//! value differs. It keeps about 32,000 characters of a value, and its schema rejects some names
+//! (support.iterable.com, "Field Data Types" and "Best Practices for Field Names and Event Names").
+//! Therefore a field that it would reject is dropped or renamed here, with a warning.
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -19,31 +19,32 @@ use super::{
     warnings::{MappingWarning, Warnings},
 };
 
-/// The longest value that is sent, in bytes of UTF-8.
+/// Maximum length of a value, in bytes of UTF-8.
 pub const MAX_VALUE_BYTES: usize = 32_000;
-/// The most fields of an event. mParticle allows its senders 100 attributes.
+/// Maximum number of fields of an event. mParticle allows senders 100 attributes.
 pub const MAX_FIELDS: usize = 1_000;
-/// How deep a value may nest.
+/// Maximum nesting depth of a value.
 pub const MAX_DEPTH: usize = 16;
 
-/// Writes the members of a `dataFields` object, the first of each name.
+/// A writer of a `dataFields` object. It keeps the first field of each name.
 pub struct FieldWriter<'w> {
     json: &'w mut String,
     rules: FieldRules,
     warnings: &'w mut Warnings,
-    /// Where the names that were written stand in `json`, quotes and all.
+    /// Byte ranges of the written names in `json`, including quotes.
     names: Vec<(usize, usize)>,
 }
 
-type Written = Result<(), Option<MappingWarning>>;
+type WriteResult = Result<(), Option<MappingWarning>>;
 
-/// No value where the table or the batch names a field: mParticle sends it for what is not known.
+/// An empty string, which mParticle sends for unknown values. It is not a value in known fields and
+/// context fields.
 pub const EMPTY_TEXT: &str = "\"\"";
 
-/// A value that is left out without a warning: null, or nothing.
-const ABSENT: Written = Err(None);
+/// An unset value, which is omitted without a warning.
+const ABSENT: WriteResult = Err(None);
 
-const fn dropped(warning: MappingWarning) -> Written {
+const fn dropped(warning: MappingWarning) -> WriteResult {
     Err(Some(warning))
 }
 
@@ -54,7 +55,7 @@ impl<'w> FieldWriter<'w> {
         Self {
             json,
             rules,
-            warnings: warnings,
+            warnings,
             names: Vec::with_capacity(24),
         }
     }
@@ -64,7 +65,7 @@ impl<'w> FieldWriter<'w> {
         self.json.push('}');
     }
 
-    /// Writes the sender's own attributes, with their types as they came.
+    /// Writes the attributes set by the sender, with their types.
     pub fn attributes(&mut self, attributes: RawJson<'_>) {
         self.expect_object(attributes);
         attributes.each_member(|name, value| {
@@ -80,10 +81,10 @@ impl<'w> FieldWriter<'w> {
         let Some(name) = self.checked_name(name) else {
             return;
         };
-        self.member(&name, |writer| writer.whole_value(value));
+        self.member(&name, |writer| writer.bounded_value(value));
     }
 
-    /// Writes the members that a table lists, with the types that it gives them.
+    /// Writes the members in a table, with the types of the table.
     pub fn known<'a>(&mut self, fields: &[Field], find: &dyn Fn(&str) -> Option<RawJson<'a>>) {
         for field in fields {
             let Some(value) = find(field.source) else {
@@ -96,12 +97,14 @@ impl<'w> FieldWriter<'w> {
                     let members = members_of(value);
                     self.known(fields, &|name| find_member(&members, name));
                 }
-                holds => self.member(field.target, |writer| writer.typed_value(holds, value)),
+                field_type => {
+                    self.member(field.target, |writer| writer.typed_value(field_type, value))
+                }
             }
         }
     }
 
-    /// Writes the members that a table does not have, as attributes.
+    /// Writes the members that are not in a table, as attributes.
     pub fn unknown(&mut self, fields: &[Field], members: &Members<'_>) {
         for (name, value) in members {
             if !fields.iter().any(|field| field.source == name) {
@@ -110,7 +113,7 @@ impl<'w> FieldWriter<'w> {
         }
     }
 
-    /// Writes a whole number.
+    /// Writes an integer.
     pub fn integer(&mut self, name: &str, value: i64) {
         self.member(name, |writer| {
             writer.json.push_str(&value.to_string());
@@ -118,7 +121,7 @@ impl<'w> FieldWriter<'w> {
         });
     }
 
-    /// Notes a value whose members were to become fields and that has none, being no object.
+    /// Adds a warning if a value that should have members is not an object.
     pub fn expect_object(&mut self, value: RawJson<'_>) {
         let is_wrong = match value.json_type() {
             JsonType::Object | JsonType::Null => false,
@@ -130,7 +133,7 @@ impl<'w> FieldWriter<'w> {
         }
     }
 
-    /// Writes the fields that the batch gives to each of its events.
+    /// Writes the fields that the events of the batch share.
     pub fn context(&mut self, context: &ContextFields) {
         for warning in context.warnings() {
             self.warnings.add(*warning);
@@ -140,11 +143,11 @@ impl<'w> FieldWriter<'w> {
                 self.warnings.add(MappingWarning::FieldsTooMany);
                 continue;
             }
-            let is_there = self
+            let is_duplicate = self
                 .names
                 .iter()
                 .any(|(from, to)| &self.json[*from..*to] == name);
-            if is_there {
+            if is_duplicate {
                 self.warnings.add(MappingWarning::FieldDuplicate);
                 continue;
             }
@@ -157,9 +160,9 @@ impl<'w> FieldWriter<'w> {
         }
     }
 
-    /// Writes a name and a value, or, if the name was there before or the value is none,
-    /// nothing.
-    fn member(&mut self, name: &str, value: impl FnOnce(&mut Self) -> Written) {
+    /// Writes a name and a value. Writes nothing if the name exists or the value is unset or
+    /// dropped.
+    fn member(&mut self, name: &str, value: impl FnOnce(&mut Self) -> WriteResult) {
         if self.names.len() == MAX_FIELDS {
             return self.warnings.add(MappingWarning::FieldsTooMany);
         }
@@ -206,15 +209,15 @@ impl<'w> FieldWriter<'w> {
         }
     }
 
-    fn typed_value(&mut self, holds: FieldType, value: RawJson<'_>) -> Written {
+    fn typed_value(&mut self, field_type: FieldType, value: RawJson<'_>) -> WriteResult {
         let is_list = value.json_type() == JsonType::Array;
-        match holds {
+        match field_type {
             FieldType::Objects(fields) => self.list(value, is_list, |writer, element| {
                 writer.object(fields, element)
             }),
             FieldType::TextList => self.list(value, is_list, Self::text),
             FieldType::Attributes => match value.json_type() {
-                JsonType::Object => self.whole_value(value),
+                JsonType::Object => self.bounded_value(value),
                 _ if value.json() == EMPTY_TEXT => ABSENT,
                 _ => dropped(MappingWarning::FieldWrongType),
             },
@@ -229,12 +232,12 @@ impl<'w> FieldWriter<'w> {
                 (None, None) if value.json_type() == JsonType::String => ABSENT,
                 _ => dropped(MappingWarning::FieldWrongType),
             },
-            // Written by `known`, and not nested in others.
+            // `known` handles these. They are not nested in other types.
             FieldType::Inline(_) | FieldType::NameOnly | FieldType::Ignored => ABSENT,
         }
     }
 
-    fn text(&mut self, value: RawJson<'_>) -> Written {
+    fn text(&mut self, value: RawJson<'_>) -> WriteResult {
         let Some(text) = value.scalar() else {
             return match value.json_type() {
                 JsonType::String if value.plain_text().is_some() => ABSENT,
@@ -256,7 +259,7 @@ impl<'w> FieldWriter<'w> {
         &mut self,
         value: RawJson<'_>,
         read: impl FnOnce(&str) -> Option<Cow<'_, str>>,
-    ) -> Written {
+    ) -> WriteResult {
         let Some(text) = value.scalar() else {
             return match value.json_type() {
                 JsonType::String => ABSENT,
@@ -273,14 +276,14 @@ impl<'w> FieldWriter<'w> {
         }
     }
 
-    /// Writes a list of what `element` writes, without the elements that are none. A value
-    /// that is no list stands for a list of one.
+    /// Writes an array whose elements are written by `element`, without unset elements. A value
+    /// that is not an array becomes an array of one.
     fn list(
         &mut self,
         value: RawJson<'_>,
         is_list: bool,
-        mut element: impl FnMut(&mut Self, RawJson<'_>) -> Written,
-    ) -> Written {
+        mut element: impl FnMut(&mut Self, RawJson<'_>) -> WriteResult,
+    ) -> WriteResult {
         let start = self.json.len();
         self.json.push('[');
         let mut each = |raw: RawJson<'_>| {
@@ -307,7 +310,7 @@ impl<'w> FieldWriter<'w> {
         Ok(())
     }
 
-    fn object(&mut self, fields: &[Field], value: RawJson<'_>) -> Written {
+    fn object(&mut self, fields: &[Field], value: RawJson<'_>) -> WriteResult {
         if value.json_type() != JsonType::Object {
             return if value.json_type() == JsonType::Null {
                 ABSENT
@@ -339,9 +342,8 @@ impl<'w> FieldWriter<'w> {
         Ok(())
     }
 
-    /// Writes a value of the sender's own that is, with all that it holds, no longer than a field
-    /// may be.
-    fn whole_value(&mut self, value: RawJson<'_>) -> Written {
+    /// Writes a value set by the sender, if its complete length is within [`MAX_VALUE_BYTES`].
+    fn bounded_value(&mut self, value: RawJson<'_>) -> WriteResult {
         let start = self.json.len();
         self.free_value(value, MAX_DEPTH)?;
         let is_nested = matches!(value.json_type(), JsonType::Array | JsonType::Object);
@@ -351,8 +353,8 @@ impl<'w> FieldWriter<'w> {
         Ok(())
     }
 
-    /// Writes a value of the sender's own: its type stays, but for text that the rules coerce.
-    fn free_value(&mut self, value: RawJson<'_>, depth: usize) -> Written {
+    /// Writes a value set by the sender. Its type stays, except for strings that the rules convert.
+    fn free_value(&mut self, value: RawJson<'_>, depth: usize) -> WriteResult {
         match value.json_type() {
             JsonType::Null => ABSENT,
             JsonType::Boolean => {
@@ -373,7 +375,7 @@ impl<'w> FieldWriter<'w> {
         }
     }
 
-    fn free_text(&mut self, value: RawJson<'_>) -> Written {
+    fn free_text(&mut self, value: RawJson<'_>) -> WriteResult {
         let Some(text) = value.text() else {
             return dropped(MappingWarning::FieldUnreadable);
         };
@@ -399,7 +401,7 @@ impl<'w> FieldWriter<'w> {
         Ok(())
     }
 
-    fn free_list(&mut self, value: RawJson<'_>, depth: usize) -> Written {
+    fn free_list(&mut self, value: RawJson<'_>, depth: usize) -> WriteResult {
         let start = self.json.len();
         self.json.push('[');
         let mut result = Ok(());
@@ -422,7 +424,7 @@ impl<'w> FieldWriter<'w> {
         result
     }
 
-    fn free_object(&mut self, value: RawJson<'_>, depth: usize) -> Written {
+    fn free_object(&mut self, value: RawJson<'_>, depth: usize) -> WriteResult {
         let start = self.json.len();
         self.json.push('{');
         let mut names = HashSet::new();

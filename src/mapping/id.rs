@@ -1,7 +1,7 @@
-//! Which: an id that is the same whenever the same event comes again, and different for any
-//! other. Iterable overwrites an event with an id that it knows, also one that another
-//! integration wrote, and takes letters, digits and hyphens only (support.iterable.com, "Custom
-//! Event Properties").
+//! Event IDs: the same for every delivery of an event, and different for every other event.
+//!
+//! Iterable overwrites an event with the same ID, even one from another integration. It accepts
+//! only letters, digits and hyphens (support.iterable.com, "Custom Event Properties").
 
 use std::fmt::Write;
 
@@ -13,34 +13,34 @@ use super::{
     raw::{JsonType, RawJson},
 };
 
-/// Sets our ids apart from those of other integrations.
+/// Distinguishes these IDs from those of other integrations.
 const PREFIX: &str = "mp-";
 
-/// How deep into an event's content the last fall-back looks.
+/// Maximum nesting depth of [`content_digest`]. Deeper values are hashed as raw JSON.
 const MAX_DEPTH: u8 = 32;
 
-/// An id for Iterable: `mp-` and 32 hexadecimal digits.
+/// An event ID for Iterable: `mp-` and 32 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EventId(String);
 
 impl EventId {
-    /// The id as text.
+    /// Returns the ID as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Derives the id of an event from its type and, of these, the first that it has:
+    /// Derives the ID of an event from its type and the first of these that it has:
     ///
-    /// 1. `source_message_id`, made at the source. A UUID is alone; any other text counts
-    ///    together with the user, since servers choose it freely;
-    /// 2. `event_id`, made by mParticle on receipt, with the user;
-    /// 3. the whole content of the event, with the user, whatever the order of its members.
+    /// 1. `source_message_id`, set at the source. A UUID is used without the user. Any other value
+    ///    is combined with the user, because servers choose it freely.
+    /// 2. `event_id`, set by mParticle on receipt, with the user.
+    /// 3. The complete content of the event, in any member order, with the user.
     ///
-    /// The user is the mParticle ID, else the customer id, else the email identity, else `key`, by
-    /// which the event is sent.
+    /// The user is the mParticle ID, else the customer ID, else the email identity, else `key`, the
+    /// key that the event is sent with.
     ///
-    /// The type is part of it, since a `session_start` carries its session's UUID. Nothing of the
-    /// batch is, since batches are split, merged and sent again.
+    /// The type is included because a `session_start` carries the UUID of its session. No other data
+    /// of the batch is included, because batches are split, merged and resent.
     pub fn derive(
         event_type: &str,
         data: &EventData<'_>,
@@ -57,7 +57,7 @@ impl EventId {
                 let event_id = data.event_id.and_then(RawJson::scalar);
                 match source.or(event_id.as_deref()) {
                     Some(base) => part(&mut hash, base.as_bytes()),
-                    None => hash.update(content(data)),
+                    None => hash.update(content_digest(data)),
                 }
                 let mpid = identity::mpid(batch);
                 let user = mpid
@@ -71,14 +71,14 @@ impl EventId {
         let mut id = String::with_capacity(PREFIX.len() + 32);
         id.push_str(PREFIX);
         for byte in hash.finalize().iter().take(16) {
-            // Writing to a String does not fail.
+            // Writing to a String never fails.
             let _ = write!(id, "{byte:02x}");
         }
         Self(id)
     }
 }
 
-/// Adds a part with its length, so that no two lists of parts look alike.
+/// Hashes a part with its length, so that different lists of parts have different input.
 fn part(hash: &mut Sha256, bytes: &[u8]) {
     hash.update((bytes.len() as u64).to_le_bytes());
     hash.update(bytes);
@@ -92,8 +92,8 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
-/// A digest of what an event says, whatever the order of its members.
-fn content(data: &EventData<'_>) -> [u8; 32] {
+/// Returns a digest of an event's content, independent of the order of members.
+fn content_digest(data: &EventData<'_>) -> [u8; 32] {
     let mut members: Vec<_> = data
         .extra
         .iter()

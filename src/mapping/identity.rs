@@ -1,4 +1,4 @@
-//! Who: exactly one user key for each event, by the project's type and Iterable's rules.
+//! User identity: one user key per event, by the project's type and Iterable's rules.
 
 use std::{borrow::Cow, net::Ipv4Addr, net::Ipv6Addr, sync::Arc};
 
@@ -9,26 +9,26 @@ use super::{
     raw::{JsonType, RawJson},
 };
 
-/// The user of an event, by the one key that Iterable is given.
+/// The user of an event, by the single key that is sent to Iterable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum User<'a> {
-    /// By email address, in lower case.
+    /// Email address, in lowercase.
     Email(&'a str),
-    /// By userId.
+    /// userId.
     UserId(&'a str),
 }
 
-/// A [`User`] that many events share.
+/// A [`User`] that the events of a batch share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserKey {
-    /// By email address, in lower case.
+    /// Email address, in lowercase.
     Email(Arc<str>),
-    /// By userId.
+    /// userId.
     UserId(Arc<str>),
 }
 
 impl UserKey {
-    /// The key, borrowed.
+    /// Returns the borrowed key.
     pub fn user(&self) -> User<'_> {
         match self {
             Self::Email(email) => User::Email(email),
@@ -36,25 +36,25 @@ impl UserKey {
         }
     }
 
-    /// The key as text.
+    /// Returns the key as a string.
     pub fn text(&self) -> &str {
         let (Self::Email(text) | Self::UserId(text)) = self;
         text
     }
 }
 
-/// Why a batch names no user.
+/// The reason why a batch has no valid user key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserError {
-    /// It has no key that the project takes.
+    /// No key of the kind that the project uses.
     NoUser,
-    /// Its email address is none by Iterable's rules.
+    /// The email address breaks Iterable's rules.
     InvalidEmail(InvalidKey),
-    /// Its userId is none by Iterable's rules.
+    /// The userId breaks Iterable's rules.
     InvalidUserId(InvalidKey),
 }
 
-/// A key that Iterable would refuse.
+/// A user key that Iterable would reject.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{rule}")]
 pub struct InvalidKey {
@@ -65,7 +65,7 @@ const fn invalid<T>(rule: &'static str) -> Result<T, InvalidKey> {
     Err(InvalidKey { rule })
 }
 
-/// How users are named.
+/// The rules that select the user key of a batch.
 #[derive(Clone, Debug)]
 pub struct UserResolver {
     project: ProjectType,
@@ -74,7 +74,7 @@ pub struct UserResolver {
 }
 
 impl UserResolver {
-    /// The rules of a forwarder.
+    /// Creates the rules of a forwarder.
     pub fn new(spec: &IdentitySpec, project: ProjectType) -> Self {
         Self {
             project,
@@ -83,12 +83,12 @@ impl UserResolver {
         }
     }
 
-    /// The type of the project, by which its users have their key.
+    /// Returns the project type, which determines the kind of key.
     pub const fn project(&self) -> ProjectType {
         self.project
     }
 
-    /// The user of a batch.
+    /// Returns the user key of a batch.
     pub fn user(
         &self,
         batch: &Batch<'_>,
@@ -100,7 +100,7 @@ impl UserResolver {
                 None => self.placeholder(batch, identities),
             },
             ProjectType::UserId => self.user_id(batch, identities),
-            // Either key finds the same person, so a bad one gives way to the other.
+            // Both keys identify the same user, so a valid one replaces an invalid one.
             ProjectType::Hybrid => match (
                 identities.email().map(email_key),
                 self.user_id(batch, identities),
@@ -127,8 +127,8 @@ impl UserResolver {
         Ok(UserKey::UserId(Arc::from(&*id)))
     }
 
-    /// The address that mParticle's own Iterable connection makes for a user without email, so
-    /// that both land on the same person (github.com/Iterable/firehose-iterable,
+    /// Returns the placeholder address that mParticle's Iterable connection uses for a user without
+    /// an email, so that both update the same user (github.com/Iterable/firehose-iterable,
     /// `IterableExtension.getPlaceholderEmail`).
     fn placeholder(
         &self,
@@ -155,7 +155,7 @@ fn email_key(email: &str) -> Result<UserKey, UserError> {
     Ok(UserKey::Email(Arc::from(email.to_lowercase())))
 }
 
-/// The mParticle ID as text, never through a double. Zero means none.
+/// Returns the mParticle ID as a string, without conversion to a double. Returns `None` for 0.
 pub fn mpid<'a>(batch: &Batch<'a>) -> Option<Cow<'a, str>> {
     batch
         .mpid
@@ -163,7 +163,7 @@ pub fn mpid<'a>(batch: &Batch<'a>) -> Option<Cow<'a, str>> {
         .and_then(RawJson::scalar)
 }
 
-/// Whether a batch's `mpid` stands for none.
+/// Returns whether an `mpid` is 0, which means that there is none.
 pub fn is_no_mpid(mpid: RawJson<'_>) -> bool {
     mpid.scalar().is_some_and(|mpid| mpid == "0")
 }
@@ -183,7 +183,7 @@ fn device_id<'a>(batch: &Batch<'a>) -> Option<Cow<'a, str>> {
     }
 }
 
-/// The identities of a batch: of each type the newest, and of equally new ones the last.
+/// The identities of a batch. For each type the newest is used, and the last of equally new ones.
 #[derive(Debug, Default)]
 pub struct Identities<'a>(Vec<Identity<'a>>);
 
@@ -191,12 +191,12 @@ pub struct Identities<'a>(Vec<Identity<'a>>);
 struct Identity<'a> {
     kind: Cow<'a, str>,
     value: Cow<'a, str>,
-    since: i64,
+    timestamp: i64,
 }
 
 impl<'a> Identities<'a> {
-    /// Reads both of mParticle's forms: a list of `{identity_type, identity,
-    /// timestamp_unixtime_ms}`, and an object from type to value. What has no value is none.
+    /// Parses both formats of mParticle: an array of `{identity_type, identity,
+    /// timestamp_unixtime_ms}`, and an object from type to value. Skips identities without a value.
     pub fn read(raw: Option<RawJson<'a>>) -> Self {
         let mut identities = Self::default();
         match raw.map(|raw| (raw, raw.json_type())) {
@@ -204,27 +204,31 @@ impl<'a> Identities<'a> {
                 identities.add(Some(kind), value.scalar(), i64::MIN);
             }),
             Some((raw, JsonType::Array)) => raw.each_element(|element| {
-                let (mut kind, mut value, mut since) = (None, None, i64::MIN);
+                let (mut kind, mut value, mut timestamp) = (None, None, i64::MIN);
                 element.each_member(|key, member| match &*key {
                     "identity_type" => kind = member.scalar(),
                     "identity" => value = member.scalar(),
-                    "timestamp_unixtime_ms" => since = member.integer().unwrap_or(i64::MIN),
+                    "timestamp_unixtime_ms" => timestamp = member.integer().unwrap_or(i64::MIN),
                     _ => {}
                 });
-                identities.add(kind, value, since);
+                identities.add(kind, value, timestamp);
             }),
             _ => {}
         }
         identities
     }
 
-    fn add(&mut self, kind: Option<Cow<'a, str>>, value: Option<Cow<'a, str>>, since: i64) {
+    fn add(&mut self, kind: Option<Cow<'a, str>>, value: Option<Cow<'a, str>>, timestamp: i64) {
         if let (Some(kind), Some(value)) = (kind, value) {
-            self.0.push(Identity { kind, value, since });
+            self.0.push(Identity {
+                kind,
+                value,
+                timestamp,
+            });
         }
     }
 
-    /// The identity of a type, by mParticle's name for it.
+    /// Returns the identity of a type, by mParticle's name for the type.
     pub fn get(&self, kind: &str) -> Option<&str> {
         if kind == "customer_id" {
             self.customer_id()
@@ -233,12 +237,12 @@ impl<'a> Identities<'a> {
         }
     }
 
-    /// The email identity, as it came.
+    /// Returns the email identity, unchanged.
     pub fn email(&self) -> Option<&str> {
         self.newest(&["email"])
     }
 
-    /// The customer id. mParticle spells its type in three ways: `customer_id` in batches,
+    /// Returns the customer ID. mParticle spells its type in three ways: `customer_id` in batches,
     /// `customerid` in IDSync and the web SDK, `customer` in Firehose.
     pub fn customer_id(&self) -> Option<&str> {
         self.newest(&["customer_id", "customerid", "customer"])
@@ -252,33 +256,33 @@ impl<'a> Identities<'a> {
                     .iter()
                     .any(|kind| identity.kind.eq_ignore_ascii_case(kind))
             })
-            .max_by_key(|identity| identity.since)
+            .max_by_key(|identity| identity.timestamp)
             .map(|identity| &*identity.value)
     }
 }
 
-/// Checks a userId by Iterable's rules: 1 to 52 printable ASCII characters, the last no blank
-/// (support.iterable.com, "Project Types and Unique Identifiers").
+/// Checks a userId against Iterable's rules: 1 to 52 printable ASCII characters, without a trailing
+/// space (support.iterable.com, "Project Types and Unique Identifiers").
 pub fn check_user_id(id: &str) -> Result<(), InvalidKey> {
     if id.is_empty() {
         invalid("a userId must not be empty")
     } else if !id.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
-        invalid("a userId must be printable ASCII")
+        invalid("a userId must consist of printable ASCII characters")
     } else if id.len() > 52 {
         invalid("a userId must have at most 52 characters")
     } else if id.ends_with(' ') {
-        invalid("a userId must not end in a blank")
+        invalid("a userId must not end with a space")
     } else {
         Ok(())
     }
 }
 
-/// Checks an address by the rules that Iterable checks by, those of the Apache Commons
-/// EmailValidator (support.iterable.com, "Email Validation in Iterable"), but for its list of
-/// top-level domains, which grows: an unknown one is left to Iterable.
+/// Checks an email address against Iterable's rules, which are those of the Apache Commons
+/// EmailValidator (support.iterable.com, "Email Validation in Iterable"). Its list of top-level
+/// domains is not checked, because it grows: Iterable rejects unknown ones.
 pub fn check_email(email: &str) -> Result<(), InvalidKey> {
     let Some((local, domain)) = email.rsplit_once('@') else {
-        return invalid("an email address needs an @");
+        return invalid("an email address must contain an @");
     };
     if local.chars().count() > 64 {
         return invalid(
@@ -287,7 +291,7 @@ pub fn check_email(email: &str) -> Result<(), InvalidKey> {
     }
     if !is_local_part(local) {
         return invalid(
-            "the part of an email address before the @ must be words with single dots between them",
+            "the part of an email address before the @ must be words separated by single dots",
         );
     }
     if !is_domain(domain) {
@@ -298,8 +302,8 @@ pub fn check_email(email: &str) -> Result<(), InvalidKey> {
     Ok(())
 }
 
-/// Dot-separated words, each either a quoted string or characters that are no specials, where a
-/// backslash lets any character through.
+/// Returns whether `local` consists of words separated by dots. A word is a quoted string, or
+/// characters that are not special or are escaped with a backslash.
 fn is_local_part(local: &str) -> bool {
     let mut rest = local;
     loop {

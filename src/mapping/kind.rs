@@ -1,5 +1,5 @@
-//! mParticle's event types: which group each belongs to, how it is selected and named, and which
-//! of its members become fields. Types: mParticle's events API schema.
+//! mParticle's event types: how each is selected and named, and which of its members become fields.
+//! Source of the types: mParticle's events API schema.
 
 use crate::api::{EventNameSpec, EventSelector};
 
@@ -9,7 +9,7 @@ use super::{
     raw::RawJson,
 };
 
-/// The group of an event: its type, with commerce and custom events told apart further.
+/// The kind of an event: its type, with commerce and custom events subdivided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// `session_start`
@@ -18,11 +18,11 @@ pub enum EventKind {
     SessionEnd,
     /// `screen_view`
     ScreenView,
-    /// `custom_event`, but for media
+    /// `custom_event`, except media
     CustomEvent,
     /// `custom_event` of the type media
     Media,
-    /// `commerce_event`, but for purchases
+    /// `commerce_event`, except purchases
     Commerce,
     /// `commerce_event` with the action purchase
     Purchase,
@@ -59,7 +59,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 22] = [
         Self::SessionStart,
         Self::SessionEnd,
@@ -85,7 +85,7 @@ impl EventKind {
         Self::Unknown,
     ];
 
-    /// The kind of an event by its type and data.
+    /// Returns the kind of an event by its type and data.
     pub fn from_event(event_type: &str, data: &EventData<'_>) -> Self {
         match event_type {
             "session_start" => Self::SessionStart,
@@ -113,7 +113,7 @@ impl EventKind {
         }
     }
 
-    /// mParticle's `event_type`. None for types that are not known.
+    /// Returns mParticle's `event_type`, or `None` for unknown types.
     pub const fn event_type(self) -> Option<&'static str> {
         Some(match self {
             Self::SessionStart => "session_start",
@@ -139,7 +139,7 @@ impl EventKind {
         })
     }
 
-    /// The value of `mapping.events` that selects this kind.
+    /// Returns the value of `mapping.events` that selects this kind.
     pub const fn selector(self) -> EventSelector {
         match self {
             Self::SessionStart => EventSelector::SessionStart,
@@ -167,7 +167,7 @@ impl EventKind {
         }
     }
 
-    /// The key of `mapping.eventName` that names this kind, and the template there.
+    /// Returns the key of `mapping.eventName` for this kind, and its template.
     pub fn template(self, names: &EventNameSpec) -> (&'static str, &str) {
         match self {
             Self::SessionStart => ("sessionStart", &names.session_start),
@@ -198,7 +198,7 @@ impl EventKind {
         }
     }
 
-    /// The known members. A kind that is not known has none.
+    /// Returns the known members. An unknown kind has none.
     pub const fn fields(self) -> &'static [Field] {
         match self {
             Self::SessionEnd => field_table::SESSION_END,
@@ -226,7 +226,7 @@ impl EventKind {
 }
 
 impl<'a> EventData<'a> {
-    /// The member of that name that is no common one.
+    /// Returns a member of [`Self::extra`], the last one if the name is repeated.
     pub fn own(&self, name: &str) -> Option<RawJson<'a>> {
         self.extra
             .iter()
@@ -235,8 +235,8 @@ impl<'a> EventData<'a> {
             .map(|(_, value)| *value)
     }
 
-    /// The commerce action, as mParticle's schema spells it: of a product action, a promotion
-    /// (`promotion_view`, `promotion_click`) or `impression`.
+    /// Returns the commerce action in the spelling of mParticle's schema: of a product action, of a
+    /// promotion (`promotion_view`, `promotion_click`), or `impression`.
     pub fn commerce_action(&self) -> Option<String> {
         if let Some(action) = self
             .own("product_action")

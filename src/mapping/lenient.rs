@@ -1,5 +1,5 @@
-//! Values that should be an object or a list, and need not be: anything else is noted, not an
-//! error that would cost the whole body.
+//! Values that should be an object or an array. Any other value is recorded as malformed, because
+//! an error would reject the complete body.
 
 use std::{fmt, marker::PhantomData};
 
@@ -8,20 +8,20 @@ use serde::{
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-/// What stood where a `T` should.
+/// A value where a `T` is expected.
 #[derive(Debug, Default)]
 pub enum Lenient<T> {
-    /// Nothing, or null.
+    /// Missing, or null.
     #[default]
     Missing,
     /// A `T`.
     Valid(T),
-    /// A value of another shape.
+    /// A value of another type.
     Malformed,
 }
 
-/// Something that is read from an object or from a list. The shape that it is not read from is
-/// skipped and gives `None`.
+/// A type that is read from an object or an array. The default methods skip the value and return
+/// `None`.
 pub trait FromParts<'de>: Sized {
     /// Reads an object.
     fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
@@ -29,7 +29,7 @@ pub trait FromParts<'de>: Sized {
         Ok(None)
     }
 
-    /// Reads a list.
+    /// Reads an array.
     fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Option<Self>, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(None)

@@ -1,4 +1,4 @@
-//! What becomes of a body's events: each is forwarded, skipped or rejected.
+//! Results of mapping a body: each event is forwarded, skipped or rejected.
 
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
@@ -8,41 +8,40 @@ use super::{
     warnings::Warnings,
 };
 
-/// What a body was mapped to. Every event of it stands in exactly one of the three lists, once, but for
-/// what is malformed past the hundredth of a batch or a body, which stands there as one with its count.
+/// The result of mapping a body. Each event is in exactly one of the three lists. Malformed entries
+/// after the first hundred of a batch or body share one entry with their count.
 #[derive(Debug, Default)]
 pub struct MappedBody {
-    /// To be sent, in the body's order.
+    /// Events to send, in body order.
     pub events: Vec<MappedEvent>,
-    /// Left out by a rule of the forwarder.
+    /// Events excluded by a rule of the forwarder.
     pub skipped: Vec<Skipped>,
-    /// Fit for no request; the dead-letter queue is their place.
+    /// Events that can't be sent.
     pub rejected: Vec<Rejected>,
-    /// What was changed or left out of the events that go on.
+    /// Counts of the warnings.
     pub warnings: Warnings,
 }
 
-/// Where in a body an event stands.
+/// The position of an event in a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventPosition {
-    /// The batch, counted from 0 over all that the body holds; what is kept with another is not
-    /// counted.
+    /// Zero-based index of the batch. Values grouped with another one are not counted.
     pub batch: u32,
-    /// The event in its batch, counted from 0; 0 as well for what is no batch.
+    /// Zero-based index of the event in its batch, or 0 if the complete batch is meant.
     pub event: u32,
 }
 
-/// mParticle's `event_type` of an event, or empty if it has none.
+/// mParticle's `event_type`, or empty if the event has none.
 pub type EventType = Cow<'static, str>;
 
-/// An event that was left out by a rule.
+/// An event excluded by a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// Where it stands.
+    /// Position of the event.
     pub source: EventPosition,
-    /// Its type.
+    /// Event type.
     pub event_type: EventType,
-    /// The rule.
+    /// The rule that excludes it.
     pub reason: SkipReason,
 }
 
@@ -51,22 +50,22 @@ pub struct Skipped {
 pub enum SkipReason {
     /// `mapping.events` does not select it.
     NotSelected,
-    /// An Android activity that stopped: a screen that is left, not seen.
+    /// An Android activity stopped: the screen was left, not viewed.
     ScreenLeft,
-    /// It comes from the development environment.
+    /// It is from mParticle's development environment.
     Development,
-    /// mParticle replays it.
+    /// It is an mParticle replay.
     Replay,
-    /// It asks to merge two profiles.
+    /// It is a request to merge two profiles.
     AliasRequest,
-    /// It has no user that the project knows users by.
+    /// It has no user identifier of the kind that the project uses.
     NoUser,
-    /// The forwarder's own rules dropped it.
+    /// The custom rules dropped it.
     DroppedByTransform,
 }
 
 impl SkipReason {
-    /// Every one.
+    /// All reasons.
     pub const ALL: [Self; 7] = [
         Self::NotSelected,
         Self::ScreenLeft,
@@ -77,7 +76,7 @@ impl SkipReason {
         Self::DroppedByTransform,
     ];
 
-    /// The reason as a word.
+    /// Returns the reason identifier.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotSelected => "NotSelected",
@@ -91,57 +90,56 @@ impl SkipReason {
     }
 }
 
-/// An event that can't be sent, or a malformed entry of `events`, or value that is no batch, with all later
-/// ones of its kind.
+/// An event that can't be sent, or a malformed entry that may represent later ones of its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// Where it stands.
+    /// Position of the event.
     pub source: EventPosition,
-    /// How many entries it stands for.
+    /// Number of entries that it represents.
     pub count: u32,
-    /// Its type.
+    /// Event type.
     pub event_type: EventType,
-    /// What is wrong.
+    /// Reason of the rejection.
     pub reason: RejectReason,
-    /// What is wrong, where, and what mends it.
+    /// The problem, its location, and how to fix it.
     pub detail: String,
 }
 
 /// Why an event was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RejectReason {
-    /// A value stands where a batch should, and is none.
+    /// An element of an array of batches is not a batch.
     NotABatch,
-    /// A batch's `events` is no list.
+    /// `events` of a batch is not an array.
     EventsNotAList,
-    /// An entry of `events` is no object.
+    /// An element of `events` is not an object.
     EventNotAnObject,
-    /// An event has no type.
+    /// The event has no type.
     NoEventType,
-    /// An event's data has neither an id nor a time.
+    /// The event has neither an ID nor a time.
     NoIdOrTime,
-    /// An event's data is no object.
+    /// `data` is not an object.
     DataNotAnObject,
-    /// The template gives no name.
+    /// The event has no value for its name template.
     NoEventName,
-    /// Iterable would refuse the email address.
+    /// Iterable would reject the email address.
     InvalidEmail,
-    /// Iterable would refuse the userId.
+    /// Iterable would reject the userId.
     InvalidUserId,
-    /// The event is larger than a request may be.
+    /// The event is larger than a request can be.
     TooLarge,
-    /// The forwarder's own rules failed on it.
+    /// The custom rules raised an error.
     TransformFailed,
-    /// The forwarder's own rules need too much time or memory on it.
+    /// The custom rules exceeded a limit.
     TransformTooCostly,
-    /// The forwarder's own rules made something of it that is no event.
+    /// The output of the custom rules is not a valid event.
     TransformOutput,
-    /// It asks to merge two profiles, and `mapping.aliasRequests` is Reject.
+    /// It is a request to merge two profiles, and `mapping.aliasRequests` is Reject.
     AliasRequest,
 }
 
 impl RejectReason {
-    /// Every one.
+    /// All reasons.
     pub const ALL: [Self; 14] = [
         Self::NotABatch,
         Self::EventsNotAList,
@@ -159,7 +157,7 @@ impl RejectReason {
         Self::AliasRequest,
     ];
 
-    /// The reason as a word.
+    /// Returns the reason identifier.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotABatch => "NotABatch",
@@ -180,7 +178,7 @@ impl RejectReason {
     }
 }
 
-/// An event as Iterable takes it: one `TrackRequest` of `events/trackBulk`, encoded.
+/// An event for Iterable, encoded as one `TrackRequest` of `events/trackBulk`.
 #[derive(Clone, Debug)]
 pub struct MappedEvent {
     json: String,
@@ -193,7 +191,7 @@ pub struct MappedEvent {
 }
 
 impl MappedEvent {
-    /// An event that goes out as `encoded`.
+    /// Creates an event from its encoding.
     pub(super) fn new(
         encoded: Encoded,
         event_name: Arc<str>,
@@ -217,37 +215,38 @@ impl MappedEvent {
         }
     }
 
-    /// The encoded object, on one line.
+    /// Returns the encoded object, on one line.
     pub fn json(&self) -> &str {
         &self.json
     }
 
-    /// The event's name at Iterable.
+    /// Returns the event's name at Iterable.
     pub fn event_name(&self) -> &str {
         &self.event_name
     }
 
-    /// Whose event it is.
+    /// Returns the user of the event.
     pub fn user(&self) -> User<'_> {
         self.user.user()
     }
 
-    /// The id by which Iterable tells a second send from a second event.
+    /// Returns the ID by which Iterable detects a duplicate delivery.
     pub fn id(&self) -> &str {
         &self.json[self.id.clone()]
     }
 
-    /// Where in the body it stood.
+    /// Returns the position in the body.
     pub fn source(&self) -> EventPosition {
         self.source
     }
 
-    /// mParticle's type of the event.
+    /// Returns mParticle's type of the event.
     pub fn event_type(&self) -> &str {
         &self.event_type
     }
 
-    /// The same event without one entry of its `dataFields`. None if it has no such entry.
+    /// Returns the event without one entry of its `dataFields`. Returns `None` if it has no such
+    /// entry.
     pub fn without_field(&self, field: &str) -> Option<Self> {
         let fields = RawJson::parse(&self.json[self.data_fields.clone()])?;
         if fields.json_type() != JsonType::Object {
@@ -279,7 +278,7 @@ impl MappedEvent {
     }
 }
 
-/// A `TrackRequest` as JSON, and where two of its members stand in it.
+/// A `TrackRequest` as JSON, with the byte ranges of two of its values.
 #[derive(Debug)]
 pub(super) struct Encoded {
     pub json: String,
@@ -287,19 +286,19 @@ pub(super) struct Encoded {
     data_fields: Range<usize>,
 }
 
-/// The members of a `TrackRequest` but for its `dataFields`.
+/// The members of a `TrackRequest` except `dataFields`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head<'h> {
     pub event_name: &'h str,
     pub user: Option<User<'h>>,
     pub id: &'h str,
     pub created_at: Option<i64>,
-    /// Further members, each with a comma before it.
+    /// Further members as JSON, each preceded by a comma.
     pub more: &'h str,
 }
 
 impl Encoded {
-    /// Encodes an event. `data_fields` writes the object of that name.
+    /// Encodes an event. `data_fields` appends the `dataFields` object.
     pub fn new(head: Head<'_>, size_hint: usize, data_fields: impl FnOnce(&mut String)) -> Self {
         let mut json = String::with_capacity(size_hint);
         json.push_str("{\"eventName\":");

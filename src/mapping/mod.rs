@@ -1,9 +1,8 @@
-//! From mParticle's batches to Iterable's events. Pure: no I/O, no clock, no randomness.
+//! Maps mParticle batches to Iterable events. Pure: no I/O, no clock, no randomness.
 //!
-//! A body is unwrapped (`body`) and read as batches (`mparticle`). Each event of a `batch` gets
-//! a `kind`, by which it is selected; a user (`identity`), a `name`, a `time`, an `id` and its
-//! `fields`; the user's own rules have the last word (`transform`); and it comes out as an
-//! `outcome`.
+//! `body` unwraps a message body and `mparticle` parses its batches. `batch` maps each event: its
+//! `kind`, by which it is selected, user (`identity`), `name`, `time`, `id` and `fields`. The
+//! custom rules (`transform`) are applied last. `mapped` holds the result.
 
 mod batch;
 mod body;
@@ -55,10 +54,10 @@ use mparticle::Batch;
 use name::NameTemplate;
 use transform::Transform;
 
-/// The mapping of one forwarder, ready to use.
+/// The compiled mapping of one forwarder.
 #[derive(Debug)]
 pub struct Mapper {
-    /// By [`EventKind`], whether it is forwarded and how it is named.
+    /// One rule per [`EventKind`], in the order of its variants.
     kinds: Vec<KindRule>,
     user_resolver: UserResolver,
     fields: FieldRules,
@@ -79,26 +78,26 @@ struct KindRule {
 /// A mapping that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MapperError {
-    /// A name's template is wrong.
+    /// An event name template is invalid.
     #[error("spec.mapping.eventName.{key}: {error}")]
     Template {
         /// The key of `mapping.eventName`.
         key: &'static str,
-        /// What is wrong.
+        /// The problem.
         error: TemplateError,
     },
-    /// Placeholder addresses exist in email-based projects only (support.iterable.com,
-    /// "Project Types and Unique Identifiers").
+    /// `PlaceholderEmail` is set, but placeholder addresses exist only in email-based projects
+    /// (support.iterable.com, "Project Types and Unique Identifiers").
     #[error(
-        "spec.mapping.identity.withoutUser: PlaceholderEmail needs an Email project; set Skip, or spec.iterable.projectType: Email"
+        "spec.mapping.identity.withoutUser: PlaceholderEmail requires an Email project; set Skip, or set spec.iterable.projectType: Email"
     )]
     PlaceholderNeedsEmailProject,
-    /// The user's rules are wrong.
+    /// The custom rules are invalid.
     #[error("spec.mapping.transform: {0}")]
     Transform(#[from] TransformError),
-    /// The ConfigMap with the user's rules was not given.
+    /// The program of the custom rules was not found in its ConfigMap.
     #[error(
-        "spec.mapping.transform.configMapKeyRef: the program of key {key} in ConfigMap {name} is not there; create it, or take the reference out"
+        "spec.mapping.transform.configMapKeyRef: key {key} in ConfigMap {name} not found; create it, or remove the reference"
     )]
     TransformMissing {
         /// The ConfigMap's name.
@@ -109,8 +108,8 @@ pub enum MapperError {
 }
 
 impl Mapper {
-    /// Prepares a mapping. `transform`: the text of the user's rules, where the spec does not
-    /// hold them itself.
+    /// Compiles a mapping. `transform` is the program of the custom rules, used if the spec has no
+    /// `mapping.transform.jq`.
     pub fn new(
         spec: &MappingSpec,
         project_type: ProjectType,
@@ -146,18 +145,22 @@ impl Mapper {
         })
     }
 
-    /// Maps the body of one message. `sent_at`: when the queue received it, to tell absurd
-    /// clocks by.
+    /// Maps the body of one message. `sent_at` is the time at which the queue received it, used to
+    /// detect implausible event times.
     pub fn map(&self, body: &str, sent_at: Option<Timestamp>) -> Result<MappedBody, BodyError> {
         if self.transform.is_some() {
-            return transform::on_large_stack(|| self.map_here(body, sent_at));
+            return transform::on_large_stack(|| self.map_on_current_stack(body, sent_at));
         }
-        self.map_here(body, sent_at)
+        self.map_on_current_stack(body, sent_at)
     }
 
-    fn map_here(&self, body: &str, sent_at: Option<Timestamp>) -> Result<MappedBody, BodyError> {
+    fn map_on_current_stack(
+        &self,
+        body: &str,
+        sent_at: Option<Timestamp>,
+    ) -> Result<MappedBody, BodyError> {
         let mut mapped = MappedBody::default();
-        // Nearly every body is one batch as it came. Anything else is taken apart first.
+        // Fast path: nearly every body is a single batch without a wrapper.
         if let Ok(batch) = serde_json::from_str::<Batch<'_>>(body)
             && batch.is_known()
         {
@@ -165,7 +168,7 @@ impl Mapper {
             return Ok(mapped);
         }
         let documents = body::documents(body)?;
-        let is_alone = documents.len() == 1;
+        let is_single = documents.len() == 1;
         for (index, document) in documents.iter().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             let batch = match serde_json::from_str::<Batch<'_>>(&document.text) {
@@ -186,7 +189,7 @@ impl Mapper {
             );
             match batch {
                 Ok(batch) => mapping.run(&batch),
-                Err(error) if is_alone => return Err(error),
+                Err(error) if is_single => return Err(error),
                 Err(error) => {
                     let count = 1 + document.more.0;
                     mapping.reject_batch(RejectReason::NotABatch, count, error.to_string());
@@ -201,17 +204,17 @@ impl Mapper {
     }
 }
 
-/// The text of the user's rules, if there are any.
+/// Returns the program of the custom rules, if any.
 fn program<'p>(
     spec: &'p MappingSpec,
-    given: Option<&'p str>,
+    fallback: Option<&'p str>,
 ) -> Result<Option<&'p str>, MapperError> {
     let Some(transform) = &spec.transform else {
-        return Ok(given);
+        return Ok(fallback);
     };
     match (
         transform.jq.as_deref(),
-        given,
+        fallback,
         &transform.config_map_key_ref,
     ) {
         (Some(program), ..) | (None, Some(program), _) => Ok(Some(program)),

@@ -1,8 +1,7 @@
-//! What comes in: mParticle's batches and events, borrowed from the text of the body.
+//! mParticle's batches and events, borrowed from the text of the body.
 //!
-//! Every property is optional and may be null, and unknown ones are no error: mParticle says of
-//! its outgoing form that it has internal fields and may grow (docs.mparticle.com, JSON
-//! reference).
+//! Every property is optional and can be null. Unknown properties are not errors, because the
+//! outgoing format has internal fields and can grow (docs.mparticle.com, JSON reference).
 
 use std::borrow::Cow;
 
@@ -16,7 +15,7 @@ use super::{
     raw::{MemberName, RawJson},
 };
 
-/// One batch: events of one user on one device, and what surrounds them.
+/// One batch: the events of one user on one device, and their envelope.
 #[derive(Debug, Default)]
 pub struct Batch<'a> {
     /// The entries of `events`.
@@ -29,46 +28,47 @@ pub struct Batch<'a> {
     pub mp_deviceid: Option<RawJson<'a>>,
     /// The batch's time in milliseconds.
     pub timestamp: Option<RawJson<'a>>,
-    /// A list (outgoing form) or an object (incoming form) of identities.
+    /// The identities: an array (outgoing format) or an object (incoming format).
     pub user_identities: Option<RawJson<'a>>,
     /// The device.
     pub device_info: Option<RawJson<'a>>,
     /// The app.
     pub application_info: Option<RawJson<'a>>,
-    /// Where the batch came from, and whether it is a replay.
+    /// The source of the batch, and whether it is a replay.
     pub source_info: Option<RawJson<'a>>,
-    /// `alias` for a request that merges two profiles, which is no batch.
+    /// `alias` for a request that merges two profiles, which is not a batch.
     pub request_type: Option<RawJson<'a>>,
-    /// Whether any member was one that batches have.
+    /// Whether any member identifies the object as a batch.
     pub recognized: bool,
 }
 
 impl Batch<'_> {
-    /// Whether a text is a batch, or a request for an alias.
+    /// Returns whether a text is a batch or an alias request.
     pub fn is_one(text: &str) -> bool {
         serde_json::from_str::<Batch<'_>>(text).is_ok_and(|batch| batch.is_known())
     }
 
-    /// Whether what was read is a batch, or a request for an alias.
+    /// Returns whether this is a batch or an alias request.
     pub fn is_known(&self) -> bool {
         self.recognized || self.is_alias_request()
     }
 
-    /// Whether this is a request to merge two profiles (the Apple SDK's alias tests show it).
+    /// Returns whether this is a request to merge two profiles (its format is from the alias tests
+    /// of mParticle's Apple SDK).
     pub fn is_alias_request(&self) -> bool {
         self.request_type
             .and_then(RawJson::scalar)
             .is_some_and(|kind| kind == "alias")
     }
 
-    /// Whether it is test data.
+    /// Returns whether it is from mParticle's development environment.
     pub fn is_development(&self) -> bool {
         self.environment
             .and_then(RawJson::scalar)
             .is_some_and(|environment| environment.eq_ignore_ascii_case("development"))
     }
 
-    /// Whether mParticle sends it once more.
+    /// Returns whether it is an mParticle replay.
     pub fn is_replay(&self) -> bool {
         let mut is_replay = false;
         if let Some(source) = self.source_info {
@@ -81,8 +81,8 @@ impl Batch<'_> {
         is_replay
     }
 
-    /// Whether a server sent it, by `source_info.channel`: servers' clocks are right, and
-    /// servers send what happened long ago.
+    /// Returns whether a server sent it, by `source_info.channel`. Server clocks are correct, and
+    /// servers send events that happened long ago.
     pub fn is_from_a_server(&self) -> bool {
         let mut is_from_a_server = false;
         if let Some(source) = self.source_info {
@@ -97,33 +97,33 @@ impl Batch<'_> {
     }
 }
 
-/// How many malformed entries of one kind a batch may have for each to be told by itself. All
-/// that follow are kept with the next one: a body can hold half a million of them.
+/// Number of malformed entries of one kind in a batch that are reported individually. The next one
+/// represents all later ones, because a body can contain half a million.
 pub const MAX_MALFORMED: usize = 100;
 
-/// An entry of `events`, or, past [`MAX_MALFORMED`], a malformed one and all later ones of its
-/// kind.
+/// An entry of `events`. After [`MAX_MALFORMED`], a malformed entry represents all later ones of
+/// its kind.
 #[derive(Debug)]
 pub struct EventEntry<'a> {
-    /// Its position, counted from 0.
+    /// Zero-based position.
     pub position: u32,
-    /// How many entries it stands for.
+    /// Number of entries that it represents.
     pub count: u32,
-    /// What stands there.
+    /// The parsed entry.
     pub event: Lenient<Event<'a>>,
 }
 
-/// What makes an entry of `events` no event, whatever a forwarder's rules.
+/// The reason why an entry of `events` is not an event, regardless of the forwarder's rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// It is no object.
+    /// It is not an object.
     NotAnObject,
     /// It has no type.
     NoEventType,
 }
 
 impl Malformed {
-    /// What is wrong with an entry, if anything is.
+    /// Returns the problem of an entry, or `None` if it is an event.
     pub fn from_entry(entry: &Lenient<Event<'_>>) -> Option<Self> {
         match entry {
             Lenient::Valid(event) => event
@@ -153,12 +153,12 @@ impl<T> PerKind<T> {
     }
 }
 
-/// Tells the malformed entries of a batch apart, in their order.
+/// A counter of the malformed entries of a batch by kind.
 #[derive(Debug, Default)]
 pub struct MalformedCounts(PerKind<usize>);
 
 impl MalformedCounts {
-    /// Counts one more of a kind. Gives how many there were before.
+    /// Counts an entry and returns the number of earlier entries of its kind.
     pub fn next(&mut self, kind: Malformed) -> usize {
         let count = self.0.get_mut(kind);
         *count += 1;
@@ -180,32 +180,32 @@ pub struct Event<'a> {
 pub struct EventData<'a> {
     /// The event's time in milliseconds.
     pub timestamp: Option<RawJson<'a>>,
-    /// Made by mParticle on receipt, a signed 64-bit integer.
+    /// ID set by mParticle on receipt, a signed 64-bit integer.
     pub event_id: Option<RawJson<'a>>,
-    /// Made at the source, and the same when sent again.
+    /// ID set at the source, the same for every delivery.
     pub source_message_id: Option<RawJson<'a>>,
     /// The session's UUID.
     pub session_uuid: Option<RawJson<'a>>,
-    /// The sender's own attributes.
+    /// The attributes set by the sender.
     pub custom_attributes: Option<RawJson<'a>>,
-    /// Where the device was.
+    /// The location of the device.
     pub location: Option<RawJson<'a>>,
-    /// Every other member, but null and what mParticle keeps for itself.
+    /// All other members except null values and [`INTERNAL_MEMBERS`].
     pub extra: Members<'a>,
 }
 
-/// How mParticle writes an id that was not given.
+/// mParticle's value for an unset ID.
 pub const NIL_UUID: &str = "00000000-0000-0000-0000-000000000000";
 
 impl<'a> EventData<'a> {
-    /// The id that was made at the source, if it made one.
+    /// Returns the ID that was set at the source, if any.
     pub fn source_id(&self) -> Option<Cow<'a, str>> {
         self.source_message_id
             .and_then(RawJson::scalar)
             .filter(|id| id != NIL_UUID)
     }
 
-    /// Whether nothing in it tells this event from another of its type.
+    /// Returns whether the event can't be distinguished from others of its type.
     pub fn lacks_identity(&self) -> bool {
         self.source_id().is_none()
             && [self.event_id, self.timestamp]
@@ -213,7 +213,7 @@ impl<'a> EventData<'a> {
                 .all(|raw| raw.and_then(RawJson::scalar).is_none())
     }
 
-    /// Whether this is an Android activity that stopped, which is a screen left and not seen.
+    /// Returns whether this is a stopped Android activity: the screen was left, not viewed.
     pub fn is_screen_left(&self) -> bool {
         self.own("activity_type")
             .and_then(RawJson::scalar)
@@ -221,10 +221,10 @@ impl<'a> EventData<'a> {
     }
 }
 
-/// Named values, in their order.
+/// Names and values, in order.
 pub type Members<'a> = Vec<(Cow<'a, str>, RawJson<'a>)>;
 
-/// Members of `data` that mParticle keeps for itself, or that say nothing to a reader.
+/// Members of `data` that are internal to mParticle or have no meaning to a marketer.
 pub const INTERNAL_MEMBERS: [&str; 16] = [
     "session_id",
     "session_start_unixtime_ms",
@@ -244,7 +244,7 @@ pub const INTERNAL_MEMBERS: [&str; 16] = [
     "message_type",
 ];
 
-/// What else tells a batch without events from an object that is none.
+/// Further members that identify an object without `events` as a batch.
 const OTHER_BATCH_MEMBERS: [&str; 9] = [
     "schema_version",
     "batch_id",
@@ -277,7 +277,7 @@ impl<'de> Visitor<'de> for BatchVisitor {
         let mut seen_events = false;
         while let Some(MemberName(key)) = map.next_key()? {
             let slot = match &*key {
-                // With two lists of events, one would be lost.
+                // With two `events` members, the events of one would be lost.
                 "events" if seen_events => return Err(A::Error::duplicate_field("events")),
                 "events" => {
                     seen_events = true;
@@ -301,7 +301,7 @@ impl<'de> Visitor<'de> for BatchVisitor {
                 }
             };
             *slot = map.next_value::<RawJson<'de>>()?.present();
-            // A request for an alias has an environment too.
+            // These don't identify a batch: an alias request has an environment too.
             batch.recognized |= !matches!(&*key, "environment" | "request_type");
         }
         Ok(batch)
@@ -312,7 +312,7 @@ impl<'de> FromParts<'de> for Vec<EventEntry<'de>> {
     fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Option<Self>, A::Error> {
         let mut entries: Self = Vec::new();
         let mut counts = MalformedCounts::default();
-        // Where the entries stand that all further ones of their kind are kept with.
+        // Indexes of the entries that represent later ones of their kind.
         let mut last = PerKind::<Option<usize>>::default();
         let mut position = 0;
         while let Some(event) = seq.next_element()? {

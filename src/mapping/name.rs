@@ -1,4 +1,4 @@
-//! Names of events, made from templates.
+//! Event names, rendered from templates.
 
 use std::sync::Arc;
 
@@ -10,10 +10,11 @@ use super::{
     warnings::{MappingWarning, Warnings},
 };
 
-/// The longest name of an event, in characters. mParticle's own limit; Iterable documents none.
+/// Maximum length of an event name, in characters. This is mParticle's limit; Iterable documents
+/// none.
 pub const MAX_NAME_CHARS: usize = 256;
 
-/// What stands for a placeholder without a value.
+/// The text for a placeholder without a value.
 const NO_VALUE: &str = "Unknown";
 
 /// A template for the names of one kind of event.
@@ -28,7 +29,7 @@ pub enum NameTemplate {
 /// A piece of a template.
 #[derive(Debug)]
 pub enum Part {
-    /// Text as it is.
+    /// Literal text.
     Text(String),
     /// `{event_type}`
     EventType,
@@ -40,27 +41,27 @@ pub enum Part {
     Member(Vec<String>),
 }
 
-/// What is wrong with a template.
+/// An error in a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// A brace that opens and does not close, or the reverse.
-    #[error("a brace has no partner; write a placeholder as {{screen_name}}")]
+    /// An unmatched brace.
+    #[error("unmatched brace; write a placeholder as {{screen_name}}")]
     Unbalanced,
     /// A placeholder that the kind does not have.
-    #[error("{{{placeholder}}} is no field of this type; it has {known}")]
+    #[error("{{{placeholder}}} is not a placeholder of this event type; use one of {known}")]
     UnknownPlaceholder {
-        /// What stands in the braces.
+        /// The name in braces.
         placeholder: String,
-        /// What may stand there.
+        /// The valid placeholders.
         known: String,
     },
-    /// Nothing but blanks.
+    /// Empty, or only whitespace.
     #[error("a name must not be blank")]
     Blank,
 }
 
 impl NameTemplate {
-    /// Reads a template for events of a kind.
+    /// Parses a template for events of a kind.
     pub fn parse(template: &str, kind: EventKind) -> Result<Self, TemplateError> {
         if template.trim().is_empty() {
             return Err(TemplateError::Blank);
@@ -89,7 +90,8 @@ impl NameTemplate {
         Ok(Self::Parts(parts))
     }
 
-    /// The name of an event. None if it would consist of nothing that the event says.
+    /// Renders the name of an event. Returns `None` if literal text and values are all blank or
+    /// missing.
     pub fn render(
         &self,
         event_type: &str,
@@ -101,17 +103,17 @@ impl NameTemplate {
             Self::Parts(parts) => parts,
         };
         let mut name = String::new();
-        let mut says_something = false;
+        let mut has_value = false;
         for part in parts {
             match part.value(event_type, data) {
                 Some(value) => {
-                    says_something |= !value.trim().is_empty();
+                    has_value |= !value.trim().is_empty();
                     name.push_str(&value);
                 }
                 None => name.push_str(NO_VALUE),
             }
         }
-        if !says_something {
+        if !has_value {
             return None;
         }
         if let Some((end, _)) = name.char_indices().nth(MAX_NAME_CHARS) {
@@ -162,7 +164,7 @@ impl Part {
     }
 }
 
-/// What may stand in braces in a template for a kind.
+/// Returns the placeholders that are valid in a template for a kind.
 pub fn placeholders(kind: EventKind) -> Vec<String> {
     let mut names = vec!["{event_type}".to_owned()];
     if matches!(kind, EventKind::ApplicationStateTransition) {
@@ -202,7 +204,7 @@ fn path_of(name: &str, fields: &[Field]) -> Option<Vec<String>> {
     })
 }
 
-/// `add_to_cart` as `AddToCart`, which is how mParticle names actions itself.
+/// Converts `add_to_cart` to `AddToCart`, mParticle's spelling of actions.
 fn pascal_case(words: &str) -> String {
     words
         .split('_')

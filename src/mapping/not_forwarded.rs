@@ -1,4 +1,4 @@
-//! Why an event goes no further, said with the place where it stands.
+//! The reason why an event is not forwarded, with its location.
 
 use super::{
     identity::UserError,
@@ -8,31 +8,31 @@ use super::{
     transform::EvalError,
 };
 
-/// Why an event goes no further.
+/// The reason why an event is not forwarded.
 pub enum NotForwarded {
-    /// A rule of the forwarder leaves it out.
+    /// A rule of the forwarder excludes it.
     Skip(SkipReason),
-    /// It can't be sent; with the details.
+    /// It can't be sent. Contains the reason and its detail.
     Reject(RejectReason, String),
 }
 
-/// Where an event stands, for what is said of it.
+/// The location of an event, for its rejection detail.
 #[derive(Clone, Copy)]
 pub struct EventLocation<'p> {
     /// The JSON path of its batch.
     pub path: &'p str,
-    /// Its position in the batch.
+    /// Zero-based index in the batch.
     pub event: u32,
 }
 
 impl EventLocation<'_> {
-    /// Rejects it for something that is wrong with a member.
+    /// Rejects the event because of a member.
     pub fn reject(self, reason: RejectReason, member: &str, why: &str) -> NotForwarded {
         let Self { path, event } = self;
         NotForwarded::Reject(reason, format!("at {path}.events[{event}]{member}: {why}"))
     }
 
-    /// Skips or rejects it for want of a user.
+    /// Skips or rejects the event because it has no valid user.
     pub fn user_error(self, error: &UserError) -> NotForwarded {
         let (reason, rule) = match error {
             UserError::NoUser => return NotForwarded::Skip(SkipReason::NoUser),
@@ -42,11 +42,11 @@ impl EventLocation<'_> {
         NotForwarded::Reject(reason, format!("at {}.user_identities: {rule}", self.path))
     }
 
-    /// Rejects it since the user's rules failed on it.
+    /// Rejects the event because the custom rules failed.
     pub fn eval_error(self, error: &EvalError) -> NotForwarded {
         match error {
-            EvalError::Failed(fault) => {
-                self.reject(RejectReason::TransformFailed, "", &format!("spec.mapping.transform failed: {fault}"))
+            EvalError::Failed(message) => {
+                self.reject(RejectReason::TransformFailed, "", &format!("spec.mapping.transform failed: {message}"))
             }
             EvalError::TooCostly(what) => self.reject(
                 RejectReason::TransformTooCostly,
@@ -56,12 +56,12 @@ impl EventLocation<'_> {
             EvalError::ManyOutputs => self.reject(
                 RejectReason::TransformOutput,
                 "",
-                "spec.mapping.transform: it has more than one output; one event can become one event only",
+                "spec.mapping.transform: the program has more than one output; return at most one event",
             ),
         }
     }
 
-    /// Rejects it since the user's rules made nonsense of it.
+    /// Rejects the event because the output of the custom rules is invalid.
     pub fn output_error(self, error: &OutputError) -> NotForwarded {
         let reason = match error {
             OutputError::InvalidEmail(_) | OutputError::EmailInUserIdProject => {
@@ -73,13 +73,13 @@ impl EventLocation<'_> {
         self.reject(reason, "", &format!("spec.mapping.transform: {error}"))
     }
 
-    /// Rejects it if it is too large for a request.
+    /// Rejects the event if it is larger than [`MAX_EVENT_BYTES`].
     pub fn fits(self, event: MappedEvent) -> Result<MappedEvent, NotForwarded> {
         if event.json().len() <= MAX_EVENT_BYTES {
             return Ok(event);
         }
         let why = format!(
-            "{} bytes when encoded; a request holds {MAX_EVENT_BYTES}",
+            "{} bytes when encoded; the maximum is {MAX_EVENT_BYTES}",
             event.json().len()
         );
         Err(self.reject(RejectReason::TooLarge, "", &why))

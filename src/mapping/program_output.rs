@@ -1,5 +1,5 @@
-//! What a user's rules made of an event, checked by the rules that hold for every event: so
-//! that nonsense costs that event and no request.
+//! The output of the custom rules, checked like every event, so that invalid output rejects one
+//! event and not a request.
 
 use std::sync::Arc;
 
@@ -11,55 +11,57 @@ use super::{
     raw::{JsonType, RawJson},
 };
 
-/// The longest id that Iterable takes, in bytes.
+/// Maximum length of an ID at Iterable, in bytes.
 const MAX_ID_BYTES: usize = 512;
 
-/// An event that a program gave.
+/// An event returned by the custom rules.
 #[derive(Debug)]
 pub struct ProgramOutput<'o> {
-    /// Its name, within the limit.
+    /// Event name, truncated to the limit.
     pub event_name: Arc<str>,
-    /// Whether the name had to be cut.
+    /// Whether the name was truncated.
     pub is_name_cut: bool,
-    /// Its user, if it has one.
+    /// User key, if any.
     pub user: Option<UserKey>,
-    /// Its id, within Iterable's alphabet and length.
+    /// ID, within Iterable's alphabet and length.
     pub id: String,
-    /// Its time in seconds.
+    /// Time in seconds since 1970.
     pub created_at: Option<i64>,
-    /// Its fields, not checked yet.
+    /// Fields, not checked yet.
     pub data_fields: Option<RawJson<'o>>,
-    /// Further members as JSON, each with a comma before it.
+    /// Further members as JSON, each preceded by a comma.
     pub more: String,
 }
 
-/// What is wrong with a program's output.
+/// An error in the output of the custom rules.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutputError {
     /// Not an object.
-    #[error("its output is no object but {0}")]
+    #[error("its output is {0}, not an object")]
     NotAnObject(&'static str),
-    /// A member that Iterable does not have.
-    #[error("its output has a member {0:?}, which Iterable does not take; put it into dataFields")]
+    /// A member that Iterable does not accept.
+    #[error("its output has a member {0:?}, which Iterable does not accept; move it to dataFields")]
     UnknownMember(String),
-    /// A member of the wrong type or out of bounds.
+    /// A member of the wrong type or out of range.
     #[error("its output's {member} is not {expected}")]
     WrongMember {
-        /// The member.
+        /// Name of the member.
         member: &'static str,
-        /// What it should be.
+        /// Expected type or range.
         expected: &'static str,
     },
-    /// Both keys.
-    #[error("its output has both email and userId; Iterable takes one of them")]
+    /// Both user keys.
+    #[error("its output has both email and userId; return only one of them")]
     TwoUsers,
-    /// An email where users have none as their key.
-    #[error("its output has an email, by which a UserId project knows nobody; give a userId")]
+    /// An email in a project that identifies users only by userId.
+    #[error(
+        "its output has an email, but a UserId project identifies users only by userId; return a userId"
+    )]
     EmailInUserIdProject,
-    /// An email that Iterable would refuse.
+    /// An email that Iterable would reject.
     #[error("its output's email: {0}")]
     InvalidEmail(InvalidKey),
-    /// A userId that Iterable would refuse.
+    /// A userId that Iterable would reject.
     #[error("its output's userId: {0}")]
     InvalidUserId(InvalidKey),
 }
@@ -69,12 +71,12 @@ const fn wrong<T>(member: &'static str, expected: &'static str) -> Result<T, Out
 }
 
 impl<'o> ProgramOutput<'o> {
-    /// Reads a program's output, for a project of that type.
+    /// Parses the output of the custom rules for a project of that type.
     pub fn read(output: RawJson<'o>, project: ProjectType) -> Result<Self, OutputError> {
         let shape = match output.json_type() {
             JsonType::Object => return Self::read_object(output, project),
-            JsonType::Array => "a list",
-            JsonType::String => "text",
+            JsonType::Array => "an array",
+            JsonType::String => "a string",
             JsonType::Number => "a number",
             JsonType::Boolean => "a boolean",
             JsonType::Null => "null",
@@ -104,8 +106,8 @@ impl<'o> ProgramOutput<'o> {
                 "createNewFields" if value.json_type() == JsonType::Boolean => {
                     more.push_str(&format!(",\"{member}\":{}", value.json()));
                 }
-                "campaignId" => bad_more = Some(("campaignId", "a whole number")),
-                "templateId" => bad_more = Some(("templateId", "a whole number")),
+                "campaignId" => bad_more = Some(("campaignId", "an integer")),
+                "templateId" => bad_more = Some(("templateId", "an integer")),
                 "createNewFields" => bad_more = Some(("createNewFields", "a boolean")),
                 other => unknown = Some(other.to_owned()),
             }
@@ -137,7 +139,7 @@ fn read_name(value: Option<RawJson<'_>>) -> Result<(Arc<str>, bool), OutputError
         .and_then(RawJson::text)
         .filter(|text| !text.trim().is_empty());
     let Some(text) = text else {
-        return wrong("eventName", "a text with something in it");
+        return wrong("eventName", "a string that is not blank");
     };
     Ok(match text.char_indices().nth(name::MAX_NAME_CHARS) {
         Some((end, _)) => (Arc::from(&text[..end]), true),
@@ -155,14 +157,14 @@ fn read_user(
         (Some(_), None) if project == ProjectType::UserId => Err(OutputError::EmailInUserIdProject),
         (Some(email), None) => {
             let Some(email) = email.text() else {
-                return wrong("email", "a text");
+                return wrong("email", "a string");
             };
             check_email(&email).map_err(OutputError::InvalidEmail)?;
             Ok(Some(UserKey::Email(Arc::from(email.to_lowercase()))))
         }
         (None, Some(id)) => {
             let Some(id) = id.text() else {
-                return wrong("userId", "a text");
+                return wrong("userId", "a string");
             };
             check_user_id(&id).map_err(OutputError::InvalidUserId)?;
             Ok(Some(UserKey::UserId(Arc::from(id))))
@@ -187,10 +189,10 @@ fn read_id(value: Option<RawJson<'_>>) -> Result<String, OutputError> {
 fn read_time(value: Option<RawJson<'_>>) -> Result<Option<i64>, OutputError> {
     let Some(value) = value else { return Ok(None) };
     match value.integer() {
-        // What is larger are milliseconds.
+        // Larger numbers are milliseconds.
         Some(seconds @ 0..100_000_000_000) if value.json_type() == JsonType::Number => {
             Ok(Some(seconds))
         }
-        _ => wrong("createdAt", "a whole number of seconds since 1970"),
+        _ => wrong("createdAt", "an integer number of seconds since 1970"),
     }
 }

@@ -1,4 +1,4 @@
-//! Values of JSON as they stand in the text, read only when someone asks.
+//! Raw JSON values, parsed on demand.
 
 use std::{
     borrow::Cow,
@@ -11,11 +11,11 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// One JSON value as its text, known to be well-formed and without blanks around it.
+/// The text of one JSON value, well-formed and without surrounding whitespace.
 #[derive(Clone, Copy, Debug)]
 pub struct RawJson<'a>(&'a str);
 
-/// What kind of value a text holds.
+/// The type of a JSON value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JsonType {
     /// `null`
@@ -33,17 +33,17 @@ pub enum JsonType {
 }
 
 impl<'a> RawJson<'a> {
-    /// A text that is one well-formed value.
+    /// Parses a text. Returns `None` if it is not one well-formed value.
     pub fn parse(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
-    /// The value as it stands in the text.
+    /// Returns the JSON text of the value.
     pub fn json(self) -> &'a str {
         self.0
     }
 
-    /// What kind of value this is.
+    /// Returns the type of the value.
     pub fn json_type(self) -> JsonType {
         match self.0.as_bytes().first() {
             Some(b'n') => JsonType::Null,
@@ -55,18 +55,18 @@ impl<'a> RawJson<'a> {
         }
     }
 
-    /// The value if it is not null.
+    /// Returns the value, or `None` if it is null.
     pub fn present(self) -> Option<Self> {
         (self.json_type() != JsonType::Null).then_some(self)
     }
 
-    /// The text between a string's quotes, if nothing in it is escaped.
+    /// Returns the text between a string's quotes, or `None` if it has escapes.
     pub fn plain_text(self) -> Option<&'a str> {
         let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
         (!inner.as_bytes().contains(&b'\\')).then_some(inner)
     }
 
-    /// A string's text. None for other shapes, and for escapes that spell no character.
+    /// Returns the text of a string. Returns `None` for other types and for invalid escapes.
     pub fn text(self) -> Option<Cow<'a, str>> {
         match self.plain_text() {
             Some(plain) => Some(Cow::Borrowed(plain)),
@@ -74,14 +74,14 @@ impl<'a> RawJson<'a> {
         }
     }
 
-    /// A string's text, with replacement characters for escapes that spell none.
+    /// Returns the text of a string, with replacement characters for invalid escapes.
     fn lossy_text(self) -> String {
         let mut input = serde_json::Deserializer::from_str(self.0);
         input.deserialize_bytes(LossyText).unwrap_or_default()
     }
 
-    /// The text of a string, a number or a boolean. Empty text is no value: mParticle sends it
-    /// for what is not known.
+    /// Returns the text of a string, number or boolean. Returns `None` for an empty string, which
+    /// mParticle sends for unknown values.
     pub fn scalar(self) -> Option<Cow<'a, str>> {
         match self.json_type() {
             JsonType::String => self.text().filter(|text| !text.is_empty()),
@@ -90,12 +90,12 @@ impl<'a> RawJson<'a> {
         }
     }
 
-    /// A whole number, also one that is written as text. It never passes through a double.
+    /// Returns an integer, also if it is written as a string. It is never converted to a double.
     pub fn integer(self) -> Option<i64> {
         self.scalar()?.trim().parse().ok()
     }
 
-    /// A boolean, also one that is written as text.
+    /// Returns a boolean, also if it is written as a string.
     pub fn boolean(self) -> Option<bool> {
         let text = self.scalar()?;
         if text.eq_ignore_ascii_case("true") {
@@ -107,16 +107,16 @@ impl<'a> RawJson<'a> {
         }
     }
 
-    /// Shows each member of an object to `visit`, in order. Does nothing for other shapes.
+    /// Calls `visit` for each member of an object, in order. Does nothing for other types.
     pub fn each_member(self, visit: impl FnMut(Cow<'a, str>, RawJson<'a>)) {
         if self.json_type() == JsonType::Object {
             let mut input = serde_json::Deserializer::from_str(self.0);
-            // The text was found to be well-formed before, so this ends without an error.
+            // The text is well-formed, so this never fails.
             let _ = input.deserialize_map(MemberVisitor(visit));
         }
     }
 
-    /// Shows each element of an array to `visit`, in order. Does nothing for other shapes.
+    /// Calls `visit` for each element of an array, in order. Does nothing for other types.
     pub fn each_element(self, visit: impl FnMut(RawJson<'a>)) {
         if self.json_type() == JsonType::Array {
             let mut input = serde_json::Deserializer::from_str(self.0);
@@ -124,13 +124,13 @@ impl<'a> RawJson<'a> {
         }
     }
 
-    /// An object's first member of that name, if it is not null. What comes after it is not
-    /// read.
+    /// Returns an object's first member of that name, if it is not null. Does not parse later
+    /// members.
     pub fn member(self, name: &str) -> Option<RawJson<'a>> {
         let mut found = None;
         if self.json_type() == JsonType::Object {
             let mut input = serde_json::Deserializer::from_str(self.0);
-            // An error tells that not all was read.
+            // Stopping at the member causes an error, which is expected.
             let _ = input.deserialize_map(MemberFinder {
                 name,
                 found: &mut found,
@@ -170,9 +170,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawJson<'a> {
     }
 }
 
-/// A member's name, borrowed from the text where nothing in it is escaped. Escapes that spell no
-/// character, half a surrogate pair, become replacement characters: a name is no reason to lose
-/// what stands beside it.
+/// The name of a member, borrowed if it has no escapes. Invalid escapes (half of a surrogate pair)
+/// become replacement characters, so that a name does not invalidate the other members.
 pub struct MemberName<'a>(pub Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for MemberName<'a> {
@@ -191,7 +190,7 @@ impl Visitor<'_> for LossyText {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text")
+        f.write_str("a string")
     }
 
     fn visit_bytes<E>(self, text: &[u8]) -> Result<String, E> {

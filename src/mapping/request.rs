@@ -1,16 +1,16 @@
-//! What one request to `events/trackBulk` may hold.
+//! Limits of one request to `events/trackBulk`.
 //!
-//! Iterable documents neither limit. 1,000 events and 4,000,000 bytes are what its other
-//! integrations keep to (RudderStack, Tealium, Segment).
+//! Iterable documents no limits. 1,000 events and 4,000,000 bytes are the limits of its other
+//! integrations (RudderStack, Tealium, Segment).
 
-/// The most events in one request.
+/// Default maximum number of events in one request.
 pub const MAX_EVENTS: usize = 1_000;
-/// The most bytes of one request's body.
+/// Default maximum size of a request body, in bytes.
 pub const MAX_BYTES: usize = 4_000_000;
 
-/// The most bytes that one event may have: as many as the largest request that a forwarder may
-/// be set to holds. One that is larger than the request it is set to is sent alone, since only
-/// Iterable knows whether it is too large.
+/// Maximum size of one event, in bytes: what fits into the largest request that a forwarder can
+/// configure. An event larger than the configured request is sent in a separate request, because
+/// only Iterable knows whether it is too large.
 pub const MAX_EVENT_BYTES: usize = 32_000_000 - "{\"events\":[]}".len();
 
 #[cfg(test)]
@@ -24,7 +24,7 @@ mod tests {
     };
 
     #[test]
-    fn an_event_larger_than_the_usual_request_is_kept() {
+    fn event_larger_than_default_request_is_kept() {
         let spec = MappingSpec {
             events: vec![EventSelector::All],
             ..MappingSpec::default()

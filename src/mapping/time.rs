@@ -1,4 +1,4 @@
-//! When: the event's own time, checked against clocks that can be trusted more.
+//! Event time, checked against more reliable clocks.
 
 use jiff::Timestamp;
 
@@ -7,26 +7,28 @@ use super::{raw::RawJson, warnings::MappingWarning};
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 
-/// 2010-01-01T00:00:00Z in milliseconds. mParticle is younger; a clock that says less was never set.
+/// 2010-01-01T00:00:00Z in milliseconds. mParticle is younger, so an earlier time is from a clock
+/// that was never set.
 const EARLIEST: i64 = 1_262_304_000_000;
 
-/// The time of an event in milliseconds, if any is known, and what had to be done to find it.
+/// The time of an event, and a warning if the time was replaced or is old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventTime {
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970, or `None` if no time is known.
     pub millis: Option<i64>,
-    /// Set if it is not the event's own time, or long before the queue received it.
+    /// Set if the event time was replaced, or is more than a day before the queue received the
+    /// event.
     pub warning: Option<MappingWarning>,
 }
 
 impl EventTime {
-    /// Iterable's `createdAt`: whole seconds, rounded down.
+    /// Returns Iterable's `createdAt`: whole seconds, rounded down.
     pub fn seconds(self) -> Option<i64> {
         self.millis.map(|millis| millis.div_euclid(1000))
     }
 }
 
-/// Clocks around an event.
+/// Times that event times are checked against.
 #[derive(Clone, Copy, Debug)]
 pub struct ReferenceTimes {
     batch: Option<i64>,
@@ -35,8 +37,9 @@ pub struct ReferenceTimes {
 }
 
 impl ReferenceTimes {
-    /// The clocks of a batch: its own, the sender's or mParticle's, and the queue's. `may_be_old`:
-    /// its events may have happened long before.
+    /// Creates the reference times of a batch: its timestamp, from the sender or mParticle, and the
+    /// time at which the queue received it. `may_be_old` accepts events that happened more than a
+    /// year before.
     pub fn new(batch: Option<RawJson<'_>>, sent_at: Option<Timestamp>, may_be_old: bool) -> Self {
         Self {
             batch: batch.and_then(millis),
@@ -45,21 +48,20 @@ impl ReferenceTimes {
         }
     }
 
-    /// The event's own time. One that is missing, zero, or can't be read, or that is absurd,
-    /// gives way to the batch's, that to the queue's; with neither, Iterable takes the time of
-    /// receipt.
-    pub fn event_time(&self, own: Option<RawJson<'_>>) -> EventTime {
-        let own = own.and_then(millis);
-        if let Some(own) = own.filter(|own| self.is_plausible(*own)) {
+    /// Returns the event time. If it is missing, zero, invalid or implausible, returns the batch
+    /// time, else the queue time. If both are unknown, Iterable uses the time of receipt.
+    pub fn event_time(&self, timestamp: Option<RawJson<'_>>) -> EventTime {
+        let event = timestamp.and_then(millis);
+        if let Some(event) = event.filter(|event| self.is_plausible(*event)) {
             let is_old = self
                 .sent_at
-                .is_some_and(|sent_at| own < sent_at.saturating_sub(DAY));
+                .is_some_and(|sent_at| event < sent_at.saturating_sub(DAY));
             return EventTime {
-                millis: Some(own),
+                millis: Some(event),
                 warning: is_old.then_some(MappingWarning::OlderThanADay),
             };
         }
-        let warning = if own.is_some() {
+        let warning = if event.is_some() {
             MappingWarning::ImplausibleTime
         } else {
             MappingWarning::MissingTime
@@ -71,9 +73,9 @@ impl ReferenceTimes {
         }
     }
 
-    /// Absurd is: before 2010; more than a day after the queue received it, which no event
-    /// can be; or more than a year before, unless it may be
-    /// that old: a replay, or from a server.
+    /// Returns whether a time is plausible. Implausible times are before 2010, more than a day
+    /// after the queue received the event, or more than 365 days before it unless `may_be_old` (a
+    /// replay, or sent by a server).
     fn is_plausible(&self, millis: i64) -> bool {
         let (Some(now), true) = (self.sent_at.or(self.batch), millis >= EARLIEST) else {
             return millis >= EARLIEST;
@@ -83,8 +85,8 @@ impl ReferenceTimes {
     }
 }
 
-/// Milliseconds from a number or text. A fraction is cut off; what can only be seconds is taken
-/// as seconds; zero, which mParticle writes for unknown, is none.
+/// Parses milliseconds from a number or string. Drops a fraction. Converts values that can only be
+/// seconds. Returns `None` for zero, which mParticle sends for an unknown time.
 fn millis(raw: RawJson<'_>) -> Option<i64> {
     let text = raw.scalar()?;
     let whole = match text.trim().split_once('.') {
@@ -93,7 +95,7 @@ fn millis(raw: RawJson<'_>) -> Option<i64> {
         None => text.trim(),
     };
     let number: i64 = whole.parse().ok()?;
-    // Seconds of 2010 to 2286 read as milliseconds lie in 1970.
+    // As milliseconds, seconds of 2010 to 2286 would be in 1970.
     if (EARLIEST / 1000..10_000_000_000).contains(&number) {
         return Some(number * 1000);
     }

@@ -1,40 +1,40 @@
-//! What was changed or left out on the way, counted, so that nothing is lost in silence.
+//! Counts of values that were changed or dropped, so that nothing is lost silently.
 
 use std::collections::BTreeMap;
 
-/// Something that was done to an event that went on nevertheless.
+/// A problem that does not prevent forwarding of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MappingWarning {
-    /// The event had no time of its own: the batch's or the queue's was taken.
+    /// The event had no valid time: the time of the batch or the queue is used.
     MissingTime,
-    /// The event's time was absurd: the batch's or the queue's was taken.
+    /// The event's time was implausible: the time of the batch or the queue is used.
     ImplausibleTime,
-    /// The event happened more than 24 hours before the queue received it. mParticle says that
-    /// Iterable takes none so old ("Iterable", docs.mparticle.com); Iterable itself does not say so.
+    /// The event happened more than 24 hours before the queue received it. According to mParticle,
+    /// Iterable rejects such events ("Iterable", docs.mparticle.com); Iterable does not document
+    /// this.
     OlderThanADay,
-    /// The event's name was cut to 256 characters.
+    /// The event name was truncated to 256 characters.
     NameCut,
-    /// A field's name was changed to one that Iterable takes.
+    /// A field was renamed because Iterable rejects its name.
     FieldRenamed,
-    /// A field was dropped: Iterable refuses its name.
+    /// A field was dropped because Iterable rejects its name.
     FieldNameRejected,
-    /// A field was dropped: another of the event has that name.
+    /// A field was dropped because another field of the event has the same name.
     FieldDuplicate,
-    /// A field was dropped: its value is longer than Iterable keeps.
+    /// A field was dropped because its value is longer than Iterable keeps.
     FieldTooLong,
-    /// A field was dropped: its value nests too deep.
+    /// A field was dropped because its value is nested too deeply.
     FieldTooDeep,
-    /// A field was dropped: its value is not of the type that the field has.
+    /// A field was dropped because its value has the wrong type.
     FieldWrongType,
-    /// A field was dropped: its number is beyond 64 bits, or its text has escapes that spell no
-    /// character.
+    /// A field was dropped because its number exceeds 64 bits, or its string has invalid escapes.
     FieldUnreadable,
-    /// A field was dropped: the event has more than a thousand.
+    /// A field was dropped because the event already has 1,000 fields.
     FieldsTooMany,
 }
 
 impl MappingWarning {
-    /// Every one.
+    /// All warnings.
     pub const ALL: [Self; 12] = [
         Self::MissingTime,
         Self::ImplausibleTime,
@@ -50,7 +50,7 @@ impl MappingWarning {
         Self::FieldsTooMany,
     ];
 
-    /// The warning as a word.
+    /// Returns the warning's identifier.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::MissingTime => "MissingTime",
@@ -69,22 +69,22 @@ impl MappingWarning {
     }
 }
 
-/// How often each warning was taken.
+/// The number of occurrences of each warning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Warnings(BTreeMap<MappingWarning, u64>);
 
 impl Warnings {
-    /// Takes a warning.
+    /// Counts a warning.
     pub fn add(&mut self, warning: MappingWarning) {
         *self.0.entry(warning).or_default() += 1;
     }
 
-    /// Each warning that was taken, with its count.
+    /// Returns each counted warning with its count.
     pub fn iter(&self) -> impl Iterator<Item = (MappingWarning, u64)> + '_ {
         self.0.iter().map(|(warning, count)| (*warning, *count))
     }
 
-    /// How often a warning was taken.
+    /// Returns the count of a warning.
     pub fn count(&self, warning: MappingWarning) -> u64 {
         self.0.get(&warning).copied().unwrap_or_default()
     }

@@ -744,7 +744,7 @@ fn invalid_template_is_rejected_with_allowed_fields() {
     );
     assert!(error("{screenname}").contains("{event_type}, {screen_name}"));
     for broken in ["{screen_name", "screen_name}", "{{screen_name}}", "{", "}{"] {
-        assert!(error(broken).contains("no partner"), "{broken}");
+        assert!(error(broken).contains("unmatched brace"), "{broken}");
     }
     assert!(error("  ").contains("blank"));
 }

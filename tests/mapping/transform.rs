@@ -147,9 +147,9 @@ fn rule_can_set_a_missing_user() {
 fn invalid_rule_output_is_rejected_with_detail() {
     let output = RejectReason::TransformOutput;
     for (program, reason, expected) in [
-        ("1", output, "no object but a number"),
-        ("\"x\"", output, "no object but text"),
-        ("[.]", output, "no object but a list"),
+        ("1", output, "is a number, not an object"),
+        ("\"x\"", output, "is a string, not an object"),
+        ("[.]", output, "is an array, not an object"),
         (".,.", output, "more than one output"),
         ("del(.eventName)", output, "eventName"),
         (".eventName = \" \"", output, "eventName"),
