@@ -244,7 +244,11 @@ impl Scan {
             .collect()
             .await;
         if let Some(error) = results.into_iter().find_map(Result::err) {
-            tracing::warn!(%error, "dead letters come back when the time has passed for filter they were hidden last");
+            tracing::warn!(
+                %error,
+                "could not release dead-lettered messages; they become visible when their \
+                 visibility timeout ends"
+            );
         }
     }
 }

@@ -13,7 +13,7 @@ pub struct ApiKey(HeaderValue);
 #[derive(Debug, thiserror::Error)]
 pub enum ApiKeyError {
     /// The file can't be read.
-    #[error("the API key's file {} can't be read: {cause}; check spec.iterable.apiKeySecretRef", path.display())]
+    #[error("can't read API key file {}: {cause}; check spec.iterable.apiKeySecretRef", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -21,14 +21,14 @@ pub enum ApiKeyError {
         cause: io::Error,
     },
     /// The file holds nothing.
-    #[error("the API key's file {} is empty: put the project's server-side key into the Secret", path.display())]
+    #[error("API key file {} is empty: store the project's server-side key in the Secret", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
     },
     /// The file holds what can't stand in a header.
     #[error(
-        "the API key's file {} holds characters that no key has: store the key alone, as plain text",
+        "API key file {} contains invalid characters: store only the key, as plain text",
         path.display()
     )]
     Malformed {

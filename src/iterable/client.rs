@@ -71,7 +71,7 @@ pub enum ClientError {
     Trust(#[from] CaBundleError),
     /// The HTTP client refuses its settings.
     #[error(
-        "the HTTP client for Iterable can't be made: {0}; check the proxy and certificate settings of the pod"
+        "can't create the HTTP client for Iterable: {0}; check the pod's proxy and certificate settings"
     )]
     Http(#[from] reqwest::Error),
 }
@@ -127,7 +127,7 @@ impl Client {
                 return answer;
             }
             tracing::warn!(
-                "Iterable may not read compressed requests: the rest of the run sends them as they are"
+                "Iterable may not accept compressed requests; sending uncompressed for the rest of the run"
             );
         }
         self.send_once(url, body, None).await

@@ -83,12 +83,12 @@ pub enum TransportFailure {
 impl fmt::Display for TransportFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotConnected { host, detail } => write!(f, "no connection to {host}: {detail}"),
-            Self::TimedOut => f.write_str("no answer within the time limit"),
-            Self::ConnectionLost => f.write_str("the connection broke"),
+            Self::NotConnected { host, detail } => write!(f, "can't connect to {host}: {detail}"),
+            Self::TimedOut => f.write_str("request timed out"),
+            Self::ConnectionLost => f.write_str("connection lost"),
             Self::Status(status) => write!(f, "status {status}"),
             Self::InvalidResponse => {
-                f.write_str("an answer that is not Iterable's: is spec.iterable.endpoint right?")
+                f.write_str("not an Iterable response: check spec.iterable.endpoint")
             }
         }
     }
@@ -188,7 +188,7 @@ impl ApiError {
 /// Returns the start of a response on one line.
 fn excerpt(text: &str) -> String {
     match one_line(text, MAX_EXCERPT_CHARS) {
-        empty if empty.is_empty() => "an empty body".to_owned(),
+        empty if empty.is_empty() => "empty body".to_owned(),
         excerpt => excerpt,
     }
 }

@@ -24,7 +24,7 @@ pub fn forwarder(path: &Path) -> Result<EventForwarder, PreviewError> {
     match spec.and_then(|spec| unknown_field(spec, &spec_schema(), "spec")) {
         None => Ok(forwarder),
         Some(field) => Err(failed(format!(
-            "there is no field {field}; for all fields, see `kubectl explain eventforwarder.spec --recursive`"
+            "unknown field {field}; for all fields, see `kubectl explain eventforwarder.spec --recursive`"
         ))),
     }
 }

@@ -33,11 +33,11 @@ const BAD_USAGE: u8 = 2;
 enum PreviewError {
     #[error("can't read {path}: {error}")]
     Read { path: String, error: io::Error },
-    #[error("{path} is no EventForwarder: {error}")]
+    #[error("{path} is not a valid EventForwarder: {error}")]
     Forwarder { path: String, error: String },
     #[error("{0}")]
     Mapping(#[from] MapperError),
-    #[error("can't write: {0}")]
+    #[error("can't write the output: {0}")]
     Write(#[from] io::Error),
 }
 

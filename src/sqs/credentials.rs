@@ -114,7 +114,7 @@ fn read_keys(dir: &Path) -> Result<Keys, CredentialsError> {
                 path.display()
             ))),
             Err(error) => Err(CredentialsError::provider_error(format!(
-                "{} can't be read: {error}",
+                "can't read {}: {error}",
                 path.display()
             ))),
         }

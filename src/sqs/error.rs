@@ -13,13 +13,15 @@ const MAX_DETAIL_CHARS: usize = 300;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// No region is known to sign requests for.
-    #[error("the region of queue {queue} can't be told from its URL: set spec.queue.region")]
+    #[error("can't determine the region of queue {queue} from its URL: set spec.queue.region")]
     NoRegion {
         /// The queue's URL.
         queue: String,
     },
     /// A URL in the forwarder can't be read.
-    #[error("{queue} is no queue URL ({detail}): copy it from the queue's page in the SQS console")]
+    #[error(
+        "{queue} is not a queue URL ({detail}): copy it from the queue's page in the SQS console"
+    )]
     BadUrl {
         /// The text in the URL's place.
         queue: String,
@@ -32,7 +34,7 @@ pub enum Error {
     /// No AWS identity was found, or the one found can't be used.
     #[error(
         "no AWS credentials for {action} on {queue}: {detail}; set spec.queue.credentialsSecretRef, \
-         or bind the ServiceAccount of the pod that says so to a role"
+         or bind the ServiceAccount of the reporting pod to a role"
     )]
     NoCredentials {
         /// The call.
@@ -43,13 +45,13 @@ pub enum Error {
         detail: String,
     },
     /// The queue does not exist, for this identity.
-    #[error("queue {queue} does not exist: check spec.queue.url, its account and its region")]
+    #[error("queue {queue} does not exist: check spec.queue.url, its account, and its region")]
     QueueMissing {
         /// The queue's URL.
         queue: String,
     },
     /// The identity may not do this.
-    #[error("sqs:{action} on {queue} was refused ({code}): {detail}; grant it to that identity")]
+    #[error("sqs:{action} on {queue} was denied ({code}): {detail}; grant it to that identity")]
     AccessDenied {
         /// The call.
         action: &'static str,
@@ -61,7 +63,7 @@ pub enum Error {
         detail: String,
     },
     /// Too many requests, or too many messages in flight.
-    #[error("sqs:{action} on {queue} was throttled ({code}): it is tried again more slowly")]
+    #[error("sqs:{action} on {queue} was throttled ({code}); retrying more slowly")]
     Throttled {
         /// The call.
         action: &'static str,
@@ -72,7 +74,7 @@ pub enum Error {
     },
     /// No answer: the network, a proxy, a time limit.
     #[error(
-        "{host} did not answer sqs:{action} on {queue}: {detail}; check the network and spec.queue.endpoint"
+        "{host} did not respond to sqs:{action} on {queue}: {detail}; check the network and spec.queue.endpoint"
     )]
     Unreachable {
         /// The host that the request was for, and its port if that is not the scheme's own.
@@ -85,7 +87,7 @@ pub enum Error {
         detail: String,
     },
     /// SQS failed by itself.
-    #[error("SQS failed at sqs:{action} on {queue} (status {status}): it is tried again")]
+    #[error("SQS failed sqs:{action} on {queue} (status {status}); retrying")]
     Server {
         /// The call.
         action: &'static str,
@@ -95,7 +97,7 @@ pub enum Error {
         status: u16,
     },
     /// SQS refused the request as such.
-    #[error("SQS refused sqs:{action} on {queue} ({code}): {detail}")]
+    #[error("SQS rejected sqs:{action} on {queue} ({code}): {detail}")]
     Refused {
         /// The call.
         action: &'static str,
@@ -315,7 +317,7 @@ fn chain(error: &dyn StdError) -> String {
 fn body(answer: &HttpResponse) -> String {
     let text = String::from_utf8_lossy(answer.body().bytes().unwrap_or_default());
     match one_line(&text, MAX_DETAIL_CHARS) {
-        nothing if nothing.is_empty() => "no further word".to_owned(),
+        nothing if nothing.is_empty() => "no message".to_owned(),
         text => text,
     }
 }
@@ -383,9 +385,9 @@ mod tests {
         assert_eq!(error.reason(), "AccessDenied");
         assert_eq!(
             error.to_string(),
-            "sqs:ReceiveMessage on q was refused (status 403): <Error> <Message>User: x may not</Message> </Error>; grant it to that identity"
+            "sqs:ReceiveMessage on q was denied (status 403): <Error> <Message>User: x may not</Message> </Error>; grant it to that identity"
         );
-        assert!(told("").to_string().contains("no further word"));
+        assert!(told("").to_string().contains("no message"));
     }
 
     #[test]

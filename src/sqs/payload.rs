@@ -42,7 +42,7 @@ pub struct Pointer {
 pub enum PayloadError {
     /// The user has not listed the bucket.
     #[error(
-        "a message points into the bucket {bucket}: list it in spec.queue.largePayloads.buckets to have it followed"
+        "a message points to S3 bucket {bucket}, which is not allowed: add it to spec.queue.largePayloads.buckets"
     )]
     BucketNotListed {
         /// The bucket.
@@ -50,7 +50,7 @@ pub enum PayloadError {
     },
     /// The object is larger than a run takes.
     #[error(
-        "s3://{bucket}/{key} has {bytes} bytes, more than a run takes: raise spec.drain.maxBytesInFlight"
+        "s3://{bucket}/{key} has {bytes} bytes, more than a run accepts: raise spec.drain.maxBytesInFlight"
     )]
     TooLarge {
         /// The bucket.
@@ -61,7 +61,7 @@ pub enum PayloadError {
         bytes: u64,
     },
     /// The object is not there.
-    #[error("s3://{bucket}/{key} does not exist: the payload of its message is lost")]
+    #[error("s3://{bucket}/{key} does not exist: the message's payload is lost")]
     Missing {
         /// The bucket.
         bucket: String,
@@ -69,7 +69,7 @@ pub enum PayloadError {
         key: String,
     },
     /// S3 refused or did not answer.
-    #[error("s3://{bucket}/{key} can't be read: {detail}")]
+    #[error("S3 request for s3://{bucket}/{key} failed: {detail}")]
     Unreadable {
         /// The bucket.
         bucket: String,
@@ -173,7 +173,7 @@ impl Payloads {
         };
         timeout(READ_TIMEOUT, read)
             .await
-            .unwrap_or_else(|_| Err(unreadable(pointer, "no answer within the time limit")))
+            .unwrap_or_else(|_| Err(unreadable(pointer, "request timed out")))
     }
 
     /// Deletes the payload of a message that was deleted, unless the user keeps them.

@@ -338,7 +338,7 @@ fn by_position<'a>(
         Err(BatchEntryError {
             code: "MissingResult".to_owned(),
             sender_fault: false,
-            detail: "the answer does not name this entry".to_owned(),
+            detail: "the response has no result for this entry".to_owned(),
         });
         count
     ];

@@ -117,7 +117,7 @@ fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Er
     let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
     number
         .and_then(|number| number.try_into().ok())
-        .ok_or_else(|| serde::de::Error::custom("maxReceiveCount is no number"))
+        .ok_or_else(|| serde::de::Error::custom("maxReceiveCount is not a number"))
 }
 
 #[cfg(test)]

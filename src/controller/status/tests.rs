@@ -583,7 +583,7 @@ fn a_run_that_may_not_send_dead_letters_says_so_until_one_may() {
         let Report::Read(mut report) = report(Outcome::Drained) else {
             unreachable!("it was read")
         };
-        report.message = Some("sqs:SendMessage was refused".to_owned());
+        report.message = Some("sqs:SendMessage was denied".to_owned());
         report.reasons = reasons
             .iter()
             .map(|reason| ReasonCount {

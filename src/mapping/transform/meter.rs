@@ -32,13 +32,13 @@ const THREAD_STACK: usize = 128 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Exhausted {
     /// Terms, values and text together.
-    #[error("it took more than {FUEL} steps")]
+    #[error("it used more than {FUEL} steps")]
     Steps,
     /// Calls or pipes one inside the other.
-    #[error("it recursed too deep")]
+    #[error("it recursed too deeply")]
     Stack,
     /// One value.
-    #[error("it made a value of more than {} MiB, or nested more than {} deep", super::value::MAX_SIZE >> 20, super::value::MAX_DEPTH)]
+    #[error("it created a value larger than {} MiB or nested more than {} levels deep", super::value::MAX_SIZE >> 20, super::value::MAX_DEPTH)]
     Value,
 }
 

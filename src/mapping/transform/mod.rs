@@ -40,7 +40,7 @@ pub struct Transform {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransformError {
     /// Longer than a program may be.
-    #[error("the jq program has {0} bytes; at most {MAX_PROGRAM} are taken")]
+    #[error("the jq program has {0} bytes; the maximum is {MAX_PROGRAM}")]
     TooLong(usize),
     /// Not jq, or with names that do not exist here.
     #[error("line {line}, column {column}: {fault}")]
@@ -53,7 +53,7 @@ pub enum TransformError {
         fault: String,
     },
     /// The compiler failed.
-    #[error("the jq program can't be compiled: it nests too deep")]
+    #[error("can't compile the jq program: it is nested too deeply")]
     Uncompilable,
 }
 
@@ -100,7 +100,7 @@ impl Transform {
             return Err(fault_at(
                 program,
                 &program[at..],
-                "names that start with \"unbounded_\" are taken",
+                "names that start with \"unbounded_\" are reserved",
             ));
         }
         // On a thread of its own, for the size of its stack.
@@ -148,7 +148,7 @@ impl Transform {
                 Some(Err(exception)) => {
                     return Err(EvalError::Failed(match exception.get_err() {
                         Ok(error) => error.to_string().chars().take(300).collect(),
-                        Err(_) => "it broke off".to_owned(),
+                        Err(_) => "uncaught break".to_owned(),
                     }));
                 }
             };
@@ -196,7 +196,7 @@ fn compile(program: &str) -> Result<Transform, TransformError> {
                 Some((name, kind)) => fault_at(
                     program,
                     name,
-                    &format!("there is no {} {name}", kind.as_str()),
+                    &format!("undefined {} {name}", kind.as_str()),
                 ),
                 None => TransformError::Uncompilable,
             }

@@ -115,7 +115,7 @@ fn length(value: Value) -> ValR<Value> {
         }
         Value::List(node) => Ok(Value::from(node.content().len())),
         Value::Object(node) => Ok(Value::from(node.content().len())),
-        Value::Boolean(_) => Err(Error::typ(value, "something with a length")),
+        Value::Boolean(_) => Err(Error::typ(value, "value with a length")),
     }
 }
 
@@ -205,7 +205,9 @@ fn bound_regex(input: Value, expression: Value) -> ValR<Value> {
     if let (Value::Text(text), Value::Text(expression)) = (&input, &expression) {
         let length = written_out(expression);
         if length > MAX_REGEX {
-            return Err(Error::str("the regular expression repeats too often"));
+            return Err(Error::str(
+                "the regular expression has too many repetitions",
+            ));
         }
         meter::spend(64 + length + length.saturating_mul(text.len()) / 16);
     }
