@@ -5,11 +5,11 @@ use std::{
 
 use reqwest::header::HeaderValue;
 
-/// A project's server-side API key. No formatting shows it.
+/// A project's server-side API key. `Debug` output redacts it.
 #[derive(Clone)]
 pub struct ApiKey(HeaderValue);
 
-/// A file that holds no usable key.
+/// Why an API key file can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiKeyError {
     /// The file can't be read.
@@ -17,16 +17,16 @@ pub enum ApiKeyError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         cause: io::Error,
     },
-    /// The file holds nothing.
+    /// The file is empty.
     #[error("API key file {} is empty: store the project's server-side key in the Secret", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
     },
-    /// The file holds what can't stand in a header.
+    /// The file contains characters that are invalid in a header value.
     #[error(
         "API key file {} contains invalid characters: store only the key, as plain text",
         path.display()
@@ -38,7 +38,7 @@ pub enum ApiKeyError {
 }
 
 impl ApiKey {
-    /// Reads the key from a file; blanks and line ends around it don't count.
+    /// Reads the key from a file, ignoring leading and trailing whitespace.
     pub fn read(path: &Path) -> Result<Self, ApiKeyError> {
         let text = fs::read_to_string(path).map_err(|cause| ApiKeyError::Unreadable {
             path: path.to_owned(),
@@ -54,7 +54,7 @@ impl ApiKey {
         })
     }
 
-    /// A key from its text; none if it can't stand in a header.
+    /// Creates a key. Returns `None` if the text is not a valid header value.
     pub fn new(text: &str) -> Option<Self> {
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return None;

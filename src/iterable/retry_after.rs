@@ -1,23 +1,23 @@
-//! The header `Retry-After`: how long a server asks to be left alone.
+//! The `Retry-After` header.
 
 use std::time::Duration;
 
 use jiff::{Timestamp, fmt::rfc2822::DateTimeParser};
 
-/// The longest wait that is believed: as long as the longest run. Who asks for more is obeyed for
-/// the rest of the run all the same.
+/// Maximum delay, as long as the longest run, so that a capped delay still outlasts the run.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The wait that a `Retry-After` means, at most [`MAX_RETRY_AFTER`]: a number of seconds, or a
-/// date that is held against the answer's own `Date`, or against `now` where it has none. None if
-/// it is neither.
+/// Returns the delay that a `Retry-After` value requests, at most [`MAX_RETRY_AFTER`].
+///
+/// The value is a number of seconds or a date. A date is relative to the response's `Date`, or to
+/// `now` if there is none. Returns `None` if the value is neither.
 pub fn retry_after(text: &str, date: Option<&str>, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
         let asked_at = date.and_then(timestamp).unwrap_or(now);
-        // A date that has passed asks for no wait.
+        // A date in the past requests no delay.
         Duration::try_from(timestamp(text)?.duration_since(asked_at)).unwrap_or_default()
     };
     Some(wait.min(MAX_RETRY_AFTER))

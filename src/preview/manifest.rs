@@ -1,4 +1,4 @@
-//! The forwarder of a manifest, read as strictly as `kubectl apply` reads it.
+//! Parses EventForwarder manifests as strictly as `kubectl apply`.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use crate::api::EventForwarder;
 
 use super::{PreviewError, read};
 
-/// Reads a manifest. A field that the definition does not have is refused: it is a slip, and
-/// without it the batches would be mapped by the defaults.
+/// Reads a manifest. Rejects unknown fields, because a typo would otherwise silently select the
+/// defaults.
 pub fn forwarder(path: &Path) -> Result<EventForwarder, PreviewError> {
     let text = read(path)?;
     let failed = |error: String| PreviewError::Forwarder {
@@ -29,7 +29,7 @@ pub fn forwarder(path: &Path) -> Result<EventForwarder, PreviewError> {
     }
 }
 
-/// The schema of the definition's `spec`.
+/// Returns the CRD's schema of `spec`.
 fn spec_schema() -> Value {
     let versions = EventForwarder::crd().spec.versions;
     let schema = versions
@@ -39,7 +39,8 @@ fn spec_schema() -> Value {
     serde_json::to_value(schema).unwrap_or_default()
 }
 
-/// The path of the first member that a schema does not list. Where it lists none, all are taken.
+/// Returns the path of the first member that a schema does not list. A schema that lists none
+/// accepts all.
 fn unknown_field(value: &Value, schema: &Value, path: &str) -> Option<String> {
     match value {
         Value::Object(members) => {

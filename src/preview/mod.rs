@@ -1,4 +1,4 @@
-//! The `map` command: shows what batches become, through the code that a drain uses.
+//! The `map` command: previews the mapping of batches with the code of a drain.
 
 mod input;
 mod manifest;
@@ -23,12 +23,12 @@ use input::Body;
 pub use output::printable;
 use summary::PreviewSummary;
 
-/// Something was rejected.
+/// Exit code if an event or body was rejected.
 const REJECTED: u8 = 3;
-/// The command can't be carried out; the code that clap gives to bad usage.
+/// Exit code if the command fails, equal to clap's code for usage errors.
 const BAD_USAGE: u8 = 2;
 
-/// A command that can't be carried out.
+/// Why the command failed.
 #[derive(Debug, thiserror::Error)]
 enum PreviewError {
     #[error("can't read {path}: {error}")]
@@ -41,7 +41,7 @@ enum PreviewError {
     Write(#[from] io::Error),
 }
 
-/// What a forwarder does to events.
+/// The parts of an EventForwarder that determine the mapping.
 #[derive(Debug)]
 pub struct MappingConfig {
     mapping: MappingSpec,
@@ -50,12 +50,12 @@ pub struct MappingConfig {
     transform: Option<String>,
 }
 
-/// Maps what the arguments name, prints it on standard output and totals on standard error.
+/// Maps the given batches. Prints the result to standard output and the summary to standard error.
 pub fn run(args: &MapArgs) -> ExitCode {
     exit_code(MappingConfig::from_args(args).and_then(|rules| map(&rules, &args.batches)))
 }
 
-/// Maps batches by rules from elsewhere, and prints as [`run`] does.
+/// Maps batches with the given configuration. Prints the same output as [`run`].
 pub fn run_with(rules: &MappingConfig, batches: &BatchArgs) -> ExitCode {
     exit_code(map(rules, batches))
 }
@@ -63,7 +63,7 @@ pub fn run_with(rules: &MappingConfig, batches: &BatchArgs) -> ExitCode {
 fn exit_code(result: Result<PreviewSummary, PreviewError>) -> ExitCode {
     match result {
         Ok(totals) => {
-            // Nothing is left to be done if standard error is closed.
+            // Standard error may be closed.
             let _ = write!(io::stderr(), "{totals}");
             if totals.rejected() == 0 {
                 ExitCode::SUCCESS
@@ -71,7 +71,7 @@ fn exit_code(result: Result<PreviewSummary, PreviewError>) -> ExitCode {
                 ExitCode::from(REJECTED)
             }
         }
-        // Whoever reads us has seen enough, as in `map … | head`.
+        // The reader closed the pipe, as in `map … | head`.
         Err(PreviewError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
@@ -125,8 +125,8 @@ impl MappingConfig {
         Ok(Self::new(manifest::forwarder(path)?.spec, transform))
     }
 
-    /// The rules of a forwarder. `transform`: the text of its jq program, where the mapping refers
-    /// to a ConfigMap for it.
+    /// Creates the configuration of an EventForwarder. `transform` is the text of its jq program,
+    /// if the mapping references a ConfigMap.
     pub fn new(spec: EventForwarderSpec, transform: Option<String>) -> Self {
         let size = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
         Self {
@@ -148,5 +148,5 @@ fn read(path: &Path) -> Result<String, PreviewError> {
     })
 }
 
-/// What one body became.
+/// The result of mapping one body.
 type MapResult = Result<MappedBody, crate::mapping::BodyError>;

@@ -12,26 +12,26 @@ use aws_credential_types::{
 
 use crate::api::AssumeRole;
 
-/// How long keys from files are used before the files are read again, so that a Secret that was
-/// changed takes effect in a run that is under way.
+/// How long keys from files are used before they are read again, so that a changed Secret takes
+/// effect during a run.
 const REREAD_INTERVAL: Duration = Duration::from_secs(300);
 
-/// Whose rights are used with AWS.
+/// The source of the AWS credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
-    /// Those of the surroundings: environment, web identity (IRSA), container (EKS Pod
-    /// Identity) or instance.
+    /// The default AWS credential chain: environment, web identity (IRSA), container (EKS Pod
+    /// Identity), or instance.
     Ambient,
-    /// A folder with the files `accessKeyId`, `secretAccessKey` and, if temporary,
-    /// `sessionToken`, as a mounted Secret has them.
+    /// A directory, such as a mounted Secret, with the files `accessKeyId`, `secretAccessKey`,
+    /// and, if the keys are temporary, `sessionToken`.
     Dir(PathBuf),
-    /// The keys themselves.
+    /// The keys as values.
     Keys {
-        /// The id of the access key.
+        /// The access key ID.
         access_key_id: String,
-        /// The secret part.
+        /// The secret access key.
         secret_access_key: String,
-        /// The session's token, if the keys are temporary.
+        /// The session token, if the keys are temporary.
         session_token: Option<String>,
     },
 }
@@ -47,8 +47,8 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// The SDK's configuration with this identity, and with `role` assumed by it, if there is
-    /// one. `base` carries the region, the HTTP client and the ambient identity.
+    /// Returns the SDK configuration with these credentials. If `role` is set, they assume it.
+    /// `base` provides the region, the HTTP client, and the ambient credentials.
     pub(super) async fn apply(self, base: SdkConfig, role: Option<&AssumeRole>) -> SdkConfig {
         let explicit = match self {
             Self::Ambient => None,
@@ -66,7 +66,7 @@ impl Credentials {
             ))),
         };
         let config = match explicit {
-            // With a cache of its own, since the shared one keeps what it has seen for ever.
+            // Needs a separate cache, because the shared one never evicts an identity.
             Some(provider) => base
                 .into_builder()
                 .credentials_provider(provider)
@@ -91,7 +91,7 @@ impl Credentials {
     }
 }
 
-/// Reads keys from a folder, again and again.
+/// Reads keys from a directory each time the SDK requests credentials.
 #[derive(Debug)]
 struct DirProvider(PathBuf);
 

@@ -24,7 +24,7 @@ use aws_sdk_sqs::{
     },
 };
 
-/// One queue. Clones share connections, identity and the count of requests.
+/// A client for one queue. Clones share connections, credentials, and the request counter.
 #[derive(Clone, Debug)]
 pub struct QueueClient {
     client: Client,
@@ -34,8 +34,8 @@ pub struct QueueClient {
     requests: Arc<AtomicU64>,
 }
 
-/// A queue and how it is reached, with the identity's keys once they are known. To be kept where
-/// there are many queues: a client is quickly made of it, and takes many times the memory.
+/// The configuration of a [`QueueClient`], including cached credentials. Keep this instead of
+/// clients for many queues: it needs a fraction of a client's memory, and creating one is cheap.
 #[derive(Clone, Debug)]
 pub struct QueueAccess {
     config: SdkConfig,
@@ -45,7 +45,8 @@ pub struct QueueAccess {
 }
 
 impl QueueAccess {
-    /// The way to `spec`'s queue, over connections that `connector` shares. Makes no request.
+    /// Creates the configuration for `spec`'s queue with `connector`'s shared connections, without
+    /// sending a request.
     pub async fn new(
         connector: &Connector,
         spec: &QueueSpec,
@@ -59,7 +60,7 @@ impl QueueAccess {
         })
     }
 
-    /// A client for the queue.
+    /// Creates a client for the queue.
     pub fn client(&self) -> QueueClient {
         QueueClient {
             client: Client::from_conf(ConfigBuilder::from(&self.config).build()),
@@ -72,23 +73,23 @@ impl QueueAccess {
 }
 
 impl QueueClient {
-    /// A client for `spec`'s queue. Makes no request yet.
+    /// Creates a client for `spec`'s queue, without sending a request.
     pub async fn connect(spec: &QueueSpec, credentials: Credentials) -> Result<Self, Error> {
         let access = QueueAccess::new(&Connector::new()?, spec, credentials).await?;
         Ok(access.client())
     }
 
-    /// The queue's URL.
+    /// Returns the queue's URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The number of requests made by this client and its clones, each of which is billed.
+    /// Returns the number of billed requests by this client and its clones.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Whether it is a FIFO queue, whose names all end alike.
+    /// Returns whether this is a FIFO queue, by the suffix of its name.
     pub fn is_fifo(&self) -> bool {
         self.url.ends_with(".fifo")
     }
@@ -99,19 +100,19 @@ impl QueueClient {
         Ok(QueueSettings::read(&attributes))
     }
 
-    /// The depth of the queue alone: one request.
+    /// Reads the depth of only this queue, with one request.
     pub async fn depth_without_dlq(&self) -> Result<Depth, Error> {
         let attributes = self.attributes(Depth::ATTRIBUTES.to_vec()).await?;
         Ok(Depth::read(&attributes))
     }
 
-    /// The depth of the queue and of its dead-letter queue: two requests. A dead-letter queue that
-    /// can't be read for now makes the reading fail; one that must not be read is left out.
+    /// Reads the depth of the queue and of its dead-letter queue, with two requests. A transient
+    /// error on the dead-letter queue fails the call; other errors there omit its depth.
     pub async fn depth(&self) -> Result<Depth, Error> {
         let names = [QueueSettings::ATTRIBUTES, Depth::ATTRIBUTES].concat();
         let attributes = self.attributes(names).await?;
         let dead_letters = match self.dead_letter_queue_of(&QueueSettings::read(&attributes)) {
-            // A letter that somebody just looks at is hidden, and still there.
+            // Counts invisible messages too, because another command may be reading them.
             Some(queue) => match queue.depth_without_dlq().await {
                 Ok(depth) => Some(depth.messages()),
                 Err(error) if error.is_transient() => return Err(error),
@@ -138,8 +139,8 @@ impl QueueClient {
         Ok(answer.attributes.unwrap_or_default())
     }
 
-    /// The queue's dead-letter queue: the one that the forwarder names, else that of the redrive
-    /// policy. None if there is neither.
+    /// Returns the dead-letter queue: the one in the spec, or else the one in the redrive policy.
+    /// Returns `None` if there is neither.
     pub async fn dead_letter_queue(&self) -> Result<Option<Self>, Error> {
         if self.dead_letter_url.is_some() {
             return Ok(self.dead_letter_queue_of_url(self.dead_letter_url.clone()));
@@ -147,7 +148,7 @@ impl QueueClient {
         Ok(self.dead_letter_queue_of(&self.settings().await?))
     }
 
-    /// As [`Self::dead_letter_queue`], from settings that are known already.
+    /// Returns the same as [`Self::dead_letter_queue`], from settings that were read before.
     pub fn dead_letter_queue_of(&self, settings: &QueueSettings) -> Option<Self> {
         let from_policy = || {
             url_of_arn(
@@ -166,10 +167,11 @@ impl QueueClient {
         })
     }
 
-    /// Receives up to `max` messages (ten at most), waiting up to `wait` for the first. With a
-    /// wait of a second or more every host of SQS is asked, so that nothing means empty.
-    /// `visibility` replaces the queue's own timeout for these messages. Where there is a `room`,
-    /// an answer that is too large for it waits for more.
+    /// Receives up to `max` messages (ten at most), waiting up to `wait` for the first.
+    ///
+    /// With a wait of one second or more, SQS queries all its hosts, so an empty response means an
+    /// empty queue. `visibility` overrides the queue's visibility timeout. If `room` is set, a
+    /// response that exceeds it is not read until memory is free.
     pub async fn receive(
         &self,
         max: usize,
@@ -221,8 +223,8 @@ impl QueueClient {
             .collect())
     }
 
-    /// Deletes messages by their receipts, ten at most. The answer has one result per receipt,
-    /// in their order: SQS accepts a request of which single entries fail.
+    /// Deletes at most ten messages by their receipt handles. Returns one result per handle, in
+    /// order, because SQS can fail single entries of a request.
     pub async fn delete(
         &self,
         receipts: &[String],
@@ -245,8 +247,8 @@ impl QueueClient {
         Ok(by_position(receipts.len(), done, answer.failed))
     }
 
-    /// Makes messages invisible for `timeout` from now, ten at most; zero gives them back at
-    /// once. The answer has one result per receipt, in their order.
+    /// Makes at most ten messages invisible for `timeout` from now; zero makes them visible
+    /// immediately. Returns one result per receipt handle, in order.
     pub async fn change_visibility(
         &self,
         receipts: &[String],
@@ -273,8 +275,8 @@ impl QueueClient {
         Ok(by_position(receipts.len(), done, answer.failed))
     }
 
-    /// Sends messages, ten at most and together no larger than one message may be. The answer
-    /// has one result per message, in their order.
+    /// Sends at most ten messages, whose total size is limited to that of one message. Returns one
+    /// result per message, in order.
     pub async fn send(
         &self,
         messages: Vec<OutgoingMessage>,
@@ -328,7 +330,7 @@ impl QueueClient {
     }
 }
 
-/// One result per entry: an entry of which the answer says nothing has failed.
+/// Returns one result per entry. An entry without a result in the response has failed.
 fn by_position<'a>(
     count: usize,
     done: impl Iterator<Item = &'a str>,

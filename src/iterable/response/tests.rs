@@ -1,7 +1,7 @@
 use super::*;
 use crate::iterable::ListReason;
 
-/// The class of an answer, as a word.
+/// Returns the class of a response.
 fn class(status: u16, body: &str) -> &'static str {
     match ApiResponse::read(status, None, body.as_bytes()) {
         ApiResponse::Accepted(_) => "counted",

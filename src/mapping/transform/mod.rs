@@ -1,8 +1,8 @@
-//! The user's own rules: one jq program, compiled once, run on each event within bounds.
+//! Custom rules: one jq program, compiled once and run on each event within limits.
 //!
-//! jq, since marketers' engineers know it from the command line and can try a rule there; run by
-//! jaq, since it is Rust, may be shared between threads, and takes a value type of ours, through
-//! which everything it does is counted (`meter`).
+//! jq is well known, and users can try a program on the command line. jaq runs it, because jaq is
+//! written in Rust, can be shared between threads, and accepts a custom value type, which meters
+//! all work (`meter`).
 
 mod meter;
 mod natives;
@@ -24,32 +24,32 @@ use meter::Aborted;
 pub use meter::{Exhausted, FUEL, on_large_stack};
 use value::Value;
 
-/// The longest program, in bytes.
+/// Maximum length of a program, in bytes.
 pub const MAX_PROGRAM: usize = 16_384;
 
-/// What the compiler may use of the stack: it recurses with the program's nesting, and at a few
-/// kilobytes for each of the program's bytes it can't get deeper than this.
+/// The stack size of the compiler's thread, in bytes. The compiler recurses with the program's
+/// nesting and uses a few kilobytes per byte of the program, which fits into this.
 const COMPILER_STACK: usize = 256 << 20;
 
-/// A program, ready to run.
+/// A compiled program.
 pub struct Transform {
     filter: Filter<Jq>,
 }
 
-/// A program that can't be used.
+/// Why a program can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransformError {
-    /// Longer than a program may be.
+    /// It is longer than [`MAX_PROGRAM`] bytes.
     #[error("the jq program has {0} bytes; the maximum is {MAX_PROGRAM}")]
     TooLong(usize),
-    /// Not jq, or with names that do not exist here.
+    /// It is not valid jq, or it uses undefined or reserved names.
     #[error("line {line}, column {column}: {fault}")]
     Invalid {
         /// The line, counted from 1.
         line: usize,
         /// The column, counted from 1.
         column: usize,
-        /// What is wrong there.
+        /// The syntax or name error.
         fault: String,
     },
     /// The compiler failed.
@@ -57,18 +57,18 @@ pub enum TransformError {
     Uncompilable,
 }
 
-/// Why a program gives no event.
+/// Why a program returned no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EvalError {
     /// It raised an error.
     Failed(String),
-    /// It used too much.
+    /// It exceeded a limit.
     TooCostly(Exhausted),
-    /// It gave more than one output.
+    /// It had more than one output.
     ManyOutputs,
 }
 
-/// The kind of data that programs work on.
+/// The interpreter's data types.
 struct Jq;
 
 impl DataT for Jq {
@@ -76,7 +76,7 @@ impl DataT for Jq {
     type Data<'a> = MeteredLut<'a>;
 }
 
-/// The program's terms, which the interpreter asks for before it evaluates each: so each counts.
+/// The program's term table. The interpreter fetches it before each term, which spends one unit.
 #[derive(Clone)]
 struct MeteredLut<'a>(&'a Lut<Jq>);
 
@@ -87,7 +87,7 @@ impl<'a> HasLut<'a, Jq> for MeteredLut<'a> {
     }
 }
 
-/// A value that programs see as `$batch`, made once for all events of a batch.
+/// The value of `$batch`, shared by all events of a batch.
 pub struct BatchValue(Value);
 
 impl Transform {
@@ -103,7 +103,7 @@ impl Transform {
                 "names that start with \"unbounded_\" are reserved",
             ));
         }
-        // On a thread of its own, for the size of its stack.
+        // The compiler needs a thread with a larger stack.
         thread::scope(|scope| {
             let compiler = thread::Builder::new()
                 .stack_size(COMPILER_STACK)
@@ -113,7 +113,7 @@ impl Transform {
         })
     }
 
-    /// Reads what programs see as `$batch`.
+    /// Creates the value of `$batch`.
     pub fn batch(members: &[(Cow<'_, str>, RawJson<'_>)]) -> Result<BatchValue, EvalError> {
         let read =
             |(name, raw): &(Cow<'_, str>, RawJson<'_>)| (Arc::from(&**name), Value::read(*raw));
@@ -128,8 +128,8 @@ impl Transform {
         .map_err(EvalError::from)
     }
 
-    /// Runs the program on an event of Iterable's, with `$event` and `$batch`. Gives the JSON of
-    /// its output; none, or null, if it drops the event.
+    /// Runs the program on an Iterable event, with `$event` and `$batch`. Returns the JSON of its
+    /// output, or `None` if the program drops the event by no output or null.
     pub fn run(
         &self,
         input: RawJson<'_>,
@@ -223,9 +223,9 @@ fn load_fault(program: &str, errors: load::Errors<&str, ()>) -> TransformError {
     }
 }
 
-/// An error at a part of the program.
+/// Creates an error at a part of the program.
 fn fault_at(program: &str, part: &str, fault: &str) -> TransformError {
-    // A part that is not of the program, such as the end of it, is taken to be its end.
+    // A part outside the program's text means its end.
     let start = (part.as_ptr() as usize).wrapping_sub(program.as_ptr() as usize);
     let before = program.get(..start).unwrap_or(program);
     TransformError::Invalid {
