@@ -71,7 +71,7 @@ impl ApiKey {
 
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ApiKey(hidden)")
+        f.write_str("ApiKey(redacted)")
     }
 }
 
@@ -80,16 +80,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_formatting_shows_the_key() {
+    fn key_is_redacted_in_debug_output() {
         let key = ApiKey::new("abc123").unwrap();
         assert_eq!(
             format!("{key:?} {:?}", key.header()),
-            "ApiKey(hidden) Sensitive"
+            "ApiKey(redacted) Sensitive"
         );
     }
 
     #[test]
-    fn a_key_of_several_lines_is_malformed() {
+    fn multiline_key_is_malformed() {
         assert!(ApiKey::new("abc\ndef").is_none());
         assert!(ApiKey::new("{\"key\": \"abc\"}").is_none());
     }

@@ -120,9 +120,9 @@ impl Client {
 
     async fn send_request(&self, url: &str, body: Vec<u8>) -> ApiResponse {
         if let Some(compressed) = self.gzip.compress(&body) {
-            let answer = self.send_once(url, compressed, Some("gzip")).await;
-            if self.gzip.is_accepted(&answer) {
-                return answer;
+            let response = self.send_once(url, compressed, Some("gzip")).await;
+            if self.gzip.is_accepted(&response) {
+                return response;
             }
             tracing::warn!(
                 "Iterable may not accept compressed requests; sending uncompressed for the rest of the run"
@@ -205,7 +205,7 @@ fn causes(error: &reqwest::Error) -> String {
     let mut next = error.source();
     while let Some(cause) = next {
         let text = cause.to_string();
-        if !causes.iter().any(|known| known.ends_with(&text)) {
+        if !causes.iter().any(|other| other.ends_with(&text)) {
             causes.push(text);
         }
         next = cause.source();

@@ -82,7 +82,7 @@ impl FailedIdentifiers {
         for list in ["invalidEmails", "invalidUserIds"] {
             listed.add(list, &body[list], true);
         }
-        listed.names = texts(&body["disallowedEventNames"])
+        listed.names = strings(&body["disallowedEventNames"])
             .map(str::to_owned)
             .collect();
         listed
@@ -108,7 +108,7 @@ impl FailedIdentifiers {
             _ => ListReason::RejectedByIterable,
         };
         self.users
-            .extend(texts(entries).map(|identifier| FailedIdentifier {
+            .extend(strings(entries).map(|identifier| FailedIdentifier {
                 identifier: identifier.to_owned(),
                 kind,
                 reason,
@@ -122,7 +122,7 @@ impl FailedIdentifiers {
     }
 }
 
-fn texts(value: &Value) -> impl Iterator<Item = &str> {
+fn strings(value: &Value) -> impl Iterator<Item = &str> {
     value
         .as_array()
         .into_iter()

@@ -138,13 +138,13 @@ impl ApiResponse {
         }
     }
 
-    fn from_error(refusal: ApiError) -> Self {
-        match refusal.code.as_deref() {
+    fn from_error(error: ApiError) -> Self {
+        match error.code.as_deref() {
             Some("BatchTooLarge") => Self::TooLarge,
             Some("BadApiKey" | "BadAuthorizationHeader" | "InvalidJwtPayload" | "Unauthorized") => {
-                Self::Unauthorized(refusal)
+                Self::Unauthorized(error)
             }
-            _ => Self::Rejected(refusal),
+            _ => Self::Rejected(error),
         }
     }
 }
@@ -172,14 +172,14 @@ impl ApiError {
         let value: Value = serde_json::from_slice(body).unwrap_or_default();
         let text = |name| value.get(name).and_then(Value::as_str);
         let code = text("code").map(str::to_owned);
-        let said = match text("msg") {
+        let message = match text("msg") {
             Some(msg) => excerpt(msg),
             None => excerpt(&String::from_utf8_lossy(body.get(..400).unwrap_or(body))),
         };
         Self {
             status,
             code,
-            message: said,
+            message,
             params: value.get("params").cloned().unwrap_or_default(),
         }
     }

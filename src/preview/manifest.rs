@@ -44,10 +44,10 @@ fn spec_schema() -> Value {
 fn unknown_field(value: &Value, schema: &Value, path: &str) -> Option<String> {
     match value {
         Value::Object(members) => {
-            let known = schema.get("properties").and_then(Value::as_object)?;
+            let properties = schema.get("properties").and_then(Value::as_object)?;
             members.iter().find_map(|(name, value)| {
                 let path = format!("{path}.{name}");
-                match known.get(name) {
+                match properties.get(name) {
                     None => Some(path),
                     Some(schema) => unknown_field(value, schema, &path),
                 }

@@ -52,20 +52,20 @@ pub struct MappingConfig {
 
 /// Maps the given batches. Prints the result to standard output and the summary to standard error.
 pub fn run(args: &MapArgs) -> ExitCode {
-    exit_code(MappingConfig::from_args(args).and_then(|rules| map(&rules, &args.batches)))
+    exit_code(MappingConfig::from_args(args).and_then(|config| map(&config, &args.batches)))
 }
 
 /// Maps batches with the given configuration. Prints the same output as [`run`].
-pub fn run_with(rules: &MappingConfig, batches: &BatchArgs) -> ExitCode {
-    exit_code(map(rules, batches))
+pub fn run_with(config: &MappingConfig, batches: &BatchArgs) -> ExitCode {
+    exit_code(map(config, batches))
 }
 
 fn exit_code(result: Result<PreviewSummary, PreviewError>) -> ExitCode {
     match result {
-        Ok(totals) => {
+        Ok(summary) => {
             // Standard error may be closed.
-            let _ = write!(io::stderr(), "{totals}");
-            if totals.rejected() == 0 {
+            let _ = write!(io::stderr(), "{summary}");
+            if summary.rejected() == 0 {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::from(REJECTED)
@@ -82,8 +82,8 @@ fn exit_code(result: Result<PreviewSummary, PreviewError>) -> ExitCode {
     }
 }
 
-fn map(rules: &MappingConfig, batches: &BatchArgs) -> Result<PreviewSummary, PreviewError> {
-    let mapper = Mapper::new(&rules.mapping, rules.project, rules.transform.as_deref())?;
+fn map(config: &MappingConfig, batches: &BatchArgs) -> Result<PreviewSummary, PreviewError> {
+    let mapper = Mapper::new(&config.mapping, config.project, config.transform.as_deref())?;
     let is_terminal = io::stdout().is_terminal();
     let output = match batches.output {
         Some(output) => output,
@@ -91,21 +91,21 @@ fn map(rules: &MappingConfig, batches: &BatchArgs) -> Result<PreviewSummary, Pre
         None => MapOutput::Json,
     };
 
-    let mut totals = PreviewSummary::default();
+    let mut summary = PreviewSummary::default();
     let mut results = Vec::new();
     for Body { name, text } in input::bodies(&batches.paths)? {
         let mapped = mapper.map(&text, batches.sent_at);
-        totals.add(&mapped);
+        summary.add(&mapped);
         results.push((name, mapped));
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
     match output {
-        MapOutput::Json => output::json(&mut out, rules.limits, &results)?,
+        MapOutput::Json => output::json(&mut out, config.limits, &results)?,
         MapOutput::Events => output::events(&mut out, &results)?,
         MapOutput::Table => output::table(&mut out, &results)?,
     }
     out.flush()?;
-    Ok(totals)
+    Ok(summary)
 }
 
 impl MappingConfig {

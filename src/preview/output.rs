@@ -182,9 +182,9 @@ fn rows_of<'r>(file: &'r str, mapped: &'r MappedBody) -> Vec<EventRow<'r>> {
             EventOutcome::Rejected,
         )
     });
-    let mut lines: Vec<_> = forwarded.chain(skipped).chain(rejected).collect();
-    lines.sort_by_key(|row| row.source.position);
-    lines
+    let mut rows: Vec<_> = forwarded.chain(skipped).chain(rejected).collect();
+    rows.sort_by_key(|row| row.source.position);
+    rows
 }
 
 impl EventRow<'_> {
@@ -200,7 +200,7 @@ impl EventRow<'_> {
             EventOutcome::Skipped => "skipped",
             EventOutcome::Rejected => "rejected",
         };
-        let (what, more) = match self.mapped {
+        let (name_or_reason, user_or_detail) = match self.mapped {
             Some(event) => {
                 let (User::Email(user) | User::UserId(user)) = event.user();
                 (event.event_name(), user.to_owned())
@@ -214,8 +214,8 @@ impl EventRow<'_> {
             position,
             self.event_type.to_owned(),
             outcome.to_owned(),
-            what.to_owned(),
-            more,
+            name_or_reason.to_owned(),
+            user_or_detail,
         ]
         .map(|cell| printable(&cell))
     }

@@ -41,7 +41,7 @@ impl fmt::Debug for Credentials {
         match self {
             Self::Ambient => f.write_str("Ambient"),
             Self::Dir(dir) => f.debug_tuple("Dir").field(dir).finish(),
-            Self::Keys { .. } => f.write_str("Keys(hidden)"),
+            Self::Keys { .. } => f.write_str("Keys(redacted)"),
         }
     }
 }
@@ -74,7 +74,7 @@ impl Credentials {
                 .build(),
             None => base,
         };
-        let (Some(role), Some(own)) = (role, config.credentials_provider()) else {
+        let (Some(role), Some(source)) = (role, config.credentials_provider()) else {
             return config;
         };
         let mut builder = AssumeRoleProvider::builder(&role.arn)
@@ -83,7 +83,7 @@ impl Credentials {
         if let Some(id) = &role.external_id {
             builder = builder.external_id(id);
         }
-        let assumed = builder.build_from_provider(own).await;
+        let assumed = builder.build_from_provider(source).await;
         config
             .into_builder()
             .credentials_provider(SharedCredentialsProvider::new(assumed))
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_key_file_is_named_and_no_secret_shows() {
+    fn missing_file_is_named_and_secrets_are_redacted() {
         let dir = std::env::temp_dir().join(format!("event-forwarder-keys-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("accessKeyId"), "AKIDEXAMPLE\n").unwrap();
@@ -146,7 +146,7 @@ mod tests {
             ("AKIDEXAMPLE", "hush")
         );
         fs::remove_dir_all(dir).unwrap();
-        let shown = format!(
+        let debug = format!(
             "{:?}",
             Credentials::Keys {
                 access_key_id: "a".to_owned(),
@@ -154,6 +154,6 @@ mod tests {
                 session_token: None
             }
         );
-        assert!(!shown.contains("hush"));
+        assert!(!debug.contains("hush"));
     }
 }

@@ -303,10 +303,10 @@ fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.ends_with(&said) {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
             text.push_str(": ");
-            text.push_str(&said);
+            text.push_str(&cause_text);
         }
         next = cause.source();
     }
@@ -315,10 +315,10 @@ fn chain(error: &dyn StdError) -> String {
 
 /// Returns the body of a response in another format, such as a proxy's page or an older protocol's
 /// document.
-fn body(answer: &HttpResponse) -> String {
-    let text = String::from_utf8_lossy(answer.body().bytes().unwrap_or_default());
+fn body(response: &HttpResponse) -> String {
+    let text = String::from_utf8_lossy(response.body().bytes().unwrap_or_default());
     match one_line(&text, MAX_DETAIL_CHARS) {
-        nothing if nothing.is_empty() => "no message".to_owned(),
+        empty if empty.is_empty() => "no message".to_owned(),
         text => text,
     }
 }
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_of_both_protocols_mean_the_same() {
+    fn error_codes_of_both_protocols_are_equivalent() {
         assert_eq!(
             reason("AWS.SimpleQueueService.NonExistentQueue", 400),
             "QueueMissing"
@@ -370,29 +370,29 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_in_a_form_that_sqs_does_not_use_is_quoted() {
-        let told = |body: &'static str| {
+    fn foreign_error_body_is_quoted() {
+        let error_for = |body: &'static str| {
             let status = StatusCode::try_from(403).expect("a status");
-            let answer = HttpResponse::new(status, body.into());
+            let response = HttpResponse::new(status, body.into());
             let error = ReceiveMessageError::unhandled("no JSON");
             Error::from_sdk(
                 "ReceiveMessage",
                 "q",
                 "sqs.example",
-                SdkError::service_error(error, answer),
+                SdkError::service_error(error, response),
             )
         };
-        let error = told("<Error>\n  <Message>User: x may not</Message>\n</Error>");
+        let error = error_for("<Error>\n  <Message>User: x may not</Message>\n</Error>");
         assert_eq!(error.reason(), "AccessDenied");
         assert_eq!(
             error.to_string(),
             "sqs:ReceiveMessage on q was denied (status 403): <Error> <Message>User: x may not</Message> </Error>; grant it to that identity"
         );
-        assert!(told("").to_string().contains("no message"));
+        assert!(error_for("").to_string().contains("no message"));
     }
 
     #[test]
-    fn a_fifo_queue_says_in_words_that_a_handle_has_expired() {
+    fn fifo_error_text_identifies_expired_handle() {
         let entry = BatchEntryError {
             code: "InvalidParameterValue".to_owned(),
             sender_fault: true,

@@ -225,15 +225,15 @@ mod tests {
     }
 
     #[test]
-    fn pointers_of_both_generations_are_known_and_nothing_else_is() {
-        let own = r#"{"s3BucketName":"b","s3Key":"p/k","more":1}"#;
+    fn only_extended_client_pointers_are_recognized() {
+        let object = r#"{"s3BucketName":"b","s3Key":"p/k","more":1}"#;
         for class in CLASSES {
-            let found = pointer(&message(&format!(r#" ["{class}", {own}]"#))).unwrap();
+            let found = pointer(&message(&format!(r#" ["{class}", {object}]"#))).unwrap();
             assert_eq!((found.bucket.as_str(), found.key.as_str()), ("b", "p/k"));
             assert_eq!(found.bytes, None);
         }
         for name in SIZES {
-            let mut sized = message(&format!(r#"["{}", {own}]"#, CLASSES[0]));
+            let mut sized = message(&format!(r#"["{}", {object}]"#, CLASSES[0]));
             let size = Attribute {
                 kind: "Number".to_owned(),
                 value: "300000".to_owned(),
@@ -242,9 +242,9 @@ mod tests {
             assert_eq!(pointer(&sized).unwrap().bytes, Some(300_000));
         }
         for body in [
-            format!(r#"["java.lang.Object", {own}]"#),
-            format!("[{own}]"),
-            own.to_owned(),
+            format!(r#"["java.lang.Object", {object}]"#),
+            format!("[{object}]"),
+            object.to_owned(),
             r#"{"events":[]}"#.to_owned(),
             r#"[{"events":[]},{"events":[]}]"#.to_owned(),
             String::new(),

@@ -128,7 +128,7 @@ impl QueueClient {
 
     async fn attributes(&self, names: Vec<QueueAttributeName>) -> Result<Attributes, Error> {
         self.count();
-        let answer = self
+        let response = self
             .client
             .get_queue_attributes()
             .queue_url(&*self.url)
@@ -136,7 +136,7 @@ impl QueueClient {
             .send()
             .await
             .map_err(|error| Error::from_sdk("GetQueueAttributes", &self.url, &self.host, error))?;
-        Ok(answer.attributes.unwrap_or_default())
+        Ok(response.attributes.unwrap_or_default())
     }
 
     /// Returns the dead-letter queue: the one in the spec, or else the one in the redrive policy.
@@ -201,7 +201,7 @@ impl QueueClient {
                     .build(),
             ),
         };
-        let answer = self
+        let response = self
             .client
             .receive_message()
             .queue_url(&*self.url)
@@ -215,7 +215,7 @@ impl QueueClient {
             .send()
             .await
             .map_err(|error| Error::from_sdk("ReceiveMessage", &self.url, &self.host, error))?;
-        Ok(answer
+        Ok(response
             .messages
             .unwrap_or_default()
             .into_iter()
@@ -227,15 +227,15 @@ impl QueueClient {
     /// order, because SQS can fail single entries of a request.
     pub async fn delete(
         &self,
-        receipts: &[String],
+        handles: &[String],
     ) -> Result<Vec<Result<(), BatchEntryError>>, Error> {
-        let entries = self.entries("DeleteMessage", receipts, |index, receipt| {
+        let entries = self.entries("DeleteMessage", handles, |index, handle| {
             DeleteMessageBatchRequestEntry::builder()
                 .id(index)
-                .receipt_handle(receipt)
+                .receipt_handle(handle)
                 .build()
         })?;
-        let answer = self
+        let response = self
             .client
             .delete_message_batch()
             .queue_url(&*self.url)
@@ -243,25 +243,25 @@ impl QueueClient {
             .send()
             .await
             .map_err(|error| Error::from_sdk("DeleteMessage", &self.url, &self.host, error))?;
-        let done = answer.successful.iter().map(|entry| entry.id.as_str());
-        Ok(by_position(receipts.len(), done, answer.failed))
+        let successful = response.successful.iter().map(|entry| entry.id.as_str());
+        Ok(by_position(handles.len(), successful, response.failed))
     }
 
     /// Makes at most ten messages invisible for `timeout` from now; zero makes them visible
     /// immediately. Returns one result per receipt handle, in order.
     pub async fn change_visibility(
         &self,
-        receipts: &[String],
+        handles: &[String],
         timeout: Duration,
     ) -> Result<Vec<Result<(), BatchEntryError>>, Error> {
-        let entries = self.entries("ChangeMessageVisibility", receipts, |index, receipt| {
+        let entries = self.entries("ChangeMessageVisibility", handles, |index, handle| {
             ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(index)
-                .receipt_handle(receipt)
+                .receipt_handle(handle)
                 .visibility_timeout(seconds(timeout))
                 .build()
         })?;
-        let answer = self
+        let response = self
             .client
             .change_message_visibility_batch()
             .queue_url(&*self.url)
@@ -271,8 +271,8 @@ impl QueueClient {
             .map_err(|error| {
                 Error::from_sdk("ChangeMessageVisibility", &self.url, &self.host, error)
             })?;
-        let done = answer.successful.iter().map(|entry| entry.id.as_str());
-        Ok(by_position(receipts.len(), done, answer.failed))
+        let successful = response.successful.iter().map(|entry| entry.id.as_str());
+        Ok(by_position(handles.len(), successful, response.failed))
     }
 
     /// Sends at most ten messages, whose total size is limited to that of one message. Returns one
@@ -288,8 +288,8 @@ impl QueueClient {
             .enumerate()
             .map(|(index, message)| message.into_entry(index))
             .collect::<Result<Vec<_>, BuildError>>()
-            .map_err(|error| self.refused("SendMessage", &error))?;
-        let answer = self
+            .map_err(|error| self.build_error("SendMessage", &error))?;
+        let response = self
             .client
             .send_message_batch()
             .queue_url(&*self.url)
@@ -297,26 +297,26 @@ impl QueueClient {
             .send()
             .await
             .map_err(|error| Error::from_sdk("SendMessage", &self.url, &self.host, error))?;
-        let done = answer.successful.iter().map(|entry| entry.id.as_str());
-        Ok(by_position(count, done, answer.failed))
+        let successful = response.successful.iter().map(|entry| entry.id.as_str());
+        Ok(by_position(count, successful, response.failed))
     }
 
     fn entries<T>(
         &self,
         action: &'static str,
-        receipts: &[String],
+        handles: &[String],
         build: impl Fn(String, &str) -> Result<T, BuildError>,
     ) -> Result<Vec<T>, Error> {
         self.count();
-        receipts
+        handles
             .iter()
             .enumerate()
-            .map(|(index, receipt)| build(index.to_string(), receipt))
+            .map(|(index, handle)| build(index.to_string(), handle))
             .collect::<Result<_, _>>()
-            .map_err(|error| self.refused(action, &error))
+            .map_err(|error| self.build_error(action, &error))
     }
 
-    fn refused(&self, action: &'static str, error: &BuildError) -> Error {
+    fn build_error(&self, action: &'static str, error: &BuildError) -> Error {
         Error::Refused {
             action,
             queue: self.url.to_string(),
@@ -333,7 +333,7 @@ impl QueueClient {
 /// Returns one result per entry. An entry without a result in the response has failed.
 fn by_position<'a>(
     count: usize,
-    done: impl Iterator<Item = &'a str>,
+    successful: impl Iterator<Item = &'a str>,
     failed: Vec<BatchResultErrorEntry>,
 ) -> Vec<Result<(), BatchEntryError>> {
     let mut results = vec![
@@ -344,7 +344,7 @@ fn by_position<'a>(
         });
         count
     ];
-    for id in done {
+    for id in successful {
         if let Some(result) = id
             .parse()
             .ok()
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn results_stand_at_the_position_of_their_entry() {
+    fn results_are_in_entry_order() {
         let results = by_position(4, ["0", "3"].into_iter(), vec![failed("1", false)]);
         assert!(results[0].is_ok() && results[3].is_ok());
         assert_eq!(results[1].as_ref().unwrap_err().code, "InternalError");
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_with_foreign_ids_settles_nothing() {
+    fn response_with_unknown_ids_confirms_nothing() {
         let results = by_position(1, ["7", "x"].into_iter(), vec![failed("12", true)]);
         assert!(results[0].is_err());
     }

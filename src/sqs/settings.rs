@@ -28,7 +28,7 @@ pub struct RedrivePolicy {
     /// The ARN of the dead-letter queue.
     pub dead_letter_target_arn: String,
     /// The number of receives after which a message is moved. Some servers write it as a string.
-    #[serde(deserialize_with = "count")]
+    #[serde(deserialize_with = "deserialize_count")]
     pub max_receive_count: u32,
 }
 
@@ -102,17 +102,17 @@ impl Depth {
     }
 }
 
-/// Returns the URL of the queue with this ARN, at the same endpoint as the queue at `beside`,
+/// Returns the URL of the queue with this ARN, at the same endpoint as the queue at `sibling`,
 /// because SQS requires a dead-letter queue in its source's region and account.
-pub(super) fn url_of_arn(beside: &str, arn: &str) -> Option<String> {
+pub(super) fn url_of_arn(sibling: &str, arn: &str) -> Option<String> {
     let mut parts = arn.split(':').skip(4);
     let (account, name) = (parts.next()?, parts.next()?);
-    let mut url = parse(beside).ok()?;
+    let mut url = parse(sibling).ok()?;
     url.set_path(&format!("/{account}/{name}"));
     Some(url.into())
 }
 
-fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+fn deserialize_count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
     let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
     number
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dead_letter_queue_lives_beside_its_source() {
+    fn dead_letter_queue_url_uses_source_endpoint() {
         assert_eq!(
             url_of_arn(
                 "https://sqs.eu-west-1.amazonaws.com/123456789012/events",
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redrive_policy_is_read_with_its_count_as_number_or_text() {
+    fn max_receive_count_is_number_or_string() {
         for policy in [
             r#"{"deadLetterTargetArn":"arn:aws:sqs:r:1:d","maxReceiveCount":3}"#,
             r#"{"deadLetterTargetArn":"arn:aws:sqs:r:1:d","maxReceiveCount":"3"}"#,

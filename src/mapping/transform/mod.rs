@@ -97,7 +97,7 @@ impl Transform {
             return Err(TransformError::TooLong(program.len()));
         }
         if let Some(at) = program.find(natives::RESERVED) {
-            return Err(fault_at(
+            return Err(error_at(
                 program,
                 &program[at..],
                 "names that start with \"unbounded_\" are reserved",
@@ -161,9 +161,9 @@ impl Transform {
 }
 
 impl From<Aborted> for EvalError {
-    fn from(stopped: Aborted) -> Self {
-        match stopped {
-            Aborted::Exhausted(what) => Self::TooCostly(what),
+    fn from(aborted: Aborted) -> Self {
+        match aborted {
+            Aborted::Exhausted(limit) => Self::TooCostly(limit),
             Aborted::Broken => Self::Failed("the interpreter failed".to_owned()),
         }
     }
@@ -185,15 +185,15 @@ fn compile(program: &str) -> Result<Transform, TransformError> {
                 path: (),
             },
         )
-        .map_err(|errors| load_fault(program, errors))?;
+        .map_err(|errors| load_error(program, errors))?;
     let filter = Compiler::default()
         .with_funs(natives::functions::<Jq>())
         .with_global_vars(["$event", "$batch"])
         .compile(modules)
         .map_err(|errors| {
-            let first = errors.into_iter().flat_map(|(_, faults)| faults).next();
+            let first = errors.into_iter().flat_map(|(_, errors)| errors).next();
             match first {
-                Some((name, kind)) => fault_at(
+                Some((name, kind)) => error_at(
                     program,
                     name,
                     &format!("undefined {} {name}", kind.as_str()),
@@ -204,27 +204,27 @@ fn compile(program: &str) -> Result<Transform, TransformError> {
     Ok(Transform { filter })
 }
 
-fn load_fault(program: &str, errors: load::Errors<&str, ()>) -> TransformError {
+fn load_error(program: &str, errors: load::Errors<&str, ()>) -> TransformError {
     let Some((_, error)) = errors.into_iter().next() else {
         return TransformError::Uncompilable;
     };
     let first = match &error {
-        load::Error::Io(faults) => faults.first().map(|(path, fault)| (*path, fault.clone())),
-        load::Error::Lex(faults) => faults
+        load::Error::Io(errors) => errors.first().map(|(path, error)| (*path, error.clone())),
+        load::Error::Lex(errors) => errors
             .first()
             .map(|(expected, found)| (*found, format!("expected {}", expected.as_str()))),
-        load::Error::Parse(faults) => faults
+        load::Error::Parse(errors) => errors
             .first()
             .map(|(expected, found)| (*found, format!("expected {}", expected.as_str()))),
     };
     match first {
-        Some((found, fault)) => fault_at(program, found, &fault),
+        Some((found, message)) => error_at(program, found, &message),
         None => TransformError::Uncompilable,
     }
 }
 
 /// Creates an error at a part of the program.
-fn fault_at(program: &str, part: &str, fault: &str) -> TransformError {
+fn error_at(program: &str, part: &str, message: &str) -> TransformError {
     // A part outside the program's text means its end.
     let start = (part.as_ptr() as usize).wrapping_sub(program.as_ptr() as usize);
     let before = program.get(..start).unwrap_or(program);
@@ -236,6 +236,6 @@ fn fault_at(program: &str, part: &str, fault: &str) -> TransformError {
             .take_while(|char| *char != '\n')
             .count()
             + 1,
-        fault: fault.to_owned(),
+        fault: message.to_owned(),
     }
 }

@@ -59,14 +59,14 @@ def @json: tojson;
 
 /// Returns the definitions in jq.
 pub fn definitions() -> impl Iterator<Item = Def<&'static str>> {
-    let theirs = jaq_core::defs().chain(jaq_std::defs());
-    let ours = jaq_core::load::parse(DEFINITIONS, |parser| parser.defs()).unwrap_or_default();
-    let (before, after): (Vec<_>, Vec<_>) = ours
+    let standard = jaq_core::defs().chain(jaq_std::defs());
+    let custom = jaq_core::load::parse(DEFINITIONS, |parser| parser.defs()).unwrap_or_default();
+    let (before, after): (Vec<_>, Vec<_>) = custom
         .into_iter()
         .partition(|def: &parse::Def<_>| REGEX.iter().any(|(name, _)| *name == def.name));
     before
         .into_iter()
-        .chain(theirs.filter(|def| !EXCLUDED_FUNCTIONS.contains(&def.name)))
+        .chain(standard.filter(|def| !EXCLUDED_FUNCTIONS.contains(&def.name)))
         .chain(after)
 }
 
@@ -83,12 +83,12 @@ pub fn functions<D: for<'a> DataT<V<'a> = Value>>() -> impl Iterator<Item = Fun<
     });
     jaq_core::funs()
         .chain(bounded)
-        .chain(ours().into_iter().map(native::run))
+        .chain(custom_functions().into_iter().map(native::run))
 }
 
 type Function<D> = (&'static str, Box<[Bind]>, jaq_core::RunPtr<D>);
 
-fn ours<D: for<'a> DataT<V<'a> = Value>>() -> [Function<D>; 7] {
+fn custom_functions<D: for<'a> DataT<V<'a> = Value>>() -> [Function<D>; 7] {
     [
         ("length", v(0), |cv| bome(length(cv.1))),
         ("has", v(1), |cv| unary(cv, has)),
@@ -203,7 +203,7 @@ const MAX_REGEX: usize = 20_000;
 fn bound_regex(input: Value, expression: Value) -> ValR<Value> {
     // The function itself rejects a value that is not a string.
     if let (Value::Text(text), Value::Text(expression)) = (&input, &expression) {
-        let length = written_out(expression);
+        let length = expanded_length(expression);
         if length > MAX_REGEX {
             return Err(Error::str(
                 "the regular expression has too many repetitions",
@@ -216,15 +216,15 @@ fn bound_regex(input: Value, expression: Value) -> ValR<Value> {
 
 /// Returns an upper bound of the expanded length, as if every repetition enclosed the complete
 /// expression.
-fn written_out(expression: &str) -> usize {
+fn expanded_length(expression: &str) -> usize {
     let mut length = expression.len() + 1;
     for counts in expression.split('{').skip(1) {
         let counts = counts.split('}').next().unwrap_or_default();
-        let most = counts
+        let max = counts
             .split(',')
             .filter_map(|count| count.trim().parse::<usize>().ok())
             .max();
-        length = length.saturating_mul(most.unwrap_or(1).max(1));
+        length = length.saturating_mul(max.unwrap_or(1).max(1));
     }
     length
 }

@@ -214,11 +214,11 @@ impl Neg for Value {
 fn arithmetic(
     left: &Number,
     right: &Number,
-    whole: fn(i64, i64) -> Option<i64>,
+    checked: fn(i64, i64) -> Option<i64>,
     double: fn(f64, f64) -> f64,
 ) -> Number {
     if let (Number::Integer(left), Number::Integer(right)) = (left, right)
-        && let Some(result) = whole(*left, *right)
+        && let Some(result) = checked(*left, *right)
     {
         return Number::Integer(result);
     }
