@@ -120,11 +120,11 @@ fn judge_one(group: Group, counts: &BulkCounts, listed: Option<ListReason>) -> J
         Some(reason) => of_list(reason),
         None if counts.failed > 0 => Finding::Refused(Cause::new(
             "RejectedByIterable",
-            "counted as failed, without a reason",
+            "Iterable counted it as failed without a reason",
         )),
         None => Finding::Unclear(Cause::new(
             "NotConfirmed",
-            "Iterable counted the event neither as taken nor as failed",
+            "Iterable counted the event neither as accepted nor as failed",
         )),
     };
     let found = group
@@ -314,7 +314,7 @@ pub fn judge_too_large(group: Group) -> Judgement {
     }
     let cause = Cause::new(
         "EventTooLarge",
-        "Iterable does not take a request with this event alone",
+        "Iterable rejected a request with only this event as too large",
     );
     Judgement {
         found: group
@@ -342,7 +342,7 @@ fn settle(group: Group, reasons: impl Iterator<Item = Option<ListReason>>) -> Ju
 fn of_list(reason: ListReason) -> Finding {
     match reason {
         ListReason::UserNotFound => Finding::UserNotFound,
-        other => Finding::Refused(Cause::new(other.as_str(), "named in Iterable's answer")),
+        other => Finding::Refused(Cause::new(other.as_str(), "listed in Iterable's response")),
     }
 }
 

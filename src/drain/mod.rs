@@ -64,11 +64,11 @@ enum StartError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     #[error(
-        "queue {0} has a visibility timeout of 0, so that each message would be sent again and again: \
+        "queue {0} has a visibility timeout of 0, so every message would be sent repeatedly: \
          set the queue's VisibilityTimeout, 30 seconds for example, or spec.drain.visibilityTimeout"
     )]
     NoVisibility(String),
-    #[error("the run was told to stop before it began")]
+    #[error("received a termination signal before the run started")]
     Stopped,
 }
 
@@ -124,7 +124,7 @@ async fn reported(
 ) -> RunReport {
     tokio::spawn(run).await.unwrap_or_else(|error| {
         let tally = Tally {
-            notice: Some(format!("the program failed: {error}")),
+            notice: Some(format!("internal error: {error}")),
             ..Tally::default()
         };
         tally.report(
@@ -209,7 +209,7 @@ async fn settings(queue: &QueueClient) -> Result<QueueSettings, QueueError> {
         match queue.settings().await {
             Err(error) if error.is_transient() && began.elapsed() < PATIENCE => {
                 failures += 1;
-                tracing::warn!(%error, "the queue's settings are asked for again");
+                tracing::warn!(%error, "could not read the queue settings; retrying");
                 sleep(back_off(failures, fastrand::f64())).await;
             }
             result => return result,
@@ -223,7 +223,11 @@ async fn dead_letter_bytes(dead_letters: &QueueClient, queue: &QueueSettings) ->
     match dead_letters.settings().await {
         Ok(settings) => settings.max_message_bytes,
         Err(error) => {
-            tracing::warn!(%error, "the size limit of the dead-letter queue is not known");
+            tracing::warn!(
+                %error,
+                "could not read the size limit of the dead-letter queue; using that of the source \
+                 queue, 256 KiB at most"
+            );
             queue.max_message_bytes.min(DEFAULT_MESSAGE_BYTES)
         }
     }
@@ -271,13 +275,17 @@ fn log(report: &RunReport) {
         report.message.as_deref().unwrap_or("run ended"),
     );
     for reason in &report.reasons {
-        tracing::info!(reason = reason.reason, count = reason.count, "counted");
+        tracing::info!(
+            reason = reason.reason,
+            count = reason.count,
+            "count by reason"
+        );
     }
 }
 
 fn write(report: &RunReport, path: &Path) {
     if let Err(error) = std::fs::write(path, report.encode()) {
-        tracing::error!(path = %path.display(), %error, "the report could not be written");
+        tracing::error!(path = %path.display(), %error, "could not write the report");
     }
 }
 

@@ -124,7 +124,7 @@ fn span(action: &Action) -> Span {
         }
         Action::SendDeadLetters(letters) => {
             debug_span!(
-                "send dead letters",
+                "send dead-letter messages",
                 otel.kind = "client",
                 messages = letters.len()
             )
@@ -142,7 +142,7 @@ impl Hands {
         match action {
             Action::ReadDepth => {
                 let depth = self.queue.depth_without_dlq().await.inspect_err(|error| {
-                    tracing::warn!(%error, "how many messages wait is not known");
+                    tracing::warn!(%error, "could not read the queue depth");
                 });
                 Done::Depth(depth.ok().map(|depth| depth.visible))
             }
@@ -204,7 +204,11 @@ impl Hands {
             }
             Action::GiveBack(handles, after) => {
                 if let Err(error) = self.queue.change_visibility(&handles, after).await {
-                    tracing::warn!(%error, "messages come back by themselves, at the end of their timeout");
+                    tracing::warn!(
+                        %error,
+                        "could not release messages; they become visible when their visibility \
+                         timeout ends"
+                    );
                 }
                 Done::GivenBack
             }
@@ -251,7 +255,7 @@ impl Hands {
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         let read = self.payloads.read(&unread.pointer, limit).await;
         let body = read.inspect_err(|error| {
-            tracing::warn!(message = unread.id, %error, "a payload was not read");
+            tracing::warn!(message = unread.id, %error, "could not read a payload");
         })?;
         let mapped = self.map(&unread.id, &body, unread.sent_at);
         Ok(Opened { body, mapped })
@@ -264,7 +268,7 @@ impl Hands {
                 message = id,
                 reason,
                 detail,
-                "a message can't be read and stays in the queue"
+                "could not read a message; it stays in the queue"
             );
             Cause {
                 reason: reason.to_owned(),

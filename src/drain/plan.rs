@@ -48,7 +48,7 @@ pub struct Plan {
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// A file can't be read.
-    #[error("{} can't be read: {cause}", path.display())]
+    #[error("can't read {}: {cause}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -56,7 +56,7 @@ pub enum PlanError {
         cause: io::Error,
     },
     /// The manifest is no EventForwarder.
-    #[error("{} is no EventForwarder: {detail}; `kubectl explain eventforwarder.spec` shows its fields", path.display())]
+    #[error("{} is not a valid EventForwarder: {detail}; for its fields, see `kubectl explain eventforwarder.spec`", path.display())]
     NoForwarder {
         /// The file.
         path: PathBuf,

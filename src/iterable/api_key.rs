@@ -5,30 +5,30 @@ use std::{
 
 use reqwest::header::HeaderValue;
 
-/// A project's server-side API key. No formatting shows it.
+/// A project's server-side API key. `Debug` output redacts it.
 #[derive(Clone)]
 pub struct ApiKey(HeaderValue);
 
-/// A file that holds no usable key.
+/// Why an API key file can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiKeyError {
     /// The file can't be read.
-    #[error("the API key's file {} can't be read: {cause}; check spec.iterable.apiKeySecretRef", path.display())]
+    #[error("can't read API key file {}: {cause}; check spec.iterable.apiKeySecretRef", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         cause: io::Error,
     },
-    /// The file holds nothing.
-    #[error("the API key's file {} is empty: put the project's server-side key into the Secret", path.display())]
+    /// The file is empty.
+    #[error("API key file {} is empty: store the project's server-side key in the Secret", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
     },
-    /// The file holds what can't stand in a header.
+    /// The file contains characters that are invalid in a header value.
     #[error(
-        "the API key's file {} holds characters that no key has: store the key alone, as plain text",
+        "API key file {} contains invalid characters: store only the key, as plain text",
         path.display()
     )]
     Malformed {
@@ -38,7 +38,7 @@ pub enum ApiKeyError {
 }
 
 impl ApiKey {
-    /// Reads the key from a file; blanks and line ends around it don't count.
+    /// Reads the key from a file, ignoring leading and trailing whitespace.
     pub fn read(path: &Path) -> Result<Self, ApiKeyError> {
         let text = fs::read_to_string(path).map_err(|cause| ApiKeyError::Unreadable {
             path: path.to_owned(),
@@ -54,7 +54,7 @@ impl ApiKey {
         })
     }
 
-    /// A key from its text; none if it can't stand in a header.
+    /// Creates a key. Returns `None` if the text is not a valid header value.
     pub fn new(text: &str) -> Option<Self> {
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return None;
@@ -71,7 +71,7 @@ impl ApiKey {
 
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ApiKey(hidden)")
+        f.write_str("ApiKey(redacted)")
     }
 }
 
@@ -80,16 +80,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_formatting_shows_the_key() {
+    fn key_is_redacted_in_debug_output() {
         let key = ApiKey::new("abc123").unwrap();
         assert_eq!(
             format!("{key:?} {:?}", key.header()),
-            "ApiKey(hidden) Sensitive"
+            "ApiKey(redacted) Sensitive"
         );
     }
 
     #[test]
-    fn a_key_of_several_lines_is_malformed() {
+    fn multiline_key_is_malformed() {
         assert!(ApiKey::new("abc\ndef").is_none());
         assert!(ApiKey::new("{\"key\": \"abc\"}").is_none());
     }

@@ -24,25 +24,23 @@ use crate::{
     ca_bundle::{self, CaBundleError},
 };
 
-/// How long a connection may take.
+/// Timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an HTTP/2 connection may be silent while an answer is awaited before it is asked
-/// whether it still lives, and how long that may take. All requests share one such connection:
-/// without this, one that died in silence would fail each of them until its time limit.
+/// Interval of HTTP/2 pings while a response is pending. All requests share one connection, so
+/// without pings a dead connection would make each of them time out.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// See [`PING_INTERVAL`].
+/// Timeout for the reply to a ping; see [`PING_INTERVAL`].
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most that is read of an answer, in bytes. The lists of one request's events are far
-/// smaller.
+/// Maximum bytes read of a response. The lists for one request's events are far smaller.
 const MAX_RESPONSE_BYTES: usize = 4 << 20;
 
-/// The longest account of a connection that failed, in characters.
+/// Maximum length of a connection error's detail, in characters.
 const MAX_DETAIL_CHARS: usize = 200;
 
-/// One Iterable project. Clones share connections and counts.
+/// A client for one Iterable project. Clones share connections and counters.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
@@ -53,34 +51,34 @@ pub struct Client {
     bytes: Arc<AtomicU64>,
 }
 
-/// A user to make known.
+/// A user to create.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum NewUser {
-    /// By email.
+    /// Identified by email.
     Email(String),
-    /// By userId.
+    /// Identified by userId.
     UserId(String),
 }
 
-/// A client that can't be made.
+/// Why a client can't be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The certificates of further authorities can't be used.
+    /// The additional CA certificates can't be used.
     #[error(transparent)]
     Trust(#[from] CaBundleError),
-    /// The HTTP client refuses its settings.
+    /// The HTTP client rejected its settings.
     #[error(
-        "the HTTP client for Iterable can't be made: {0}; check the proxy and certificate settings of the pod"
+        "can't create the HTTP client for Iterable: {0}; check the pod's proxy and certificate settings"
     )]
     Http(#[from] reqwest::Error),
 }
 
 impl Client {
-    /// A client for `spec`'s project. Makes no request yet.
+    /// Creates a client for `spec`'s project, without sending a request.
     pub fn new(spec: &IterableSpec, key: &ApiKey) -> Result<Self, ClientError> {
         if CryptoProvider::get_default().is_none() {
-            // Another thread may have been faster, with the same provider.
+            // Fails if another thread just installed the same provider.
             let _ = ring::default_provider().install_default();
         }
         let mut headers = HeaderMap::new();
@@ -108,12 +106,12 @@ impl Client {
         })
     }
 
-    /// Sends one `events/trackBulk` request. Every failure is an [`ApiResponse`] too.
+    /// Sends one `events/trackBulk` request. Failures are [`ApiResponse`]s too.
     pub async fn track_bulk(&self, body: Vec<u8>) -> ApiResponse {
         self.send_request(&self.track_bulk, body).await
     }
 
-    /// Makes users known by one `users/bulkUpdate` request.
+    /// Creates users with one `users/bulkUpdate` request.
     pub async fn create_users(&self, users: &[NewUser]) -> ApiResponse {
         let body = serde_json::json!({"users": users}).to_string();
         self.send_request(&self.bulk_update, body.into_bytes())
@@ -122,12 +120,12 @@ impl Client {
 
     async fn send_request(&self, url: &str, body: Vec<u8>) -> ApiResponse {
         if let Some(compressed) = self.gzip.compress(&body) {
-            let answer = self.send_once(url, compressed, Some("gzip")).await;
-            if self.gzip.is_accepted(&answer) {
-                return answer;
+            let response = self.send_once(url, compressed, Some("gzip")).await;
+            if self.gzip.is_accepted(&response) {
+                return response;
             }
             tracing::warn!(
-                "Iterable may not read compressed requests: the rest of the run sends them as they are"
+                "Iterable may not accept compressed requests; sending uncompressed for the rest of the run"
             );
         }
         self.send_once(url, body, None).await
@@ -152,12 +150,12 @@ impl Client {
         }
     }
 
-    /// The number of requests made.
+    /// Returns the number of requests sent.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// The bytes of request bodies sent.
+    /// Returns the number of request body bytes sent.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -201,13 +199,13 @@ fn transport_failure(error: &reqwest::Error) -> TransportFailure {
     }
 }
 
-/// The causes of an error as one line, without its own text, which repeats the URL.
+/// Returns an error's causes on one line, without its own text, because that repeats the URL.
 fn causes(error: &reqwest::Error) -> String {
     let mut causes: Vec<String> = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {
         let text = cause.to_string();
-        if !causes.iter().any(|known| known.ends_with(&text)) {
+        if !causes.iter().any(|other| other.ends_with(&text)) {
             causes.push(text);
         }
         next = cause.source();

@@ -11,20 +11,19 @@ use flate2::{Compression as Level, write::GzEncoder};
 use super::{ApiResponse, TransportFailure};
 use crate::api::Compression;
 
-/// Request bodies are sent as they are.
+/// Request bodies are sent uncompressed.
 const OFF: u8 = 0;
-/// They are compressed, and no answer has shown yet that the sink reads them.
+/// Request bodies are compressed, but the sink has not accepted one yet.
 const UNTRIED: u8 = 1;
-/// They are compressed, and the sink reads them.
+/// Request bodies are compressed, and the sink has accepted one.
 const ACCEPTED: u8 = 2;
 
-/// Whether request bodies are compressed: as long as the sink reads them. Clones share what is
-/// known.
+/// Compresses request bodies until the sink proves unable to read them. Clones share this state.
 #[derive(Clone, Debug)]
 pub(super) struct Gzip(Arc<AtomicU8>);
 
 impl Gzip {
-    /// As the user wants it, and not yet tried.
+    /// Creates the state for the configured compression.
     pub(super) fn new(compression: Compression) -> Self {
         let state = match compression {
             Compression::None => OFF,
@@ -33,7 +32,7 @@ impl Gzip {
         Self(Arc::new(AtomicU8::new(state)))
     }
 
-    /// The compressed body, if bodies are to be compressed.
+    /// Compresses a body. Returns `None` if compression is off.
     pub(super) fn compress(&self, body: &[u8]) -> Option<Vec<u8>> {
         if self.0.load(Ordering::Relaxed) == OFF {
             return None;
@@ -43,10 +42,10 @@ impl Gzip {
         encoder.finish().ok()
     }
 
-    /// Whether the answer to a compressed request is one to its content. If not, the sink may not
-    /// read compressed bodies, and no more are sent.
-    pub(super) fn is_accepted(&self, answer: &ApiResponse) -> bool {
-        match answer {
+    /// Returns whether to use the response to a compressed request. If not, the sink may not
+    /// support compression, so this turns it off and the caller repeats the request uncompressed.
+    pub(super) fn is_accepted(&self, response: &ApiResponse) -> bool {
+        match response {
             ApiResponse::Accepted(_) => self.0.store(ACCEPTED, Ordering::Relaxed),
             ApiResponse::Rejected(_)
             | ApiResponse::TooLarge

@@ -1,24 +1,25 @@
 use serde_json::Value;
 
-/// What an answer names as refused: identifiers and names, never indexes or ids of events.
+/// Identifiers and event names that a response lists as rejected. It never lists event indexes or
+/// IDs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FailedIdentifiers {
-    /// Identifiers with the reason of the list in which they stand.
+    /// Identifiers, each with the reason of its list.
     pub users: Vec<FailedIdentifier>,
-    /// Names of events that the project refuses.
+    /// Event names that the project disallows.
     pub names: Vec<String>,
 }
 
 /// One identifier in one list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedIdentifier {
-    /// The identifier, as the answer has it.
+    /// The identifier, as in the response.
     pub identifier: String,
-    /// Which kind of identifier it is.
+    /// The kind of identifier.
     pub kind: UserKind,
     /// Why it is listed.
     pub reason: ListReason,
-    /// Whether the list is one of the deprecated doubles beside `failedUpdates`.
+    /// Whether the list is a deprecated one outside `failedUpdates`.
     pub deprecated: bool,
 }
 
@@ -29,33 +30,33 @@ pub enum UserKind {
     Email,
     /// A userId.
     UserId,
-    /// The list doesn't say.
+    /// The list does not specify it.
     Either,
 }
 
-/// Why an event was refused by name of its user or of itself.
+/// Why Iterable rejected an event that the response lists by user or by event name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ListReason {
-    /// No such user: maybe not yet.
+    /// The user does not exist, or not yet.
     UserNotFound,
-    /// No email address by Iterable's rules.
+    /// Not an email address by Iterable's rules.
     InvalidEmail,
-    /// No userId by Iterable's rules.
+    /// Not a userId by Iterable's rules.
     InvalidUserId,
-    /// Forgotten on request (GDPR): will never be taken.
+    /// Forgotten on request (GDPR): will never be accepted.
     UserForgotten,
     /// The email belongs to one user and the userId to another.
     UserConflict,
-    /// The user's data was refused.
+    /// The user's data was rejected.
     InvalidUserData,
-    /// The project doesn't take events of this name.
+    /// The project disallows events with this name.
     DisallowedEventName,
-    /// A list that this program does not know.
+    /// A list with an unknown name.
     RejectedByIterable,
 }
 
 impl ListReason {
-    /// One PascalCase word, the same in reports, attributes of dead letters and metrics.
+    /// Returns the reason in PascalCase, as in reports, dead-letter attributes, and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::UserNotFound => "UserNotFound",
@@ -71,8 +72,8 @@ impl ListReason {
 }
 
 impl FailedIdentifiers {
-    /// Reads the lists of a `BulkTrackResponse`. Unknown lists of texts under `failedUpdates`
-    /// are refusals too; unknown keys elsewhere are passed over.
+    /// Reads the lists of a `BulkTrackResponse`. Unknown lists of strings under `failedUpdates`
+    /// count as rejections too. Ignores unknown keys elsewhere.
     pub(super) fn read(body: &Value) -> Self {
         let mut listed = Self::default();
         for (list, entries) in body["failedUpdates"].as_object().into_iter().flatten() {
@@ -81,7 +82,7 @@ impl FailedIdentifiers {
         for list in ["invalidEmails", "invalidUserIds"] {
             listed.add(list, &body[list], true);
         }
-        listed.names = texts(&body["disallowedEventNames"])
+        listed.names = strings(&body["disallowedEventNames"])
             .map(str::to_owned)
             .collect();
         listed
@@ -96,7 +97,7 @@ impl FailedIdentifiers {
             UserKind::Either
         };
         let reason = match list {
-            // Beside `failedUpdates`, invalidUserIds is described as "not found".
+            // Outside `failedUpdates`, the API documents invalidUserIds as "not found".
             "invalidUserIds" if deprecated => ListReason::UserNotFound,
             "invalidEmails" => ListReason::InvalidEmail,
             "invalidUserIds" => ListReason::InvalidUserId,
@@ -107,7 +108,7 @@ impl FailedIdentifiers {
             _ => ListReason::RejectedByIterable,
         };
         self.users
-            .extend(texts(entries).map(|identifier| FailedIdentifier {
+            .extend(strings(entries).map(|identifier| FailedIdentifier {
                 identifier: identifier.to_owned(),
                 kind,
                 reason,
@@ -115,13 +116,13 @@ impl FailedIdentifiers {
             }));
     }
 
-    /// Whether nothing is named.
+    /// Returns whether the response lists nothing.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty() && self.names.is_empty()
     }
 }
 
-fn texts(value: &Value) -> impl Iterator<Item = &str> {
+fn strings(value: &Value) -> impl Iterator<Item = &str> {
     value
         .as_array()
         .into_iter()

@@ -1,4 +1,4 @@
-//! The sink: one Iterable project, its limits, and its answers put into a few classes.
+//! The client for Iterable's API, and the classification of its responses.
 
 mod api_key;
 mod client;

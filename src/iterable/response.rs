@@ -5,33 +5,33 @@ use serde_json::Value;
 use super::FailedIdentifiers;
 use crate::text::one_line;
 
-/// The longest quote of a response.
+/// Maximum length of a quoted response, in characters.
 const MAX_EXCERPT_CHARS: usize = 200;
 
-/// What became of one request, in the classes that differ in who must act: nobody, the events,
-/// the request's size, the key, the address, or the sink.
+/// The result of one request, classified by what must change: nothing, the events, the request
+/// size, the key, the endpoint, or the sink.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ApiResponse {
-    /// Taken, wholly or in part (HTTP 200).
+    /// Accepted, completely or in part (HTTP 200).
     Accepted(BulkCounts),
-    /// The whole request was refused for what stands in it: find the event that is at fault.
+    /// The complete request was rejected because of its content: find the offending event.
     Rejected(ApiError),
-    /// The request is too large; no event of it is at fault, unless it was alone.
+    /// The request is too large: split it, unless it contains only one event.
     TooLarge,
-    /// The key was refused, or may not do this: no other request can succeed.
+    /// The key was rejected or lacks permission, so no other request can succeed.
     Unauthorized(ApiError),
-    /// Something answered that is not this endpoint of Iterable.
+    /// The response is not from this Iterable endpoint.
     WrongEndpoint(ApiError),
-    /// Too many requests (HTTP 429): the same request again, later.
+    /// Too many requests (HTTP 429): retry the request later.
     RateLimited {
-        /// How long to wait, if the answer says so.
+        /// The delay that the response requests, if any.
         retry_after: Option<Duration>,
     },
-    /// No usable answer: the same request again, later. It may have been taken already.
+    /// No usable response: retry the request later. Iterable may have accepted it already.
     Unavailable {
-        /// What happened.
+        /// The cause.
         kind: TransportFailure,
-        /// How long to wait, if the answer says so.
+        /// The delay that the response requests, if any.
         retry_after: Option<Duration>,
     },
 }
@@ -39,63 +39,63 @@ pub enum ApiResponse {
 /// The counts of an accepted request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BulkCounts {
-    /// Events taken. None if the answer doesn't say.
+    /// Number of accepted events. `None` if the response does not report it.
     pub succeeded: Option<u64>,
-    /// Events refused.
+    /// Number of rejected events.
     pub failed: u64,
-    /// What the answer names as refused.
+    /// The identifiers and event names that the response lists as rejected.
     pub listed: FailedIdentifiers,
 }
 
-/// An error answer.
+/// An error response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApiError {
     /// The HTTP status.
     pub status: u16,
-    /// Iterable's code. None if the body is not in Iterable's form.
+    /// Iterable's error code. `None` if the body is not an Iterable error.
     pub code: Option<String>,
-    /// What the answer said, cut to a line.
+    /// The message, or an excerpt of the body, on one line.
     pub message: String,
-    /// Iterable's `params`, with the place or value at fault; null if there are none.
+    /// Iterable's `params`, with the offending position or value; null if there are none.
     pub params: Value,
 }
 
-/// Why there was no usable answer.
+/// Why there was no usable response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransportFailure {
-    /// No connection came about.
+    /// No connection could be established.
     NotConnected {
-        /// The host, and its port if that is not the scheme's own.
+        /// The host, with its port if it is not the scheme's default.
         host: String,
-        /// Why, such as a name that does not exist or a certificate that nobody vouches for.
+        /// The cause, such as an unknown host name or an untrusted certificate.
         detail: String,
     },
-    /// The time limit passed.
+    /// The request timed out.
     TimedOut,
-    /// The connection broke.
+    /// The connection was lost.
     ConnectionLost,
-    /// An error status of the server's own.
+    /// A server error status.
     Status(u16),
-    /// Success by status, but without the counts that Iterable gives.
+    /// A success status without Iterable's counts.
     InvalidResponse,
 }
 
 impl fmt::Display for TransportFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotConnected { host, detail } => write!(f, "no connection to {host}: {detail}"),
-            Self::TimedOut => f.write_str("no answer within the time limit"),
-            Self::ConnectionLost => f.write_str("the connection broke"),
+            Self::NotConnected { host, detail } => write!(f, "can't connect to {host}: {detail}"),
+            Self::TimedOut => f.write_str("request timed out"),
+            Self::ConnectionLost => f.write_str("connection lost"),
             Self::Status(status) => write!(f, "status {status}"),
             Self::InvalidResponse => {
-                f.write_str("an answer that is not Iterable's: is spec.iterable.endpoint right?")
+                f.write_str("not an Iterable response: check spec.iterable.endpoint")
             }
         }
     }
 }
 
 impl TransportFailure {
-    /// One PascalCase word.
+    /// Returns the failure as one PascalCase word.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::NotConnected { .. } => "SinkNotConnected",
@@ -115,8 +115,8 @@ impl fmt::Display for ApiError {
 }
 
 impl ApiResponse {
-    /// Reads an answer: by its status first, since an error's body may be HTML, empty, or say
-    /// `Success`.
+    /// Classifies a response by its status first, because an error's body may be HTML, empty, or
+    /// contain the code `Success`.
     pub fn read(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
         match status {
             200..=299 => BulkCounts::read(body).map_or(
@@ -138,20 +138,20 @@ impl ApiResponse {
         }
     }
 
-    fn from_error(refusal: ApiError) -> Self {
-        match refusal.code.as_deref() {
+    fn from_error(error: ApiError) -> Self {
+        match error.code.as_deref() {
             Some("BatchTooLarge") => Self::TooLarge,
             Some("BadApiKey" | "BadAuthorizationHeader" | "InvalidJwtPayload" | "Unauthorized") => {
-                Self::Unauthorized(refusal)
+                Self::Unauthorized(error)
             }
-            _ => Self::Rejected(refusal),
+            _ => Self::Rejected(error),
         }
     }
 }
 
 impl BulkCounts {
-    /// None if the body is no object with at least one of the counts: then nothing proves that
-    /// Iterable took the events.
+    /// Returns `None` if the body has neither count, because nothing then proves that Iterable
+    /// accepted the events.
     fn read(body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(body).ok()?;
         let count = |name| body.get(name).and_then(Value::as_u64);
@@ -172,14 +172,14 @@ impl ApiError {
         let value: Value = serde_json::from_slice(body).unwrap_or_default();
         let text = |name| value.get(name).and_then(Value::as_str);
         let code = text("code").map(str::to_owned);
-        let said = match text("msg") {
+        let message = match text("msg") {
             Some(msg) => excerpt(msg),
             None => excerpt(&String::from_utf8_lossy(body.get(..400).unwrap_or(body))),
         };
         Self {
             status,
             code,
-            message: said,
+            message,
             params: value.get("params").cloned().unwrap_or_default(),
         }
     }
@@ -188,7 +188,7 @@ impl ApiError {
 /// Returns the start of a response on one line.
 fn excerpt(text: &str) -> String {
     match one_line(text, MAX_EXCERPT_CHARS) {
-        empty if empty.is_empty() => "an empty body".to_owned(),
+        empty if empty.is_empty() => "empty body".to_owned(),
         excerpt => excerpt,
     }
 }

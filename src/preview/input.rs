@@ -1,4 +1,4 @@
-//! The bodies that `map` is given: files, directories, standard input.
+//! The input of `map`: files, directories, and standard input.
 
 use std::{
     fs,
@@ -10,15 +10,15 @@ use serde::de::IgnoredAny;
 
 use super::PreviewError;
 
-/// One message body and where it came from.
+/// One message body and its source.
 pub struct Body {
-    /// A file's name, with the line where a line is a body.
+    /// The file's path, with the line number if each line is a body.
     pub name: String,
-    /// The body.
+    /// The message body.
     pub text: String,
 }
 
-/// Reads every body that the paths name, directories in the order of their names.
+/// Reads the bodies at the given paths. Reads a directory's files in the order of their names.
 pub fn bodies(paths: &[PathBuf]) -> Result<Vec<Body>, PreviewError> {
     let mut bodies = Vec::new();
     if paths.is_empty() {
@@ -38,8 +38,8 @@ pub fn bodies(paths: &[PathBuf]) -> Result<Vec<Body>, PreviewError> {
     Ok(bodies)
 }
 
-/// Standard input has no name that tells lines from one body: what is no one JSON value, but starts with
-/// a line that is, is taken to be lines.
+/// Reads standard input. It has no file extension, so it counts as JSON Lines if its first line is
+/// valid JSON and the complete input is not.
 fn add_standard_input(bodies: &mut Vec<Body>) -> Result<(), PreviewError> {
     let mut bytes = Vec::new();
     io::stdin()
@@ -101,7 +101,7 @@ fn add_text(name: String, text: String, is_lines: bool, bodies: &mut Vec<Body>) 
     }));
 }
 
-/// SQS hands bodies out as text; bytes that are none become replacement characters.
+/// Converts bytes to text, as SQS bodies are. Invalid UTF-8 becomes replacement characters.
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())

@@ -1,4 +1,4 @@
-//! The forwarder of a manifest, read as strictly as `kubectl apply` reads it.
+//! Parses EventForwarder manifests as strictly as `kubectl apply`.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use crate::api::EventForwarder;
 
 use super::{PreviewError, read};
 
-/// Reads a manifest. A field that the definition does not have is refused: it is a slip, and
-/// without it the batches would be mapped by the defaults.
+/// Reads a manifest. Rejects unknown fields, because a typo would otherwise silently select the
+/// defaults.
 pub fn forwarder(path: &Path) -> Result<EventForwarder, PreviewError> {
     let text = read(path)?;
     let failed = |error: String| PreviewError::Forwarder {
@@ -24,12 +24,12 @@ pub fn forwarder(path: &Path) -> Result<EventForwarder, PreviewError> {
     match spec.and_then(|spec| unknown_field(spec, &spec_schema(), "spec")) {
         None => Ok(forwarder),
         Some(field) => Err(failed(format!(
-            "there is no field {field}; for all fields, see `kubectl explain eventforwarder.spec --recursive`"
+            "unknown field {field}; for all fields, see `kubectl explain eventforwarder.spec --recursive`"
         ))),
     }
 }
 
-/// The schema of the definition's `spec`.
+/// Returns the CRD's schema of `spec`.
 fn spec_schema() -> Value {
     let versions = EventForwarder::crd().spec.versions;
     let schema = versions
@@ -39,14 +39,15 @@ fn spec_schema() -> Value {
     serde_json::to_value(schema).unwrap_or_default()
 }
 
-/// The path of the first member that a schema does not list. Where it lists none, all are taken.
+/// Returns the path of the first member that a schema does not list. A schema that lists none
+/// accepts all.
 fn unknown_field(value: &Value, schema: &Value, path: &str) -> Option<String> {
     match value {
         Value::Object(members) => {
-            let known = schema.get("properties").and_then(Value::as_object)?;
+            let properties = schema.get("properties").and_then(Value::as_object)?;
             members.iter().find_map(|(name, value)| {
                 let path = format!("{path}.{name}");
-                match known.get(name) {
+                match properties.get(name) {
                     None => Some(path),
                     Some(schema) => unknown_field(value, schema, &path),
                 }

@@ -1,4 +1,4 @@
-//! The `map` command: shows what batches become, through the code that a drain uses.
+//! The `map` command: previews the mapping of batches with the code of a drain.
 
 mod input;
 mod manifest;
@@ -23,25 +23,25 @@ use input::Body;
 pub use output::printable;
 use summary::PreviewSummary;
 
-/// Something was rejected.
+/// Exit code if an event or body was rejected.
 const REJECTED: u8 = 3;
-/// The command can't be carried out; the code that clap gives to bad usage.
+/// Exit code if the command fails, equal to clap's code for usage errors.
 const BAD_USAGE: u8 = 2;
 
-/// A command that can't be carried out.
+/// Why the command failed.
 #[derive(Debug, thiserror::Error)]
 enum PreviewError {
     #[error("can't read {path}: {error}")]
     Read { path: String, error: io::Error },
-    #[error("{path} is no EventForwarder: {error}")]
+    #[error("{path} is not a valid EventForwarder: {error}")]
     Forwarder { path: String, error: String },
     #[error("{0}")]
     Mapping(#[from] MapperError),
-    #[error("can't write: {0}")]
+    #[error("can't write the output: {0}")]
     Write(#[from] io::Error),
 }
 
-/// What a forwarder does to events.
+/// The parts of an EventForwarder that determine the mapping.
 #[derive(Debug)]
 pub struct MappingConfig {
     mapping: MappingSpec,
@@ -50,28 +50,28 @@ pub struct MappingConfig {
     transform: Option<String>,
 }
 
-/// Maps what the arguments name, prints it on standard output and totals on standard error.
+/// Maps the given batches. Prints the result to standard output and the summary to standard error.
 pub fn run(args: &MapArgs) -> ExitCode {
-    exit_code(MappingConfig::from_args(args).and_then(|rules| map(&rules, &args.batches)))
+    exit_code(MappingConfig::from_args(args).and_then(|config| map(&config, &args.batches)))
 }
 
-/// Maps batches by rules from elsewhere, and prints as [`run`] does.
-pub fn run_with(rules: &MappingConfig, batches: &BatchArgs) -> ExitCode {
-    exit_code(map(rules, batches))
+/// Maps batches with the given configuration. Prints the same output as [`run`].
+pub fn run_with(config: &MappingConfig, batches: &BatchArgs) -> ExitCode {
+    exit_code(map(config, batches))
 }
 
 fn exit_code(result: Result<PreviewSummary, PreviewError>) -> ExitCode {
     match result {
-        Ok(totals) => {
-            // Nothing is left to be done if standard error is closed.
-            let _ = write!(io::stderr(), "{totals}");
-            if totals.rejected() == 0 {
+        Ok(summary) => {
+            // Standard error may be closed.
+            let _ = write!(io::stderr(), "{summary}");
+            if summary.rejected() == 0 {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::from(REJECTED)
             }
         }
-        // Whoever reads us has seen enough, as in `map … | head`.
+        // The reader closed the pipe, as in `map … | head`.
         Err(PreviewError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
@@ -82,8 +82,8 @@ fn exit_code(result: Result<PreviewSummary, PreviewError>) -> ExitCode {
     }
 }
 
-fn map(rules: &MappingConfig, batches: &BatchArgs) -> Result<PreviewSummary, PreviewError> {
-    let mapper = Mapper::new(&rules.mapping, rules.project, rules.transform.as_deref())?;
+fn map(config: &MappingConfig, batches: &BatchArgs) -> Result<PreviewSummary, PreviewError> {
+    let mapper = Mapper::new(&config.mapping, config.project, config.transform.as_deref())?;
     let is_terminal = io::stdout().is_terminal();
     let output = match batches.output {
         Some(output) => output,
@@ -91,21 +91,21 @@ fn map(rules: &MappingConfig, batches: &BatchArgs) -> Result<PreviewSummary, Pre
         None => MapOutput::Json,
     };
 
-    let mut totals = PreviewSummary::default();
+    let mut summary = PreviewSummary::default();
     let mut results = Vec::new();
     for Body { name, text } in input::bodies(&batches.paths)? {
         let mapped = mapper.map(&text, batches.sent_at);
-        totals.add(&mapped);
+        summary.add(&mapped);
         results.push((name, mapped));
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
     match output {
-        MapOutput::Json => output::json(&mut out, rules.limits, &results)?,
+        MapOutput::Json => output::json(&mut out, config.limits, &results)?,
         MapOutput::Events => output::events(&mut out, &results)?,
         MapOutput::Table => output::table(&mut out, &results)?,
     }
     out.flush()?;
-    Ok(totals)
+    Ok(summary)
 }
 
 impl MappingConfig {
@@ -125,8 +125,8 @@ impl MappingConfig {
         Ok(Self::new(manifest::forwarder(path)?.spec, transform))
     }
 
-    /// The rules of a forwarder. `transform`: the text of its jq program, where the mapping refers
-    /// to a ConfigMap for it.
+    /// Creates the configuration of an EventForwarder. `transform` is the text of its jq program,
+    /// if the mapping references a ConfigMap.
     pub fn new(spec: EventForwarderSpec, transform: Option<String>) -> Self {
         let size = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
         Self {
@@ -148,5 +148,5 @@ fn read(path: &Path) -> Result<String, PreviewError> {
     })
 }
 
-/// What one body became.
+/// The result of mapping one body.
 type MapResult = Result<MappedBody, crate::mapping::BodyError>;

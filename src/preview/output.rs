@@ -1,4 +1,4 @@
-//! The three forms in which `map` shows its result.
+//! The three output formats of `map`.
 
 use std::{
     io::{self, Write},
@@ -18,7 +18,8 @@ use crate::{
 
 use super::MapResult;
 
-/// Request bodies, one a line: those that a run would post that received each body as a message.
+/// Writes one request body per line: those that a run would post if it received each body as a
+/// message.
 pub fn json(
     out: &mut impl Write,
     limits: RequestLimits,
@@ -46,7 +47,7 @@ pub fn json(
     Ok(())
 }
 
-/// One JSON object a line for each event.
+/// Writes one JSON object per line for each event.
 pub fn events(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Result<()> {
     for row in event_rows(results) {
         serde_json::to_writer(&mut *out, &row)?;
@@ -55,7 +56,7 @@ pub fn events(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Resu
     Ok(())
 }
 
-/// A line for each event, in columns.
+/// Writes one row per event, in columns.
 pub fn table(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Result<()> {
     const HEADER: [&str; 5] = [
         "SOURCE",
@@ -64,7 +65,7 @@ pub fn table(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Resul
         "NAME OR REASON",
         "USER OR DETAIL",
     ];
-    // Names may have hundreds of characters; one such row must not push all others off the screen.
+    // A name can have hundreds of characters. One long name must not widen all rows.
     const MAX_WIDTHS: [usize; 4] = [120, 60, 60, 60];
     let mut rows = vec![HEADER.map(str::to_owned)];
     rows.extend(event_rows(results).map(|row| row.cells()));
@@ -85,14 +86,14 @@ pub fn table(out: &mut impl Write, results: &[(String, MapResult)]) -> io::Resul
     Ok(())
 }
 
-/// What became of one event, or of a body that can't be read.
+/// The outcome of one event, or of a body that can't be parsed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct EventRow<'r> {
     source: RowSource<'r>,
     event_type: &'r str,
     outcome: EventOutcome,
-    /// How many malformed entries it stands for, if more than itself.
+    /// The number of malformed entries in this row, if more than one.
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,7 +148,7 @@ fn event_rows<'r>(results: &'r [(String, MapResult)]) -> impl Iterator<Item = Ev
     })
 }
 
-/// The lines of one body, in its order.
+/// Returns the rows of one body, in the order of its events.
 fn rows_of<'r>(file: &'r str, mapped: &'r MappedBody) -> Vec<EventRow<'r>> {
     let row = |position, event_type, outcome| EventRow {
         source: RowSource {
@@ -181,9 +182,9 @@ fn rows_of<'r>(file: &'r str, mapped: &'r MappedBody) -> Vec<EventRow<'r>> {
             EventOutcome::Rejected,
         )
     });
-    let mut lines: Vec<_> = forwarded.chain(skipped).chain(rejected).collect();
-    lines.sort_by_key(|row| row.source.position);
-    lines
+    let mut rows: Vec<_> = forwarded.chain(skipped).chain(rejected).collect();
+    rows.sort_by_key(|row| row.source.position);
+    rows
 }
 
 impl EventRow<'_> {
@@ -199,7 +200,7 @@ impl EventRow<'_> {
             EventOutcome::Skipped => "skipped",
             EventOutcome::Rejected => "rejected",
         };
-        let (what, more) = match self.mapped {
+        let (name_or_reason, user_or_detail) = match self.mapped {
             Some(event) => {
                 let (User::Email(user) | User::UserId(user)) = event.user();
                 (event.event_name(), user.to_owned())
@@ -213,14 +214,14 @@ impl EventRow<'_> {
             position,
             self.event_type.to_owned(),
             outcome.to_owned(),
-            what.to_owned(),
-            more,
+            name_or_reason.to_owned(),
+            user_or_detail,
         ]
         .map(|cell| printable(&cell))
     }
 }
 
-/// Text from outside without what would move the cursor or turn the direction of writing.
+/// Replaces control characters and bidirectional formatting characters in untrusted text.
 pub fn printable(text: &str) -> String {
     let is_unsafe = |char: char| {
         char.is_control()

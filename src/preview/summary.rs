@@ -1,4 +1,4 @@
-//! What became of all events, by reason.
+//! Counts of all outcomes, by reason.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -17,7 +17,7 @@ pub struct PreviewSummary {
 }
 
 impl PreviewSummary {
-    /// Counts what one body became.
+    /// Adds the result of one body.
     pub fn add(&mut self, result: &MapResult) {
         self.bodies += 1;
         let mapped = match result {
@@ -37,7 +37,7 @@ impl PreviewSummary {
         }
     }
 
-    /// How many events, and bodies that can't be read, were rejected.
+    /// Returns the number of rejected events, plus bodies that can't be parsed.
     pub fn rejected(&self) -> u64 {
         self.rejected.values().sum()
     }

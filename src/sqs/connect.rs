@@ -99,7 +99,7 @@ pub fn endpoint(spec: &QueueSpec) -> Result<Url, Error> {
         origin @ Origin::Tuple(..) => parse(&origin.ascii_serialization()),
         Origin::Opaque(_) => Err(Error::BadUrl {
             queue: written.to_owned(),
-            detail: "it names no host".to_owned(),
+            detail: "it has no host".to_owned(),
         }),
     }
 }

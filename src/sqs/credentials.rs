@@ -12,26 +12,26 @@ use aws_credential_types::{
 
 use crate::api::AssumeRole;
 
-/// How long keys from files are used before the files are read again, so that a Secret that was
-/// changed takes effect in a run that is under way.
+/// How long keys from files are used before they are read again, so that a changed Secret takes
+/// effect during a run.
 const REREAD_INTERVAL: Duration = Duration::from_secs(300);
 
-/// Whose rights are used with AWS.
+/// The source of the AWS credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
-    /// Those of the surroundings: environment, web identity (IRSA), container (EKS Pod
-    /// Identity) or instance.
+    /// The default AWS credential chain: environment, web identity (IRSA), container (EKS Pod
+    /// Identity), or instance.
     Ambient,
-    /// A folder with the files `accessKeyId`, `secretAccessKey` and, if temporary,
-    /// `sessionToken`, as a mounted Secret has them.
+    /// A directory, such as a mounted Secret, with the files `accessKeyId`, `secretAccessKey`,
+    /// and, if the keys are temporary, `sessionToken`.
     Dir(PathBuf),
-    /// The keys themselves.
+    /// The keys as values.
     Keys {
-        /// The id of the access key.
+        /// The access key ID.
         access_key_id: String,
-        /// The secret part.
+        /// The secret access key.
         secret_access_key: String,
-        /// The session's token, if the keys are temporary.
+        /// The session token, if the keys are temporary.
         session_token: Option<String>,
     },
 }
@@ -41,14 +41,14 @@ impl fmt::Debug for Credentials {
         match self {
             Self::Ambient => f.write_str("Ambient"),
             Self::Dir(dir) => f.debug_tuple("Dir").field(dir).finish(),
-            Self::Keys { .. } => f.write_str("Keys(hidden)"),
+            Self::Keys { .. } => f.write_str("Keys(redacted)"),
         }
     }
 }
 
 impl Credentials {
-    /// The SDK's configuration with this identity, and with `role` assumed by it, if there is
-    /// one. `base` carries the region, the HTTP client and the ambient identity.
+    /// Returns the SDK configuration with these credentials. If `role` is set, they assume it.
+    /// `base` provides the region, the HTTP client, and the ambient credentials.
     pub(super) async fn apply(self, base: SdkConfig, role: Option<&AssumeRole>) -> SdkConfig {
         let explicit = match self {
             Self::Ambient => None,
@@ -66,7 +66,7 @@ impl Credentials {
             ))),
         };
         let config = match explicit {
-            // With a cache of its own, since the shared one keeps what it has seen for ever.
+            // Needs a separate cache, because the shared one never evicts an identity.
             Some(provider) => base
                 .into_builder()
                 .credentials_provider(provider)
@@ -74,7 +74,7 @@ impl Credentials {
                 .build(),
             None => base,
         };
-        let (Some(role), Some(own)) = (role, config.credentials_provider()) else {
+        let (Some(role), Some(source)) = (role, config.credentials_provider()) else {
             return config;
         };
         let mut builder = AssumeRoleProvider::builder(&role.arn)
@@ -83,7 +83,7 @@ impl Credentials {
         if let Some(id) = &role.external_id {
             builder = builder.external_id(id);
         }
-        let assumed = builder.build_from_provider(own).await;
+        let assumed = builder.build_from_provider(source).await;
         config
             .into_builder()
             .credentials_provider(SharedCredentialsProvider::new(assumed))
@@ -91,7 +91,7 @@ impl Credentials {
     }
 }
 
-/// Reads keys from a folder, again and again.
+/// Reads keys from a directory each time the SDK requests credentials.
 #[derive(Debug)]
 struct DirProvider(PathBuf);
 
@@ -114,7 +114,7 @@ fn read_keys(dir: &Path) -> Result<Keys, CredentialsError> {
                 path.display()
             ))),
             Err(error) => Err(CredentialsError::provider_error(format!(
-                "{} can't be read: {error}",
+                "can't read {}: {error}",
                 path.display()
             ))),
         }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_key_file_is_named_and_no_secret_shows() {
+    fn missing_file_is_named_and_secrets_are_redacted() {
         let dir = std::env::temp_dir().join(format!("event-forwarder-keys-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("accessKeyId"), "AKIDEXAMPLE\n").unwrap();
@@ -146,7 +146,7 @@ mod tests {
             ("AKIDEXAMPLE", "hush")
         );
         fs::remove_dir_all(dir).unwrap();
-        let shown = format!(
+        let debug = format!(
             "{:?}",
             Credentials::Keys {
                 access_key_id: "a".to_owned(),
@@ -154,6 +154,6 @@ mod tests {
                 session_token: None
             }
         );
-        assert!(!shown.contains("hush"));
+        assert!(!debug.contains("hush"));
     }
 }

@@ -6,110 +6,112 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use crate::{ca_bundle::CaBundleError, text::one_line};
 
-/// The longest account of what happened, in characters.
+/// Maximum length of an error's detail, in characters.
 const MAX_DETAIL_CHARS: usize = 300;
 
-/// Why a request to SQS failed: what was asked, of which queue, and what to do next.
+/// Why a request to SQS failed: the action, the queue, and the next step.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// No region is known to sign requests for.
-    #[error("the region of queue {queue} can't be told from its URL: set spec.queue.region")]
+    /// The region for signing requests is unknown.
+    #[error("can't determine the region of queue {queue} from its URL: set spec.queue.region")]
     NoRegion {
         /// The queue's URL.
         queue: String,
     },
-    /// A URL in the forwarder can't be read.
-    #[error("{queue} is no queue URL ({detail}): copy it from the queue's page in the SQS console")]
+    /// A URL in the EventForwarder is invalid.
+    #[error(
+        "{queue} is not a queue URL ({detail}): copy it from the queue's page in the SQS console"
+    )]
     BadUrl {
-        /// The text in the URL's place.
+        /// The invalid URL.
         queue: String,
-        /// What is wrong with it.
+        /// Why the URL is invalid.
         detail: String,
     },
-    /// The certificates of further authorities can't be used.
+    /// The additional CA certificates can't be used.
     #[error(transparent)]
     Trust(#[from] CaBundleError),
-    /// No AWS identity was found, or the one found can't be used.
+    /// No usable AWS credentials were found.
     #[error(
         "no AWS credentials for {action} on {queue}: {detail}; set spec.queue.credentialsSecretRef, \
-         or bind the ServiceAccount of the pod that says so to a role"
+         or bind the ServiceAccount of the reporting pod to a role"
     )]
     NoCredentials {
-        /// The call.
+        /// The SQS action.
         action: &'static str,
         /// The queue's URL.
         queue: String,
-        /// What the identity's source said.
+        /// The message of the credentials provider.
         detail: String,
     },
     /// The queue does not exist, for this identity.
-    #[error("queue {queue} does not exist: check spec.queue.url, its account and its region")]
+    #[error("queue {queue} does not exist: check spec.queue.url, its account, and its region")]
     QueueMissing {
         /// The queue's URL.
         queue: String,
     },
-    /// The identity may not do this.
-    #[error("sqs:{action} on {queue} was refused ({code}): {detail}; grant it to that identity")]
+    /// The identity lacks the permission.
+    #[error("sqs:{action} on {queue} was denied ({code}): {detail}; grant it to that identity")]
     AccessDenied {
-        /// The call.
+        /// The SQS action.
         action: &'static str,
         /// The queue's URL.
         queue: String,
-        /// The code that SQS gave.
+        /// The error code from SQS.
         code: String,
-        /// What SQS said.
+        /// The message from SQS.
         detail: String,
     },
     /// Too many requests, or too many messages in flight.
-    #[error("sqs:{action} on {queue} was throttled ({code}): it is tried again more slowly")]
+    #[error("sqs:{action} on {queue} was throttled ({code}); retrying more slowly")]
     Throttled {
-        /// The call.
+        /// The SQS action.
         action: &'static str,
         /// The queue's URL.
         queue: String,
-        /// The code that SQS gave.
+        /// The error code from SQS.
         code: String,
     },
-    /// No answer: the network, a proxy, a time limit.
+    /// No response, because of the network, a proxy, or a timeout.
     #[error(
-        "{host} did not answer sqs:{action} on {queue}: {detail}; check the network and spec.queue.endpoint"
+        "{host} did not respond to sqs:{action} on {queue}: {detail}; check the network and spec.queue.endpoint"
     )]
     Unreachable {
-        /// The host that the request was for, and its port if that is not the scheme's own.
+        /// The requested host, with its port if it is not the scheme's default.
         host: String,
-        /// The call.
+        /// The SQS action.
         action: &'static str,
         /// The queue's URL.
         queue: String,
-        /// What happened.
+        /// The cause.
         detail: String,
     },
-    /// SQS failed by itself.
-    #[error("SQS failed at sqs:{action} on {queue} (status {status}): it is tried again")]
+    /// SQS returned a server error.
+    #[error("SQS failed sqs:{action} on {queue} (status {status}); retrying")]
     Server {
-        /// The call.
+        /// The SQS action.
         action: &'static str,
         /// The queue's URL.
         queue: String,
         /// The HTTP status.
         status: u16,
     },
-    /// SQS refused the request as such.
-    #[error("SQS refused sqs:{action} on {queue} ({code}): {detail}")]
+    /// SQS rejected the request for another reason.
+    #[error("SQS rejected sqs:{action} on {queue} ({code}): {detail}")]
     Refused {
-        /// The call.
+        /// The SQS action.
         action: &'static str,
         /// The queue's URL.
         queue: String,
-        /// The code that SQS gave.
+        /// The error code from SQS.
         code: String,
-        /// What SQS said.
+        /// The message from SQS.
         detail: String,
     },
 }
 
 impl Error {
-    /// Whether the same request may succeed when it is made again.
+    /// Returns whether a retry of the same request can succeed.
     pub const fn is_transient(&self) -> bool {
         matches!(
             self,
@@ -117,7 +119,7 @@ impl Error {
         )
     }
 
-    /// One PascalCase word, the same in conditions, metrics and reports.
+    /// Returns the reason in PascalCase, as in conditions, metrics, and reports.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::NoRegion { .. } => "NoRegion",
@@ -133,7 +135,7 @@ impl Error {
         }
     }
 
-    /// Reads what the SDK reports of `action` on `queue`, which it asked `host` for.
+    /// Converts the SDK's error for `action` on `queue`, which it sent to `host`.
     pub(super) fn from_sdk<E>(
         action: &'static str,
         queue: &str,
@@ -211,7 +213,7 @@ impl Error {
         detail: String,
         status: u16,
     ) -> Self {
-        // Some servers still say the names of the older protocol: AWS.SimpleQueueService.X.
+        // Some servers still use the names of the older protocol: AWS.SimpleQueueService.X.
         let name = code.rsplit(['.', '#']).next().unwrap_or(&code);
         match name {
             "QueueDoesNotExist" | "NonExistentQueue" => Self::QueueMissing { queue },
@@ -278,17 +280,17 @@ impl Error {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {detail}")]
 pub struct BatchEntryError {
-    /// The code that SQS gave.
+    /// The error code from SQS.
     pub code: String,
-    /// Whether the request is at fault, so that a repeat can't succeed.
+    /// Whether the request caused the error, so that a retry can't succeed.
     pub sender_fault: bool,
-    /// What SQS said.
+    /// The message from SQS.
     pub detail: String,
 }
 
 impl BatchEntryError {
-    /// Whether the message may be in other hands by now: its handle is no longer the newest, or
-    /// its visibility timeout has passed.
+    /// Returns whether another consumer may have received the message, because its receipt handle
+    /// is no longer the newest or its visibility timeout has passed.
     pub fn is_expired(&self) -> bool {
         self.code.ends_with("ReceiptHandleIsInvalid")
             || self.code.ends_with("MessageNotInflight")
@@ -296,26 +298,27 @@ impl BatchEntryError {
     }
 }
 
-/// An error with its causes, as one sentence.
+/// Returns an error and its causes on one line.
 fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.ends_with(&said) {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
             text.push_str(": ");
-            text.push_str(&said);
+            text.push_str(&cause_text);
         }
         next = cause.source();
     }
     one_line(&text, MAX_DETAIL_CHARS)
 }
 
-/// What stands in an answer that is not SQS's own: a proxy's page, an older protocol's document.
-fn body(answer: &HttpResponse) -> String {
-    let text = String::from_utf8_lossy(answer.body().bytes().unwrap_or_default());
+/// Returns the body of a response in another format, such as a proxy's page or an older protocol's
+/// document.
+fn body(response: &HttpResponse) -> String {
+    let text = String::from_utf8_lossy(response.body().bytes().unwrap_or_default());
     match one_line(&text, MAX_DETAIL_CHARS) {
-        nothing if nothing.is_empty() => "no further word".to_owned(),
+        empty if empty.is_empty() => "no message".to_owned(),
         text => text,
     }
 }
@@ -350,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_of_both_protocols_mean_the_same() {
+    fn error_codes_of_both_protocols_are_equivalent() {
         assert_eq!(
             reason("AWS.SimpleQueueService.NonExistentQueue", 400),
             "QueueMissing"
@@ -367,29 +370,29 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_in_a_form_that_sqs_does_not_use_is_quoted() {
-        let told = |body: &'static str| {
+    fn foreign_error_body_is_quoted() {
+        let error_for = |body: &'static str| {
             let status = StatusCode::try_from(403).expect("a status");
-            let answer = HttpResponse::new(status, body.into());
+            let response = HttpResponse::new(status, body.into());
             let error = ReceiveMessageError::unhandled("no JSON");
             Error::from_sdk(
                 "ReceiveMessage",
                 "q",
                 "sqs.example",
-                SdkError::service_error(error, answer),
+                SdkError::service_error(error, response),
             )
         };
-        let error = told("<Error>\n  <Message>User: x may not</Message>\n</Error>");
+        let error = error_for("<Error>\n  <Message>User: x may not</Message>\n</Error>");
         assert_eq!(error.reason(), "AccessDenied");
         assert_eq!(
             error.to_string(),
-            "sqs:ReceiveMessage on q was refused (status 403): <Error> <Message>User: x may not</Message> </Error>; grant it to that identity"
+            "sqs:ReceiveMessage on q was denied (status 403): <Error> <Message>User: x may not</Message> </Error>; grant it to that identity"
         );
-        assert!(told("").to_string().contains("no further word"));
+        assert!(error_for("").to_string().contains("no message"));
     }
 
     #[test]
-    fn a_fifo_queue_says_in_words_that_a_handle_has_expired() {
+    fn fifo_error_text_identifies_expired_handle() {
         let entry = BatchEntryError {
             code: "InvalidParameterValue".to_owned(),
             sender_fault: true,

@@ -9,22 +9,22 @@ use aws_sdk_sqs::{
 };
 use jiff::Timestamp;
 
-/// A message as it came from the queue, its body not yet looked at.
+/// A message as received from the queue, before its body is parsed.
 #[derive(Clone)]
 pub struct Message {
-    /// The id that SQS gave it. A redriven message has a new one.
+    /// The message ID from SQS. A redriven message has a new one.
     pub id: String,
-    /// The handle of this receive: new at each receive, and needed to delete the message.
+    /// The receipt handle: new at each receive, and needed to delete the message.
     pub receipt_handle: String,
-    /// The text.
+    /// The message body.
     pub body: String,
     /// When it was sent to the queue.
     pub sent_at: Option<Timestamp>,
-    /// How often it was received, this time included.
+    /// How often it was received, including this time.
     pub receive_count: Option<u32>,
-    /// The group: on a FIFO queue what is kept in order, on a standard queue a tenant's mark.
+    /// The message group: the unit of ordering on a FIFO queue, a tenant ID on a standard queue.
     pub group: Option<String>,
-    /// The text and number attributes of the message; not the binary ones.
+    /// The string and number attributes, without the binary ones.
     pub attributes: BTreeMap<String, Attribute>,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Debug for Message {
 }
 
 impl Message {
-    /// None for a message without id, handle or body, which SQS never sends.
+    /// Returns `None` if the ID, receipt handle, or body is missing, which SQS never does.
     pub(super) fn from_sdk(message: SdkMessage) -> Option<Self> {
         let system = message.attributes.unwrap_or_default();
         let number = |name: Name| system.get(&name).and_then(|text| text.parse::<i64>().ok());
@@ -71,14 +71,14 @@ impl Message {
 /// An attribute of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attribute {
-    /// Its type: String or Number, perhaps with a dot and a label of the sender's own.
+    /// The data type: String or Number, with an optional suffix such as `.custom`.
     pub kind: String,
-    /// Its value.
+    /// The value.
     pub value: String,
 }
 
 impl Attribute {
-    /// A text.
+    /// Creates a string attribute.
     pub fn text(value: impl Into<String>) -> Self {
         Self {
             kind: "String".to_owned(),
@@ -90,16 +90,16 @@ impl Attribute {
 /// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutgoingMessage {
-    /// The text.
+    /// The message body.
     pub body: String,
-    /// Attributes, ten at most. Empty values are left out, since SQS refuses them.
+    /// Attributes, ten at most. Empty values are omitted, because SQS rejects them.
     pub attributes: BTreeMap<String, Attribute>,
-    /// The group and the deduplication id; needed on a FIFO queue.
+    /// The message group and the deduplication ID, required on a FIFO queue.
     pub fifo: Option<(String, String)>,
 }
 
 impl OutgoingMessage {
-    /// The size that SQS counts: the body and each attribute's name, type and value.
+    /// Returns the size that SQS counts: the body and each attribute's name, type, and value.
     pub fn bytes(&self) -> usize {
         let attributes: usize = self
             .attributes

@@ -1,7 +1,7 @@
-//! The queue: one SQS queue, spoken to through the AWS SDK.
+//! The SQS client.
 //!
-//! [`QueueClient`] is the only type that makes requests. Each of its calls is one billed request
-//! with a time limit of its own and no hidden repeats: whoever calls decides what to repeat.
+//! Only [`QueueClient`] sends requests to SQS. Each request is billed and has a timeout. The client
+//! never retries; callers do.
 
 mod connect;
 mod credentials;
@@ -21,8 +21,8 @@ pub use queue::{QueueAccess, QueueClient};
 pub use room::{Room, Squeeze};
 pub use settings::{Depth, QueueSettings, RedrivePolicy};
 
-/// The most entries that one request to SQS takes or returns.
+/// Maximum number of entries in one SQS request or response.
 pub const MAX_ENTRIES: usize = 10;
 
-/// The largest message that SQS carries, in bytes, its attributes included.
+/// Maximum size of an SQS message, in bytes, including its attributes.
 pub const MAX_MESSAGE_BYTES: usize = 1_048_576;

@@ -1,6 +1,7 @@
-//! Payloads that were too large for a message and lie in S3: how SQS's extended client writes
-//! them. The message holds a pointer; only pointers into buckets that the user listed are
-//! followed, since a message can name any.
+//! Payloads in S3 that were too large for a message, as SQS's extended client writes them.
+//!
+//! The message contains a pointer to the payload. Only pointers to buckets in the spec are
+//! followed, because a message can name any bucket.
 
 use std::time::Duration;
 
@@ -11,19 +12,19 @@ use tokio::time::timeout;
 use super::{Credentials, Error, Message, connect::Connector};
 use crate::api::{LargePayloads, QueueSpec};
 
-/// The names under which the extended client writes its pointers, today's and an older one.
+/// Class names of the extended client's pointers, current and older.
 const CLASSES: [&str; 2] = [
     "software.amazon.payloadoffloading.PayloadS3Pointer",
     "com.amazon.sqs.javamessaging.MessageS3Pointer",
 ];
 
-/// The attributes in which it writes a payload's size, today's and an older one.
+/// Attributes that contain a payload's size, current and older.
 const SIZES: [&str; 2] = ["ExtendedPayloadSize", "SQSLargePayloadSize"];
 
-/// How long the read of a payload may take.
+/// Timeout for reading a payload.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where a payload lies.
+/// The location of a payload.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Pointer {
     /// The bucket.
@@ -32,25 +33,25 @@ pub struct Pointer {
     /// The object's key.
     #[serde(rename = "s3Key")]
     pub key: String,
-    /// The object's size in bytes, if the sender told it.
+    /// The object's size in bytes, if the message contains it.
     #[serde(skip)]
     pub bytes: Option<u64>,
 }
 
-/// Why a payload can't be read: where it lies and what to do next.
+/// Why a payload can't be read or deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {
-    /// The user has not listed the bucket.
+    /// The bucket is not listed in the spec.
     #[error(
-        "a message points into the bucket {bucket}: list it in spec.queue.largePayloads.buckets to have it followed"
+        "a message points to S3 bucket {bucket}, which is not allowed: add it to spec.queue.largePayloads.buckets"
     )]
     BucketNotListed {
         /// The bucket.
         bucket: String,
     },
-    /// The object is larger than a run takes.
+    /// The object is larger than a run accepts.
     #[error(
-        "s3://{bucket}/{key} has {bytes} bytes, more than a run takes: raise spec.drain.maxBytesInFlight"
+        "s3://{bucket}/{key} has {bytes} bytes, more than a run accepts: raise spec.drain.maxBytesInFlight"
     )]
     TooLarge {
         /// The bucket.
@@ -60,28 +61,28 @@ pub enum PayloadError {
         /// The object's size.
         bytes: u64,
     },
-    /// The object is not there.
-    #[error("s3://{bucket}/{key} does not exist: the payload of its message is lost")]
+    /// The object does not exist.
+    #[error("s3://{bucket}/{key} does not exist: the message's payload is lost")]
     Missing {
         /// The bucket.
         bucket: String,
         /// The object's key.
         key: String,
     },
-    /// S3 refused or did not answer.
-    #[error("s3://{bucket}/{key} can't be read: {detail}")]
+    /// S3 rejected the request or did not respond.
+    #[error("S3 request for s3://{bucket}/{key} failed: {detail}")]
     Unreadable {
         /// The bucket.
         bucket: String,
         /// The object's key.
         key: String,
-        /// What happened.
+        /// The cause.
         detail: String,
     },
 }
 
 impl PayloadError {
-    /// One PascalCase word.
+    /// Returns the reason as one PascalCase word.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::BucketNotListed { .. } => "BucketNotListed",
@@ -92,7 +93,7 @@ impl PayloadError {
     }
 }
 
-/// The pointer that a message holds in place of its payload.
+/// Returns the pointer in a message's body, if there is one.
 pub fn pointer(message: &Message) -> Option<Pointer> {
     if !message.body.trim_start().starts_with('[') {
         return None;
@@ -108,12 +109,12 @@ pub fn pointer(message: &Message) -> Option<Pointer> {
 /// Reads and deletes payloads.
 #[derive(Clone, Debug)]
 pub struct Payloads {
-    /// None if no bucket is listed.
+    /// `None` if no bucket is listed.
     source: Option<(Client, LargePayloads)>,
 }
 
 impl Payloads {
-    /// A client for the buckets that the forwarder lists. Makes no request yet.
+    /// Creates a client for the listed buckets, without sending a request.
     pub async fn connect(spec: &QueueSpec, credentials: Credentials) -> Result<Self, Error> {
         let Some(large) = &spec.large_payloads else {
             return Ok(Self { source: None });
@@ -127,7 +128,7 @@ impl Payloads {
         })
     }
 
-    /// The payload as text, unless it has more than `max_bytes`.
+    /// Reads a payload of at most `max_bytes` bytes.
     pub async fn read(&self, pointer: &Pointer, max_bytes: u64) -> Result<String, PayloadError> {
         let Pointer { bucket, key, .. } = pointer.clone();
         let listed = self
@@ -173,10 +174,10 @@ impl Payloads {
         };
         timeout(READ_TIMEOUT, read)
             .await
-            .unwrap_or_else(|_| Err(unreadable(pointer, "no answer within the time limit")))
+            .unwrap_or_else(|_| Err(unreadable(pointer, "request timed out")))
     }
 
-    /// Deletes the payload of a message that was deleted, unless the user keeps them.
+    /// Deletes a payload, unless `keepObjects` is set. Call it after deleting the message.
     pub async fn delete(&self, pointer: &Pointer) -> Result<(), PayloadError> {
         let Some((client, large)) = &self.source else {
             return Ok(());
@@ -224,15 +225,15 @@ mod tests {
     }
 
     #[test]
-    fn pointers_of_both_generations_are_known_and_nothing_else_is() {
-        let own = r#"{"s3BucketName":"b","s3Key":"p/k","more":1}"#;
+    fn only_extended_client_pointers_are_recognized() {
+        let object = r#"{"s3BucketName":"b","s3Key":"p/k","more":1}"#;
         for class in CLASSES {
-            let found = pointer(&message(&format!(r#" ["{class}", {own}]"#))).unwrap();
+            let found = pointer(&message(&format!(r#" ["{class}", {object}]"#))).unwrap();
             assert_eq!((found.bucket.as_str(), found.key.as_str()), ("b", "p/k"));
             assert_eq!(found.bytes, None);
         }
         for name in SIZES {
-            let mut sized = message(&format!(r#"["{}", {own}]"#, CLASSES[0]));
+            let mut sized = message(&format!(r#"["{}", {object}]"#, CLASSES[0]));
             let size = Attribute {
                 kind: "Number".to_owned(),
                 value: "300000".to_owned(),
@@ -241,9 +242,9 @@ mod tests {
             assert_eq!(pointer(&sized).unwrap().bytes, Some(300_000));
         }
         for body in [
-            format!(r#"["java.lang.Object", {own}]"#),
-            format!("[{own}]"),
-            own.to_owned(),
+            format!(r#"["java.lang.Object", {object}]"#),
+            format!("[{object}]"),
+            object.to_owned(),
             r#"{"events":[]}"#.to_owned(),
             r#"[{"events":[]},{"events":[]}]"#.to_owned(),
             String::new(),

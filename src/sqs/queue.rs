@@ -24,7 +24,7 @@ use aws_sdk_sqs::{
     },
 };
 
-/// One queue. Clones share connections, identity and the count of requests.
+/// A client for one queue. Clones share connections, credentials, and the request counter.
 #[derive(Clone, Debug)]
 pub struct QueueClient {
     client: Client,
@@ -34,8 +34,8 @@ pub struct QueueClient {
     requests: Arc<AtomicU64>,
 }
 
-/// A queue and how it is reached, with the identity's keys once they are known. To be kept where
-/// there are many queues: a client is quickly made of it, and takes many times the memory.
+/// The configuration of a [`QueueClient`], including cached credentials. Keep this instead of
+/// clients for many queues: it needs a fraction of a client's memory, and creating one is cheap.
 #[derive(Clone, Debug)]
 pub struct QueueAccess {
     config: SdkConfig,
@@ -45,7 +45,8 @@ pub struct QueueAccess {
 }
 
 impl QueueAccess {
-    /// The way to `spec`'s queue, over connections that `connector` shares. Makes no request.
+    /// Creates the configuration for `spec`'s queue with `connector`'s shared connections, without
+    /// sending a request.
     pub async fn new(
         connector: &Connector,
         spec: &QueueSpec,
@@ -59,7 +60,7 @@ impl QueueAccess {
         })
     }
 
-    /// A client for the queue.
+    /// Creates a client for the queue.
     pub fn client(&self) -> QueueClient {
         QueueClient {
             client: Client::from_conf(ConfigBuilder::from(&self.config).build()),
@@ -72,23 +73,23 @@ impl QueueAccess {
 }
 
 impl QueueClient {
-    /// A client for `spec`'s queue. Makes no request yet.
+    /// Creates a client for `spec`'s queue, without sending a request.
     pub async fn connect(spec: &QueueSpec, credentials: Credentials) -> Result<Self, Error> {
         let access = QueueAccess::new(&Connector::new()?, spec, credentials).await?;
         Ok(access.client())
     }
 
-    /// The queue's URL.
+    /// Returns the queue's URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The number of requests made by this client and its clones, each of which is billed.
+    /// Returns the number of billed requests by this client and its clones.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Whether it is a FIFO queue, whose names all end alike.
+    /// Returns whether this is a FIFO queue, by the suffix of its name.
     pub fn is_fifo(&self) -> bool {
         self.url.ends_with(".fifo")
     }
@@ -99,19 +100,19 @@ impl QueueClient {
         Ok(QueueSettings::read(&attributes))
     }
 
-    /// The depth of the queue alone: one request.
+    /// Reads the depth of only this queue, with one request.
     pub async fn depth_without_dlq(&self) -> Result<Depth, Error> {
         let attributes = self.attributes(Depth::ATTRIBUTES.to_vec()).await?;
         Ok(Depth::read(&attributes))
     }
 
-    /// The depth of the queue and of its dead-letter queue: two requests. A dead-letter queue that
-    /// can't be read for now makes the reading fail; one that must not be read is left out.
+    /// Reads the depth of the queue and of its dead-letter queue, with two requests. A transient
+    /// error on the dead-letter queue fails the call; other errors there omit its depth.
     pub async fn depth(&self) -> Result<Depth, Error> {
         let names = [QueueSettings::ATTRIBUTES, Depth::ATTRIBUTES].concat();
         let attributes = self.attributes(names).await?;
         let dead_letters = match self.dead_letter_queue_of(&QueueSettings::read(&attributes)) {
-            // A letter that somebody just looks at is hidden, and still there.
+            // Counts invisible messages too, because another command may be reading them.
             Some(queue) => match queue.depth_without_dlq().await {
                 Ok(depth) => Some(depth.messages()),
                 Err(error) if error.is_transient() => return Err(error),
@@ -127,7 +128,7 @@ impl QueueClient {
 
     async fn attributes(&self, names: Vec<QueueAttributeName>) -> Result<Attributes, Error> {
         self.count();
-        let answer = self
+        let response = self
             .client
             .get_queue_attributes()
             .queue_url(&*self.url)
@@ -135,11 +136,11 @@ impl QueueClient {
             .send()
             .await
             .map_err(|error| Error::from_sdk("GetQueueAttributes", &self.url, &self.host, error))?;
-        Ok(answer.attributes.unwrap_or_default())
+        Ok(response.attributes.unwrap_or_default())
     }
 
-    /// The queue's dead-letter queue: the one that the forwarder names, else that of the redrive
-    /// policy. None if there is neither.
+    /// Returns the dead-letter queue: the one in the spec, or else the one in the redrive policy.
+    /// Returns `None` if there is neither.
     pub async fn dead_letter_queue(&self) -> Result<Option<Self>, Error> {
         if self.dead_letter_url.is_some() {
             return Ok(self.dead_letter_queue_of_url(self.dead_letter_url.clone()));
@@ -147,7 +148,7 @@ impl QueueClient {
         Ok(self.dead_letter_queue_of(&self.settings().await?))
     }
 
-    /// As [`Self::dead_letter_queue`], from settings that are known already.
+    /// Returns the same as [`Self::dead_letter_queue`], from settings that were read before.
     pub fn dead_letter_queue_of(&self, settings: &QueueSettings) -> Option<Self> {
         let from_policy = || {
             url_of_arn(
@@ -166,10 +167,11 @@ impl QueueClient {
         })
     }
 
-    /// Receives up to `max` messages (ten at most), waiting up to `wait` for the first. With a
-    /// wait of a second or more every host of SQS is asked, so that nothing means empty.
-    /// `visibility` replaces the queue's own timeout for these messages. Where there is a `room`,
-    /// an answer that is too large for it waits for more.
+    /// Receives up to `max` messages (ten at most), waiting up to `wait` for the first.
+    ///
+    /// With a wait of one second or more, SQS queries all its hosts, so an empty response means an
+    /// empty queue. `visibility` overrides the queue's visibility timeout. If `room` is set, a
+    /// response that exceeds it is not read until memory is free.
     pub async fn receive(
         &self,
         max: usize,
@@ -199,7 +201,7 @@ impl QueueClient {
                     .build(),
             ),
         };
-        let answer = self
+        let response = self
             .client
             .receive_message()
             .queue_url(&*self.url)
@@ -213,7 +215,7 @@ impl QueueClient {
             .send()
             .await
             .map_err(|error| Error::from_sdk("ReceiveMessage", &self.url, &self.host, error))?;
-        Ok(answer
+        Ok(response
             .messages
             .unwrap_or_default()
             .into_iter()
@@ -221,19 +223,19 @@ impl QueueClient {
             .collect())
     }
 
-    /// Deletes messages by their receipts, ten at most. The answer has one result per receipt,
-    /// in their order: SQS accepts a request of which single entries fail.
+    /// Deletes at most ten messages by their receipt handles. Returns one result per handle, in
+    /// order, because SQS can fail single entries of a request.
     pub async fn delete(
         &self,
-        receipts: &[String],
+        handles: &[String],
     ) -> Result<Vec<Result<(), BatchEntryError>>, Error> {
-        let entries = self.entries("DeleteMessage", receipts, |index, receipt| {
+        let entries = self.entries("DeleteMessage", handles, |index, handle| {
             DeleteMessageBatchRequestEntry::builder()
                 .id(index)
-                .receipt_handle(receipt)
+                .receipt_handle(handle)
                 .build()
         })?;
-        let answer = self
+        let response = self
             .client
             .delete_message_batch()
             .queue_url(&*self.url)
@@ -241,25 +243,25 @@ impl QueueClient {
             .send()
             .await
             .map_err(|error| Error::from_sdk("DeleteMessage", &self.url, &self.host, error))?;
-        let done = answer.successful.iter().map(|entry| entry.id.as_str());
-        Ok(by_position(receipts.len(), done, answer.failed))
+        let successful = response.successful.iter().map(|entry| entry.id.as_str());
+        Ok(by_position(handles.len(), successful, response.failed))
     }
 
-    /// Makes messages invisible for `timeout` from now, ten at most; zero gives them back at
-    /// once. The answer has one result per receipt, in their order.
+    /// Makes at most ten messages invisible for `timeout` from now; zero makes them visible
+    /// immediately. Returns one result per receipt handle, in order.
     pub async fn change_visibility(
         &self,
-        receipts: &[String],
+        handles: &[String],
         timeout: Duration,
     ) -> Result<Vec<Result<(), BatchEntryError>>, Error> {
-        let entries = self.entries("ChangeMessageVisibility", receipts, |index, receipt| {
+        let entries = self.entries("ChangeMessageVisibility", handles, |index, handle| {
             ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(index)
-                .receipt_handle(receipt)
+                .receipt_handle(handle)
                 .visibility_timeout(seconds(timeout))
                 .build()
         })?;
-        let answer = self
+        let response = self
             .client
             .change_message_visibility_batch()
             .queue_url(&*self.url)
@@ -269,12 +271,12 @@ impl QueueClient {
             .map_err(|error| {
                 Error::from_sdk("ChangeMessageVisibility", &self.url, &self.host, error)
             })?;
-        let done = answer.successful.iter().map(|entry| entry.id.as_str());
-        Ok(by_position(receipts.len(), done, answer.failed))
+        let successful = response.successful.iter().map(|entry| entry.id.as_str());
+        Ok(by_position(handles.len(), successful, response.failed))
     }
 
-    /// Sends messages, ten at most and together no larger than one message may be. The answer
-    /// has one result per message, in their order.
+    /// Sends at most ten messages, whose total size is limited to that of one message. Returns one
+    /// result per message, in order.
     pub async fn send(
         &self,
         messages: Vec<OutgoingMessage>,
@@ -286,8 +288,8 @@ impl QueueClient {
             .enumerate()
             .map(|(index, message)| message.into_entry(index))
             .collect::<Result<Vec<_>, BuildError>>()
-            .map_err(|error| self.refused("SendMessage", &error))?;
-        let answer = self
+            .map_err(|error| self.build_error("SendMessage", &error))?;
+        let response = self
             .client
             .send_message_batch()
             .queue_url(&*self.url)
@@ -295,26 +297,26 @@ impl QueueClient {
             .send()
             .await
             .map_err(|error| Error::from_sdk("SendMessage", &self.url, &self.host, error))?;
-        let done = answer.successful.iter().map(|entry| entry.id.as_str());
-        Ok(by_position(count, done, answer.failed))
+        let successful = response.successful.iter().map(|entry| entry.id.as_str());
+        Ok(by_position(count, successful, response.failed))
     }
 
     fn entries<T>(
         &self,
         action: &'static str,
-        receipts: &[String],
+        handles: &[String],
         build: impl Fn(String, &str) -> Result<T, BuildError>,
     ) -> Result<Vec<T>, Error> {
         self.count();
-        receipts
+        handles
             .iter()
             .enumerate()
-            .map(|(index, receipt)| build(index.to_string(), receipt))
+            .map(|(index, handle)| build(index.to_string(), handle))
             .collect::<Result<_, _>>()
-            .map_err(|error| self.refused(action, &error))
+            .map_err(|error| self.build_error(action, &error))
     }
 
-    fn refused(&self, action: &'static str, error: &BuildError) -> Error {
+    fn build_error(&self, action: &'static str, error: &BuildError) -> Error {
         Error::Refused {
             action,
             queue: self.url.to_string(),
@@ -328,21 +330,21 @@ impl QueueClient {
     }
 }
 
-/// One result per entry: an entry of which the answer says nothing has failed.
+/// Returns one result per entry. An entry without a result in the response has failed.
 fn by_position<'a>(
     count: usize,
-    done: impl Iterator<Item = &'a str>,
+    successful: impl Iterator<Item = &'a str>,
     failed: Vec<BatchResultErrorEntry>,
 ) -> Vec<Result<(), BatchEntryError>> {
     let mut results = vec![
         Err(BatchEntryError {
             code: "MissingResult".to_owned(),
             sender_fault: false,
-            detail: "the answer does not name this entry".to_owned(),
+            detail: "the response has no result for this entry".to_owned(),
         });
         count
     ];
-    for id in done {
+    for id in successful {
         if let Some(result) = id
             .parse()
             .ok()
@@ -386,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn results_stand_at_the_position_of_their_entry() {
+    fn results_are_in_entry_order() {
         let results = by_position(4, ["0", "3"].into_iter(), vec![failed("1", false)]);
         assert!(results[0].is_ok() && results[3].is_ok());
         assert_eq!(results[1].as_ref().unwrap_err().code, "InternalError");
@@ -394,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_with_foreign_ids_settles_nothing() {
+    fn response_with_unknown_ids_confirms_nothing() {
         let results = by_position(1, ["7", "x"].into_iter(), vec![failed("12", true)]);
         assert!(results[0].is_err());
     }

@@ -62,7 +62,7 @@ impl Room {
             read,
         });
         told.await
-            .map_err(|_| ConnectorError::user("the answer is not wanted any more".into()))
+            .map_err(|_| ConnectorError::user("the response is no longer needed".into()))
     }
 
     /// Reads the body of an answer.

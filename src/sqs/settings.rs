@@ -1,4 +1,4 @@
-//! What a queue says of itself: its attributes, and how deep it is.
+//! A queue's settings and depth, read from its attributes.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,17 +7,17 @@ use serde::Deserialize;
 
 use super::connect::parse;
 
-/// What SQS tells of a queue.
+/// A queue's attributes.
 pub(super) type Attributes = HashMap<QueueAttributeName, String>;
 
-/// What a queue says of itself.
+/// A queue's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueSettings {
-    /// How long a received message stays invisible, unless a receive says otherwise.
+    /// How long a received message stays invisible, unless the receive overrides it.
     pub visibility_timeout: Duration,
-    /// The largest message that it takes, in bytes.
+    /// Maximum size of a message, in bytes.
     pub max_message_bytes: usize,
-    /// What happens to a message that was received too often.
+    /// Where SQS moves messages that were received too often.
     pub redrive: Option<RedrivePolicy>,
 }
 
@@ -27,12 +27,13 @@ pub struct QueueSettings {
 pub struct RedrivePolicy {
     /// The ARN of the dead-letter queue.
     pub dead_letter_target_arn: String,
-    /// After how many receives a message is moved there. Some servers write it as text.
-    #[serde(deserialize_with = "count")]
+    /// The number of receives after which a message is moved. Some servers write it as a string.
+    #[serde(deserialize_with = "deserialize_count")]
     pub max_receive_count: u32,
 }
 
-/// The depth of a queue: approximate, and right at the earliest a minute after senders stop.
+/// The depth of a queue: approximate, and consistent one minute after senders stop at the
+/// earliest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
     /// Messages that a receive could return now.
@@ -41,20 +42,19 @@ pub struct Depth {
     pub in_flight: i64,
     /// Messages whose delay has not passed.
     pub delayed: i64,
-    /// Messages in the dead-letter queue; none if there is no such queue or it can't be
-    /// read.
+    /// Messages in the dead-letter queue. `None` if there is no such queue or it can't be read.
     pub dead_letters: Option<i64>,
 }
 
 impl QueueSettings {
-    /// The attributes that tell them.
+    /// The attributes to request.
     pub(super) const ATTRIBUTES: [QueueAttributeName; 3] = [
         QueueAttributeName::VisibilityTimeout,
         QueueAttributeName::MaximumMessageSize,
         QueueAttributeName::RedrivePolicy,
     ];
 
-    /// Reads them from a queue's attributes; what a server leaves out is SQS's default.
+    /// Reads the settings from a queue's attributes. Missing ones get SQS's defaults.
     pub(super) fn read(attributes: &Attributes) -> Self {
         let number = |name| attributes.get(&name).and_then(|text| text.parse().ok());
         Self {
@@ -74,14 +74,14 @@ impl QueueSettings {
 }
 
 impl Depth {
-    /// The attributes that tell it. Some servers count all messages for them.
+    /// The attributes to request. Some servers count all messages to compute them.
     pub(super) const ATTRIBUTES: [QueueAttributeName; 3] = [
         QueueAttributeName::ApproximateNumberOfMessages,
         QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
         QueueAttributeName::ApproximateNumberOfMessagesDelayed,
     ];
 
-    /// Reads it from a queue's attributes, which tell nothing of its dead letters.
+    /// Reads the depth from a queue's attributes, which do not cover its dead-letter queue.
     pub(super) fn read(attributes: &Attributes) -> Self {
         let number = |name| {
             let text = attributes.get(&name);
@@ -96,28 +96,28 @@ impl Depth {
         }
     }
 
-    /// All messages of the queue, hidden ones too.
+    /// Returns the number of all messages, including invisible ones.
     pub const fn messages(&self) -> i64 {
         self.visible + self.in_flight + self.delayed
     }
 }
 
-/// The URL of the queue with this ARN, which lives where the queue at `beside` lives: SQS wants
-/// a dead-letter queue in the region and account of its source.
-pub(super) fn url_of_arn(beside: &str, arn: &str) -> Option<String> {
+/// Returns the URL of the queue with this ARN, at the same endpoint as the queue at `sibling`,
+/// because SQS requires a dead-letter queue in its source's region and account.
+pub(super) fn url_of_arn(sibling: &str, arn: &str) -> Option<String> {
     let mut parts = arn.split(':').skip(4);
     let (account, name) = (parts.next()?, parts.next()?);
-    let mut url = parse(beside).ok()?;
+    let mut url = parse(sibling).ok()?;
     url.set_path(&format!("/{account}/{name}"));
     Some(url.into())
 }
 
-fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+fn deserialize_count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
     let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
     number
         .and_then(|number| number.try_into().ok())
-        .ok_or_else(|| serde::de::Error::custom("maxReceiveCount is no number"))
+        .ok_or_else(|| serde::de::Error::custom("maxReceiveCount is not a number"))
 }
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dead_letter_queue_lives_beside_its_source() {
+    fn dead_letter_queue_url_uses_source_endpoint() {
         assert_eq!(
             url_of_arn(
                 "https://sqs.eu-west-1.amazonaws.com/123456789012/events",
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redrive_policy_is_read_with_its_count_as_number_or_text() {
+    fn max_receive_count_is_number_or_string() {
         for policy in [
             r#"{"deadLetterTargetArn":"arn:aws:sqs:r:1:d","maxReceiveCount":3}"#,
             r#"{"deadLetterTargetArn":"arn:aws:sqs:r:1:d","maxReceiveCount":"3"}"#,

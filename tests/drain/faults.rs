@@ -124,7 +124,7 @@ async fn run_fails_within_seconds_when_sqs_hangs() {
         "{:?}",
         started.elapsed()
     );
-    assert!(report.message.unwrap().contains("did not answer"));
+    assert!(report.message.unwrap().contains("did not respond"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

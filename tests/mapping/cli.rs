@@ -263,10 +263,7 @@ fn unknown_manifest_field_is_rejected_with_its_path() {
         let output = map(&["--forwarder", &forwarder], &batch(&[]));
         assert_eq!(output.status.code(), Some(2), "{mapping}");
         let error = text(&output.stderr);
-        assert!(
-            error.contains(&format!("there is no field {path}")),
-            "{error}"
-        );
+        assert!(error.contains(&format!("unknown field {path}")), "{error}");
         assert!(error.contains("forwarder.yaml"), "{error}");
     }
     let free = "job: {podLabels: {a: b}, podAnnotations: {c: d}, nodeSelector: {e: f}}";
@@ -437,6 +434,6 @@ fn invalid_mapping_is_rejected_with_position() {
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(
         text(&output.stderr),
-        "error: spec.mapping.transform: line 2, column 2: there is no filter nothing_such\n"
+        "error: spec.mapping.transform: line 2, column 2: undefined filter nothing_such\n"
     );
 }

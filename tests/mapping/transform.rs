@@ -406,7 +406,7 @@ fn invalid_program_is_rejected_with_position() {
     };
     assert_eq!(
         at(".a |\n  nothing_such"),
-        (2, 3, "there is no filter nothing_such".to_owned())
+        (2, 3, "undefined filter nothing_such".to_owned())
     );
     assert_eq!(at(". | $x").0, 1);
     let (line, column, fault) = at(".a\n| if . then 1");

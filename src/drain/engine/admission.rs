@@ -140,7 +140,7 @@ impl Engine {
             Err(cause) => {
                 self.tally.reason(&cause.reason);
                 self.tally
-                    .notice(format!("a message can't be read: {}", cause.detail));
+                    .notice(format!("could not read a message: {}", cause.detail));
                 self.ledger.settle(ticket, Verdict::Left);
                 return;
             }
@@ -192,8 +192,8 @@ impl Engine {
                     })
                 } else {
                     self.tally.notice(
-                        "the queue has no dead-letter queue, so messages with rejected events stay in \
-                         it: give it a redrive policy, or set spec.drain.rejected to Drop",
+                        "no dead-letter queue found, so messages with rejected events stay in the \
+                         queue: add a redrive policy to it, or set spec.drain.rejected to Drop",
                     );
                     Verdict::Left
                 }

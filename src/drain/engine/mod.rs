@@ -325,7 +325,7 @@ impl Engine {
                 if let Err(error) = result {
                     self.tally.reason("PayloadNotDeleted");
                     self.tally
-                        .notice(format!("a payload was not deleted: {error}"));
+                        .notice(format!("could not delete a payload: {error}"));
                 }
             }
             Done::CreatedUsers { users, answer } => self.created_users(users, answer, now),

@@ -40,7 +40,7 @@ impl Engine {
                     let asked = self.pace.asked_until(now);
                     if asked.is_some_and(|until| until >= self.stop_at) {
                         self.tally
-                            .notice("Iterable asks for a longer wait than the run has time");
+                            .notice("Iterable's Retry-After exceeds the remaining run time");
                         self.stop(Outcome::SinkDown, now);
                     }
                     return self.wake_by(at);
@@ -123,16 +123,16 @@ impl Engine {
             }
             ApiResponse::Unauthorized(refusal) => {
                 self.tally.notice(format!(
-                    "Iterable refused the API key ({refusal}): put a server-side key of the project's own \
-                     data centre into the Secret"
+                    "Iterable rejected the API key ({refusal}): store a server-side key from the \
+                     project's data center in the Secret"
                 ));
                 self.stop(Outcome::ApiKeyRejected, now);
                 self.later(group)
             }
             ApiResponse::WrongEndpoint(refusal) => {
                 self.tally.notice(format!(
-                    "no events/trackBulk at Iterable's address ({refusal}): check spec.iterable.endpoint \
-                     and dataCenter"
+                    "events/trackBulk not found at the Iterable endpoint ({refusal}): check \
+                     spec.iterable.endpoint and dataCenter"
                 ));
                 self.stop(Outcome::BadConfiguration, now);
                 self.later(group)
@@ -222,7 +222,7 @@ impl Engine {
                         self.ledger.settle(owner.ticket, Verdict::Left);
                     }
                     Finding::UserNotFound => {
-                        let detail = "Iterable knows no such user".to_owned();
+                        let detail = "user not found in Iterable".to_owned();
                         self.reject(
                             owner,
                             Cause {
@@ -236,8 +236,11 @@ impl Engine {
                     Finding::Unclear(cause) => {
                         self.unclear += 1;
                         self.tally.reason(&cause.reason);
-                        self.tally
-                            .notice(format!("an event stays in the queue: {}", cause.detail));
+                        self.tally.notice(format!(
+                            "delivery of an event could not be confirmed, so its message stays \
+                             in the queue: {}",
+                            cause.detail
+                        ));
                         self.ledger.settle(owner.ticket, Verdict::Left);
                     }
                 }

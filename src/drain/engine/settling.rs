@@ -235,7 +235,7 @@ impl Engine {
                 Some(Err(error)) if error.is_expired() => self.lose(&deletion, "HandleExpired"),
                 Some(Err(error)) if error.sender_fault => {
                     self.tally
-                        .notice(format!("a message could not be deleted: {error}"));
+                        .notice(format!("could not delete a message: {error}"));
                     self.lose(&deletion, "DeleteFailed");
                 }
                 _ => {
@@ -344,7 +344,7 @@ impl Engine {
                 Some(Err(error)) if error.sender_fault => {
                     self.tally.reason("DeadLetterRejected");
                     self.tally
-                        .notice(format!("the dead-letter queue refused a message: {error}"));
+                        .notice(format!("the dead-letter queue rejected a message: {error}"));
                     self.letter_settled(letter.ticket, false);
                 }
                 _ => {

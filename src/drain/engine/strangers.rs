@@ -127,8 +127,8 @@ impl Engine {
             }
             ApiResponse::Unauthorized(refusal) => {
                 self.tally.notice(format!(
-                    "Iterable refused the API key for users/bulkUpdate ({refusal}): use a server-side key, or \
-                     set spec.iterable.unknownUsers to Retry"
+                    "Iterable rejected the API key for users/bulkUpdate ({refusal}): use a \
+                     server-side key, or set spec.iterable.unknownUsers to Retry"
                 ));
                 return self.stop(Outcome::ApiKeyRejected, now);
             }
@@ -141,7 +141,7 @@ impl Engine {
             }
             ApiResponse::Rejected(refusal) | ApiResponse::WrongEndpoint(refusal) => {
                 self.tally
-                    .notice(format!("Iterable made no users ({refusal})"));
+                    .notice(format!("Iterable created no users ({refusal})"));
                 self.strangers.tries = MAX_TRIES;
                 Duration::ZERO
             }

@@ -875,7 +875,7 @@ fn a_run_of_which_iterable_asks_for_a_longer_wait_than_it_has_time_ends() {
     let started = world.now;
     let (outcome, tally) = world.run(config(), None).unwrap();
     assert_eq!(outcome, Outcome::SinkDown);
-    assert!(tally.notice.unwrap().contains("longer wait"));
+    assert!(tally.notice.unwrap().contains("Retry-After"));
     assert!(world.now < started + Duration::from_secs(10));
 }
 

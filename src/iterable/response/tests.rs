@@ -1,107 +1,112 @@
 use super::*;
 use crate::iterable::ListReason;
 
-/// The class of an answer, as a word.
+/// Returns the class of a response.
 fn class(status: u16, body: &str) -> &'static str {
     match ApiResponse::read(status, None, body.as_bytes()) {
-        ApiResponse::Accepted(_) => "counted",
-        ApiResponse::Rejected(_) => "refused",
+        ApiResponse::Accepted(_) => "accepted",
+        ApiResponse::Rejected(_) => "rejected",
         ApiResponse::TooLarge => "too large",
-        ApiResponse::Unauthorized(_) => "key refused",
-        ApiResponse::WrongEndpoint(_) => "misdirected",
-        ApiResponse::RateLimited { .. } => "slow down",
-        ApiResponse::Unavailable { .. } => "trouble",
+        ApiResponse::Unauthorized(_) => "unauthorized",
+        ApiResponse::WrongEndpoint(_) => "wrong endpoint",
+        ApiResponse::RateLimited { .. } => "rate limited",
+        ApiResponse::Unavailable { .. } => "unavailable",
     }
 }
 
 fn code(code: &str) -> String {
-    format!(r#"{{"msg":"said","code":"{code}","params":null}}"#)
+    format!(r#"{{"msg":"message","code":"{code}","params":null}}"#)
 }
 
 #[test]
-fn the_status_and_then_the_code_say_who_must_act() {
+fn status_and_code_determine_class() {
     let html = "<html><body>Bad Gateway</body></html>";
     for (status, body, expected) in [
         (
             200,
             r#"{"successCount":1,"failCount":0}"#.to_owned(),
-            "counted",
+            "accepted",
         ),
-        (200, r#"{"successCount":10}"#.to_owned(), "counted"),
+        (200, r#"{"successCount":10}"#.to_owned(), "accepted"),
         (
             200,
             r#"{"failCount":3,"newKey":[1,{"a":null}]}"#.to_owned(),
-            "counted",
+            "accepted",
         ),
         (
             202,
             r#"{"successCount":1,"failCount":0}"#.to_owned(),
-            "counted",
+            "accepted",
         ),
-        (200, code("Success"), "trouble"),
-        (200, html.to_owned(), "trouble"),
-        (200, String::new(), "trouble"),
-        (200, r#"{"successCount":"#.to_owned(), "trouble"),
-        (400, code("BadJsonBody"), "refused"),
-        (400, code("BadParams"), "refused"),
-        (400, code("InvalidEmailAddressError"), "refused"),
-        (400, code("InvalidUserIdError"), "refused"),
-        (400, code("RequestFieldsTypesMismatched"), "refused"),
-        (400, code("UniqueFieldsLimitExceeded"), "refused"),
-        (400, code("UnknownEmailError"), "refused"),
-        (400, code("UnknownUserIdError"), "refused"),
-        (400, code("ForgottenUserError"), "refused"),
-        (400, code("Success"), "refused"),
-        (400, html.to_owned(), "refused"),
-        (400, String::new(), "refused"),
+        (200, code("Success"), "unavailable"),
+        (200, html.to_owned(), "unavailable"),
+        (200, String::new(), "unavailable"),
+        (200, r#"{"successCount":"#.to_owned(), "unavailable"),
+        (400, code("BadJsonBody"), "rejected"),
+        (400, code("BadParams"), "rejected"),
+        (400, code("InvalidEmailAddressError"), "rejected"),
+        (400, code("InvalidUserIdError"), "rejected"),
+        (400, code("RequestFieldsTypesMismatched"), "rejected"),
+        (400, code("UniqueFieldsLimitExceeded"), "rejected"),
+        (400, code("UnknownEmailError"), "rejected"),
+        (400, code("UnknownUserIdError"), "rejected"),
+        (400, code("ForgottenUserError"), "rejected"),
+        (400, code("Success"), "rejected"),
+        (400, html.to_owned(), "rejected"),
+        (400, String::new(), "rejected"),
         (400, code("BatchTooLarge"), "too large"),
-        (400, code("InvalidJwtPayload"), "key refused"),
-        (401, code("InvalidJwtPayload"), "key refused"),
-        (401, code("BadApiKey"), "key refused"),
-        (401, code("BadAuthorizationHeader"), "key refused"),
-        (401, code("Unauthorized"), "key refused"),
-        (401, html.to_owned(), "key refused"),
-        (403, code("Forbidden"), "key refused"),
-        (403, code("ForbiddenParamsError"), "key refused"),
-        (403, code("Success"), "key refused"),
-        (403, String::new(), "key refused"),
-        (404, code("NotFound"), "misdirected"),
-        (301, String::new(), "misdirected"),
-        (405, html.to_owned(), "misdirected"),
-        (408, String::new(), "trouble"),
-        (409, code("ExternalKeyConflict"), "refused"),
-        (409, code("ForgottenUserError"), "refused"),
-        (409, code("Conflict"), "refused"),
+        (400, code("InvalidJwtPayload"), "unauthorized"),
+        (401, code("InvalidJwtPayload"), "unauthorized"),
+        (401, code("BadApiKey"), "unauthorized"),
+        (401, code("BadAuthorizationHeader"), "unauthorized"),
+        (401, code("Unauthorized"), "unauthorized"),
+        (401, html.to_owned(), "unauthorized"),
+        (403, code("Forbidden"), "unauthorized"),
+        (403, code("ForbiddenParamsError"), "unauthorized"),
+        (403, code("Success"), "unauthorized"),
+        (403, String::new(), "unauthorized"),
+        (404, code("NotFound"), "wrong endpoint"),
+        (301, String::new(), "wrong endpoint"),
+        (405, html.to_owned(), "wrong endpoint"),
+        (408, String::new(), "unavailable"),
+        (409, code("ExternalKeyConflict"), "rejected"),
+        (409, code("ForgottenUserError"), "rejected"),
+        (409, code("Conflict"), "rejected"),
         (413, html.to_owned(), "too large"),
-        (429, code("RateLimitExceeded"), "slow down"),
-        (429, html.to_owned(), "slow down"),
-        (500, code("DatabaseError"), "trouble"),
-        (500, code("GenericError"), "trouble"),
-        (500, code("QueueEmailError"), "trouble"),
-        (500, code("Success"), "trouble"),
-        (502, html.to_owned(), "trouble"),
-        (503, html.to_owned(), "trouble"),
-        (504, String::new(), "trouble"),
+        (429, code("RateLimitExceeded"), "rate limited"),
+        (429, html.to_owned(), "rate limited"),
+        (500, code("DatabaseError"), "unavailable"),
+        (500, code("GenericError"), "unavailable"),
+        (500, code("QueueEmailError"), "unavailable"),
+        (500, code("Success"), "unavailable"),
+        (502, html.to_owned(), "unavailable"),
+        (503, html.to_owned(), "unavailable"),
+        (504, String::new(), "unavailable"),
     ] {
         assert_eq!(class(status, &body), expected, "{status} {body}");
     }
 }
 
 #[test]
-fn a_wait_is_kept_where_the_answer_asks_for_one() {
-    for asked in [None, Some(Duration::from_secs(7))] {
-        let slow_down = ApiResponse::read(429, asked, b"");
-        assert_eq!(slow_down, ApiResponse::RateLimited { retry_after: asked });
-        let ApiResponse::Unavailable { retry_after, .. } = ApiResponse::read(503, asked, b"")
+fn retry_after_is_kept_when_present() {
+    for requested in [None, Some(Duration::from_secs(7))] {
+        let rate_limited = ApiResponse::read(429, requested, b"");
+        assert_eq!(
+            rate_limited,
+            ApiResponse::RateLimited {
+                retry_after: requested
+            }
+        );
+        let ApiResponse::Unavailable { retry_after, .. } = ApiResponse::read(503, requested, b"")
         else {
-            panic!("503 is trouble")
+            panic!("503 is unavailable")
         };
-        assert_eq!(retry_after, asked);
+        assert_eq!(retry_after, requested);
     }
 }
 
 #[test]
-fn every_list_of_an_answer_is_read_with_its_reason() {
+fn every_list_is_read_with_its_reason() {
     let body = r#"{"successCount":0,"failCount":9,"failedUpdates":{
         "invalidEmails":["a"],"invalidUserIds":["b"],"notFoundEmails":["c"],"notFoundUserIds":["d"],
         "forgottenEmails":["e"],"forgottenUserIds":["f"],"conflictEmails":["g"],"conflictUserIds":["p"],
@@ -109,7 +114,7 @@ fn every_list_of_an_answer_is_read_with_its_reason() {
         "invalidEmails":["k"],"invalidUserIds":["l"],"disallowedEventNames":["m"],
         "filteredOutFields":["n"],"createdFields":["o"]}"#;
     let ApiResponse::Accepted(counts) = ApiResponse::read(200, None, body.as_bytes()) else {
-        panic!("counted")
+        panic!("accepted")
     };
     let reason = |name: &str| {
         let user = counts
@@ -147,11 +152,11 @@ fn every_list_of_an_answer_is_read_with_its_reason() {
 }
 
 #[test]
-fn what_an_answer_said_is_kept_to_a_line() {
+fn message_is_truncated_to_one_line() {
     let long = format!("<html>\n\n  {}", "x ".repeat(5_000));
-    let ApiResponse::Unauthorized(refusal) = ApiResponse::read(403, None, long.as_bytes()) else {
-        panic!("key refused")
+    let ApiResponse::Unauthorized(error) = ApiResponse::read(403, None, long.as_bytes()) else {
+        panic!("unauthorized")
     };
-    assert!(refusal.message.len() <= 200 && !refusal.message.contains('\n'));
-    assert_eq!(refusal.code, None);
+    assert!(error.message.len() <= 200 && !error.message.contains('\n'));
+    assert_eq!(error.code, None);
 }

@@ -1,10 +1,10 @@
-//! Bounds on what a user's program may use, counted and not timed, so that a program that is
-//! stopped on an event is stopped on it at every run and on every machine.
+//! Limits on a custom program's use of CPU, memory, and stack.
 //!
-//! The interpreter is lazy and offers no way to interrupt it, but it asks for its table of terms
-//! before each term that it evaluates, and builds every value through our value type. Both
-//! count here. When the count is spent, or the stack is deep, the evaluation unwinds to
-//! [`run`], past any `try` of the program.
+//! The limits are counted, not timed, so a program that is stopped on an event is stopped on it in
+//! every run and on every machine. The interpreter is lazy and can't be interrupted, but it fetches
+//! its term table before each term, and it builds every value with our value type. Both
+//! spend fuel here. When the fuel is spent or the stack is deep, the evaluation unwinds to [`run`],
+//! past any `try` in the program.
 
 use std::{
     any::Any,
@@ -13,41 +13,42 @@ use std::{
     thread,
 };
 
-/// What a program may spend on one event: one unit for each term that it evaluates, each
-/// value that it puts into a list or an object, each member of an object that it compares, and each
-/// 16 bytes of text that it makes, or 16 to 64 that it goes through. A rule on an event of fifty
-/// fields takes some hundreds to thousands. All of it together is at most some tens of megabytes and
-/// of milliseconds.
+/// The units that a program can spend on one event.
+///
+/// One unit pays for one evaluated term, one value put into an array or object, one compared object
+/// member, 16 bytes of created text, or 16 to 64 bytes of scanned text. A typical program spends
+/// hundreds to thousands on an event of fifty fields. All units together allow at most tens of
+/// megabytes and tens of milliseconds.
 pub const FUEL: u64 = 200_000;
 
-/// How much of the stack an evaluation may use.
+/// Maximum stack use of an evaluation, in bytes.
 const MAX_STACK: usize = 1 << 20;
 
-/// The stack of the thread that programs run on. The interpreter chains what it remembers, one
-/// link for a unit at most, and frees a chain by recursion: this holds one as long as the fuel.
-/// Only what is used of it is ever backed by memory.
+/// The stack size of the thread that programs run on, in bytes. The interpreter keeps linked lists
+/// with at most one link per unit of fuel, and frees them recursively. This stack suffices for a
+/// list as long as the fuel. Only its used pages are backed by memory.
 const THREAD_STACK: usize = 128 << 20;
 
-/// What a program had too much of.
+/// The limit that a program exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Exhausted {
-    /// Terms, values and text together.
-    #[error("it took more than {FUEL} steps")]
+    /// The fuel, for terms, values, and text together.
+    #[error("it used more than {FUEL} steps")]
     Steps,
-    /// Calls or pipes one inside the other.
-    #[error("it recursed too deep")]
+    /// The stack, for nested calls or pipes.
+    #[error("it recursed too deeply")]
     Stack,
-    /// One value.
-    #[error("it made a value of more than {} MiB, or nested more than {} deep", super::value::MAX_SIZE >> 20, super::value::MAX_DEPTH)]
+    /// The size or depth of one value.
+    #[error("it created a value larger than {} MiB or nested more than {} levels deep", super::value::MAX_SIZE >> 20, super::value::MAX_DEPTH)]
     Value,
 }
 
-/// Why an evaluation did not come to its end.
+/// Why an evaluation did not finish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aborted {
-    /// It used too much.
+    /// It exceeded a limit.
     Exhausted(Exhausted),
-    /// The interpreter failed.
+    /// The interpreter panicked.
     Broken,
 }
 
@@ -56,8 +57,8 @@ thread_local! {
     static STACK_BASE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Evaluates `program` within the bounds. `allowance`: units on top, for reading what the program
-/// is given; its length in bytes always suffices.
+/// Evaluates `program` within the limits. `allowance` adds units for reading its input; the input's
+/// length in bytes always suffices.
 pub fn run<T>(allowance: usize, program: impl FnOnce() -> T) -> Result<T, Aborted> {
     FUEL_LEFT.set(FUEL.saturating_add(allowance as u64));
     STACK_BASE.set(stack_pointer());
@@ -72,8 +73,8 @@ pub fn run<T>(allowance: usize, program: impl FnOnce() -> T) -> Result<T, Aborte
     })
 }
 
-/// Does `work`, in which programs are run, on a thread with a stack that is large enough for
-/// anything that programs within the bounds can do.
+/// Runs `work`, which runs programs, on a thread whose stack is large enough for all programs
+/// within the limits.
 pub fn on_large_stack<T: Send>(work: impl Fn() -> T + Sync) -> T {
     thread::scope(|scope| {
         let thread = thread::Builder::new()
@@ -85,13 +86,13 @@ pub fn on_large_stack<T: Send>(work: impl Fn() -> T + Sync) -> T {
         {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => resume_unwind(panic),
-            // The system gives no thread now. The stack at hand is enough for any honest rule.
+            // The OS refused a new thread. The current stack is enough for typical programs.
             Err(_) => work(),
         }
     })
 }
 
-/// Counts units, and stops the evaluation when they are spent or the stack is deep.
+/// Spends units. Stops the evaluation if none are left or the stack is deep.
 pub fn spend(units: usize) {
     let Some(left) = FUEL_LEFT.get().checked_sub(units as u64) else {
         stop(Exhausted::Steps);
@@ -103,12 +104,12 @@ pub fn spend(units: usize) {
     }
 }
 
-/// Unwinds to [`run`]. No message is printed: this is no panic of ours.
+/// Unwinds to [`run`] without calling the panic hook, because this is not a bug.
 pub fn stop(why: Exhausted) -> ! {
     resume_unwind(Box::new(why))
 }
 
-/// About where on the stack we are.
+/// Returns the approximate stack position.
 #[inline(never)]
 fn stack_pointer() -> usize {
     let here = 0_u8;

@@ -1,8 +1,8 @@
-//! The user's own rules: one jq program, compiled once, run on each event within bounds.
+//! Custom rules: one jq program, compiled once and run on each event within limits.
 //!
-//! jq, since marketers' engineers know it from the command line and can try a rule there; run by
-//! jaq, since it is Rust, may be shared between threads, and takes a value type of ours, through
-//! which everything it does is counted (`meter`).
+//! jq is well known, and users can try a program on the command line. jaq runs it, because jaq is
+//! written in Rust, can be shared between threads, and accepts a custom value type, which meters
+//! all work (`meter`).
 
 mod meter;
 mod natives;
@@ -24,51 +24,51 @@ use meter::Aborted;
 pub use meter::{Exhausted, FUEL, on_large_stack};
 use value::Value;
 
-/// The longest program, in bytes.
+/// Maximum length of a program, in bytes.
 pub const MAX_PROGRAM: usize = 16_384;
 
-/// What the compiler may use of the stack: it recurses with the program's nesting, and at a few
-/// kilobytes for each of the program's bytes it can't get deeper than this.
+/// The stack size of the compiler's thread, in bytes. The compiler recurses with the program's
+/// nesting and uses a few kilobytes per byte of the program, which fits into this.
 const COMPILER_STACK: usize = 256 << 20;
 
-/// A program, ready to run.
+/// A compiled program.
 pub struct Transform {
     filter: Filter<Jq>,
 }
 
-/// A program that can't be used.
+/// Why a program can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransformError {
-    /// Longer than a program may be.
-    #[error("the jq program has {0} bytes; at most {MAX_PROGRAM} are taken")]
+    /// It is longer than [`MAX_PROGRAM`] bytes.
+    #[error("the jq program has {0} bytes; the maximum is {MAX_PROGRAM}")]
     TooLong(usize),
-    /// Not jq, or with names that do not exist here.
+    /// It is not valid jq, or it uses undefined or reserved names.
     #[error("line {line}, column {column}: {fault}")]
     Invalid {
         /// The line, counted from 1.
         line: usize,
         /// The column, counted from 1.
         column: usize,
-        /// What is wrong there.
+        /// The syntax or name error.
         fault: String,
     },
     /// The compiler failed.
-    #[error("the jq program can't be compiled: it nests too deep")]
+    #[error("can't compile the jq program: it is nested too deeply")]
     Uncompilable,
 }
 
-/// Why a program gives no event.
+/// Why a program returned no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EvalError {
     /// It raised an error.
     Failed(String),
-    /// It used too much.
+    /// It exceeded a limit.
     TooCostly(Exhausted),
-    /// It gave more than one output.
+    /// It had more than one output.
     ManyOutputs,
 }
 
-/// The kind of data that programs work on.
+/// The interpreter's data types.
 struct Jq;
 
 impl DataT for Jq {
@@ -76,7 +76,7 @@ impl DataT for Jq {
     type Data<'a> = MeteredLut<'a>;
 }
 
-/// The program's terms, which the interpreter asks for before it evaluates each: so each counts.
+/// The program's term table. The interpreter fetches it before each term, which spends one unit.
 #[derive(Clone)]
 struct MeteredLut<'a>(&'a Lut<Jq>);
 
@@ -87,7 +87,7 @@ impl<'a> HasLut<'a, Jq> for MeteredLut<'a> {
     }
 }
 
-/// A value that programs see as `$batch`, made once for all events of a batch.
+/// The value of `$batch`, shared by all events of a batch.
 pub struct BatchValue(Value);
 
 impl Transform {
@@ -97,13 +97,13 @@ impl Transform {
             return Err(TransformError::TooLong(program.len()));
         }
         if let Some(at) = program.find(natives::RESERVED) {
-            return Err(fault_at(
+            return Err(error_at(
                 program,
                 &program[at..],
-                "names that start with \"unbounded_\" are taken",
+                "names that start with \"unbounded_\" are reserved",
             ));
         }
-        // On a thread of its own, for the size of its stack.
+        // The compiler needs a thread with a larger stack.
         thread::scope(|scope| {
             let compiler = thread::Builder::new()
                 .stack_size(COMPILER_STACK)
@@ -113,7 +113,7 @@ impl Transform {
         })
     }
 
-    /// Reads what programs see as `$batch`.
+    /// Creates the value of `$batch`.
     pub fn batch(members: &[(Cow<'_, str>, RawJson<'_>)]) -> Result<BatchValue, EvalError> {
         let read =
             |(name, raw): &(Cow<'_, str>, RawJson<'_>)| (Arc::from(&**name), Value::read(*raw));
@@ -128,8 +128,8 @@ impl Transform {
         .map_err(EvalError::from)
     }
 
-    /// Runs the program on an event of Iterable's, with `$event` and `$batch`. Gives the JSON of
-    /// its output; none, or null, if it drops the event.
+    /// Runs the program on an Iterable event, with `$event` and `$batch`. Returns the JSON of its
+    /// output, or `None` if the program drops the event by no output or null.
     pub fn run(
         &self,
         input: RawJson<'_>,
@@ -148,7 +148,7 @@ impl Transform {
                 Some(Err(exception)) => {
                     return Err(EvalError::Failed(match exception.get_err() {
                         Ok(error) => error.to_string().chars().take(300).collect(),
-                        Err(_) => "it broke off".to_owned(),
+                        Err(_) => "uncaught break".to_owned(),
                     }));
                 }
             };
@@ -161,9 +161,9 @@ impl Transform {
 }
 
 impl From<Aborted> for EvalError {
-    fn from(stopped: Aborted) -> Self {
-        match stopped {
-            Aborted::Exhausted(what) => Self::TooCostly(what),
+    fn from(aborted: Aborted) -> Self {
+        match aborted {
+            Aborted::Exhausted(limit) => Self::TooCostly(limit),
             Aborted::Broken => Self::Failed("the interpreter failed".to_owned()),
         }
     }
@@ -185,18 +185,18 @@ fn compile(program: &str) -> Result<Transform, TransformError> {
                 path: (),
             },
         )
-        .map_err(|errors| load_fault(program, errors))?;
+        .map_err(|errors| load_error(program, errors))?;
     let filter = Compiler::default()
         .with_funs(natives::functions::<Jq>())
         .with_global_vars(["$event", "$batch"])
         .compile(modules)
         .map_err(|errors| {
-            let first = errors.into_iter().flat_map(|(_, faults)| faults).next();
+            let first = errors.into_iter().flat_map(|(_, errors)| errors).next();
             match first {
-                Some((name, kind)) => fault_at(
+                Some((name, kind)) => error_at(
                     program,
                     name,
-                    &format!("there is no {} {name}", kind.as_str()),
+                    &format!("undefined {} {name}", kind.as_str()),
                 ),
                 None => TransformError::Uncompilable,
             }
@@ -204,28 +204,28 @@ fn compile(program: &str) -> Result<Transform, TransformError> {
     Ok(Transform { filter })
 }
 
-fn load_fault(program: &str, errors: load::Errors<&str, ()>) -> TransformError {
+fn load_error(program: &str, errors: load::Errors<&str, ()>) -> TransformError {
     let Some((_, error)) = errors.into_iter().next() else {
         return TransformError::Uncompilable;
     };
     let first = match &error {
-        load::Error::Io(faults) => faults.first().map(|(path, fault)| (*path, fault.clone())),
-        load::Error::Lex(faults) => faults
+        load::Error::Io(errors) => errors.first().map(|(path, error)| (*path, error.clone())),
+        load::Error::Lex(errors) => errors
             .first()
             .map(|(expected, found)| (*found, format!("expected {}", expected.as_str()))),
-        load::Error::Parse(faults) => faults
+        load::Error::Parse(errors) => errors
             .first()
             .map(|(expected, found)| (*found, format!("expected {}", expected.as_str()))),
     };
     match first {
-        Some((found, fault)) => fault_at(program, found, &fault),
+        Some((found, message)) => error_at(program, found, &message),
         None => TransformError::Uncompilable,
     }
 }
 
-/// An error at a part of the program.
-fn fault_at(program: &str, part: &str, fault: &str) -> TransformError {
-    // A part that is not of the program, such as the end of it, is taken to be its end.
+/// Creates an error at a part of the program.
+fn error_at(program: &str, part: &str, message: &str) -> TransformError {
+    // A part outside the program's text means its end.
     let start = (part.as_ptr() as usize).wrapping_sub(program.as_ptr() as usize);
     let before = program.get(..start).unwrap_or(program);
     TransformError::Invalid {
@@ -236,6 +236,6 @@ fn fault_at(program: &str, part: &str, fault: &str) -> TransformError {
             .take_while(|char| *char != '\n')
             .count()
             + 1,
-        fault: fault.to_owned(),
+        fault: message.to_owned(),
     }
 }

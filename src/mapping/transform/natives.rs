@@ -1,5 +1,5 @@
-//! The functions that a program can call: jq's own, but for those that reach outside (files,
-//! environment, clock, log, exit) and with a bound on regular expressions.
+//! The functions that a program can call: jq's, except those with access to files, environment,
+//! clock, log, or exit. Regular expressions are limited.
 
 use jaq_core::{
     Bind, DataT, Error, ValR,
@@ -14,8 +14,8 @@ use super::{
     value::{Number, Value},
 };
 
-/// Functions of jaq's standard library that reach outside the event, or depend on where and
-/// when they run.
+/// Functions of jaq's standard library that access more than the event, or depend on where and when
+/// they run.
 const EXCLUDED_FUNCTIONS: [&str; 13] = [
     "debug",
     "debug_empty",
@@ -32,17 +32,17 @@ const EXCLUDED_FUNCTIONS: [&str; 13] = [
     "input_filename",
 ];
 
-/// The functions that run a regular expression, and the names under which our definitions call them.
+/// The functions that run a regular expression, each with the name that our definitions call it by.
 const REGEX: [(&str, &str); 3] = [
     ("matches", "unbounded_matches"),
     ("split_matches", "unbounded_split_matches"),
     ("split_", "unbounded_split_"),
 ];
 
-/// What a program must not say: the names behind the bounds.
+/// The prefix of the unlimited functions, which programs must not call.
 pub const RESERVED: &str = "unbounded_";
 
-/// Definitions that stand before jaq's own.
+/// Definitions that replace or wrap jaq's.
 const DEFINITIONS: &str = r#"
 def matches($re; $flags): bound_regex($re) as $_ | unbounded_matches($re; $flags);
 def split_matches($re; $flags): bound_regex($re) as $_ | unbounded_split_matches($re; $flags);
@@ -57,20 +57,20 @@ def transpose: [range([.[] | length] | max) as $i | [.[][$i]]];
 def @json: tojson;
 "#;
 
-/// The definitions in jq.
+/// Returns the definitions in jq.
 pub fn definitions() -> impl Iterator<Item = Def<&'static str>> {
-    let theirs = jaq_core::defs().chain(jaq_std::defs());
-    let ours = jaq_core::load::parse(DEFINITIONS, |parser| parser.defs()).unwrap_or_default();
-    let (before, after): (Vec<_>, Vec<_>) = ours
+    let standard = jaq_core::defs().chain(jaq_std::defs());
+    let custom = jaq_core::load::parse(DEFINITIONS, |parser| parser.defs()).unwrap_or_default();
+    let (before, after): (Vec<_>, Vec<_>) = custom
         .into_iter()
         .partition(|def: &parse::Def<_>| REGEX.iter().any(|(name, _)| *name == def.name));
     before
         .into_iter()
-        .chain(theirs.filter(|def| !EXCLUDED_FUNCTIONS.contains(&def.name)))
+        .chain(standard.filter(|def| !EXCLUDED_FUNCTIONS.contains(&def.name)))
         .chain(after)
 }
 
-/// The functions in Rust.
+/// Returns the functions in Rust.
 pub fn functions<D: for<'a> DataT<V<'a> = Value>>() -> impl Iterator<Item = Fun<D>> {
     let standard = jaq_std::funs().filter(|(name, ..)| !EXCLUDED_FUNCTIONS.contains(name));
     let bounded = standard.map(|(name, arguments, function)| {
@@ -83,12 +83,12 @@ pub fn functions<D: for<'a> DataT<V<'a> = Value>>() -> impl Iterator<Item = Fun<
     });
     jaq_core::funs()
         .chain(bounded)
-        .chain(ours().into_iter().map(native::run))
+        .chain(custom_functions().into_iter().map(native::run))
 }
 
 type Function<D> = (&'static str, Box<[Bind]>, jaq_core::RunPtr<D>);
 
-fn ours<D: for<'a> DataT<V<'a> = Value>>() -> [Function<D>; 7] {
+fn custom_functions<D: for<'a> DataT<V<'a> = Value>>() -> [Function<D>; 7] {
     [
         ("length", v(0), |cv| bome(length(cv.1))),
         ("has", v(1), |cv| unary(cv, has)),
@@ -115,7 +115,7 @@ fn length(value: Value) -> ValR<Value> {
         }
         Value::List(node) => Ok(Value::from(node.content().len())),
         Value::Object(node) => Ok(Value::from(node.content().len())),
-        Value::Boolean(_) => Err(Error::typ(value, "something with a length")),
+        Value::Boolean(_) => Err(Error::typ(value, "value with a length")),
     }
 }
 
@@ -132,7 +132,7 @@ fn has(value: Value, key: Value) -> ValR<Value> {
     }
 }
 
-/// As deep as values may nest.
+/// Recurses at most as deep as values can nest.
 fn contains(value: &Value, part: &Value) -> bool {
     meter::spend(1);
     match (value, part) {
@@ -159,7 +159,7 @@ fn indices(value: Value, part: Value) -> ValR<Value> {
     match (&value, &part) {
         (Value::Null, _) => Ok(Value::Null),
         (Value::Text(text), Value::Text(part)) => {
-            // At each character the whole part may have to be compared.
+            // Each position may need a comparison of the complete part.
             meter::spend(text.len().saturating_mul(part.len().div_ceil(64)) / 16);
             let chars = (0_usize..).zip(text.char_indices());
             let at = chars
@@ -195,33 +195,36 @@ fn from_json(value: &Value) -> ValR<Value> {
     }
 }
 
-/// The longest regular expression once its counted repetitions are written out.
+/// Maximum length of a regular expression with expanded counted repetitions.
 const MAX_REGEX: usize = 20_000;
 
-/// Counts what a regular expression costs on the input: a match takes at most about the length of
-/// the text times that of the expression, with counted repetitions (`{4}`) written out.
+/// Spends the units of a regular expression on the input. A match costs at most about the length of
+/// the text times that of the expression with expanded counted repetitions (`{4}`).
 fn bound_regex(input: Value, expression: Value) -> ValR<Value> {
-    // What is no text, the function itself complains of.
+    // The function itself rejects a value that is not a string.
     if let (Value::Text(text), Value::Text(expression)) = (&input, &expression) {
-        let length = written_out(expression);
+        let length = expanded_length(expression);
         if length > MAX_REGEX {
-            return Err(Error::str("the regular expression repeats too often"));
+            return Err(Error::str(
+                "the regular expression has too many repetitions",
+            ));
         }
         meter::spend(64 + length + length.saturating_mul(text.len()) / 16);
     }
     Ok(Value::Null)
 }
 
-/// An upper bound: as if every repetition enclosed the whole expression.
-fn written_out(expression: &str) -> usize {
+/// Returns an upper bound of the expanded length, as if every repetition enclosed the complete
+/// expression.
+fn expanded_length(expression: &str) -> usize {
     let mut length = expression.len() + 1;
     for counts in expression.split('{').skip(1) {
         let counts = counts.split('}').next().unwrap_or_default();
-        let most = counts
+        let max = counts
             .split(',')
             .filter_map(|count| count.trim().parse::<usize>().ok())
             .max();
-        length = length.saturating_mul(most.unwrap_or(1).max(1));
+        length = length.saturating_mul(max.unwrap_or(1).max(1));
     }
     length
 }

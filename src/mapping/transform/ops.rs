@@ -1,4 +1,4 @@
-//! What jq's operators do to values, and what its standard library asks of them.
+//! jq's operators on values, and the value functions of its standard library.
 
 use std::{
     ops::{Add, Div, Mul, Neg, Range, Rem, Sub},
@@ -56,7 +56,7 @@ impl From<Range<Option<Value>>> for Value {
 
 impl FromIterator<Value> for Value {
     fn from_iter<T: IntoIterator<Item = Value>>(elements: T) -> Self {
-        // Counted one by one, since the iterator may never end.
+        // Metered one by one, because the iterator may be infinite.
         Self::list(elements.into_iter().inspect(|_| meter::spend(1)).collect())
     }
 }
@@ -125,7 +125,7 @@ impl Mul for Value {
                 let times = times.double();
                 if times > 0.0 {
                     let times = times.ceil() as usize;
-                    // Counted before it is made.
+                    // Metered before the text is created.
                     meter::spend(text.len().saturating_mul(times) / 16);
                     Ok(Self::text(text.repeat(times)))
                 } else {
@@ -140,7 +140,8 @@ impl Mul for Value {
     }
 }
 
-/// Merges objects that stand under one name in both. As deep as values may nest.
+/// Merges two objects, recursively if both have an object under the same name. Recurses at most as
+/// deep as values can nest.
 fn merged(mut left: ObjectMembers, right: ObjectMembers) -> ObjectMembers {
     for (name, value) in right {
         let value = match (left.get(&name), value) {
@@ -208,15 +209,16 @@ impl Neg for Value {
     }
 }
 
-/// Whole numbers stay whole while 64 bits suffice.
+/// Computes with integers if both operands are integers and the result fits into 64 bits, else with
+/// doubles.
 fn arithmetic(
     left: &Number,
     right: &Number,
-    whole: fn(i64, i64) -> Option<i64>,
+    checked: fn(i64, i64) -> Option<i64>,
     double: fn(f64, f64) -> f64,
 ) -> Number {
     if let (Number::Integer(left), Number::Integer(right)) = (left, right)
-        && let Some(result) = whole(*left, *right)
+        && let Some(result) = checked(*left, *right)
     {
         return Number::Integer(result);
     }
@@ -253,7 +255,7 @@ impl jaq_std::ValT for Value {
         matches!(self, Self::Text(_))
     }
 
-    /// Counted, since the standard library asks for bytes only to read them.
+    /// Metered, because the standard library requests bytes only to scan them.
     fn as_bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Text(text) => {

@@ -1,4 +1,4 @@
-//! What jq's paths do to values: `.a`, `.[0]`, `.[1:2]`, `.[]` and their updates.
+//! jq's paths on values (`.a`, `.[0]`, `.[1:2]`, `.[]`) and their updates.
 
 use std::{ops::Range, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::{
 
 type Result<T = Value> = ValR<T, Value>;
 
-/// A position from the start, or, if negative, from the end.
+/// Returns the position of an index, which counts from the end if negative.
 fn position(index: &Value, length: usize) -> Option<usize> {
     let Value::Number(number) = index else {
         return None;
@@ -25,14 +25,14 @@ fn position(index: &Value, length: usize) -> Option<usize> {
     (index >= 0.0 && index < length as f64).then_some(index as usize)
 }
 
-/// The first position and the one after the last of a slice, within a length.
+/// Returns the positions of a slice, limited to `length`.
 fn slice(range: &Range<Option<&Value>>, length: usize) -> Result<Range<usize>> {
     let bound = |bound: Option<&Value>, default: usize, round: fn(f64) -> f64| match bound {
         None | Some(Value::Null) => Ok(default),
         Some(Value::Number(number)) => {
             let at = round(number.double());
             let at = if at < 0.0 { at + length as f64 } else { at };
-            // A cast from a double saturates.
+            // Casts from a double saturate.
             Ok((at.max(0.0) as usize).min(length))
         }
         Some(other) => Err(Error::typ(other.clone(), "number")),
@@ -42,7 +42,7 @@ fn slice(range: &Range<Option<&Value>>, length: usize) -> Result<Range<usize>> {
     Ok(start..end.max(start))
 }
 
-/// Where the characters of a slice stand in a text. Counted, since the text is gone through for it.
+/// Returns the byte range of a slice of characters. Metered, because this scans the text.
 fn char_slice(text: &str, range: Range<Option<&Value>>) -> Result<Range<usize>> {
     meter::spend(text.len() / 16);
     let chars = slice(&range, text.chars().count())?;
@@ -88,8 +88,8 @@ impl jaq_core::ValT for Value {
 
     fn values(self) -> Box<dyn Iterator<Item = Result>> {
         match self {
-            Self::List(node) => Box::new(Self::owned(node).into_iter().map(counted)),
-            Self::Object(node) => Box::new(Self::owned(node).into_values().map(counted)),
+            Self::List(node) => Box::new(Self::owned(node).into_iter().map(metered)),
+            Self::Object(node) => Box::new(Self::owned(node).into_values().map(metered)),
             other => box_once(Err(Error::typ(other, "iterable (array or object)"))),
         }
     }
@@ -172,7 +172,7 @@ impl jaq_core::ValT for Value {
             }
             (Self::Object(node), Self::Text(name)) => {
                 let mut members = Self::owned(node);
-                // Taken out while it is changed, so that it need not be copied.
+                // Removed during the update, so that it is not copied.
                 let old = members
                     .get_mut(name)
                     .map(|value| std::mem::replace(value, Self::Null));
@@ -252,7 +252,7 @@ impl jaq_core::ValT for Value {
     }
 }
 
-fn counted(value: Value) -> Result {
+fn metered(value: Value) -> Result {
     meter::spend(1);
     Ok(value)
 }

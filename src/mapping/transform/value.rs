@@ -1,5 +1,5 @@
-//! The values that a user's program works on: JSON, with numbers as they were written and with
-//! sizes that are known and bounded.
+//! The JSON values of custom programs. Numbers keep their notation, and sizes are tracked and
+//! limited.
 
 use std::{cmp::Ordering, fmt, sync::Arc};
 
@@ -9,12 +9,12 @@ use crate::mapping::raw::{JsonType, RawJson, push_text};
 
 use super::meter::{self, Exhausted};
 
-/// The largest value, in bytes, shared parts counted each time that they occur.
+/// Maximum size of a value, in bytes. Shared parts count at each occurrence.
 pub const MAX_SIZE: usize = 4 << 20;
-/// How deep a value may nest.
+/// Maximum nesting depth of a value.
 pub const MAX_DEPTH: usize = 64;
 
-/// About what a value takes besides its text.
+/// The approximate size of a value without its text, in bytes.
 const OVERHEAD: usize = 32;
 
 /// A JSON value.
@@ -30,26 +30,26 @@ pub enum Value {
     Text(Arc<str>),
     /// An array.
     List(Arc<Node<Vec<Value>>>),
-    /// An object, its members in order.
+    /// An object, with its members in order.
     Object(Arc<Node<ObjectMembers>>),
 }
 
 /// The members of an object.
 pub type ObjectMembers = IndexMap<Arc<str>, Value>;
 
-/// A number: 64 bits where they suffice, a double where arithmetic made one, and else as it was
-/// written, so that what a program only passes on is not changed.
+/// A number. Input that is not a 64-bit integer keeps its notation, so that a program passes it on
+/// unchanged.
 #[derive(Clone, Debug)]
 pub enum Number {
-    /// A whole number of 64 bits.
+    /// A 64-bit integer.
     Integer(i64),
-    /// What arithmetic gave.
+    /// A result of arithmetic.
     Double(f64),
-    /// A number as it was written.
+    /// A number in its original notation.
     Written(Arc<str>),
 }
 
-/// A list or an object with its measures.
+/// An array or object with its measures.
 #[derive(Clone, Debug)]
 pub struct Node<T> {
     content: T,
@@ -59,21 +59,21 @@ pub struct Node<T> {
 }
 
 impl<T> Node<T> {
-    /// What it holds.
+    /// Returns the elements or members.
     pub fn content(&self) -> &T {
         &self.content
     }
 }
 
 impl Value {
-    /// A text. Its bytes are counted.
+    /// Creates a string. Metered by its bytes.
     pub fn text(text: impl Into<Arc<str>>) -> Self {
         let text = text.into();
         meter::spend(1 + text.len() / 16);
         Self::Text(text)
     }
 
-    /// A list. Its elements are counted.
+    /// Creates an array. Metered by its elements.
     pub fn list(elements: Vec<Self>) -> Self {
         let items = elements.len();
         let (depth, size) = measure(items, elements.iter().map(|value| (0, value)));
@@ -85,7 +85,7 @@ impl Value {
         }))
     }
 
-    /// An object. Its members are counted, and the bytes of their names, which are hashed.
+    /// Creates an object. Metered by its members and by the bytes of their names, which are hashed.
     pub fn object(members: ObjectMembers) -> Self {
         meter::spend(name_bytes(&members) / 64);
         let items = members.len();
@@ -101,8 +101,8 @@ impl Value {
         }))
     }
 
-    /// Takes a list or an object apart to change it; what others hold too is copied, and
-    /// counted.
+    /// Returns the content of an array or object, to change it. Copies it if it is shared, which is
+    /// metered.
     pub fn owned<T: Clone>(node: Arc<Node<T>>) -> T {
         match Arc::try_unwrap(node) {
             Ok(node) => node.content,
@@ -121,7 +121,7 @@ impl Value {
         }
     }
 
-    /// About how many bytes it takes.
+    /// Returns the approximate size in bytes.
     pub fn size(&self) -> usize {
         match self {
             Self::List(node) => node.size,
@@ -131,7 +131,7 @@ impl Value {
         }
     }
 
-    /// Reads a value from its text.
+    /// Parses a value.
     pub fn read(raw: RawJson<'_>) -> Self {
         Self::read_within(raw, MAX_DEPTH)
     }
@@ -160,7 +160,7 @@ impl Value {
         }
     }
 
-    /// Appends the value as JSON. What JSON has no number for becomes null.
+    /// Appends the value as JSON. NaN and infinities become null.
     pub fn write(&self, json: &mut String) {
         match self {
             Self::Null => json.push_str("null"),
@@ -193,7 +193,7 @@ impl Value {
         }
     }
 
-    /// The value as JSON.
+    /// Returns the value as JSON.
     pub fn json(&self) -> String {
         meter::spend(self.size() / 16);
         let mut json = String::new();
@@ -201,7 +201,7 @@ impl Value {
         json
     }
 
-    /// jq's order of types.
+    /// Returns the rank of the type in jq's order.
     fn rank(&self) -> u8 {
         match self {
             Self::Null => 0,
@@ -215,7 +215,8 @@ impl Value {
     }
 }
 
-/// The depth and the size of a list or an object, counted and within bounds.
+/// Returns the depth and size of an array or object. Metered; stops the evaluation if they exceed
+/// the limits.
 fn measure<'v>(count: usize, parts: impl Iterator<Item = (usize, &'v Value)>) -> (usize, usize) {
     meter::spend(1 + count);
     let (depth, size) = parts.fold((0, OVERHEAD), |(depth, size), (name, value)| {
@@ -231,13 +232,13 @@ fn measure<'v>(count: usize, parts: impl Iterator<Item = (usize, &'v Value)>) ->
 }
 
 impl Number {
-    /// Reads a number in JSON's form.
+    /// Parses a JSON number.
     pub fn read(text: &str) -> Self {
         text.parse()
             .map_or_else(|_| Self::Written(Arc::from(text)), Self::Integer)
     }
 
-    /// The nearest double, for arithmetic and order. The digits that are read for it are counted.
+    /// Returns the nearest double, for arithmetic and order. Metered by the parsed digits.
     pub fn double(&self) -> f64 {
         match self {
             Self::Integer(integer) => *integer as f64,
@@ -252,7 +253,7 @@ impl Number {
     fn json(&self) -> String {
         match self {
             Self::Integer(integer) => integer.to_string(),
-            // Debug writes a fraction even for whole numbers, and an exponent for far ones.
+            // `Debug` writes a fraction even for integers, and an exponent for extreme values.
             Self::Double(double) if double.is_finite() => format!("{double:?}"),
             Self::Double(_) => "null".to_owned(),
             Self::Written(text) => text.as_ref().to_owned(),
@@ -288,7 +289,7 @@ impl PartialEq for Number {
 impl Eq for Number {}
 
 impl Ord for Value {
-    /// jq's order. Counted, since a program decides how often it compares what.
+    /// Compares in jq's order. Metered, because programs control the comparisons.
     fn cmp(&self, other: &Self) -> Ordering {
         meter::spend(1);
         match (self, other) {
@@ -311,7 +312,7 @@ impl Ord for Value {
     }
 }
 
-/// The members by name. Counted, whatever is compared after it.
+/// Returns the members sorted by name. Metered.
 fn sorted(members: &ObjectMembers) -> Vec<(&Arc<str>, &Value)> {
     meter::spend(members.len() + name_bytes(members) / 16);
     let mut members: Vec<_> = members.iter().collect();
