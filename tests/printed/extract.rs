@@ -239,6 +239,16 @@ pub fn rust(at: &str, source: &str) -> Vec<Printed> {
     commands
 }
 
+/// Returns the string literals of a Rust file with their places, up to its tests.
+pub fn literals(at: &str, source: &str) -> Vec<(String, String)> {
+    let source = source.split("#[cfg(test)]\nmod tests {").next();
+    pieces(source.unwrap_or_default())
+        .into_iter()
+        .filter(|(_, kind, _)| matches!(kind, Piece::Literal))
+        .map(|(line, _, text)| (format!("{at}:{line}"), text))
+        .collect()
+}
+
 /// Replaces format arguments in a string literal with example values.
 fn fill_variables(text: &str) -> String {
     let mut filled = String::new();

@@ -7,6 +7,7 @@ mod tools;
 
 mod extract;
 mod table;
+mod words;
 
 use std::{
     fs,
