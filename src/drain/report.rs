@@ -170,7 +170,7 @@ impl Outcome {
             Error::QueueMissing { .. }
             | Error::AccessDenied { .. }
             | Error::NoCredentials { .. }
-            | Error::Refused { .. } => Self::QueueDenied,
+            | Error::Rejected { .. } => Self::QueueDenied,
             Error::Throttled { .. } | Error::Unreachable { .. } | Error::Server { .. } => {
                 Self::QueueDown
             }

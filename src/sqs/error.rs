@@ -98,7 +98,7 @@ pub enum Error {
     },
     /// SQS rejected the request for another reason.
     #[error("SQS rejected sqs:{action} on {queue} ({code}): {detail}")]
-    Refused {
+    Rejected {
         /// The SQS action.
         action: &'static str,
         /// The queue's URL.
@@ -131,7 +131,7 @@ impl Error {
             Self::Throttled { .. } => "Throttled",
             Self::Unreachable { .. } => "Unreachable",
             Self::Server { .. } => "QueueServerError",
-            Self::Refused { .. } => "QueueRejected",
+            Self::Rejected { .. } => "QueueRejected",
         }
     }
 
@@ -266,7 +266,7 @@ impl Error {
                 queue,
                 code,
             },
-            _ => Self::Refused {
+            _ => Self::Rejected {
                 action,
                 queue,
                 code,

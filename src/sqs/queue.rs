@@ -317,7 +317,7 @@ impl QueueClient {
     }
 
     fn build_error(&self, action: &'static str, error: &BuildError) -> Error {
-        Error::Refused {
+        Error::Rejected {
             action,
             queue: self.url.to_string(),
             code: "NotSent".to_owned(),
