@@ -228,7 +228,7 @@ pub async fn blocked_run_is_overdue_until_one_starts(shared: &Shared) {
     assert!(
         condition(&status, "Scheduled")
             .2
-            .contains("Look at the events of CronJob mparticle"),
+            .contains("Check the events of CronJob mparticle"),
         "{status:#?}"
     );
     world.quota(json!({"count/jobs.batch": "9"})).await;

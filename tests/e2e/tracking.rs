@@ -170,7 +170,7 @@ pub async fn force_deleted_pod_is_reported_lost(shared: &Shared) {
     let status = wait_for_run_end(&world, "mparticle", "now").await;
     let (_, reason, message) = condition(&status, "LastRunSucceeded");
     assert_eq!(reason, "Lost", "{message}");
-    assert!(message.contains("comes back to the queue"), "{message}");
+    assert!(message.contains("become visible again"), "{message}");
     assert_eq!((status.totals.runs, status.totals.failed_runs), (1, 1));
     gate.open();
     assert_all_events_arrive(&world, "mparticle").await;
