@@ -64,8 +64,9 @@ pub struct ControllerArgs {
     /// Unique name of this replica in the lease.
     #[arg(long, env = "POD_NAME", default_value = "event-forwarder")]
     pub identity: String,
-    /// Hosts that the controller sends its ambient AWS credentials to, comma-separated: "aws" for
-    /// SQS endpoints of AWS over HTTPS, or addresses such as https://sqs.example.com.
+    /// Hosts that receive requests signed with the controller's ambient AWS credentials,
+    /// comma-separated: "aws" for SQS endpoints of AWS over HTTPS, or addresses such as
+    /// https://sqs.example.com.
     /// https://*.example.com matches all names below example.com. If empty, none. Queues on other
     /// hosts need credentials from their EventForwarder.
     #[arg(
@@ -183,10 +184,11 @@ pub struct DlqFilter {
     /// Only messages with this reason. Can be repeated.
     #[arg(long)]
     pub reason: Vec<String>,
-    /// Only messages dead-lettered at least this long ago, for example 90m.
+    /// Only messages sent at least this long ago, for example 90m. The age of a message that SQS
+    /// moved from a standard queue counts from its first send.
     #[arg(long, value_name = "AGE")]
     pub older_than: Option<Duration>,
-    /// Only messages dead-lettered at most this long ago, for example 24h.
+    /// Only messages sent at most this long ago, for example 24h.
     #[arg(long, value_name = "AGE")]
     pub newer_than: Option<Duration>,
 }
@@ -229,7 +231,7 @@ pub struct BatchArgs {
 pub enum MapOutput {
     /// One request body per line, as a drain would send it.
     Json,
-    /// One JSON object per input event and line: its position, type, outcome, reason, and the
+    /// One JSON object per line for each input event: its position, type, outcome, reason, and the
     /// mapped event.
     Events,
     /// One readable line per input event.

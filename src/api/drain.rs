@@ -29,9 +29,9 @@ pub struct DrainSpec {
     #[serde(default)]
     pub rejected: RejectedEventPolicy,
 
-    /// Maximum bytes of messages and events that each pod buffers, about half of its memory use. A
-    /// larger SQS response is not read from its connection until memory is free. Default 67108864,
-    /// 64 MiB. Example: 134217728, with a memory limit of 512Mi in `job.resources`.
+    /// Maximum bytes of messages and events that each pod buffers, about half of its memory use. An
+    /// SQS response that does not fit is not read from its connection until memory is free. Default
+    /// 67108864, 64 MiB. Example: 134217728, with a memory limit of 512Mi in `job.resources`.
     #[serde(default = "default_max_bytes_in_flight")]
     #[schemars(range(min = 4_194_304, max = 4_294_967_296u64))]
     pub max_bytes_in_flight: u64,

@@ -13,7 +13,7 @@ mod mapping;
 mod queue;
 #[expect(
     clippy::duplicated_attributes,
-    reason = "each printcolumn has its name and type"
+    reason = "the printer columns repeat attribute names"
 )]
 mod spec;
 mod status;

@@ -31,7 +31,7 @@ pub struct EventForwarderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueDepth>,
 
-    /// The run that is running, or the last one that finished.
+    /// The run in progress, or the last one that finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<RunStatus>,
 
@@ -57,7 +57,7 @@ pub struct EventForwarderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_request: Option<String>,
 
-    /// Number of runs that are running.
+    /// Number of runs in progress, including pending ones.
     #[serde(default)]
     pub active: i32,
 }

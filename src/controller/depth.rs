@@ -52,12 +52,15 @@ impl From<Error> for DepthError {
     fn from(error: Error) -> Self {
         Self {
             reason: error.reason(),
-            message: error.to_string(),
+            message: match error.is_transient() {
+                true => format!("{error}; retrying with exponential backoff"),
+                false => error.to_string(),
+            },
         }
     }
 }
 
-/// Polls the queues of all forwarders in one scope.
+/// A poller of the queues of all forwarders in one scope.
 pub struct DepthPoller {
     ambient: AmbientCredentialsPolicy,
     connector: Connector,
@@ -147,7 +150,7 @@ impl DepthPoller {
         let Some(entry) = polled.get_mut(forwarder) else {
             return;
         };
-        let result = result.map(rounded);
+        let result = result.map(round);
         if entry.result.as_ref() != Some(&result) {
             entry.result = Some(result);
             // Fails only while the controller stops.
@@ -186,7 +189,7 @@ async fn poll_repeatedly(
         poller.record(&forwarder, result);
         // Keep only the keys of an assumed role. The rest is cheap to recreate.
         access = access.filter(|_| target.queue.assume_role.is_some());
-        tokio::time::sleep(jittered(poll_delay(failures, interval), &forwarder)).await;
+        tokio::time::sleep(with_jitter(poll_delay(failures, interval), &forwarder)).await;
     }
 }
 
@@ -217,8 +220,9 @@ async fn poll(
     access.client().depth().await
 }
 
-/// Adds a jitter of up to a tenth of the interval, fixed for each forwarder.
-fn jittered(interval: Duration, forwarder: &ObjectRef<EventForwarder>) -> Duration {
+/// Adds a jitter of up to a tenth of the interval, fixed for each forwarder, so that forwarders with
+/// the same interval are not polled at once.
+fn with_jitter(interval: Duration, forwarder: &ObjectRef<EventForwarder>) -> Duration {
     let mut hasher = DefaultHasher::new();
     forwarder.hash(&mut hasher);
     let tenth = interval.as_millis().max(10) / 10;
@@ -228,7 +232,7 @@ fn jittered(interval: Duration, forwarder: &ObjectRef<EventForwarder>) -> Durati
 
 /// Rounds numbers of 100 and more to two significant digits, so that a busy queue does not cause a
 /// status write at every poll.
-fn rounded(depth: Depth) -> Depth {
+fn round(depth: Depth) -> Depth {
     Depth {
         visible: two_digits(depth.visible),
         in_flight: two_digits(depth.in_flight),
@@ -318,7 +322,7 @@ mod tests {
         let minute = Duration::from_secs(60);
         let delays: std::collections::HashSet<_> = (0..50)
             .map(|n| {
-                jittered(
+                with_jitter(
                     minute,
                     &ObjectRef::new(&format!("forwarder-{n}")).within("default"),
                 )

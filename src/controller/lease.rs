@@ -65,8 +65,8 @@ impl Leadership {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, until: LeaderState) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    fn set(&self, state: LeaderState) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 }
 
@@ -328,13 +328,13 @@ mod tests {
     #[test]
     fn leadership_expires_without_renewal() {
         let now = Instant::now();
-        for (until, before, after) in [
+        for (state, before, after) in [
             (LeaderState::Standby, false, false),
             (LeaderState::LeaderUntil(now + RENEW_DEADLINE), true, false),
             (LeaderState::SoleReplica, true, true),
         ] {
-            assert_eq!(until.includes(now), before, "{until:?}");
-            assert_eq!(until.includes(now + RENEW_DEADLINE), after, "{until:?}");
+            assert_eq!(state.includes(now), before, "{state:?}");
+            assert_eq!(state.includes(now + RENEW_DEADLINE), after, "{state:?}");
         }
         assert!(
             !Leadership::default().is_leader(),

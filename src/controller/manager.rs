@@ -56,7 +56,7 @@ const CONCURRENCY: u16 = 16;
 /// waits for them, and one that waits for a list without permission would never finish.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs the controller until `stop` is cancelled.
+/// Runs the controller until `stop` is canceled.
 ///
 /// # Errors
 /// Returns an error if the controller can't start, or loses or can't release its lease.
@@ -86,7 +86,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
     };
     tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        () = prerequisites::met(&client, &scopes, &hooks.health) => {}
+        () = prerequisites::wait_until_met(&client, &scopes, &hooks.health) => {}
     }
     // A standby is ready too, because it can take over at any time.
     hooks.health.set_not_ready(None);
@@ -128,7 +128,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Er
     candidate.release_lease().await
 }
 
-/// Runs `work`, for at most `limit` after `stop` is cancelled. The next leader finishes any
+/// Runs `work`, for at most `limit` after `stop` is canceled. The next leader finishes any
 /// remaining work.
 async fn with_shutdown_timeout(
     limit: Duration,
@@ -163,7 +163,7 @@ async fn watch_all(
     .await;
 }
 
-/// Watches one scope until `stop` is cancelled, then lets running reconciliations finish.
+/// Watches one scope until `stop` is canceled, then lets running reconciliations finish.
 async fn watch(
     client: &Client,
     connector: &Connector,

@@ -60,7 +60,7 @@ impl fmt::Display for Scope {
 
 /// Waits until the prerequisites are met. Until then, sets what is missing as the reason for not
 /// being ready, and logs each change.
-pub async fn met(client: &Client, scopes: &[Scope], health: &Health) {
+pub async fn wait_until_met(client: &Client, scopes: &[Scope], health: &Health) {
     let mut last_logged = None;
     loop {
         let missing = match missing(client, scopes).await {

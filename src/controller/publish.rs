@@ -40,8 +40,8 @@ pub async fn write_status(
     patch_status(context, forwarder.meta(), &json!(status)).await
 }
 
-/// Publishes an event for each changed condition. A failure is only logged, because the status has
-/// the same information.
+/// Publishes an event for each changed condition, except Ready, Stalled and Unknown ones. A failure
+/// is only logged, because the status has the same information.
 pub async fn emit_events(
     forwarder: &EventForwarder,
     status: &EventForwarderStatus,
@@ -78,7 +78,7 @@ pub async fn emit_events(
         let failed = match published {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} s", EVENT_TIMEOUT.as_secs()),
+            Err(_) => format!("no response within {} s", EVENT_TIMEOUT.as_secs()),
         };
         tracing::warn!(
             error = failed,

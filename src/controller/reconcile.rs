@@ -116,8 +116,8 @@ pub async fn reconcile(
     let started = Instant::now();
     let reference = ObjectRef::from_obj(guarded.as_ref());
     let namespace = reference.namespace.as_deref().unwrap_or_default();
-    let _under_way = context.metrics.start_reconcile(namespace, &reference.name);
-    let at_work = context
+    let _in_progress = context.metrics.start_reconcile(namespace, &reference.name);
+    let guard = context
         .health
         .start_reconcile(format_args!("{namespace}/{}", reference.name));
     let steps = async {
@@ -131,7 +131,7 @@ pub async fn reconcile(
         "reconcile",
         namespace = reference.namespace,
         forwarder = reference.name,
-        id = at_work.id(),
+        id = guard.id(),
         otel.status_code = Empty,
     );
     let result = match timeout(RECONCILE_TIMEOUT, steps)
@@ -160,9 +160,9 @@ pub async fn reconcile(
             if failed >= REPORTED_FAILURES
                 && error.response().is_some()
                 && let Ok(forwarder) = &guarded.0
-                && let Err(unwritten) = report_failure(forwarder, error, &context).await
+                && let Err(status_error) = report_failure(forwarder, error, &context).await
             {
-                span.in_scope(|| tracing::warn!("{unwritten}"));
+                span.in_scope(|| tracing::warn!("{status_error}"));
             }
         }
     }
@@ -297,7 +297,7 @@ fn reference(namespace: &str, name: &str) -> ObjectRef<GuardedForwarder> {
     ObjectRef::new(name).within(namespace)
 }
 
-/// Returns the requested run that has not been started yet.
+/// Returns the run request, the value of the annotation, that has not been handled yet.
 fn run_request(forwarder: &EventForwarder) -> Option<&str> {
     let request = forwarder.annotations().get(RUN_NOW_ANNOTATION)?;
     let handled = forwarder
@@ -335,7 +335,7 @@ async fn observe_runs(
         let deleted = context.terminated_pods.pods_of(&reference, job_name);
         match observe::report(&pods, namespace, &run, deleted, job_deleted).await? {
             Ok(report) => reports.push((run, report)),
-            Err(NoReport::NoPod) if context.terminated_pods.waited(&reference, job_name) => {
+            Err(NoReport::NoPod) if context.terminated_pods.wait_is_over(&reference, job_name) => {
                 let why = match job_deleted {
                     true => "its Job was deleted and its pod no longer exists",
                     false => "its pod no longer exists",

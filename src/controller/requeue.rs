@@ -59,7 +59,7 @@ pub fn requeue_delay(
         .map(|due| due.0.duration_since(now));
     match until_due.map(Duration::try_from) {
         Some(Ok(until)) => delay.min(until + Duration::from_secs(fastrand::u64(ANNOUNCE_AFTER))),
-        // No run was observed since this start.
+        // The start is due, and its run was not observed yet.
         Some(Err(_)) => delay.min(RUN_DUE_DELAY),
         None => delay,
     }

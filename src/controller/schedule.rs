@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn every_macro_is_rejected() {
+    fn at_every_schedule_is_rejected() {
         Schedule::parse("@every 1h", TimeZone::UTC).expect_err("@every");
     }
 }

@@ -15,7 +15,7 @@ use crate::api::GuardedForwarder;
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// How long to wait for the watch. If versions restart at a lower number, for example after a
 /// restored backup, no version is new enough.
-const MAX_AGE: Duration = Duration::from_secs(10);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The resource versions of the last written statuses.
 #[derive(Default)]
@@ -32,13 +32,13 @@ impl StaleReadGuard {
     }
 
     /// Returns how long to wait before reading this forwarder again. Returns `None` if it is not
-    /// older than the last written status.
+    /// older than the last written status, or the wait has timed out.
     pub fn delay(&self, seen: &GuardedForwarder) -> Option<Duration> {
         let reference = ObjectRef::from_obj(seen);
         let mut versions = self.lock();
         let (written, at) = *versions.get(&reference)?;
         let seen: u64 = seen.resource_version()?.parse().ok()?;
-        if seen >= written || at.elapsed() > MAX_AGE {
+        if seen >= written || at.elapsed() > CATCH_UP_TIMEOUT {
             versions.remove(&reference);
             return None;
         }

@@ -54,7 +54,7 @@ impl TerminatedPods {
 
     /// Returns whether the watch had enough time to report a run without pods. The first call
     /// starts the wait.
-    pub fn waited(&self, forwarder: &ObjectRef<GuardedForwarder>, job_name: &str) -> bool {
+    pub fn wait_is_over(&self, forwarder: &ObjectRef<GuardedForwarder>, job_name: &str) -> bool {
         let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         missed.retain(|_, since| since.elapsed() < WATCH_DELAY * 10);
         let since = missed

@@ -48,7 +48,7 @@ pub enum DlqError {
     IncompleteScan(ScanCoverage),
     /// Some messages could not be sent or deleted.
     #[error(
-        "{count} dead-lettered messages were not processed; first error: {first}. Retry the command"
+        "{count} dead-lettered messages are still in the dead-letter queue; first error: {first}. Retry the command"
     )]
     NotProcessed {
         /// The number of messages.
@@ -60,7 +60,7 @@ pub enum DlqError {
     #[error("not confirmed; no messages were deleted")]
     NotConfirmed,
     /// Reading stdin or writing stdout failed.
-    #[error("can't write the output: {0}")]
+    #[error("can't read the confirmation or write the output: {0}")]
     Output(#[from] io::Error),
 }
 
@@ -157,7 +157,8 @@ pub async fn show(queues: &QueuePair, id: &str, out: &mut impl Write) -> Result<
 }
 
 /// Sends the selected messages to the main queue, then deletes them from the DLQ. If the command is
-/// killed, a message can be in both queues. The duplicate delivery is idempotent by event ID.
+/// killed at any point, each message is in at least one of the queues. The duplicate delivery of a
+/// message that is in both is idempotent by event ID.
 pub async fn redrive(
     queues: &QueuePair,
     filter: &DlqFilter,
@@ -180,10 +181,10 @@ pub async fn redrive(
                 .map(|message| redriven(&message.message, is_fifo))
                 .collect();
             let results = queues.queue.send(outgoing).await?;
-            let accepted = failed.partition_failed(batch, results);
+            let accepted = failed.count_failed(batch, results);
             accepted.iter().for_each(|message| sent.add(message));
             let results = scan.delete(&accepted).await?;
-            failed.partition_failed(accepted, results);
+            failed.count_failed(accepted, results);
         }
     }
     let coverage = scan.end().await?;
@@ -217,7 +218,7 @@ pub async fn purge(
     while let Some(messages) = scan.next().await? {
         let selected = select(filter, messages);
         let results = scan.delete(&selected).await?;
-        purged += failed.partition_failed(selected, results).len();
+        purged += failed.count_failed(selected, results).len();
     }
     let coverage = scan.end().await?;
     writeln!(
@@ -256,7 +257,7 @@ struct FailedEntries {
 
 impl FailedEntries {
     /// Counts the failed messages and returns the others.
-    fn partition_failed(
+    fn count_failed(
         &mut self,
         messages: Vec<DeadLetterMessage>,
         results: Vec<Result<(), BatchEntryError>>,

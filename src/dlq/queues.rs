@@ -12,7 +12,7 @@ use crate::{
     sqs::{Credentials, Error as QueueError, QueueClient},
 };
 
-/// Timeout of reads from the API server. Its client retries for minutes.
+/// Timeout of reads from the API server, because the client retries for minutes.
 const CLUSTER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A forwarder's queues.
@@ -147,7 +147,7 @@ async fn from_cluster(
 ) -> Result<(QueueSpec, Credentials), QueuePairError> {
     let read_error = |error| QueuePairError::Forwarder {
         name: name.to_owned(),
-        cause: innermost_error(error),
+        cause: api_message(error),
     };
     let client = Client::try_default().await.map_err(read_error)?;
     let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
@@ -175,13 +175,13 @@ pub async fn credentials(
         .await
         .map_err(|error| QueuePairError::Secret {
             secret: format!("{namespace}/{}", reference.name),
-            cause: innermost_error(error),
+            cause: api_message(error),
         })?;
     keys(&reference.name, &secret)
 }
 
-/// Returns the cause. The text of an API error repeats all fields of the response.
-fn innermost_error(error: kube::Error) -> String {
+/// Returns the message of an API error, because its `Display` repeats all fields of the response.
+fn api_message(error: kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message,
         error => error.to_string(),

@@ -18,10 +18,10 @@ pub const INITIAL_VISIBILITY: Duration = Duration::from_secs(120);
 /// The longest visibility timeout of a message.
 const MAX_VISIBILITY: Duration = Duration::from_secs(3600);
 
-/// Long polling, so SQS queries all of its servers.
+/// Wait time of a receive. With long polling, SQS queries all of its servers.
 const RECEIVE_WAIT_TIME: Duration = Duration::from_secs(1);
 
-/// The scan ends after this many consecutive receives without a new message.
+/// Number of consecutive receives without a new message after which the scan ends.
 const MAX_EMPTY_RECEIVES: u32 = 3;
 
 /// Maximum number of concurrent calls that change visibility timeouts.
@@ -252,7 +252,7 @@ impl Scan {
             .collect()
             .await;
         if let Some(error) = results.into_iter().find_map(Result::err) {
-            tracing::warn!(%error, "could not release dead-lettered messages; they become visible when their visibility timeout ends");
+            tracing::warn!(%error, "could not change the visibility timeout of dead-lettered messages; they become visible when their current timeout ends");
         }
     }
 }

@@ -124,7 +124,7 @@ fn span(action: &Action) -> Span {
         }
         Action::SendDeadLetters(letters) => {
             debug_span!(
-                "send dead-letter messages",
+                "send dead-lettered messages",
                 otel.kind = "client",
                 messages = letters.len()
             )
@@ -268,7 +268,7 @@ impl Hands {
                 message = id,
                 reason,
                 detail,
-                "could not read a message; it stays in the queue"
+                "could not parse a message; it stays in the queue"
             );
             Cause {
                 reason: reason.to_owned(),

@@ -27,8 +27,8 @@ use crate::{
 /// Timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Interval of HTTP/2 pings while a response is pending. All requests share one connection, so
-/// without pings a dead connection would make each of them time out.
+/// Interval of HTTP/2 pings on a silent connection while a response is pending. All requests share
+/// one connection, so without pings a dead connection would make each of them time out.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Timeout for the reply to a ping; see [`PING_INTERVAL`].
@@ -125,7 +125,7 @@ impl Client {
                 return response;
             }
             tracing::warn!(
-                "Iterable may not accept compressed requests; sending uncompressed for the rest of the run"
+                "the first compressed request failed; sending uncompressed for the rest of the run"
             );
         }
         self.send_once(url, body, None).await

@@ -18,7 +18,8 @@ const UNTRIED: u8 = 1;
 /// Request bodies are compressed, and the sink has accepted one.
 const ACCEPTED: u8 = 2;
 
-/// Compresses request bodies until the sink proves unable to read them. Clones share this state.
+/// The state of request compression, shared by its clones. Compression is turned off if the first
+/// conclusive response suggests that the sink can't read compressed bodies.
 #[derive(Clone, Debug)]
 pub(super) struct Gzip(Arc<AtomicU8>);
 

@@ -145,7 +145,7 @@ impl<'m> BatchMapping<'m> {
     ) {
         if count > 1 {
             let more = count - 1;
-            detail.push_str(&format!("; {more} more after it have the same error"));
+            detail.push_str(&format!("; same error in {more} later entries"));
         }
         self.mapped.rejected.push(Rejected {
             source,
@@ -347,7 +347,7 @@ impl<'m> BatchMapping<'m> {
             writer.attributes(attributes);
         }
         let fields = draft.kind.fields();
-        writer.known(fields, &|name| data.own(name));
+        writer.known(fields, &|name| data.extra_member(name));
         if self.mapper.context.contains(&ContextGroup::Session) {
             writer.known(context::SESSION, &|_| data.session_uuid);
         }

@@ -163,8 +163,8 @@ impl BodyError {
 }
 
 /// Returns the values of a body where batches are expected, in order. After [`MAX_MALFORMED`]
-/// values, the next one that is not a batch represents all later ones, because a body can contain
-/// half a million.
+/// values, the next one that is not a batch represents all later ones that are not, because a body
+/// can contain half a million.
 pub fn documents(body: &str) -> Result<Vec<Document<'_>>, BodyError> {
     let mut documents = Documents::default();
     unwrap(Cow::Borrowed(body), "$", 0, &mut documents)?;
@@ -280,6 +280,7 @@ fn trim(text: &str) -> &str {
     text.trim_start_matches('\u{feff}').trim_ascii()
 }
 
+/// Returns whether the elements are a pointer to S3:
 /// `["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": …, "s3Key": …}]`
 /// (github.com/awslabs/amazon-sqs-java-extended-client-lib).
 fn is_payload_pointer(elements: &[RawJson<'_>]) -> bool {
@@ -431,7 +432,7 @@ fn excerpt_of_batch(batch: RawJson<'_>, kept: &BTreeSet<usize>) -> (String, usiz
     (text, count)
 }
 
-/// Decides for each entry of `events`, in order, whether it is kept.
+/// The decision for each entry of `events`, in order, whether it is kept.
 struct KeptEntries<'k> {
     kept: &'k BTreeSet<usize>,
     position: usize,

@@ -13,7 +13,7 @@ use super::{
     raw::{JsonType, RawJson},
 };
 
-/// Distinguishes these IDs from those of other integrations.
+/// The prefix that distinguishes these IDs from those of other integrations.
 const PREFIX: &str = "mp-";
 
 /// Maximum nesting depth of [`content_digest`]. Deeper values are hashed as raw JSON.

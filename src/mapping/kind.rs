@@ -227,7 +227,7 @@ impl EventKind {
 
 impl<'a> EventData<'a> {
     /// Returns a member of [`Self::extra`], the last one if the name is repeated.
-    pub fn own(&self, name: &str) -> Option<RawJson<'a>> {
+    pub fn extra_member(&self, name: &str) -> Option<RawJson<'a>> {
         self.extra
             .iter()
             .rev()
@@ -239,24 +239,24 @@ impl<'a> EventData<'a> {
     /// promotion (`promotion_view`, `promotion_click`), or `impression`.
     pub fn commerce_action(&self) -> Option<String> {
         if let Some(action) = self
-            .own("product_action")
+            .extra_member("product_action")
             .and_then(|raw| raw.member("action"))
         {
             return action.scalar().map(|text| text.to_ascii_lowercase());
         }
-        if let Some(promotion) = self.own("promotion_action") {
+        if let Some(promotion) = self.extra_member("promotion_action") {
             let action = promotion.member("action")?;
             return action
                 .scalar()
                 .map(|text| format!("promotion_{}", text.to_ascii_lowercase()));
         }
-        self.own("product_impressions")
+        self.extra_member("product_impressions")
             .map(|_| "impression".to_owned())
     }
 }
 
 fn is_media(data: &EventData<'_>) -> bool {
-    data.own("custom_event_type")
+    data.extra_member("custom_event_type")
         .and_then(RawJson::scalar)
         .is_some_and(|text| text.eq_ignore_ascii_case("media"))
 }

@@ -108,7 +108,7 @@ pub struct Rejected {
 /// Why an event was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RejectReason {
-    /// An element of an array of batches is not a batch.
+    /// One of several values in a body is not a batch.
     NotABatch,
     /// `events` of a batch is not an array.
     EventsNotAList,

@@ -215,7 +215,7 @@ impl<'a> EventData<'a> {
 
     /// Returns whether this is a stopped Android activity: the screen was left, not viewed.
     pub fn is_screen_left(&self) -> bool {
-        self.own("activity_type")
+        self.extra_member("activity_type")
             .and_then(RawJson::scalar)
             .is_some_and(|kind| kind == "activity_stopped")
     }

@@ -147,14 +147,14 @@ impl Part {
             Self::EventType => Some(event_type.to_owned()),
             Self::Action => data.commerce_action().map(|action| pascal_case(&action)),
             Self::Transition => {
-                let kind = data.own("application_transition_type")?.scalar()?;
+                let kind = data.extra_member("application_transition_type")?.scalar()?;
                 Some(pascal_case(
                     kind.strip_prefix("application_").unwrap_or(&kind),
                 ))
             }
             Self::Member(path) => {
                 let (first, rest) = path.split_first()?;
-                let start = data.own(first);
+                let start = data.extra_member(first);
                 let member = rest.iter().fold(start, |at, name| at?.member(name));
                 member
                     .and_then(RawJson::scalar)

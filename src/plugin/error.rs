@@ -56,8 +56,8 @@ pub enum PluginError {
         /// A suggestion.
         hint: String,
     },
-    /// The API server rejected another request.
-    #[error("the API server rejected the request to {call}: {message}")]
+    /// Another request failed.
+    #[error("failed to {call}: {message}")]
     Rejected {
         /// A verb and an object.
         call: String,
@@ -93,7 +93,7 @@ pub enum PluginError {
     },
     /// The run did not finish within `--timeout`.
     #[error(
-        "Job {job} did not finish within {timeout} and is still running. Check it with `kubectl forwarder status {name} --namespace {namespace}`"
+        "Job {job} has not finished within {timeout}, and continues. Check it with `kubectl forwarder status {name} --namespace {namespace}`"
     )]
     StillRunning {
         /// The run's Job.

@@ -127,7 +127,7 @@ async fn list(cluster: &Cluster) -> Result<String, PluginError> {
             cluster.namespace
         ));
     }
-    Ok(status_list::overview(&forwarders, Timestamp::now()))
+    Ok(status_list::render(&forwarders, Timestamp::now()))
 }
 
 async fn status(cluster: &Cluster, name: &str) -> Result<String, PluginError> {

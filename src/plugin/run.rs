@@ -137,8 +137,8 @@ fn blocked_reason(forwarder: &EventForwarder, now: Timestamp) -> Option<String> 
         let started = run.started_at.as_ref();
         let duration = started.map_or(String::new(), |at| span(now.duration_since(at.0)));
         return Some(match &run.message {
-            Some(waits_for) => format!(
-                "Job {job} has been pending for {duration}: {waits_for}. Fix the cause, or delete the Job with `kubectl delete job {job} --namespace {namespace}`"
+            Some(reason) => format!(
+                "Job {job} has been waiting for {duration}: {reason}. Fix the cause, or delete the Job with `kubectl delete job {job} --namespace {namespace}`"
             ),
             None => format!(
                 "Job {job} has been running for {duration} on the same queue. Wait for it to finish: see `kubectl forwarder status {name} --namespace {namespace}`"

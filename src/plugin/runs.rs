@@ -155,8 +155,8 @@ pub fn requested_run(status: &EventForwarderStatus, request: &str, job: &str) ->
     if let Some(run) = last {
         return match (&run.finished_at, &run.message) {
             (Some(_), _) => RequestedRun::Finished(Box::new(run.clone())),
-            (None, Some(waits_for)) => {
-                RequestedRun::Running(format!("pending: {}", printable(waits_for)))
+            (None, Some(reason)) => {
+                RequestedRun::Running(format!("waiting: {}", printable(reason)))
             }
             (None, None) => RequestedRun::Running(running(status)),
         };

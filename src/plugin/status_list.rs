@@ -14,7 +14,7 @@ use crate::api::{EventForwarder, GuardedForwarder};
 const NO_VALUE: &str = "-";
 
 /// Returns the lines with a header.
-pub fn overview(forwarders: &[GuardedForwarder], now: Timestamp) -> String {
+pub fn render(forwarders: &[GuardedForwarder], now: Timestamp) -> String {
     let header = ["", "NAME", "STATE", "DEPTH", "DEAD", "LAST RUN", "NEXT RUN"].map(str::to_owned);
     let rows: Vec<_> = forwarders
         .iter()
@@ -130,7 +130,7 @@ mod tests {
             forwarder("odd", json!({"schedule": 5}), json!(null)),
         ];
         let now = "2026-01-05T10:00:00Z".parse().expect("a time");
-        let text = overview(&forwarders, now);
+        let text = render(&forwarders, now);
         assert_eq!(
             anstream::adapter::strip_str(&text).to_string(),
             "  NAME       STATE       DEPTH  DEAD  LAST RUN         NEXT RUN\n\

@@ -91,7 +91,7 @@ impl Credentials {
     }
 }
 
-/// Reads keys from a directory each time the SDK requests credentials.
+/// A provider that reads keys from a directory each time the SDK requests credentials.
 #[derive(Debug)]
 struct DirProvider(PathBuf);
 

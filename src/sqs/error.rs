@@ -33,8 +33,8 @@ pub enum Error {
     Trust(#[from] CaBundleError),
     /// No usable AWS credentials were found.
     #[error(
-        "no AWS credentials for {action} on {queue}: {detail}; set spec.queue.credentialsSecretRef, \
-         or bind the ServiceAccount of the reporting pod to a role"
+        "no AWS credentials for sqs:{action} on {queue}: {detail}; set spec.queue.credentialsSecretRef, \
+         bind the ServiceAccount of the pod to a role, or outside a cluster set AWS credentials in the environment"
     )]
     NoCredentials {
         /// The SQS action.
@@ -51,7 +51,9 @@ pub enum Error {
         queue: String,
     },
     /// The identity lacks the permission.
-    #[error("sqs:{action} on {queue} was denied ({code}): {detail}; grant it to that identity")]
+    #[error(
+        "sqs:{action} on {queue} was denied ({code}): {detail}; grant the permission to the identity in use, or correct its credentials"
+    )]
     AccessDenied {
         /// The SQS action.
         action: &'static str,
@@ -63,7 +65,7 @@ pub enum Error {
         detail: String,
     },
     /// Too many requests, or too many messages in flight.
-    #[error("sqs:{action} on {queue} was throttled ({code}); retrying more slowly")]
+    #[error("sqs:{action} on {queue} was throttled ({code})")]
     Throttled {
         /// The SQS action.
         action: &'static str,
@@ -87,7 +89,7 @@ pub enum Error {
         detail: String,
     },
     /// SQS returned a server error.
-    #[error("SQS failed sqs:{action} on {queue} (status {status}); retrying")]
+    #[error("sqs:{action} on {queue} failed with an SQS server error (status {status})")]
     Server {
         /// The SQS action.
         action: &'static str,
@@ -386,7 +388,7 @@ mod tests {
         assert_eq!(error.reason(), "AccessDenied");
         assert_eq!(
             error.to_string(),
-            "sqs:ReceiveMessage on q was denied (status 403): <Error> <Message>User: x may not</Message> </Error>; grant it to that identity"
+            "sqs:ReceiveMessage on q was denied (status 403): <Error> <Message>User: x may not</Message> </Error>; grant the permission to the identity in use, or correct its credentials"
         );
         assert!(error_for("").to_string().contains("no message"));
     }

@@ -106,7 +106,7 @@ pub fn pointer(message: &Message) -> Option<Pointer> {
     })
 }
 
-/// Reads and deletes payloads.
+/// A client that reads and deletes payloads in S3.
 #[derive(Clone, Debug)]
 pub struct Payloads {
     /// `None` if no bucket is listed.

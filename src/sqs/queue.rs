@@ -171,7 +171,7 @@ impl QueueClient {
     ///
     /// With a wait of one second or more, SQS queries all its hosts, so an empty response means an
     /// empty queue. `visibility` overrides the queue's visibility timeout. If `room` is set, a
-    /// response that exceeds it is not read until memory is free.
+    /// response that does not fit, or whose size is unknown, is not read until memory is free.
     pub async fn receive(
         &self,
         max: usize,

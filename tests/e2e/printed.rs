@@ -337,7 +337,7 @@ async fn run_when_idle(shell: &Shell, command: &str) -> CommandOutput {
     loop {
         let output = shell.bash(command).await;
         let is_blocked =
-            output.error.contains(IN_PROGRESS) || output.error.contains("has been pending");
+            output.error.contains(IN_PROGRESS) || output.error.contains("has been waiting");
         if output.code != 47 || !is_blocked || Instant::now() > deadline {
             return output;
         }

@@ -40,6 +40,11 @@ fn runs_neither_overlap_nor_retry() {
     assert_eq!(cronjob["spec"]["startingDeadlineSeconds"], 300);
     assert_eq!(cronjob["spec"]["jobTemplate"]["spec"]["backoffLimit"], 0);
     assert_eq!(pod(&cronjob)["restartPolicy"], "Never");
+}
+
+#[test]
+fn cronjob_is_owned_by_its_forwarder() {
+    let cronjob = built(json!({}));
     let owner = &cronjob["metadata"]["ownerReferences"][0];
     assert_eq!(
         (&owner["kind"], &owner["uid"], &owner["controller"]),

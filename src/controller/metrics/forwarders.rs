@@ -64,7 +64,7 @@ const GAUGES: [MetricSource<i64>; 13] = [
     ),
     (
         "last_run_succeeded",
-        "1 if the last finished run succeeded, 0 if it did not",
+        "1 if the condition LastRunSucceeded is True, 0 if it is False",
         |status| condition_value(status, "LastRunSucceeded"),
     ),
     (

@@ -188,7 +188,7 @@ fn wait_reason(namespace: &str, job: &str, pods: &[Pod]) -> Option<String> {
             condition.message.as_deref().unwrap_or("no message")
         ),
         None => format!(
-            "pod {name} is being created. If it does not start, a volume or Secret is missing. Run `kubectl describe pod {name} -n {namespace}`"
+            "pod {name} is being created. If it does not start, a volume or Secret may be missing. Run `kubectl describe pod {name} -n {namespace}`"
         ),
     })
 }
@@ -196,7 +196,7 @@ fn wait_reason(namespace: &str, job: &str, pods: &[Pod]) -> Option<String> {
 /// The report of a finished run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
-    /// All pods left a report.
+    /// The merged reports. None is missing: pods of a complete Job may be deleted already.
     Read(Box<RunReport>),
     /// Some pods left a report, but another did not.
     Partial {

@@ -309,7 +309,7 @@ fn scheduled(
         return draft(
             "False",
             "WaitingForSecrets",
-            "Runs are paused until the referenced Secrets exist".to_owned(),
+            "Runs are paused until all referenced Secrets and keys exist".to_owned(),
         );
     }
     if spec.schedule.next_after(Timestamp::UNIX_EPOCH).is_none() {
@@ -404,7 +404,8 @@ const fn mapping_reason(error: &MapperError) -> &'static str {
     }
 }
 
-/// Returns the summary: the first False condition, else the first Unknown one.
+/// Returns the summary: the first False condition, else the first Unknown one, else True. Ignores
+/// DeadLettersEmpty and the reasons Suspended and NoRunYet.
 fn ready(forwarder: &EventForwarder, drafts: &[ConditionDraft]) -> ConditionDraft {
     let is_relevant = |draft: &&ConditionDraft| {
         draft.type_ != DEAD_LETTERS_EMPTY
@@ -452,16 +453,18 @@ fn with_transition_time(
 }
 
 /// Returns `message` with a capital first letter if its first word consists of lowercase ASCII
-/// letters. Keeps identifiers, such as `spec.schedule`, `my-job` or `kubectl`.
+/// letters and apostrophes. Keeps identifiers, such as `spec.schedule`, `my-job` or `kubectl`.
 fn capitalize(message: &str) -> String {
     let word = message.split(' ').next().unwrap_or_default();
     let letters = word.trim_end_matches([',', ':', ';']);
     let is_word = !letters.is_empty()
         && letters != "kubectl"
-        && letters.bytes().all(|byte| byte.is_ascii_lowercase());
+        && letters
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'\'');
     let mut message = message.to_owned();
-    if is_word {
-        message[..1].make_ascii_uppercase();
+    if is_word && let Some(first) = message.get_mut(..1) {
+        first.make_ascii_uppercase();
     }
     message
 }
@@ -476,6 +479,7 @@ mod tests {
             ("queue https://q denied", "Queue https://q denied"),
             ("timeout: no response", "Timeout: no response"),
             ("failed; retrying", "Failed; retrying"),
+            ("can't read x", "Can't read x"),
             ("Job my-job failed", "Job my-job failed"),
             ("SQS failed", "SQS failed"),
             ("spec.schedule is empty", "spec.schedule is empty"),

@@ -87,7 +87,7 @@ fn denied(
             "False",
             DENIED,
             format!(
-                "Job {} could not send to the dead-letter queue, so messages with rejected events stay in the queue, as with spec.drain.rejected: Leave. Grant sqs:SendMessage on the DLQ to the run's role, or correct spec.queue.deadLetterUrl. Run message: {}",
+                "Job {} could not send to the dead-letter queue, so messages with rejected events stay in the queue, as with spec.drain.rejected: Leave. Grant sqs:SendMessage on the dead-letter queue to the run's role, or correct spec.queue.deadLetterUrl. Run message: {}",
                 run.job_name,
                 run.message.as_deref().unwrap_or("none")
             ),

@@ -101,11 +101,11 @@ fn next_run_time(
     if forwarder.spec.suspend || observation.is_paused() || !up_to_date {
         return None;
     }
-    let missed = overdue::missed_start(forwarder, observation).filter(|due| {
+    let announced = overdue::missed_start(forwarder, observation).filter(|due| {
         due.checked_add(overdue::start_deadline(forwarder))
             .is_ok_and(|end| now <= end)
     });
-    missed
+    announced
         .or_else(|| observation.spec.ok()?.schedule.next_after(now))
         .map(Time)
 }

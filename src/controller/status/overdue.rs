@@ -39,7 +39,8 @@ pub fn overdue(
 }
 
 /// Returns the next start in the status, if the spec is unchanged and no run started at that time
-/// or later. Ignores starts during another run, because the CronJob can skip them.
+/// or later. It can be in the future. Ignores starts during another run, because the CronJob can
+/// skip them.
 pub fn missed_start(
     forwarder: &EventForwarder,
     observation: &Observation<'_>,

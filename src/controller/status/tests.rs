@@ -578,7 +578,7 @@ fn long_pending_run_is_reported() {
 }
 
 #[test]
-fn denied_dlq_is_reported_until_run_succeeds() {
+fn denied_dlq_is_reported_until_run_without_denial() {
     let denied = |reasons: &[&str]| {
         let Report::Read(mut report) = report(Outcome::Drained) else {
             unreachable!("a complete report")

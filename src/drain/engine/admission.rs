@@ -140,7 +140,7 @@ impl Engine {
             Err(cause) => {
                 self.tally.reason(&cause.reason);
                 self.tally
-                    .notice(format!("could not read a message: {}", cause.detail));
+                    .notice(format!("could not parse a message: {}", cause.detail));
                 self.ledger.settle(ticket, Verdict::Left);
                 return;
             }

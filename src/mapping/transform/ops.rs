@@ -133,7 +133,7 @@ impl Mul for Value {
                 }
             }
             (Self::Object(left), Self::Object(right)) => {
-                Ok(Self::object(merged(Self::owned(left), Self::owned(right))))
+                Ok(Self::object(merge(Self::owned(left), Self::owned(right))))
             }
             (left, right) => Err(Error::math(left, Math::Mul, right)),
         }
@@ -142,11 +142,11 @@ impl Mul for Value {
 
 /// Merges two objects, recursively if both have an object under the same name. Recurses at most as
 /// deep as values can nest.
-fn merged(mut left: ObjectMembers, right: ObjectMembers) -> ObjectMembers {
+fn merge(mut left: ObjectMembers, right: ObjectMembers) -> ObjectMembers {
     for (name, value) in right {
         let value = match (left.get(&name), value) {
             (Some(Value::Object(old)), Value::Object(new)) => {
-                Value::object(merged(Value::owned(Arc::clone(old)), Value::owned(new)))
+                Value::object(merge(Value::owned(Arc::clone(old)), Value::owned(new)))
             }
             (_, value) => value,
         };
@@ -255,7 +255,7 @@ impl jaq_std::ValT for Value {
         matches!(self, Self::Text(_))
     }
 
-    /// Metered, because the standard library requests bytes only to scan them.
+    /// Returns the bytes of a string. Metered, because the standard library only scans them.
     fn as_bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Text(text) => {

@@ -88,8 +88,8 @@ impl jaq_core::ValT for Value {
 
     fn values(self) -> Box<dyn Iterator<Item = Result>> {
         match self {
-            Self::List(node) => Box::new(Self::owned(node).into_iter().map(metered)),
-            Self::Object(node) => Box::new(Self::owned(node).into_values().map(metered)),
+            Self::List(node) => Box::new(Self::owned(node).into_iter().map(meter_value)),
+            Self::Object(node) => Box::new(Self::owned(node).into_values().map(meter_value)),
             other => box_once(Err(Error::typ(other, "iterable (array or object)"))),
         }
     }
@@ -252,7 +252,7 @@ impl jaq_core::ValT for Value {
     }
 }
 
-fn metered(value: Value) -> Result {
+fn meter_value(value: Value) -> Result {
     meter::spend(1);
     Ok(value)
 }
