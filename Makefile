@@ -29,6 +29,6 @@ crd: ## Generate the CRD and the manifests (needs helm)
 
 notices: ## Generate the third-party notices and the CA certificates of the image
 	deploy/notices
-	UPDATE_CA_CERTIFICATES=1 cargo test --quiet --locked --test repository authorities
+	UPDATE_CA_CERTIFICATES=1 cargo test --quiet --locked --test repository
 
 .PHONY: help run demo demo-down test test-local lint crd notices
