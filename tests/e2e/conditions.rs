@@ -145,11 +145,11 @@ pub async fn invalid_spec_is_rejected_with_fix(shared: &Shared) {
                 "iterable": {"projectType": "UserId"},
                 "mapping": {"identity": {"withoutUser": "PlaceholderEmail"}},
             }),
-            "PlaceholderEmail needs iterable.projectType: Email",
+            "PlaceholderEmail requires iterable.projectType: Email",
         ),
         (
             json!({"mapping": {"transform": {"jq": ".", "configMapKeyRef": {"name": "rules"}}}}),
-            "needs exactly one of jq and configMapKeyRef",
+            "requires exactly one of jq and configMapKeyRef",
         ),
     ] {
         let error = kubectl_apply(&world.manifest("mparticle", spec))

@@ -172,9 +172,9 @@ pub async fn each_change_emits_one_event(shared: &Shared) {
         .await;
     let changes = [
         "CronJobUpToDate",
+        "SecretMissing",
         "SecretsFound",
         "WaitingForSecrets",
-        "SecretMissing",
     ];
     let once_each = changes.map(|reason| (reason.to_owned(), 1));
     // An event is created after the status that it reports.
