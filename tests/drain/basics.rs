@@ -91,7 +91,12 @@ async fn invalid_message_stays_in_the_queue(kind: Kind) {
     let report = world.drain().await;
     assert_eq!(report.outcome, Outcome::Drained);
     assert_eq!((report.messages.deleted, report.messages.released), (1, 1));
-    assert!(report.message.unwrap().contains("could not read"));
+    assert!(
+        report
+            .message
+            .unwrap()
+            .contains("could not parse a message")
+    );
     assert_eq!(world.queue.depth().await.unwrap().in_flight, 1);
 }
 

@@ -178,7 +178,7 @@ pub async fn missing_permission_is_reported_until_granted(shared: &Shared) {
         "{message}"
     );
     assert!(
-        message.contains("sqs:DeleteMessage") && message.contains("grant it"),
+        message.contains("sqs:DeleteMessage") && message.contains("grant the permission"),
         "{message}"
     );
     assert_eq!(
