@@ -259,7 +259,7 @@ const ENDLESS_PROGRAMS: [&str; 37] = [
 ];
 
 #[test]
-fn endless_rule_is_too_costly_and_rejects_one_event() {
+fn endless_rule_rejects_one_event_as_too_costly() {
     for program in ENDLESS_PROGRAMS {
         let mapped = map_with_rule(program);
         let reason = mapped

@@ -58,7 +58,7 @@ fn wait_until_closed(address: &str) {
 }
 
 #[test]
-fn fake_iterable_prints_its_address_and_stops_on_sigterm() {
+fn fake_iterable_prints_address_and_stops_on_sigterm() {
     let mut program = Program::start(
         env!("CARGO_BIN_EXE_fake-iterable"),
         &[
@@ -103,7 +103,7 @@ fn sqs_server_ends_its_child_even_when_killed() {
 }
 
 #[test]
-fn sqs_server_prints_its_child_errors_when_start_fails() {
+fn sqs_server_prints_child_errors_when_start_fails() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let listen = taken.local_addr().expect("an address").to_string();
     let mut child = Command::new(env!("CARGO_BIN_EXE_sqs-server"))

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bucket_admits_one_second_of_requests_then_the_rate() {
+    fn bucket_admits_a_burst_then_the_rate() {
         let start = Timestamp::UNIX_EPOCH;
         let mut bucket = LeakyBucket::new(Some(10), start);
         let mut admitted = |at: Timestamp| (0..20).filter(|_| bucket.admits(at)).count();

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_ids_are_at_most_52_printable_ascii_characters() {
+    fn user_ids_have_up_to_52_ascii_characters() {
         let longest = "x".repeat(52);
         let too_long = "x".repeat(53);
         for (user_id, valid) in [

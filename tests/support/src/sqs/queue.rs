@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batch_is_limited_to_ten_entries_and_one_mebibyte() {
+    fn batch_limits_are_ten_entries_and_one_mebibyte() {
         let small = vec!["x".to_owned(); 25];
         let half = vec!["x".repeat(MAX_BATCH_BYTES / 2); 3];
         let large = vec!["x".repeat(MAX_BATCH_BYTES + 1); 2];
