@@ -1,15 +1,24 @@
 //! The SQS features that the drain's tests need, on every server.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use aws_sdk_sqs::{
     Client,
     error::ProvideErrorMetadata,
     types::{DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName},
 };
+use axum::{
+    Json, Router,
+    http::StatusCode,
+    response::{Html, IntoResponse},
+};
 use event_forwarder_test_support::free_address;
-use event_forwarder_test_support::sqs::{Attributes, Depth, Kind, Queue, SqsServer};
-use tokio::sync::OnceCell;
+use event_forwarder_test_support::sqs::{self, Attributes, Depth, Kind, Queue, SqsServer};
+use serde_json::json;
+use tokio::{net::TcpListener, sync::OnceCell};
 
 /// Returns the server of this kind, shared by all tests; it ends with this process.
 async fn server(kind: Kind) -> &'static SqsServer {
@@ -245,3 +254,35 @@ on_each_server!(
     unknown_queue_is_an_error,
     server_listens_at_address_and_ends_when_dropped,
 );
+
+/// Answers like a server that fails at its first request.
+async fn failing_server() -> (String, Arc<AtomicU32>) {
+    let requests = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&requests);
+    let answer = async move || match counter.fetch_add(1, Ordering::Relaxed) {
+        0 => (StatusCode::INTERNAL_SERVER_ERROR, Html("<h1>Error</h1>")).into_response(),
+        _ => Json(json!({
+            "QueueUrl": "http://localhost/123456789012/events",
+            "Attributes": {"QueueArn": "arn:aws:sqs:us-east-1:123456789012:events-dlq"},
+        }))
+        .into_response(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let server = axum::serve(listener, Router::new().fallback(answer));
+    tokio::spawn(server.into_future());
+    (format!("http://{address}"), requests)
+}
+
+#[tokio::test]
+async fn queue_is_created_after_a_server_error() {
+    let (endpoint, requests) = failing_server().await;
+    let client = sqs::client(&endpoint);
+    let queue = Queue::create_with_dlq(client, "events", Attributes::default()).await;
+    assert_eq!(
+        queue.expect("a queue").url,
+        "http://localhost/123456789012/events"
+    );
+    // Two queues, the attributes of one, and one retry.
+    assert_eq!(requests.load(Ordering::Relaxed), 4);
+}
