@@ -105,6 +105,36 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Under `pipefail` such a pipe fails if the writer still writes when the reader has ended.
+#[test]
+fn scripts_have_no_pipe_whose_reader_ends_early() {
+    let early = ["| grep -q", "| head"];
+    let scripts: Vec<_> = [
+        "demo",
+        "deploy",
+        "tests/cluster",
+        "tests/sqs",
+        "tests/run",
+        ".ci",
+    ]
+    .iter()
+    .map(Path::new)
+    .flat_map(|path| match path.is_dir() {
+        true => files(path),
+        false => vec![path.to_path_buf()],
+    })
+    .filter_map(|path| Some((fs::read_to_string(&path).ok()?, path)))
+    .filter(|(text, _)| text.starts_with("#!") && text.contains("pipefail"))
+    .collect();
+    assert!(scripts.len() > 5, "{}", scripts.len());
+    let pipes: Vec<_> = scripts
+        .iter()
+        .flat_map(|(text, path)| text.lines().map(move |line| (path, line)))
+        .filter(|(_, line)| early.iter().any(|reader| line.contains(reader)))
+        .collect();
+    assert!(pipes.is_empty(), "{pipes:#?}");
+}
+
 /// Returns the links of a document to files of this repository, as (target, anchor).
 fn links(text: &str) -> Vec<(&str, &str)> {
     let targets = text.split("](").skip(1);
