@@ -28,6 +28,9 @@ pub enum Command {
     /// Drain the queue of one EventForwarder into Iterable, once.
     Drain(DrainArgs),
     /// Preview the mapping of mParticle batches, without a network, a cluster, or an API key.
+    ///
+    /// The exit code is 0 if nothing was rejected, 3 if something was rejected, and 2 if the
+    /// command failed.
     Map(MapArgs),
     /// List, show, redrive, or purge the dead-lettered messages of one EventForwarder.
     ///
@@ -66,9 +69,8 @@ pub struct ControllerArgs {
     pub identity: String,
     /// Hosts that receive requests signed with the controller's ambient AWS credentials,
     /// comma-separated: "aws" for SQS endpoints of AWS over HTTPS, or addresses such as
-    /// https://sqs.example.com.
-    /// https://*.example.com matches all names below example.com. If empty, none. Queues on other
-    /// hosts need credentials from their EventForwarder.
+    /// https://sqs.example.com. https://*.example.com matches all names below example.com. If
+    /// empty, none. Queues on other hosts need credentials from their EventForwarder.
     #[arg(
         long,
         env = "EVENT_FORWARDER_AMBIENT_CREDENTIALS_HOSTS",
@@ -193,8 +195,7 @@ pub struct DlqFilter {
     pub newer_than: Option<Duration>,
 }
 
-/// Arguments of the mapping preview. The exit code is 0 if nothing was rejected, 3 if something was
-/// rejected, and 2 if the command failed.
+/// Arguments of the mapping preview.
 #[derive(clap::Args, Debug, Clone)]
 pub struct MapArgs {
     /// Manifest of the EventForwarder whose mapping is used, in YAML or JSON. Unknown fields are

@@ -159,8 +159,8 @@ fn environment(objects: &[Value]) -> BTreeMap<&str, &str> {
         .collect()
 }
 
-/// Returns the permissions of bound roles, as "namespace: verbs group/resource names". The namespace
-/// of a ClusterRole is `*`.
+/// Returns the permissions of bound roles, as "namespace: verbs group/resource names". The
+/// namespace of a ClusterRole is `*`.
 fn permissions(objects: &[Value]) -> BTreeSet<String> {
     let bound: BTreeSet<_> = objects
         .iter()

@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::LazyLock,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -269,8 +270,8 @@ fn third_party_notices_match_lock_file() {
     succeeds(Command::new("deploy/notices").arg("--check"));
 }
 
-/// Runs `deploy/check-dependencies` with a shell script instead of cargo-deny. Returns the arguments
-/// of the script, one call per line, and the standard error of the check.
+/// Runs `deploy/check-dependencies` with a shell script instead of cargo-deny. Returns the
+/// arguments of the script, one call per line, and the standard error of the check.
 fn check_dependencies(cargo_deny: &str) -> (String, String) {
     let folder = Folder::new("dependencies");
     let (program, calls) = (folder.0.join("cargo-deny"), folder.0.join("calls"));
@@ -319,13 +320,21 @@ fn pem() -> String {
     pem
 }
 
+/// Returns the certificates of the image, updated first if that is requested.
+fn certificates() -> &'static str {
+    static CONTENT: LazyLock<String> = LazyLock::new(|| {
+        if env::var_os("UPDATE_CA_CERTIFICATES").is_some() {
+            fs::write(CERTIFICATES, pem()).unwrap();
+        }
+        read(CERTIFICATES)
+    });
+    &CONTENT
+}
+
 #[test]
 fn image_ca_certificates_match_pinned_crate() {
-    if env::var_os("UPDATE_CA_CERTIFICATES").is_some() {
-        fs::write(CERTIFICATES, pem()).unwrap();
-    }
     assert!(
-        read(CERTIFICATES) == pem(),
+        certificates() == pem(),
         "{CERTIFICATES} is stale; run UPDATE_CA_CERTIFICATES=1 cargo test --test repository"
     );
     let read: Vec<_> = CertificateDer::pem_slice_iter(pem().as_bytes())
@@ -347,13 +356,14 @@ fn context(folder: &Folder) -> Command {
 #[test]
 fn build_context_contains_copied_files() {
     let folder = Folder::new("context");
+    let certificates = certificates();
     succeeds(&mut context(&folder));
     for (name, original) in [
-        ("ca-certificates.crt", CERTIFICATES),
-        ("LICENSE", "LICENSE"),
-        ("THIRD-PARTY-NOTICES.txt", "THIRD-PARTY-NOTICES.txt"),
+        ("ca-certificates.crt", certificates),
+        ("LICENSE", &read("LICENSE")),
+        ("THIRD-PARTY-NOTICES.txt", &read("THIRD-PARTY-NOTICES.txt")),
     ] {
-        assert!(read(folder.0.join(name)) == read(original), "{name}");
+        assert!(read(folder.0.join(name)) == original, "{name}");
     }
     let dockerfile = read("deploy/Dockerfile");
     let copies = dockerfile

@@ -147,8 +147,8 @@ impl World {
         }
     }
 
-    /// Measures only receives and deletes. Like a run, every loop deletes while it receives the next
-    /// messages.
+    /// Measures only receives and deletes. Like a run, every loop deletes while it receives the
+    /// next messages.
     pub async fn bare(&self) -> Measurement {
         let spec: QueueSpec = serde_json::from_value(self.queue_spec()).unwrap();
         let credentials = Credentials::Keys {

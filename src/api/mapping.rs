@@ -421,7 +421,7 @@ pub enum SkipOrReject {
     "message": "spec.mapping.transform requires exactly one of jq and configMapKeyRef"
 }]))]
 pub struct TransformSpec {
-    /// The program, at most 16,384 characters. If unset, it is read from `configMapKeyRef`.
+    /// The program, at most 16,384 bytes. If unset, it is read from `configMapKeyRef`.
     /// Example: "del(.dataFields.internal_note)".
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16_384))]

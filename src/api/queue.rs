@@ -74,7 +74,7 @@ pub struct QueueSpec {
 #[serde(rename_all = "camelCase")]
 pub struct LargePayloads {
     /// Buckets that payloads are read from. A message that points to another bucket stays in the
-    /// queue. The run needs s3:GetObject and s3:DeleteObject for these buckets. Example:
+    /// queue. The run needs s3:GetObject, and s3:DeleteObject unless `keepObjects` is true. Example:
     /// ["large-payloads"].
     #[schemars(
         length(min = 1, max = 16),

@@ -21,7 +21,7 @@ pub struct EventForwarderStatus {
 
     /// Ready summarizes SecretsAvailable, QueueReachable, Scheduled, and LastRunSucceeded;
     /// DeadLettersEmpty is not part of Ready. True is the healthy value. Stalled is present, and
-    /// True, only while a change of the spec is required.
+    /// True, only while a change of the spec, or of the ConfigMap that it references, is required.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -49,7 +49,7 @@ pub struct EventForwarderStatus {
     pub last_success_time: Option<Time>,
 
     /// Start of the next scheduled run, in UTC. Unset if the forwarder is suspended, its runs are
-    /// paused, or its schedule is invalid or matches no date.
+    /// paused, its schedule is invalid or matches no date, or its CronJob could not be applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_run_time: Option<Time>,
 

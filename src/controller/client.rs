@@ -163,8 +163,8 @@ impl ApiRequest {
         !matches!(self.verb, "get" | "list" | "watch") && self.resource != ACCESS_REVIEWS
     }
 
-    /// Returns the resource and namespace of a watch, or of the list before it. Pods are also listed
-    /// for reports, so a list of pods does not count.
+    /// Returns the resource and namespace of a watch, or of the list before it. Pods are also
+    /// listed for reports, so a list of pods does not count.
     fn watched_resource(&self) -> Option<String> {
         let watches = self.verb == "watch"
             || self.verb == "list"

@@ -40,7 +40,7 @@ pub async fn wait_until_current(client: Client, metrics: Metrics) {
                     last_logged = missing;
                 }
             }
-            Err(error) => tracing::warn!("{error}"),
+            Err(error) => tracing::warn!("{error}; retrying"),
         }
         tokio::time::sleep(CHECK_INTERVAL).await;
     }

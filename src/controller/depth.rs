@@ -220,8 +220,8 @@ async fn poll(
     access.client().depth().await
 }
 
-/// Adds a jitter of up to a tenth of the interval, fixed for each forwarder, so that forwarders with
-/// the same interval are not polled at once.
+/// Adds a jitter of up to a tenth of the interval, fixed for each forwarder, so that forwarders
+/// with the same interval are not polled at once.
 fn with_jitter(interval: Duration, forwarder: &ObjectRef<EventForwarder>) -> Duration {
     let mut hasher = DefaultHasher::new();
     forwarder.hash(&mut hasher);

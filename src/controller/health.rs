@@ -100,7 +100,8 @@ impl Health {
         }
     }
 
-    /// Records the response to a watch, or to the list before it. `problem` describes the failure, if any.
+    /// Records the response to a watch, or to the list before it. `problem` describes the failure,
+    /// if any.
     pub fn record_watch(&self, what: &str, problem: Option<String>) {
         let now = Instant::now();
         let mut state = self.lock();

@@ -4,8 +4,8 @@ use kube::core::ObjectMeta;
 
 /// The name of the CRD.
 pub const CRD: &str = "eventforwarders.eventforwarder.io";
-/// The command that updates a CRD that no Helm release owns. Without `--force-conflicts` it fails if the CRD was
-/// created by anything except `kubectl apply`.
+/// The command that updates a CRD that no Helm release owns. Without `--force-conflicts` it fails
+/// if the CRD was created by anything except `kubectl apply`.
 pub const APPLY: &str = "kubectl apply --server-side --force-conflicts -f crds/";
 
 /// How the CRD was installed.

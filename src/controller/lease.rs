@@ -140,7 +140,7 @@ impl Candidate {
                         last_logged = holder;
                     }
                 }
-                Err(error) => tracing::warn!("{error}"),
+                Err(error) => tracing::warn!("{error}; retrying"),
             }
             sleep(RETRY_PERIOD).await;
         }
@@ -153,7 +153,7 @@ impl Candidate {
             match timeout_at(end, self.try_once()).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) | Err(_) => break,
-                Ok(Err(error)) => tracing::warn!("{error}"),
+                Ok(Err(error)) => tracing::warn!("{error}; retrying"),
             }
         }
         self.leadership.set(LeaderState::Standby);

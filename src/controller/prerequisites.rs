@@ -97,7 +97,7 @@ async fn missing(client: &Client, scopes: &[Scope]) -> Result<Option<String>, Er
     }
     if !denied.is_empty() {
         return Ok(Some(format!(
-            "the controller's service account is not allowed to {}; grant it, as the chart's Role does",
+            "the controller's service account is not allowed to {}; grant it, as the chart's Role or ClusterRole does",
             denied.join(", or to ")
         )));
     }

@@ -123,8 +123,8 @@ impl Scan {
     /// Returns up to ten new messages. Returns `None` after several receives without a new message.
     /// Messages of a failed call become visible when their visibility timeout ends.
     pub async fn next(&mut self) -> Result<Option<Vec<DeadLetterMessage>>, Error> {
-        // An invisible message blocks its group. After deletions, release the rest of the group: the
-        // next receive returns it again, with one further message per deleted message.
+        // An invisible message blocks its group. After deletions, release the rest of the group:
+        // the next receive returns it again, with one further message per deleted message.
         let groups = std::mem::take(&mut self.changed_groups);
         self.release(|message| {
             let group = message.group.as_ref();

@@ -121,11 +121,11 @@ impl Client {
     async fn send_request(&self, url: &str, body: Vec<u8>) -> ApiResponse {
         if let Some(compressed) = self.gzip.compress(&body) {
             let response = self.send_once(url, compressed, Some("gzip")).await;
-            if self.gzip.is_accepted(&response) {
+            if self.gzip.is_usable(&response) {
                 return response;
             }
             tracing::warn!(
-                "the first compressed request failed; sending uncompressed for the rest of the run"
+                "Iterable may not support compressed requests; sending uncompressed for the rest of the run"
             );
         }
         self.send_once(url, body, None).await

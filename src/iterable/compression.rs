@@ -45,7 +45,7 @@ impl Gzip {
 
     /// Returns whether to use the response to a compressed request. If not, the sink may not
     /// support compression, so this turns it off and the caller repeats the request uncompressed.
-    pub(super) fn is_accepted(&self, response: &ApiResponse) -> bool {
+    pub(super) fn is_usable(&self, response: &ApiResponse) -> bool {
         match response {
             ApiResponse::Accepted(_) => self.0.store(ACCEPTED, Ordering::Relaxed),
             ApiResponse::Rejected(_)

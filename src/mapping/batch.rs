@@ -145,7 +145,7 @@ impl<'m> BatchMapping<'m> {
     ) {
         if count > 1 {
             let more = count - 1;
-            detail.push_str(&format!("; same error in {more} more entries"));
+            detail.push_str(&format!("; an error of this kind in {more} later entries"));
         }
         self.mapped.rejected.push(Rejected {
             source,

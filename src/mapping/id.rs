@@ -39,8 +39,8 @@ impl EventId {
     /// The user is the mParticle ID, else the customer ID, else the email identity, else `key`, the
     /// key that the event is sent with.
     ///
-    /// The type is included because a `session_start` carries the UUID of its session. No other data
-    /// of the batch is included, because batches are split, merged and resent.
+    /// The type is included because a `session_start` carries the UUID of its session. No other
+    /// data of the batch is included, because batches are split, merged and resent.
     pub fn derive(
         event_type: &str,
         data: &EventData<'_>,

@@ -56,7 +56,7 @@ pub enum TemplateError {
         known: String,
     },
     /// Empty, or only whitespace.
-    #[error("a name must not be blank")]
+    #[error("a name must not be empty or whitespace")]
     Blank,
 }
 

@@ -139,7 +139,7 @@ fn read_name(value: Option<RawJson<'_>>) -> Result<(Arc<str>, bool), OutputError
         .and_then(RawJson::text)
         .filter(|text| !text.trim().is_empty());
     let Some(text) = text else {
-        return wrong("eventName", "a string that is not blank");
+        return wrong("eventName", "a string that is not empty or whitespace");
     };
     Ok(match text.char_indices().nth(name::MAX_NAME_CHARS) {
         Some((end, _)) => (Arc::from(&text[..end]), true),

@@ -74,8 +74,8 @@ impl ReferenceTimes {
     }
 
     /// Returns whether a time is plausible. Implausible times are before 2010, more than a day
-    /// after the queue received the event, or more than 365 days before it unless `may_be_old` (a
-    /// replay, or sent by a server).
+    /// after the reference time, or more than 365 days before it unless `may_be_old` (a replay, or
+    /// sent by a server). The reference is the time of the queue, or else of the batch, if known.
     fn is_plausible(&self, millis: i64) -> bool {
         let (Some(now), true) = (self.sent_at.or(self.batch), millis >= EARLIEST) else {
             return millis >= EARLIEST;

@@ -8,7 +8,7 @@ use crate::{
     cli::{BatchArgs, DlqAction},
 };
 
-/// Manages the EventForwarders of a cluster.
+/// Manage the EventForwarders of a cluster.
 #[derive(Parser, Debug)]
 #[command(name = "kubectl-forwarder", bin_name = "kubectl forwarder", version)]
 pub struct PluginCli {
@@ -80,7 +80,7 @@ pub enum PluginCommand {
         action: DlqAction,
     },
     /// Print a shell completion script for `kubectl-forwarder`. For `kubectl forwarder`, instead
-    /// create a link to this program named kubectl_complete-forwarder in the same directory.
+    /// create a link to this program, named kubectl_complete-forwarder, in a directory on the PATH.
     Completion {
         /// Shell to complete commands in.
         shell: clap_complete::Shell,
@@ -93,7 +93,8 @@ pub struct RunArgs {
     /// Name of the EventForwarder.
     #[arg(add = forwarders())]
     pub name: String,
-    /// Wait until the run ends, print its report, and exit with its exit code.
+    /// Wait until the run ends, print its report, and exit with 0 if it succeeded, or else with its
+    /// exit code.
     #[arg(short, long)]
     pub follow: bool,
     /// Maximum time to wait, for example 90s or 2h. The run continues after it.

@@ -57,7 +57,7 @@ pub enum PluginError {
         hint: String,
     },
     /// Another request failed.
-    #[error("failed to {call}: {message}")]
+    #[error("the API server rejected the request to {call}: {message}")]
     Rejected {
         /// A verb and an object.
         call: String,

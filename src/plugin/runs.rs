@@ -40,7 +40,7 @@ pub fn report(run: &RunStatus, now: Timestamp) -> Vec<String> {
             ]) + &list_nonzero_counts(&[
                 (messages.released, "released"),
                 (messages.dead_lettered, "dead-lettered"),
-                (messages.duplicate, "received twice"),
+                (messages.duplicate, "duplicate"),
             ]),
         ),
         (

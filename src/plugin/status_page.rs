@@ -85,8 +85,8 @@ fn readiness(forwarder: &EventForwarder) -> Vec<String> {
 }
 
 /// Returns one line per condition except Ready and Stalled, with the message below each unhealthy
-/// condition. If Ready is
-/// unhealthy for a reason that no other condition has, its message comes first.
+/// condition. If Ready is unhealthy for a reason that no other condition has, its message
+/// comes first.
 fn conditions(
     forwarder: &EventForwarder,
     status: &EventForwarderStatus,

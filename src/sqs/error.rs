@@ -34,7 +34,7 @@ pub enum Error {
     /// No usable AWS credentials were found.
     #[error(
         "no AWS credentials for sqs:{action} on {queue}: {detail}; set spec.queue.credentialsSecretRef, \
-         bind the ServiceAccount of the pod to a role, or outside a cluster set AWS credentials in the environment"
+         bind the ServiceAccount of this pod to a role, or outside a cluster set AWS credentials in the environment"
     )]
     NoCredentials {
         /// The SQS action.
@@ -76,7 +76,7 @@ pub enum Error {
     },
     /// No response, because of the network, a proxy, or a timeout.
     #[error(
-        "{host} did not respond to sqs:{action} on {queue}: {detail}; check the network and spec.queue.endpoint"
+        "no response from {host} to sqs:{action} on {queue}: {detail}; check the network and spec.queue.endpoint"
     )]
     Unreachable {
         /// The requested host, with its port if it is not the scheme's default.

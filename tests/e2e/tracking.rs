@@ -228,7 +228,7 @@ pub async fn pending_run_reports_reason(shared: &Shared) {
     let pending = [
         (&world, "no-image", "no-such-image"),
         (&world, "no-node", "can't be scheduled"),
-        (&full, "no-quota", "no pod was created; a quota"),
+        (&full, "no-quota", "no pod exists; a quota"),
     ];
     for (world, name, expected) in pending {
         start(world, name, &format!("{name}-now")).await;

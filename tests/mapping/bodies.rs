@@ -294,7 +294,10 @@ fn malformed_entries_are_summarized_with_full_counts() {
         let expected = [vec![1; 100], vec![all - 100]].concat();
         assert_eq!(counts(&rejected), expected, "{reason:?}");
         let last = &rejected[100].detail;
-        assert!(last.contains(&format!("{} more", all - 101)), "{last}");
+        assert!(
+            last.contains(&format!("in {} later entries", all - 101)),
+            "{last}"
+        );
         let sources: Vec<_> = rejected.iter().map(|rejected| rejected.source).collect();
         let part = excerpt(&body, &sources).unwrap();
         assert_eq!(part.events, all as usize);
@@ -337,7 +340,7 @@ fn invalid_batches_are_summarized_with_full_counts() {
     assert_eq!(counts(&mapped), [vec![1; 100], vec![210]].concat());
     let detail = &mapped.rejected[100].detail;
     assert!(
-        detail.contains("$[100]") && detail.contains("209 more"),
+        detail.contains("$[100]") && detail.contains("in 209 later entries"),
         "{detail}"
     );
     let sources: Vec<_> = mapped.rejected.iter().map(|one| one.source).collect();

@@ -746,7 +746,7 @@ fn invalid_template_is_rejected_with_allowed_fields() {
     for broken in ["{screen_name", "screen_name}", "{{screen_name}}", "{", "}{"] {
         assert!(error(broken).contains("unmatched brace"), "{broken}");
     }
-    assert!(error("  ").contains("blank"));
+    assert!(error("  ").contains("whitespace"));
 }
 
 // Fields

@@ -28,7 +28,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "event-forwarder.image" -}}
-{{- $repository := .Values.image.repository | required "image.repository is not set, but the chart has no default image: add --set image.repository=registry.example.com/event-forwarder with the repository that you pushed the image to" }}
+{{- $repository := .Values.image.repository | required "image.repository is not set, and the chart has no default image: add --set image.repository=registry.example.com/event-forwarder with the repository that you pushed the image to" }}
 {{- with .Values.image }}
 {{- if .digest }}
 {{- printf "%s@%s" $repository .digest }}

@@ -158,7 +158,7 @@ pub fn stuck(run: &Run, namespace: &str, grace: SignedDuration, now: Timestamp) 
 fn wait_reason(namespace: &str, job: &str, pods: &[Pod]) -> Option<String> {
     let Some(pod) = pods.last() else {
         return Some(format!(
-            "no pod was created; a quota, limit, or policy may forbid it. Run `kubectl describe job {job} -n {namespace}`"
+            "no pod exists; a quota, limit, or policy may forbid it. Run `kubectl describe job {job} -n {namespace}`"
         ));
     };
     let status = pod.status.as_ref()?;
@@ -215,7 +215,7 @@ pub enum Report {
 /// Why a run has no report yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoReport {
-    /// Its Job is deleted, and one of its pods is still running.
+    /// Its Job is deleted, and one of its pods has not ended.
     PodRunning,
     /// No pod exists, and no terminated pod was recorded.
     NoPod,

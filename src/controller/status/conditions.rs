@@ -281,7 +281,7 @@ fn scheduled(
                 "False",
                 "CronJobForbidden",
                 format!(
-                    "The API server denied CronJob {name}: {message}. Fix the quota, policy, or permission. The controller retries automatically"
+                    "The API server denied CronJob {name}: {message}. Fix the quota, policy, or permission that this names. The controller retries automatically"
                 ),
             );
         }
@@ -482,6 +482,7 @@ mod tests {
             ("can't read x", "Can't read x"),
             ("Job my-job failed", "Job my-job failed"),
             ("SQS failed", "SQS failed"),
+            ("no response from goaws", "No response from goaws"),
             ("spec.schedule is empty", "spec.schedule is empty"),
             ("my-job failed", "my-job failed"),
             ("sqs:SendMessage was denied", "sqs:SendMessage was denied"),

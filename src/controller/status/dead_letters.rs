@@ -39,7 +39,7 @@ pub fn dead_letters_empty(
                 "Unknown",
                 "NoDeadLetterQueue",
                 format!(
-                    "No dead-letter queue found, so {effect}. Add a redrive policy to the queue, set spec.queue.deadLetterUrl, or grant sqs:GetQueueAttributes on the dead-letter queue"
+                    "No readable dead-letter queue found. Without one, {effect}. Add a redrive policy to the queue, set spec.queue.deadLetterUrl, or grant sqs:GetQueueAttributes on the dead-letter queue"
                 ),
             )
         }

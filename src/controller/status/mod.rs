@@ -101,7 +101,7 @@ fn next_run_time(
     if forwarder.spec.suspend || observation.is_paused() || !up_to_date {
         return None;
     }
-    let announced = overdue::missed_start(forwarder, observation).filter(|due| {
+    let announced = overdue::announced_start(forwarder, observation).filter(|due| {
         due.checked_add(overdue::start_deadline(forwarder))
             .is_ok_and(|end| now <= end)
     });

@@ -22,7 +22,7 @@ pub fn overdue(
         due.checked_add(start_deadline(forwarder))
             .is_ok_and(|end| now > end)
     };
-    if let Some(due) = missed_start(forwarder, observation).filter(is_late) {
+    if let Some(due) = announced_start(forwarder, observation).filter(is_late) {
         return Some(format!(
             "The run scheduled for {due} has not started. Check the events of CronJob {cronjob} and kube-controller-manager"
         ));
@@ -41,7 +41,7 @@ pub fn overdue(
 /// Returns the next start in the status, if the spec is unchanged and no run started at that time
 /// or later. It can be in the future. Ignores starts during another run, because the CronJob can
 /// skip them.
-pub fn missed_start(
+pub fn announced_start(
     forwarder: &EventForwarder,
     observation: &Observation<'_>,
 ) -> Option<Timestamp> {

@@ -67,8 +67,8 @@ impl Queue {
     /// Creates the queue `name` and its dead-letter queue `name-dlq`, with the suffix `.fifo` for
     /// FIFO queues. Reuses an existing queue with the same attributes.
     ///
-    /// Retries after a server error: moto 5.2.5 iterates over its queues without a lock, which fails
-    /// if a concurrent call adds one.
+    /// The SDK retries a creation that fails: moto 5.2.5 iterates over its queues without a lock,
+    /// which is a server error if a concurrent call adds one.
     pub async fn create_with_dlq(
         client: Client,
         name: &str,
