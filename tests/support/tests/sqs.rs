@@ -1,24 +1,15 @@
 //! The SQS features that the drain's tests need, on every server.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_sqs::{
     Client,
     error::ProvideErrorMetadata,
     types::{DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName},
 };
-use axum::{
-    Json, Router,
-    http::StatusCode,
-    response::{Html, IntoResponse},
-};
 use event_forwarder_test_support::free_address;
-use event_forwarder_test_support::sqs::{self, Attributes, Depth, Kind, Queue, SqsServer};
-use serde_json::json;
-use tokio::{net::TcpListener, sync::OnceCell};
+use event_forwarder_test_support::sqs::{Attributes, Depth, Kind, Queue, SqsServer, set_up};
+use tokio::{process::Command, sync::OnceCell};
 
 /// Returns the server of this kind, shared by all tests; it ends with this process.
 async fn server(kind: Kind) -> &'static SqsServer {
@@ -77,6 +68,27 @@ async fn release(client: &Client, url: &str, message: &Message) {
         .expect("an answer");
 }
 
+async fn delete(client: &Client, url: &str, messages: &[Message]) {
+    let entries = messages.iter().enumerate().map(|(index, message)| {
+        DeleteMessageBatchRequestEntry::builder()
+            .id(index.to_string())
+            .receipt_handle(handle(message))
+            .build()
+            .expect("an entry")
+    });
+    let deleted = client
+        .delete_message_batch()
+        .queue_url(url)
+        .set_entries(Some(entries.collect()))
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(
+        (deleted.successful.len(), deleted.failed.len()),
+        (messages.len(), 0)
+    );
+}
+
 async fn sent_messages_are_received_and_deleted(kind: Kind) {
     let (client, queue) = queue(kind, Attributes::default()).await;
     let sent: Vec<_> = (0..25).map(|n| format!("message {n} ü & + % =")).collect();
@@ -89,24 +101,7 @@ async fn sent_messages_are_received_and_deleted(kind: Kind) {
         if messages.is_empty() {
             break;
         }
-        let entries = messages.iter().enumerate().map(|(index, message)| {
-            DeleteMessageBatchRequestEntry::builder()
-                .id(index.to_string())
-                .receipt_handle(handle(message))
-                .build()
-                .expect("an entry")
-        });
-        let deleted = client
-            .delete_message_batch()
-            .queue_url(&queue.url)
-            .set_entries(Some(entries.collect()))
-            .send()
-            .await
-            .expect("an answer");
-        assert_eq!(
-            (deleted.successful.len(), deleted.failed.len()),
-            (messages.len(), 0)
-        );
+        delete(&client, &queue.url, &messages).await;
         received.extend(bodies(&messages).into_iter().map(str::to_owned));
     }
     received.sort_unstable_by_key(|body| sent.iter().position(|sent| sent == body));
@@ -255,34 +250,46 @@ on_each_server!(
     server_listens_at_address_and_ends_when_dropped,
 );
 
-/// Answers like a server that fails at its first request.
-async fn failing_server() -> (String, Arc<AtomicU32>) {
-    let requests = Arc::new(AtomicU32::new(0));
-    let counter = Arc::clone(&requests);
-    let answer = async move || match counter.fetch_add(1, Ordering::Relaxed) {
-        0 => (StatusCode::INTERNAL_SERVER_ERROR, Html("<h1>Error</h1>")).into_response(),
-        _ => Json(json!({
-            "QueueUrl": "http://localhost/123456789012/events",
-            "Attributes": {"QueueArn": "arn:aws:sqs:us-east-1:123456789012:events-dlq"},
-        }))
-        .into_response(),
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let server = axum::serve(listener, Router::new().fallback(answer));
-    tokio::spawn(server.into_future());
-    (format!("http://{address}"), requests)
-}
+/// Deletes messages and creates queues in ten threads, which Python switches every 10 µs.
+const CONCURRENT_REQUESTS: &str = r#"
+import sys, threading, serve
+from moto.sqs.models import sqs_backends
+
+sys.setswitchinterval(1e-5)
+backend = sqs_backends["123456789012"]["us-east-1"]
+queue = backend.create_queue("deletes", {})
+for _ in range(100):
+    backend.send_message("deletes", "body")
+received = []
+while len(received) < 100:
+    received += backend.receive_message("deletes", 10, 0, 30)
+failures = []
+
+def requests(thread):
+    try:
+        for message in received[thread * 10 : thread * 10 + 10]:
+            backend.delete_message("deletes", message.receipt_handle)
+        for number in range(50):
+            backend.create_queue(f"{thread}-{number}", {})
+    except Exception as error:
+        failures.append(repr(error))
+
+threads = [threading.Thread(target=requests, args=[thread]) for thread in range(10)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(len(queue._messages), failures)
+"#;
 
 #[tokio::test]
-async fn queue_is_created_after_a_server_error() {
-    let (endpoint, requests) = failing_server().await;
-    let client = sqs::client(&endpoint);
-    let queue = Queue::create_with_dlq(client, "events", Attributes::default()).await;
-    assert_eq!(
-        queue.expect("a queue").url,
-        "http://localhost/123456789012/events"
-    );
-    // Two queues, the attributes of one, and one retry.
-    assert_eq!(requests.load(Ordering::Relaxed), 4);
+async fn moto_performs_concurrent_requests_one_by_one() {
+    let folder = set_up(Kind::Moto).await.expect("moto");
+    let output = Command::new(folder.join("bin/python"))
+        .args(["-c", CONCURRENT_REQUESTS])
+        .current_dir(&folder)
+        .output()
+        .await
+        .expect("Python");
+    let (stdout, stderr) = (output.stdout, output.stderr);
+    let text = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert_eq!(text, ["0 []\n", ""]);
 }

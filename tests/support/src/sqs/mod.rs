@@ -17,4 +17,4 @@ mod queue;
 mod server;
 
 pub use queue::{Attributes, Depth, Queue};
-pub use server::{Error, Kind, SqsServer, client};
+pub use server::{Error, Kind, SqsServer, client, set_up};

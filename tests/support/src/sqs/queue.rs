@@ -2,7 +2,6 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_sqs::{
     Client,
-    config::{Builder, retry::RetryConfig},
     operation::get_queue_attributes::GetQueueAttributesOutput,
     types::{QueueAttributeName, SendMessageBatchRequestEntry},
 };
@@ -66,9 +65,6 @@ pub struct Queue {
 impl Queue {
     /// Creates the queue `name` and its dead-letter queue `name-dlq`, with the suffix `.fifo` for
     /// FIFO queues. Reuses an existing queue with the same attributes.
-    ///
-    /// The SDK retries a creation that fails: moto 5.2.5 iterates over its queues without a lock,
-    /// which is a server error if a concurrent call adds one.
     pub async fn create_with_dlq(
         client: Client,
         name: &str,
@@ -89,9 +85,7 @@ impl Queue {
             let request = client
                 .create_queue()
                 .queue_name(name)
-                .set_attributes(Some(attributes))
-                .customize()
-                .config_override(Builder::default().retry_config(RetryConfig::standard()));
+                .set_attributes(Some(attributes));
             async { request.send().await.map_err(Error::sqs("CreateQueue")) }
         };
 

@@ -141,7 +141,7 @@ impl Kind {
             Self::Moto => {
                 command = Command::new(folder.join("bin/python"));
                 command
-                    .args(["-u", "-m", "moto.server", "-H", &host, "-p", &port])
+                    .args(["-u", "serve.py", "-H", &host, "-p", &port])
                     .current_dir(folder);
             }
             Self::Fauxqs => {
@@ -255,7 +255,7 @@ impl SqsServer {
 ///
 /// Searches the script in the working directory and its parents. The compile-time folder can belong
 /// to another checkout, because cargo shares builds between checkouts with one target folder.
-async fn set_up(server: Kind) -> Result<PathBuf, Error> {
+pub async fn set_up(server: Kind) -> Result<PathBuf, Error> {
     let here = std::env::current_dir().map_err(Error::io("cannot get the working directory"))?;
     let script = here
         .ancestors()
