@@ -131,6 +131,39 @@ fn ends_early(command: &str) -> bool {
     }
 }
 
+/// The demo prints `eval "$(tests/cluster/cluster env)"`, which sets KUBECONFIG to its own cluster.
+#[test]
+fn demo_cluster_is_recognized_by_its_kubeconfig() {
+    let folder = Folder::new("demo");
+    let cluster = folder.0.join("tests/cluster/cluster");
+    fs::create_dir_all(cluster.parent().unwrap()).unwrap();
+    let env = "#!/bin/sh\necho export KUBECONFIG=/own/config\necho export PATH=/own\n";
+    fs::write(&cluster, env).unwrap();
+    fs::set_permissions(&cluster, Permissions::from_mode(0o755)).unwrap();
+    for (kubeconfig, is_own) in [
+        ("", true),
+        ("/own/config", true),
+        ("/own", false),
+        ("/own/config:/other", false),
+        ("/other/config", false),
+    ] {
+        let lines = format!(
+            "set -euo pipefail; . demo/common; cd {}; own_cluster",
+            folder.0.display()
+        );
+        let output = Command::new("bash")
+            .args(["-c", &lines, "demo/up"])
+            .env("KUBECONFIG", kubeconfig)
+            .output()
+            .unwrap();
+        assert_eq!(
+            output.status.success(),
+            is_own,
+            "{kubeconfig:?}: {output:?}"
+        );
+    }
+}
+
 #[test]
 fn pipe_reader_that_ends_early_is_recognized() {
     for (script, expected) in [
