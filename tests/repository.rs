@@ -164,6 +164,36 @@ fn demo_cluster_is_recognized_by_its_kubeconfig() {
     }
 }
 
+/// The API server of a busy cluster can fail to respond. In this test, each command fails once.
+#[test]
+fn demo_retries_each_failed_request() {
+    let folder = Folder::new("demo-requests");
+    let path = folder.0.display().to_string();
+    let program = format!(
+        "#!/bin/sh
+        key=$(printf %s \"$0 $*\" | cksum | tr -d ' ')
+        [ -e {path}/$key ] || {{ touch {path}/$key; exit 1; }}
+        case $* in *\"--output name\"*) echo an-object ;; *jsonpath*) echo event-forwarder-demo ;; esac"
+    );
+    for name in ["kubectl", "helm"] {
+        fs::write(folder.0.join(name), &program).unwrap();
+        fs::set_permissions(folder.0.join(name), Permissions::from_mode(0o755)).unwrap();
+    }
+    let lines = "set -euo pipefail; . demo/common; . demo/cluster; sleep() { :; }
+        create_namespaces
+        create_crd
+        create_secret iterable
+        retry install_operator image:tag
+        retry apply_forwarder '{}'
+        remove_from_cluster";
+    let output = Command::new("bash")
+        .args(["-c", &lines, "demo/up"])
+        .env("PATH", format!("{path}:{}", std::env::var("PATH").unwrap()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 #[test]
 fn pipe_reader_that_ends_early_is_recognized() {
     for (script, expected) in [

@@ -113,7 +113,7 @@ async fn upgrade(watched: &[&str]) {
         &format!("watchNamespaces={}", json!(watched)),
         "--wait",
         "--timeout",
-        "120s",
+        "240s",
     ])
     .await;
     let _ = std::fs::remove_dir_all(&chart);
@@ -268,9 +268,14 @@ pub async fn demo_changes_no_user_objects(_: &Shared) {
     before
         .assert_unchanged("demo/up without the variable")
         .await;
-    let output = demo("up", true)
-        .await
-        .unwrap_or_else(|output| panic!("demo/up: {output}"));
+    let output = match demo("up", true).await {
+        Ok(output) => output,
+        Err(output) => {
+            // Its objects would fail other tests too.
+            let down = demo("down", true).await;
+            panic!("demo/up: {output}\ndemo/down: {down:?}")
+        }
+    };
     before.assert_unchanged("demo/up").await;
     let hints: Vec<_> = hints(&output).collect();
     assert!(hints.len() >= 4, "{output}");
