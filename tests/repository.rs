@@ -132,34 +132,44 @@ fn ends_early(command: &str) -> bool {
 }
 
 /// The demo prints `eval "$(tests/cluster/cluster env)"`, which sets KUBECONFIG to its own cluster.
+/// The tests start their cluster with the same file name.
 #[test]
 fn demo_cluster_is_recognized_by_its_kubeconfig() {
     let folder = Folder::new("demo");
-    let cluster = folder.0.join("tests/cluster/cluster");
-    fs::create_dir_all(cluster.parent().unwrap()).unwrap();
-    let env = "#!/bin/sh\necho export KUBECONFIG=/own/config\necho export PATH=/own\n";
-    fs::write(&cluster, env).unwrap();
-    fs::set_permissions(&cluster, Permissions::from_mode(0o755)).unwrap();
-    for (kubeconfig, is_own) in [
-        ("", true),
-        ("/own/config", true),
-        ("/own", false),
-        ("/own/config:/other", false),
-        ("/other/config", false),
+    let state = folder.0.join("target/demo");
+    fs::create_dir_all(&state).unwrap();
+    let own = folder.0.join("config");
+    let own = own.display();
+    for (kubeconfig, copied, is_own) in [
+        (String::new(), None, true),
+        (own.to_string(), None, false),
+        (String::new(), Some("own"), true),
+        (own.to_string(), Some("own"), true),
+        (own.to_string(), Some("of an earlier cluster"), false),
+        (format!("{own}:{own}"), Some("own"), false),
+        (
+            folder.0.join("other").display().to_string(),
+            Some("own"),
+            false,
+        ),
     ] {
+        fs::write(folder.0.join("config"), "own").unwrap();
+        if let Some(copied) = copied {
+            fs::write(state.join("kubeconfig"), copied).unwrap();
+        }
         let lines = format!(
             "set -euo pipefail; . demo/common; cd {}; own_cluster",
             folder.0.display()
         );
         let output = Command::new("bash")
             .args(["-c", &lines, "demo/up"])
-            .env("KUBECONFIG", kubeconfig)
+            .env("KUBECONFIG", &kubeconfig)
             .output()
             .unwrap();
         assert_eq!(
             output.status.success(),
             is_own,
-            "{kubeconfig:?}: {output:?}"
+            "{kubeconfig:?} {copied:?}: {output:?}"
         );
     }
 }
