@@ -197,7 +197,7 @@ fn demo_retries_each_failed_request() {
         retry apply_forwarder '{}'
         remove_from_cluster";
     let output = Command::new("bash")
-        .args(["-c", &lines, "demo/up"])
+        .args(["-c", lines, "demo/up"])
         .env("PATH", format!("{path}:{}", std::env::var("PATH").unwrap()))
         .output()
         .unwrap();
