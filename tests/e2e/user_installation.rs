@@ -4,11 +4,13 @@
 use std::{
     collections::BTreeMap,
     env,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
+use futures::FutureExt;
 use k8s_openapi::{
     api::core::v1::Namespace,
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -113,7 +115,7 @@ async fn upgrade(watched: &[&str]) {
         &format!("watchNamespaces={}", json!(watched)),
         "--wait",
         "--timeout",
-        "240s",
+        "120s",
     ])
     .await;
     let _ = std::fs::remove_dir_all(&chart);
@@ -261,32 +263,13 @@ pub async fn demo_changes_no_user_objects(_: &Shared) {
         );
     }
     let before = Snapshot::take().await;
-    let rejected = demo("up", false).await;
-    let output = rejected.expect_err("demo/up must fail without the variable");
-    assert!(output.contains("release event-forwarder in"), "{output}");
-    assert!(output.contains(&format!("set {SHARE}=yes")), "{output}");
-    before
-        .assert_unchanged("demo/up without the variable")
-        .await;
-    let output = match demo("up", true).await {
-        Ok(output) => output,
-        Err(output) => {
-            // Its objects would fail other tests too.
-            let down = demo("down", true).await;
-            panic!("demo/up: {output}\ndemo/down: {down:?}")
-        }
-    };
-    before.assert_unchanged("demo/up").await;
-    let hints: Vec<_> = hints(&output).collect();
-    assert!(hints.len() >= 4, "{output}");
-    for hint in hints {
-        attempt("bash", &["-c", hint])
-            .await
-            .unwrap_or_else(|error| panic!("{hint}: {error}"));
+    let result = AssertUnwindSafe(use_demo(&before)).catch_unwind().await;
+    // Also after a failure, because the demo's objects would fail other tests.
+    let removed = demo("down", true).await;
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
     }
-    demo("down", true)
-        .await
-        .unwrap_or_else(|output| panic!("demo/down: {output}"));
+    removed.unwrap_or_else(|output| panic!("demo/down: {output}"));
     let kinds = "namespaces,crds,clusterroles,clusterrolebindings";
     let remaining = kubectl(&["get", kinds, "--selector", DEMO, "--output", "name"]).await;
     assert_eq!(
@@ -295,6 +278,28 @@ pub async fn demo_changes_no_user_objects(_: &Shared) {
     );
     assert!(!Path::new("target/demo").exists(), "target/demo exists");
     before.assert_unchanged("demo/down").await;
+}
+
+/// Starts the demo, and runs the commands that it prints.
+async fn use_demo(before: &Snapshot) {
+    let rejected = demo("up", false).await;
+    let output = rejected.expect_err("demo/up must fail without the variable");
+    assert!(output.contains("release event-forwarder in"), "{output}");
+    assert!(output.contains(&format!("set {SHARE}=yes")), "{output}");
+    before
+        .assert_unchanged("demo/up without the variable")
+        .await;
+    let output = demo("up", true)
+        .await
+        .unwrap_or_else(|output| panic!("demo/up: {output}"));
+    before.assert_unchanged("demo/up").await;
+    let hints: Vec<_> = hints(&output).collect();
+    assert!(hints.len() >= 4, "{output}");
+    for hint in hints {
+        attempt("bash", &["-c", hint])
+            .await
+            .unwrap_or_else(|error| panic!("{hint}: {error}"));
+    }
 }
 
 /// Runs as the last test beside the user's installation, and removes it.

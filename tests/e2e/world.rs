@@ -160,7 +160,7 @@ impl Shared {
             &format!("extraEnv={}", ambient_identity()),
             "--wait",
             "--timeout",
-            "240s",
+            "120s",
         ];
         if let Err(error) = attempt("helm", &[&all[..], &shared, more].concat()).await {
             return Err(format!("{error}\n{}", diagnostics(&[SYSTEM.to_owned()]).await).into());
