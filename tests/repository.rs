@@ -12,6 +12,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use sha2::{Digest, Sha256};
 
 const CERTIFICATES: &str = "deploy/ca-certificates.crt";
 const BUILD_IMAGE: &str = "deploy/build-image";
@@ -134,43 +135,59 @@ fn ends_early(command: &str) -> bool {
 /// The demo prints `eval "$(tests/cluster/cluster env)"`, which sets KUBECONFIG to its own cluster.
 /// The tests start their cluster with the same file name.
 #[test]
-fn demo_cluster_is_recognized_by_its_kubeconfig() {
+fn demo_cluster_is_recognized_by_its_mark() {
     let folder = Folder::new("demo");
-    let state = folder.0.join("target/demo");
-    fs::create_dir_all(&state).unwrap();
-    let own = folder.0.join("config");
-    fs::write(&own, "own").unwrap();
-    let own = own.display();
-    for (kubeconfig, copied, is_own) in [
-        (String::new(), None, true),
-        (own.to_string(), None, false),
-        (String::new(), Some("own"), true),
-        (own.to_string(), Some("own"), true),
-        (own.to_string(), Some("of an earlier cluster"), false),
-        (format!("{own}:{own}"), Some("own"), false),
-        (
-            folder.0.join("other").display().to_string(),
-            Some("own"),
-            false,
-        ),
-    ] {
-        if let Some(copied) = copied {
-            fs::write(state.join("kubeconfig"), copied).unwrap();
-        }
-        let lines = format!(
-            "set -euo pipefail; . demo/common; cd {}; own_cluster",
-            folder.0.display()
-        );
-        let output = Command::new("bash")
+    let config = folder.0.join("config");
+    let script = folder.0.join("tests/cluster/cluster");
+    fs::create_dir_all(script.parent().unwrap()).unwrap();
+    let selected = format!(
+        "#!/bin/sh\n[ \"$1\" = selected ] && [ \"$KUBECONFIG\" = {} ]\n",
+        config.display()
+    );
+    fs::write(&script, selected).unwrap();
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    let run = |lines: &str, kubeconfig: &str| {
+        let folder = folder.0.display();
+        let lines = format!("set -euo pipefail; . demo/common; cd {folder}; {lines}");
+        let bash = Command::new("bash")
             .args(["-c", &lines, "demo/up"])
-            .env("KUBECONFIG", &kubeconfig)
-            .output()
-            .unwrap();
-        assert_eq!(
-            output.status.success(),
-            is_own,
-            "{kubeconfig:?} {copied:?}: {output:?}"
-        );
+            .env("KUBECONFIG", kubeconfig)
+            .status();
+        bash.unwrap().success()
+    };
+    let is_own = |kubeconfig: &str| run("own_cluster", kubeconfig);
+    let own = config.display().to_string();
+    assert!(is_own("") && is_own(&own), "no cluster is up");
+    fs::write(&config, "").unwrap();
+    assert!(is_own("") && !is_own(&own), "the tests started a cluster");
+    assert!(run("mark_demo_cluster", &own));
+    assert!(is_own("") && is_own(&own), "the demo started a cluster");
+    for other in ["/other/config", &format!("{own}:/other/config")] {
+        assert!(!is_own(other), "{other}");
+    }
+}
+
+#[test]
+fn test_cluster_is_selected_by_its_kubeconfig() {
+    let is_selected = |kubeconfig: &str| {
+        let script = Command::new("tests/cluster/cluster")
+            .arg("selected")
+            .env("KUBECONFIG", kubeconfig)
+            .status();
+        script.unwrap().success()
+    };
+    // The name of the cluster is a hash of the path of its scripts.
+    let path = fs::canonicalize("tests/cluster").unwrap();
+    let hash = Sha256::digest(path.display().to_string());
+    let name: String = hash
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let own = format!("/var/lib/event-forwarder-test/ef-{name}/admin.kubeconfig");
+    assert!(is_selected("") && is_selected(&own));
+    for other in ["/other/admin.kubeconfig", &format!("{own}:/other")] {
+        assert!(!is_selected(other), "{other}");
     }
 }
 

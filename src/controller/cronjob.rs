@@ -63,8 +63,8 @@ pub struct CronJobOptions<'a> {
     pub paused: bool,
 }
 
-/// Returns the desired CronJob. Sets every field whose API server default differs, and no other,
-/// so that a repeated apply changes nothing.
+/// Returns the desired CronJob. Sets every field whose API server default differs, so that a
+/// repeated apply changes nothing.
 pub fn build(
     forwarder: &EventForwarder,
     validated: &ValidatedSpec,

@@ -145,7 +145,10 @@ impl<'m> BatchMapping<'m> {
     ) {
         if count > 1 {
             let more = count - 1;
-            detail.push_str(&format!("; an error of this kind in {more} later entries"));
+            let entries = if more == 1 { "entry" } else { "entries" };
+            detail.push_str(&format!(
+                "; an error of this kind in {more} later {entries}"
+            ));
         }
         self.mapped.rejected.push(Rejected {
             source,

@@ -74,9 +74,9 @@ pub enum Error {
         /// The error code from SQS.
         code: String,
     },
-    /// No response, because of the network, a proxy, or a timeout.
+    /// No usable response, because of the network, a proxy, or a timeout.
     #[error(
-        "no response from {host} to sqs:{action} on {queue}: {detail}; check the network and spec.queue.endpoint"
+        "no usable response from {host} to sqs:{action} on {queue}: {detail}; check the network and spec.queue.endpoint"
     )]
     Unreachable {
         /// The requested host, with its port if it is not the scheme's default.

@@ -124,7 +124,7 @@ async fn run_fails_within_seconds_when_sqs_hangs() {
         "{:?}",
         started.elapsed()
     );
-    assert!(report.message.unwrap().contains("no response from "));
+    assert!(report.message.unwrap().contains("no usable response from "));
 }
 
 #[tokio::test(flavor = "multi_thread")]

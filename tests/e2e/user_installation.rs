@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     env,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, resume_unwind},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -247,6 +247,10 @@ impl Snapshot {
 }
 
 fn is_demo_up() -> bool {
+    let kubeconfig = env::var("KUBECONFIG").unwrap_or_default();
+    if Path::new(&format!("{kubeconfig}.demo")).exists() {
+        return true;
+    }
     let files = std::fs::read_dir("target/demo").into_iter().flatten();
     let mut files = files.flatten().map(|file| file.path());
     files.any(|file| {
@@ -267,7 +271,8 @@ pub async fn demo_changes_no_user_objects(_: &Shared) {
     // Also after a failure, because the demo's objects would fail other tests.
     let removed = demo("down", true).await;
     if let Err(panic) = result {
-        std::panic::resume_unwind(panic);
+        eprintln!("demo/down: {removed:?}");
+        resume_unwind(panic);
     }
     removed.unwrap_or_else(|output| panic!("demo/down: {output}"));
     let kinds = "namespaces,crds,clusterroles,clusterrolebindings";

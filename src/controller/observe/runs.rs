@@ -158,7 +158,7 @@ pub fn stuck(run: &Run, namespace: &str, grace: SignedDuration, now: Timestamp) 
 fn wait_reason(namespace: &str, job: &str, pods: &[Pod]) -> Option<String> {
     let Some(pod) = pods.last() else {
         return Some(format!(
-            "no pod exists; a quota, limit, or policy may forbid it. Run `kubectl describe job {job} -n {namespace}`"
+            "no pod exists; a quota, limit, or policy may forbid its creation. Run `kubectl describe job {job} -n {namespace}`"
         ));
     };
     let status = pod.status.as_ref()?;

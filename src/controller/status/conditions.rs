@@ -26,7 +26,7 @@ pub const DEAD_LETTERS_EMPTY: &str = "DeadLettersEmpty";
 const STALLED: &str = "Stalled";
 pub const RUN_OVERDUE: &str = "RunOverdue";
 
-/// Reasons that only a change of the spec can fix.
+/// Reasons that only a change of the spec, or of the ConfigMap that it references, can fix.
 const STALLED_REASONS: [&str; 8] = [
     "InvalidSchedule",
     "InvalidTimeZone",
@@ -144,8 +144,8 @@ fn replace_summary(
         .collect()
 }
 
-/// Returns the condition that makes waiting tools stop, because only a change of the spec helps.
-/// By convention, it is absent otherwise.
+/// Returns the condition that makes waiting tools stop, because only a change of the spec, or of the
+/// ConfigMap that it references, helps. By convention, it is absent otherwise.
 fn stalled(drafts: &[ConditionDraft]) -> Option<ConditionDraft> {
     let is_stalled = |draft: &&ConditionDraft| {
         draft.status == "False" && STALLED_REASONS.contains(&draft.reason.as_str())
@@ -281,7 +281,7 @@ fn scheduled(
                 "False",
                 "CronJobForbidden",
                 format!(
-                    "The API server denied CronJob {name}: {message}. Fix the quota, policy, or permission that this names. The controller retries automatically"
+                    "The API server denied CronJob {name}: {message}. Fix the quota, policy, or permission. The controller retries automatically"
                 ),
             );
         }
@@ -482,7 +482,10 @@ mod tests {
             ("can't read x", "Can't read x"),
             ("Job my-job failed", "Job my-job failed"),
             ("SQS failed", "SQS failed"),
-            ("no response from goaws", "No response from goaws"),
+            (
+                "no usable response from goaws",
+                "No usable response from goaws",
+            ),
             ("spec.schedule is empty", "spec.schedule is empty"),
             ("my-job failed", "my-job failed"),
             ("sqs:SendMessage was denied", "sqs:SendMessage was denied"),

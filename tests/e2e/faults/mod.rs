@@ -37,21 +37,17 @@ const CLUSTER: &str = "tests/cluster/cluster";
 /// Maximum time until a standby replaces a killed leader.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Returns whether `tests/cluster/cluster` started the cluster in use.
+/// Returns whether the cluster in use is the one of `tests/cluster/cluster`.
 pub fn own_cluster() -> bool {
     *OWN_CLUSTER
 }
 
 static OWN_CLUSTER: LazyLock<bool> = LazyLock::new(|| {
-    let output = std::process::Command::new(CLUSTER).arg("env").output();
-    let is_own = output.is_ok_and(|output| {
-        let settings = String::from_utf8_lossy(&output.stdout).into_owned();
-        env::var("KUBECONFIG")
-            .is_ok_and(|config| settings.contains(&format!("KUBECONFIG={config}\n")))
-    });
+    let selected = std::process::Command::new(CLUSTER).arg("selected").status();
+    let is_own = env::var_os("KUBECONFIG").is_some() && selected.is_ok_and(|it| it.success());
     if !is_own {
         eprintln!(
-            "skipped: tests that stop parts of the cluster or need exclusive use, because tests/cluster/cluster did not start this cluster"
+            "skipped: tests that stop parts of the cluster or need exclusive use, because this is not the cluster of tests/cluster/cluster"
         );
     }
     is_own

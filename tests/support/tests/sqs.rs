@@ -270,7 +270,9 @@ def requests(thread):
         for message in received[thread * 10 : thread * 10 + 10]:
             backend.delete_message("deletes", message.receipt_handle)
         for number in range(50):
-            backend.create_queue(f"{thread}-{number}", {})
+            dlq = backend.create_queue(f"{thread}-{number}-dlq", {})
+            policy = {"deadLetterTargetArn": dlq.queue_arn, "maxReceiveCount": 3}
+            backend.create_queue(f"{thread}-{number}", {}, RedrivePolicy=policy)
     except Exception as error:
         failures.append(repr(error))
 
