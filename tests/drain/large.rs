@@ -220,7 +220,7 @@ async fn large_messages_are_sent_within_memory_budget(kind: Kind) {
     // The run first adapts to small messages.
     world.queue.send(&batches(200, 1)).await.unwrap();
     world.queue.send(&bodies).await.unwrap();
-    let report = world.drain().await;
+    let report = world.drain_until_empty().await;
     assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
     assert_eq!(
         (report.messages.deleted, report.events.forwarded),

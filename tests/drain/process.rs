@@ -320,11 +320,10 @@ async fn run_with_large_messages_stays_within_memory_limit(kind: Kind) {
         .await
         .expect("the run ends in time");
     let (code, report) = pod.end(child).await;
-    assert_eq!(
-        (code, report.messages.deleted),
-        (Some(0), 300),
-        "{report:?}"
-    );
+    assert_eq!(code, Some(0), "{report:?}");
+    assert!(report.messages.deleted >= 250, "{report:?}");
+    let rest = world.drain_until_empty().await.messages.deleted;
+    assert_eq!(report.messages.deleted + rest, 300, "{report:?}");
     assert!(peak > 0);
     // The default memory limit of a run's container.
     assert!(peak < 256 << 10, "{peak} KiB");

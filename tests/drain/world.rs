@@ -7,7 +7,7 @@ use std::{
         LazyLock,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aws_sdk_sqs::types::MessageSystemAttributeName;
@@ -109,6 +109,24 @@ impl World {
     /// Executes one run to its end.
     pub async fn drain(&self) -> RunReport {
         self.drain_until(std::future::pending()).await
+    }
+
+    /// Executes runs until the queue has no messages, and returns the sum of their reports.
+    ///
+    /// The first run can leave messages: if a server is too slow to return some, the receive times
+    /// out, and SQS returns them again only after their visibility timeout.
+    pub async fn drain_until_empty(&self) -> RunReport {
+        let deadline = Instant::now() + Duration::from_secs(90);
+        let mut sum = self.drain().await;
+        loop {
+            let depth = self.queue.depth().await.unwrap();
+            if depth.visible + depth.in_flight == 0 {
+                return sum;
+            }
+            assert!(Instant::now() < deadline, "{depth:?} after {sum:?}");
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            sum = sum.and(self.drain().await);
+        }
     }
 
     /// Executes one run, which receives a termination signal when `stop` completes.
